@@ -1,0 +1,42 @@
+"""Trace when, during pre-training, a language model comes to know what is trustworthy.
+
+The public names are loaded when they are first used, so that importing the package is cheap.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Activations": "activations",
+    "Checkpoint": "checkpoints",
+    "CheckpointSeries": "checkpoints",
+    "Concept": "concepts",
+    "Trace": "tracing",
+    "collect_activations": "activations",
+    "load_concepts": "concepts",
+    "pretrain_toy_series": "checkpoints",
+    "probe_checkpoints": "tracing",
+    "trace_checkpoints": "tracing",
+}
+
+__all__ = sorted(_HOME)
+
+if TYPE_CHECKING:
+    from tlens_trust.activations import Activations, collect_activations
+    from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, pretrain_toy_series
+    from tlens_trust.concepts import Concept, load_concepts
+    from tlens_trust.tracing import Trace, probe_checkpoints, trace_checkpoints
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tlens_trust' has no attribute {name!r}")
+    value = getattr(import_module(f"tlens_trust.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
