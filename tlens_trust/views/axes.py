@@ -1,0 +1,82 @@
+"""How steps, tokens and quantities are put on an axis."""
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+import numpy as np
+import xarray as xr
+
+# Okabe and Ito's palette: told apart by colour-blind readers; the dashes tell them apart in grey.
+DIMENSION_COLOURS = {
+    "reliability": "#0072B2",
+    "privacy": "#E69F00",
+    "toxicity": "#D55E00",
+    "fairness": "#009E73",
+    "robustness": "#CC79A7",
+}
+
+
+def format_count(count: float) -> str:
+    """Write a number of steps or tokens as a reader would: `512`, `1k`, `143k`, `2.1B`.
+
+    Example:
+        >>> [format_count(n) for n in (0, 512, 1000, 143_000, 2_097_152_000)]
+        ['0', '512', '1k', '143k', '2.1B']
+    """
+    if not math.isfinite(count):
+        return "?"
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.4g}{letter}" if letter == "k" else f"{count / size:.2g}{letter}"
+    return f"{count:g}"
+
+
+def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
+    """Values of the training axis, one per checkpoint.
+
+    Raises:
+        ValueError: `x` is neither "step" nor "tokens", or is unknown for some checkpoint.
+    """
+    if x not in ("step", "tokens"):
+        raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
+    values = (
+        np.asarray(data.coords[x].values, dtype=float)
+        if x in data.coords
+        else np.full(data.sizes["checkpoint"], np.nan)
+    )
+    unknown = np.flatnonzero(~np.isfinite(values))
+    if len(unknown):
+        names = [str(data.coords["checkpoint"].values[i]) for i in unknown[:3]]
+        other = "tokens" if x == "step" else "step"
+        raise ValueError(
+            f"The number of {'steps' if x == 'step' else 'tokens'} is unknown for "
+            f"{len(unknown)} of {len(values)} checkpoints ({', '.join(names)}). "
+            f"Draw over x={other!r} instead."
+        )
+    return values
+
+
+def log_positions(values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Where to draw counts on a logarithmic axis that has no zero.
+
+    The untrained model (count 0) is drawn one axis step to the left of the first trained one, at
+    the distance of the closest pair of checkpoints but at least a factor of two.
+
+    Example:
+        >>> log_positions([0, 1, 2, 4]).tolist()
+        [0.5, 1.0, 2.0, 4.0]
+    """
+    values = np.asarray(values, dtype=float)
+    positive = np.unique(values[values > 0])
+    if not len(positive):
+        return np.ones_like(values)
+    factor = max(2.0, float(np.min(positive[1:] / positive[:-1]))) if len(positive) > 1 else 2.0
+    return np.where(values > 0, values, positive[0] / factor)
+
+
+def quantity_label(data: xr.DataArray) -> str:
+    """Name and unit of a variable, for an axis; safe as HTML."""
+    name = str(data.attrs.get("long_name", data.name))
+    unit = str(data.attrs.get("units", ""))
+    return escape(f"{name} ({unit})" if unit not in ("", "1") else name)
