@@ -87,7 +87,9 @@ def probe(
             "benchmark from a file. All embedded sets by default."
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(help="A concept of your own, from a CSV file.")] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="A concept of your own, from a CSV file.")
+    ] = None,
     statement: Annotated[str, typer.Option(help="Column of --csv.")] = "statement",
     label: Annotated[str, typer.Option(help="Column of --csv.")] = "label",
     group: Annotated[str | None, typer.Option(help="Column of --csv.")] = None,

@@ -20,6 +20,7 @@ from tlens_trust.views.axes import (
 )
 
 _PANEL_COLUMNS = 3
+_MOST_TICKS = 9
 _QUIET = "#8a8a8a"
 
 
@@ -57,7 +58,6 @@ class TracePlot:
             figure.add_trace(
                 go.Heatmap(
                     z=panel.transpose("site", "checkpoint").values,
-                    x=[format_count(count) for count in axis],
                     y=labels,
                     coloraxis="coloraxis",
                     customdata=_hover(self._data, variable, name, axis, x),
@@ -72,8 +72,15 @@ class TracePlot:
                 "colorbar": {"title": {"text": quantity_label(values), "side": "right"}},
             },
         )
-        # A category per checkpoint: two checkpoints may print alike, and gaps in steps are not to scale.
-        figure.update_xaxes(type="category", title_text=_axis_title(x), tickangle=0)
+        # Columns are equally wide, whatever the gap between two checkpoints.
+        shown = np.arange(0, len(axis), math.ceil(len(axis) / _MOST_TICKS))
+        figure.update_xaxes(
+            title_text=_axis_title(x),
+            tickvals=shown,
+            ticktext=[format_count(count) for count in axis[shown]],
+            tickangle=0,
+            showgrid=False,
+        )
         figure.update_yaxes(type="category", title_text=_site_title(self._data))
         return _finish(figure, len(concepts))
 
@@ -311,7 +318,7 @@ def _axis_title(x: str) -> str:
     return "training step" if x == "step" else "tokens seen"
 
 
-def _thin(where: np.ndarray, most: int = 9) -> np.ndarray:
+def _thin(where: np.ndarray, most: int = _MOST_TICKS) -> np.ndarray:
     """Which ticks to label, so that labels on a logarithmic axis do not run into each other."""
     order = np.argsort(where)
     gap = (np.log(where[order[-1]]) - np.log(where[order[0]])) / most

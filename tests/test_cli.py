@@ -1,0 +1,68 @@
+import subprocess
+import sys
+
+import pytest
+
+import tlens_trust
+from tlens_trust import cli
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["tlens-trust", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stopped.value.code, out, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["prob"], "Did you mean 'probe'"),
+        (["demo", "--sed", "1"], "--seed"),
+        (["demo", "--seed", "one"], "--seed"),
+        (["probe", "."], "holds no checkpoint"),
+        (["probe", "./not-there"], "No folder './not-there'"),
+        (["probe", ".", "--concepts", "toxicty"], "toxicity"),
+        (["probe", ".", "--steps", "every"], "'log', 'all'"),
+        (["probe", ".", "--csv", "x.csv"], "--trustworthy"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, word):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = run(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert err.startswith("tlens-trust: ")
+    assert word in err
+    assert out == ""
+
+
+def test_the_version_is_the_packages(monkeypatch, capsys):
+    assert run(monkeypatch, capsys, "--version")[:2] == (0, f"{tlens_trust.__version__}\n")
+
+
+def test_concepts_lists_the_five_embedded_sets_with_their_sizes(monkeypatch, capsys):
+    _, out, _ = run(monkeypatch, capsys, "concepts")
+    for name, concept in tlens_trust.load_concepts().items():
+        line = next(line for line in out.splitlines() if line.startswith(name))
+        assert str(len(concept)) in line.split()
+
+
+def test_asking_for_help_imports_neither_torch_nor_pandas():
+    code = (
+        "import sys, tlens_trust.cli\n"
+        "sys.argv = ['tlens-trust', '--help']\n"
+        "try: tlens_trust.cli.main()\n"
+        "except SystemExit: pass\n"
+        "print({'torch', 'pandas', 'numpy', 'transformers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+
+
+def test_every_public_name_can_be_imported_and_no_other():
+    for name in tlens_trust.__all__:
+        assert getattr(tlens_trust, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Manager'"):
+        _ = tlens_trust.Manager
