@@ -1,0 +1,270 @@
+"""Columns of texts and labels with the row numbers that the user knows them by.
+
+Whatever is wrong with a row is said with the number that the row has in the user's own file or
+table, so the numbers travel with the columns.
+"""
+
+import csv
+import hashlib
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+if TYPE_CHECKING:
+    import pandas
+
+_HEADER_IS_ROW_1 = "numbered as in the file, the header being row 1"
+_FROM_0 = "counted from 0"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns that are as long as each other.
+
+    Attributes:
+        columns: Cells by column name.
+        rows: The number by which the user knows each row.
+        source: What the columns were read from, as a message names it.
+        counting: How the rows are numbered.
+        sha256: Of the file's bytes; empty where there is no file.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    rows: tuple[int, ...]
+    source: str
+    counting: str
+    sha256: str = ""
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What `Concept.provenance` says of the source."""
+        said = {"source": self.source, "rows": self.counting}
+        return said | {"sha256": self.sha256} if self.sha256 else said
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Cells of a column.
+
+        Raises:
+            ValueError: There is no such column; the message names those that there are.
+        """
+        if name not in self.columns:
+            there = ", ".join(map(repr, self.columns)) or "none"
+            raise ValueError(
+                f"No column {name!r} in {self.source}, whose columns are: {there}. "
+                f"Name the one that you mean."
+            )
+        return self.columns[name]
+
+    def rows_at(self, positions: Iterable[int]) -> str:
+        """Row numbers at `positions`, for a message, with what they count."""
+        return f"{list_rows([self.rows[i] for i in positions])}; {self.counting}"
+
+
+def list_rows(rows: Sequence[int], *, limit: int = 10) -> str:
+    """`row 3`, `rows 3, 8`, or the first `limit` of them and how many more there are.
+
+    Example:
+        >>> list_rows([4, 9, 11], limit=2)
+        'rows 4, 9 and 1 more'
+    """
+    shown = ", ".join(str(row) for row in rows[:limit])
+    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
+    return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
+
+
+def read_csv(path: str | os.PathLike[str]) -> Table:
+    """Read a UTF-8 CSV file; cells stay text.
+
+    Raises:
+        ValueError: Not UTF-8, no header, a column named twice, or a row with more or fewer cells
+            than the header.
+    """
+    return parse_csv(Path(path).read_bytes(), repr(os.fspath(path)))
+
+
+def parse_csv(content: bytes, source: str) -> Table:
+    """Read the bytes of a UTF-8 CSV file, as `read_csv` does."""
+    # pandas would turn a statement that reads "NA" or "null" into a missing one.
+    try:
+        reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
+        header = next(reader, [])
+        records, rows = [], []
+        start = reader.line_num + 1
+        for record in reader:
+            if record:
+                records.append(record)
+                rows.append(start)
+            start = reader.line_num + 1
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source} is not UTF-8 at byte {error.start}. Save it as UTF-8, or read it with "
+            f"`pandas.read_csv(..., encoding=...)` and use `Concept.from_frame`."
+        ) from error
+    except csv.Error as error:
+        raise ValueError(
+            f"{source} is not a CSV file that can be read ({error}, line {reader.line_num}). "
+            f"Quote every cell that holds a comma, a quote or a line break."
+        ) from error
+    if not header:
+        raise ValueError(f"{source} is empty. Its first row must name the columns.")
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ValueError(f"{source} names the column {twice[0]!r} more than once. Rename one.")
+    ragged = [row for row, record in zip(rows, records, strict=True) if len(record) != len(header)]
+    if ragged:
+        raise ValueError(
+            f"{source} has {len(header)} columns, but another number of cells in "
+            f"{list_rows(ragged)} (the header being row 1). Quote cells that hold a comma."
+        )
+    columns = {name: [record[i] for record in records] for i, name in enumerate(header)}
+    digest = hashlib.sha256(content).hexdigest()
+    return Table(columns, tuple(rows), source, _HEADER_IS_ROW_1, digest)
+
+
+def frame_table(frame: "pandas.DataFrame") -> Table:
+    """Columns of a pandas table, rows counted from 0 whatever its index.
+
+    Raises:
+        ValueError: Two columns of one name.
+    """
+    names = [str(name) for name in frame.columns]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"The table has two columns named {twice[0]!r}. Rename one of them.")
+    columns = {name: frame.iloc[:, i].tolist() for i, name in enumerate(names)}
+    return Table(columns, tuple(range(len(frame))), "a pandas table", _FROM_0)
+
+
+def records_table(records: Iterable[Mapping[str, Any]]) -> Table:
+    """Columns of a `datasets` split, or of any iterable of rows, counted from 0.
+
+    Raises:
+        ValueError: A dictionary of splits, or rows whose columns differ.
+    """
+    if isinstance(records, Mapping):
+        splits = ", ".join(map(repr, records))
+        raise ValueError(
+            f"This is a dictionary of splits ({splits}). Choose one, as in `dataset[name]`."
+        )
+    source = "rows"
+    described = getattr(records, "info", None)
+    if described is not None:
+        named = getattr(described, "dataset_name", None) or getattr(described, "builder_name", None)
+        fingerprint = getattr(records, "_fingerprint", "")
+        split = getattr(records, "split", None)
+        source = f"data set {named or 'without a name'!r}" + (f", split {split}" if split else "")
+        source += f" (fingerprint {fingerprint})" if fingerprint else ""
+    held = list(records)
+    names = list(held[0]) if held else []
+    ragged = [i for i, record in enumerate(held) if record.keys() != held[0].keys()]
+    if ragged:
+        raise ValueError(
+            f"Every row must have the columns of the first ({', '.join(map(repr, names))}), but "
+            f"others are in {list_rows(ragged)} (counted from 0)."
+        )
+    columns = {name: [record[name] for record in held] for name in names}
+    return Table(columns, tuple(range(len(held))), source, _FROM_0)
+
+
+def texts(table: Table, column: str) -> list[str]:
+    """Cells of a column of texts, each with something in it.
+
+    Raises:
+        ValueError: No rows, a cell that is no text, or an empty one.
+    """
+    cells = table.column(column)
+    if not len(cells):
+        raise ValueError(f"{table.source} holds no rows. A concept needs statements of both sides.")
+    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if missing:
+        raise ValueError(
+            f"Column {column!r} of {table.source} is empty in {table.rows_at(missing)}. "
+            f"Fill these in or leave the rows out."
+        )
+    other = [i for i, cell in enumerate(cells) if not isinstance(cell, str)]
+    if other:
+        raise ValueError(
+            f"Column {column!r} of {table.source} must hold text, got {cells[other[0]]!r} "
+            f"({table.rows_at(other)}). Choose the column of the texts."
+        )
+    return list(cells)
+
+
+def group_names(table: Table, column: str) -> list[str]:
+    """Cells of a column that names groups, as text.
+
+    Raises:
+        ValueError: An empty cell.
+    """
+    cells = table.column(column)
+    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if missing:
+        raise ValueError(
+            f"Column {column!r} of {table.source} names no group in {table.rows_at(missing)}. "
+            f"Give a statement that stands alone a name of its own."
+        )
+    return [str(cell) for cell in cells]
+
+
+def binary_labels(table: Table, column: str) -> Int[np.ndarray, " example"]:
+    """Cells of a column of labels, as 0 and 1; both occur.
+
+    Raises:
+        ValueError: A missing label, one that is neither 0 nor 1, or one label only.
+    """
+    cells = table.column(column)
+    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if missing:
+        raise ValueError(
+            f"Column {column!r} of {table.source} has no label in {table.rows_at(missing)}. "
+            f"Label these rows or leave them out."
+        )
+    read = [_as_label(cell) for cell in cells]
+    strange = [i for i, label in enumerate(read) if label is None]
+    if strange:
+        kinds = list(dict.fromkeys(repr(cells[i]) for i in strange))
+        shown = ", ".join(kinds[:5]) + (", …" if len(kinds) > 5 else "")
+        raise ValueError(
+            f"Labels must be 0 or 1, but column {column!r} of {table.source} holds {shown} "
+            f"({table.rows_at(strange)}). Map them to 0 and 1, or leave these rows out."
+        )
+    labels = np.array(read, dtype=np.int64)
+    if len(set(read)) == 1:
+        raise ValueError(
+            f"Column {column!r} of {table.source} holds the label {read[0]} in all {len(read)} "
+            f"rows. A concept needs statements with 0 and statements with 1: add the other side, "
+            f"or choose another column."
+        )
+    return labels
+
+
+def is_missing(cell: object) -> bool:
+    """Whether a cell is None, NaN (pandas' kinds too), or text with nothing but white space."""
+    if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return isinstance(cell, str) and not cell.strip()
+
+
+def _as_label(cell: object) -> int | None:
+    if isinstance(cell, bool | np.bool_):
+        return int(cell)
+    if isinstance(cell, str):
+        text = cell.strip().casefold()
+        if text in ("true", "false"):
+            return int(text == "true")
+        try:
+            cell = float(text)
+        except ValueError:
+            return None
+    return int(cell == 1) if isinstance(cell, Real) and cell in (0, 1) else None
