@@ -1,0 +1,270 @@
+"""Probes scored on statements that they were not fitted on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.probe import fit_mass_mean_probe
+from tlens_trust.measures.scores import score_dataset
+from tlens_trust.measures.solver import solve_logistic
+
+DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Scores of statements by probes that were fitted without their fold.
+
+    Attributes:
+        scores: Log-odds of label 1, in nats.
+        variables: More to report along `site`: values and attributes by name.
+    """
+
+    scores: Float[np.ndarray, "example site"]
+    variables: Mapping[str, tuple[np.ndarray, dict[str, str]]] = field(default_factory=dict)
+
+
+@runtime_checkable
+class CrossFitter(Protocol):
+    """Fits a kind of probe on all folds but one, for each fold, and scores the one."""
+
+    @property
+    def identity(self) -> str:
+        """Every parameter that changes the scores."""
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str],
+        fold: Int[np.ndarray, " example"],
+    ) -> HeldOut:
+        """Score every statement at every site."""
+
+
+@dataclass(frozen=True)
+class LogisticCrossFitter:
+    """Logistic probes, `C` chosen for each site and fold without looking at that fold.
+
+    For the fold `k`, every `C` is scored by its cross-entropy on each other fold `j`, by a probe
+    fitted without `j` and `k`: grouped cross-validation inside the training folds. A probe
+    without `j` and `k` serves both of them, so that all of it needs `K(K-1)/2` fits for each `C`
+    and not `K(K-1)`. Then the probe fitted on all but `k` with the best `C` scores `k`. Features
+    are standardised on each probe's own training rows.
+
+    Attributes:
+        C: The grid to choose from, in ascending order; of equals, the smallest.
+    """
+
+    C: tuple[float, ...] = DEFAULT_C
+
+    def __post_init__(self) -> None:
+        grid = tuple(sorted({float(strength) for strength in self.C}))
+        if not grid or grid[0] <= 0:
+            raise ValueError(f"`C` must be a list of positive numbers, got {self.C!r}.")
+        object.__setattr__(self, "C", grid)
+
+    @property
+    def identity(self) -> str:
+        """The grid."""
+        return f"C={list(self.C)}"
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str],
+        fold: Int[np.ndarray, " example"],
+    ) -> HeldOut:
+        """Score every statement at every site."""
+        held = torch.from_numpy(np.asarray(fold, dtype=np.int64))
+        folds = int(held.max()) + 1
+        if folds < 3:
+            raise ValueError(
+                f"Choosing `C` inside the training folds takes at least 3 folds, got {folds}."
+            )
+        pairs = list(combinations(range(folds), 2))
+        train = torch.stack(
+            [(held != j) & (held != k) for j, k in pairs] + [held != k for k in range(folds)]
+        )
+        fits = solve_logistic(activations, labels, train=train, C=self.C)
+
+        sites = activations.shape[1]
+        scores = np.empty((len(labels), sites))
+        chosen = np.empty((sites, folds), dtype=np.int64)
+        signs = (2.0 * labels - 1).double().cpu().reshape(-1, 1, 1)
+        for site in range(sites):
+            values = activations[:, site].double()
+            logits = torch.einsum("nd,fcd->nfc", values, fits.coef[site]) + fits.intercept[site]
+            logits = logits.cpu()
+            surprise = torch.nn.functional.softplus(-signs * logits)
+            for k in range(folds):
+                total = sum(
+                    surprise[held == (i if j == k else j), number].sum(dim=0)
+                    for number, (i, j) in enumerate(pairs)
+                    if k in (i, j)
+                )
+                chosen[site, k] = int(torch.as_tensor(total).argmin())
+                rows = held == k
+                scores[rows.numpy(), site] = logits[rows, len(pairs) + k, chosen[site, k]]
+        strengths = np.asarray(self.C)[chosen]
+        unconverged = (~fits.converged).flatten(1).sum(dim=1).cpu().numpy()
+        return HeldOut(
+            scores,
+            {
+                "C": (
+                    np.exp(np.log(strengths).mean(axis=1)),
+                    {
+                        "units": "1",
+                        "long_name": "chosen inverse strength of the penalty, "
+                        "geometric mean over the folds",
+                    },
+                ),
+                "unconverged": (
+                    unconverged,
+                    {"units": "fits", "long_name": "fits that did not reach their optimum"},
+                ),
+            },
+        )
+
+
+@dataclass(frozen=True)
+class MassMeanCrossFitter:
+    """Mass-mean probes: nothing to choose, one fit for each site and fold."""
+
+    @property
+    def identity(self) -> str:
+        """Nothing can be set."""
+        return ""
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str],
+        fold: Int[np.ndarray, " example"],
+    ) -> HeldOut:
+        """Score every statement at every site."""
+        scores = np.empty(activations.shape[:2])
+        names = np.asarray(groups, dtype=str)
+        for k in range(int(fold.max()) + 1):
+            held = fold == k
+            train = torch.from_numpy(~held)
+            for site in range(activations.shape[1]):
+                probe = fit_mass_mean_probe(
+                    activations[train, site], labels[train], groups=names[~held].tolist()
+                )
+                scores[held, site] = probe.log_odds(activations[~train, site]).cpu().numpy()
+        return HeldOut(scores)
+
+
+@dataclass(frozen=True)
+class ProbeMeasure:
+    """Held-out scores of a probe, at every site: a `Measure`.
+
+    Attributes:
+        name: Short name; the `probe` coordinate of a `Trace`.
+        cross_fitter: Fits the probes and scores what they have not seen.
+        folds: Into how many folds the groups are dealt.
+        resamples: How many bootstrap resamples stand behind an interval.
+    """
+
+    name: str
+    cross_fitter: CrossFitter
+    folds: int = 5
+    resamples: int = 1000
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return (
+            f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
+            f"resamples={self.resamples}, version=1)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Score the concept at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels and groups.
+            seed: Deals the folds and draws the resamples.
+
+        Returns:
+            What `score_dataset` gives, and what the probe reports of itself.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or its groups and
+                labels do not fill the folds.
+        """
+        values = activations.values
+        if len(values) != len(concept):
+            raise ValueError(
+                f"The activations hold {len(values)} statements, but concept {concept.name!r} "
+                f"has {len(concept)}. Collect them from this concept."
+            )
+        fold = assign_folds(concept.labels, concept.groups, folds=self.folds, seed=seed)
+        labels = torch.from_numpy(concept.labels.copy()).to(values.device)
+        held_out = self.cross_fitter(values, labels, concept.groups, fold)
+        data = score_dataset(
+            held_out.scores,
+            concept.labels,
+            fold,
+            concept.groups,
+            sites=activations.sites,
+            seed=seed,
+            resamples=self.resamples,
+        )
+        for name, (array, attributes) in held_out.variables.items():
+            data[name] = (("site",), array, attributes)
+        return data
+
+
+def logistic_probe(
+    *, C: Sequence[float] = DEFAULT_C, folds: int = 5, resamples: int = 1000
+) -> ProbeMeasure:
+    """The logistic probe as a measure: grouped cross-validation at every site.
+
+    Args:
+        C: Inverse penalty strengths to choose from, inside the training folds.
+        folds: Into how many folds the groups are dealt. At least 3.
+        resamples: How many bootstrap resamples stand behind an interval.
+
+    Returns:
+        A measure named `logistic`.
+
+    Raises:
+        ValueError: `C` is empty or holds a number that is not positive.
+
+    Example:
+        >>> logistic_probe(folds=3).name
+        'logistic'
+    """
+    return ProbeMeasure("logistic", LogisticCrossFitter(tuple(C)), folds, resamples)
+
+
+def mass_mean_probe(*, folds: int = 5, resamples: int = 1000) -> ProbeMeasure:
+    """The mass-mean probe as a measure: grouped cross-validation at every site.
+
+    Args:
+        folds: Into how many folds the groups are dealt.
+        resamples: How many bootstrap resamples stand behind an interval.
+
+    Returns:
+        A measure named `mass_mean`.
+
+    Example:
+        >>> mass_mean_probe().name
+        'mass_mean'
+    """
+    return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples)

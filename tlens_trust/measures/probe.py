@@ -1,0 +1,397 @@
+"""Linear probes: a direction and a bias that turn an activation into log-odds."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from tlens_trust.measures.solver import solve_logistic
+
+
+@dataclass(frozen=True, eq=False)
+class LinearProbe:
+    """A direction in activation space and a bias.
+
+    Attributes:
+        direction: Nats of log-odds per unit of activation, in the model's own units.
+        bias: Log-odds at the origin of activation space, in nats.
+    """
+
+    direction: Float[Tensor, " d_model"]
+    bias: float
+
+    def log_odds(self, activations: Float[Tensor, "*example d_model"]) -> Float[Tensor, "*example"]:
+        """Log-odds of label 1, in nats, in float64."""
+        return activations.double() @ self.direction.double().to(activations.device) + self.bias
+
+
+def fit_logistic_probe(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    *,
+    C: float = 1.0,
+    standardise: bool = True,
+) -> LinearProbe:
+    """Fit a logistic-regression probe for one concept at one site.
+
+    Minimises `½‖v‖² + C Σᵢ log(1 + exp(-sᵢ(v·zᵢ + b)))` with `sᵢ = 2yᵢ - 1` and `zᵢ` the
+    activation standardised feature by feature over the rows given, then folds the
+    standardisation back into direction and bias. The bias is not penalised. Deterministic.
+
+    The probe does not change when a feature is shifted or rescaled. Under a rotation of
+    activation space it does, unless `standardise` is off: then the penalty is round.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        labels: 1 where the statement is on the trustworthy side, else 0.
+        C: Inverse strength of the ridge penalty, as in scikit-learn. Positive.
+        standardise: Scale each feature to unit variance first.
+
+    Returns:
+        A probe that maps an activation to the log-odds of label 1, in nats.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, `C` is not
+            positive, or the optimum was not reached.
+
+    Source:
+        Alain and Bengio (2016), arXiv:1610.01644.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> labels = torch.arange(200) % 2
+        >>> activations = torch.randn(200, 8, generator=generator)
+        >>> activations[:, 3] += 3 * labels
+        >>> probe = fit_logistic_probe(activations, labels)
+        >>> int(probe.direction.abs().argmax())
+        3
+        >>> bool(((probe.log_odds(activations) > 0) == (labels == 1)).float().mean() > 0.85)
+        True
+    """
+    fits = solve_logistic(
+        activations.unsqueeze(1),
+        labels,
+        train=torch.ones(1, len(labels), dtype=torch.bool),
+        C=[C],
+        standardise=standardise,
+    )
+    if not bool(fits.converged):
+        raise ValueError(
+            f"The logistic probe stopped {float(fits.gap):.3g} above a possible optimum of "
+            f"{float(fits.objective):.3g} nats. Choose a smaller `C`, or look for activations "
+            "of very different sizes."
+        )
+    return LinearProbe(fits.coef[0, 0, 0], float(fits.intercept))
+
+
+def fit_mass_mean_probe(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    *,
+    groups: Sequence[str] | None = None,
+) -> LinearProbe:
+    """Fit a mass-mean probe: the difference of the class means, calibrated to log-odds.
+
+    The direction is `θ = μ₁ - μ₀`, neither scaled nor whitened. What is fitted on top has one
+    dimension: slope and offset that turn `θ·(x - (μ₁ + μ₀)/2)` into the log-odds of label 1, by
+    logistic regression on the same rows. Since the class means lean towards the rows that they
+    are taken over, each row is projected for this purpose by the means of the other groups, which
+    has a closed form; without it, wide activations make a probe that is sure of everything.
+
+    The slope is kept positive, so that the direction always points from label 0 to label 1.
+    Invariant under a rotation and a shift of activation space; not under a scaling by feature.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        labels: 1 where the statement is on the trustworthy side, else 0.
+        groups: What belongs together (twins, one question), left out together in calibrating;
+            None where every row stands for itself.
+
+    Returns:
+        A probe along `θ`, of log-odds in nats.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, or `labels` lacks 0 or 1.
+
+    Source:
+        Marks and Tegmark (2023), arXiv:2310.06824.
+
+    Example:
+        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
+        >>> probe = fit_mass_mean_probe(activations, torch.tensor([0, 0, 1, 1]))
+        >>> (probe.direction / probe.direction[0]).round(decimals=2).tolist()
+        [1.0, 0.1]
+    """
+    if not bool(torch.isfinite(activations).all()):
+        raise ValueError(
+            "`activations` must be finite to fit a probe, got a NaN or an infinity. "
+            "Find the rows with `torch.isfinite(activations).all(1)`."
+        )
+    counts = torch.bincount(labels, minlength=2).tolist()
+    if len(counts) > 2 or 0 in counts:
+        raise ValueError(
+            "`labels` must hold both 0 and 1, and nothing else, to fit a probe, got "
+            f"{dict(enumerate(counts))}. Shuffle before splitting, or choose a larger split."
+        )
+    values = activations.double()
+    centre = values.mean(dim=0)
+    values = values - centre
+    means = torch.stack([values[labels == label].mean(dim=0) for label in (0, 1)])
+    difference = means[1] - means[0]
+
+    number = torch.arange(len(labels))
+    if groups is not None:
+        _, inverse = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        number = torch.from_numpy(inverse)
+    scores = _scores_without_own_group(values, labels, means, number.to(labels.device))
+    # On the order of one: the ridge of the calibration, weak as it is, needs a unit.
+    fits = solve_logistic(
+        scores.reshape(-1, 1, 1),
+        labels,
+        train=torch.ones(1, len(labels), dtype=torch.bool),
+        C=[100.0],
+    )
+    spread = float(scores.std(correction=0))
+    slope = max(float(fits.coef), 1e-3 / spread if spread > 0 else 0.0)
+    offset = float(fits.intercept)
+    if slope != float(fits.coef):
+        # Chance: the prior alone, since the projection says nothing or the contrary.
+        offset = float(np.log(counts[1] / counts[0]))
+    direction = slope * difference
+    bias = offset - float(direction @ (centre + means.mean(dim=0)))
+    return LinearProbe(direction, bias)
+
+
+def _scores_without_own_group(
+    values: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    means: Float[Tensor, "2 d_model"],
+    group: Int[Tensor, " example"],
+) -> Float[Tensor, " example"]:
+    """`(μ₁ - μ₀)·(x - (μ₁ + μ₀)/2)` with the means of all groups but the row's own."""
+    groups = int(group.max()) + 1
+    distance = torch.zeros(len(labels), dtype=values.dtype, device=values.device)
+    for label, sign in ((0, -1.0), (1, 1.0)):
+        rows = labels == label
+        own = torch.zeros(groups, values.shape[1], dtype=values.dtype, device=values.device)
+        own.index_add_(0, group[rows], values[rows])
+        left = int(rows.sum()) - torch.bincount(group[rows], minlength=groups)
+        if not bool((left > 0).all()):
+            # One group holds all of a label: there is nothing to leave it out of.
+            own.zero_()
+            left = torch.full_like(left, int(rows.sum()))
+        mean = (means[label] * rows.sum() - own) / left.unsqueeze(1)
+        inner = (values * mean[group]).sum(dim=1)
+        distance += sign * (inner - 0.5 * mean.square().sum(dim=1)[group])
+    return distance
+
+
+class _ProbeClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """What the probes have in common once they are fitted."""
+
+    coef_: Float[np.ndarray, "1 d_model"]
+    intercept_: Float[np.ndarray, " 1"]
+    classes_: Shaped[np.ndarray, " 2"]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    @property
+    def direction(self) -> Float[Tensor, " d_model"]:
+        """Nats of log-odds per unit of activation; what steering takes."""
+        check_is_fitted(self)
+        return torch.from_numpy(self.coef_[0])
+
+    @property
+    def bias(self) -> float:
+        """Log-odds at the origin of activation space, in nats."""
+        check_is_fitted(self)
+        return float(self.intercept_[0])
+
+    def decision_function(self, X: Any) -> Any:
+        """Log-odds of the second class (label 1), in nats.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+
+        Returns:
+            One number per row, in float64: a tensor for a tensor, else an array.
+        """
+        check_is_fitted(self)
+        array, device = _as_array(X)
+        array = validate_data(self, array, reset=False, dtype=[np.float64, np.float32])
+        log_odds = array.astype(np.float64) @ self.coef_[0] + self.intercept_[0]
+        return log_odds if device is None else torch.from_numpy(log_odds).to(device)
+
+    def predict(self, X: Any) -> Any:
+        """The more probable class of each row."""
+        log_odds = self.decision_function(X)
+        if isinstance(log_odds, Tensor):
+            chosen = self.classes_[(log_odds > 0).long().cpu().numpy()]
+            return torch.as_tensor(chosen, device=log_odds.device)
+        return self.classes_[(log_odds > 0).astype(np.int64)]
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, one column each."""
+        log_odds = self.decision_function(X)
+        tensor = torch.as_tensor(log_odds)
+        chances = torch.stack([torch.sigmoid(-tensor), torch.sigmoid(tensor)], dim=1)
+        return chances if isinstance(log_odds, Tensor) else chances.numpy()
+
+    def _validate(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
+        """Checked activations and labels 0 and 1; sets `classes_`."""
+        array, device = _as_array(X)
+        labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        array, labels = validate_data(self, array, labels, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        kind = type_of_target(labels, input_name="y", raise_unknown=True)
+        if kind != "binary":
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{kind}. Fit one probe per label, against the rest."
+            )
+        self.classes_, encoded = np.unique(labels, return_inverse=True)
+        if len(self.classes_) != 2:
+            raise ValueError(
+                f"A probe needs rows of two classes, got the one class {self.classes_[0]!r}. "
+                "Shuffle before splitting, or choose a larger split."
+            )
+        # A copy, since torch refuses arrays that cannot be written to.
+        values = torch.from_numpy(np.array(array)).to(device or "cpu")
+        return values, torch.from_numpy(encoded.astype(np.int64)).to(values.device)
+
+    def _keep(self, direction: Tensor, bias: float) -> None:
+        self.coef_ = direction.detach().cpu().double().numpy().reshape(1, -1)
+        self.intercept_ = np.array([bias])
+
+
+class LogisticProbe(_ProbeClassifier):
+    """Logistic regression on standardised activations, as a scikit-learn classifier.
+
+    See `fit_logistic_probe` for the objective. The standardisation is learnt from the rows that
+    the probe is fitted on and folded into `coef_` and `intercept_`, which act on activations in
+    the model's own units.
+
+    Args:
+        C: Inverse strength of the ridge penalty. Positive.
+        standardise: Scale each feature to unit variance first.
+        tolerance: Largest certified distance to the optimum, relative to the objective.
+        max_passes: How often the activations are read before the fit stops with a warning.
+
+    Attributes:
+        coef_: The direction, of shape `(1, d_model)`.
+        intercept_: The bias, of shape `(1,)`.
+        classes_: The two labels; log-odds are those of the second.
+        n_iter_: Passes over the activations.
+
+    Example:
+        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
+        >>> probe = LogisticProbe(C=10.0).fit(activations, torch.tensor([0, 0, 1, 1]))
+        >>> probe.predict(activations).tolist()
+        [0, 0, 1, 1]
+    """
+
+    def __init__(
+        self,
+        C: float = 1.0,
+        *,
+        standardise: bool = True,
+        tolerance: float = 1e-5,
+        max_passes: int = 1000,
+    ) -> None:
+        self.C = C
+        self.standardise = standardise
+        self.tolerance = tolerance
+        self.max_passes = max_passes
+
+    def fit(self, X: Any, y: Any) -> "LogisticProbe":
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: As `fit_logistic_probe`.
+        """
+        values, labels = self._validate(X, y)
+        fits = solve_logistic(
+            values.unsqueeze(1),
+            labels,
+            train=torch.ones(1, len(labels), dtype=torch.bool),
+            C=[self.C],
+            standardise=self.standardise,
+            tolerance=self.tolerance,
+            max_passes=self.max_passes,
+        )
+        self.n_iter_ = int(fits.passes)
+        if not bool(fits.converged):
+            warnings.warn(
+                f"LogisticProbe stopped after {self.n_iter_} passes, at most "
+                f"{float(fits.gap):.3g} nats above the optimum. Raise `max_passes`, or lower `C`.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self._keep(fits.coef[0, 0, 0], float(fits.intercept))
+        return self
+
+
+class MassMeanProbe(_ProbeClassifier):
+    """The difference of the class means, calibrated to log-odds, as a scikit-learn classifier.
+
+    See `fit_mass_mean_probe`.
+
+    Attributes:
+        coef_: The direction, of shape `(1, d_model)`: the difference of the class means times a
+            positive slope.
+        intercept_: The bias, of shape `(1,)`.
+        classes_: The two labels; log-odds are those of the second.
+
+    Example:
+        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
+        >>> probe = MassMeanProbe().fit(activations, torch.tensor([0, 0, 1, 1]))
+        >>> probe.predict(activations).tolist()
+        [0, 0, 1, 1]
+    """
+
+    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "MassMeanProbe":
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+            groups: What belongs together, one name per row; None where each row stands alone.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: As `fit_mass_mean_probe`.
+        """
+        values, labels = self._validate(X, y)
+        probe = fit_mass_mean_probe(values, labels, groups=groups)
+        self._keep(probe.direction, probe.bias)
+        return self
+
+
+def _as_array(X: Any) -> tuple[Any, torch.device | None]:
+    """A numpy view of a tensor with the device to return to, or what was given and None."""
+    if not isinstance(X, Tensor):
+        return X, None
+    values = X.detach().cpu()
+    return (values if values.dtype == torch.float64 else values.float()).numpy(), X.device
