@@ -16,8 +16,9 @@ class HookedModel(Protocol):
 
     @property
     def cfg(self) -> Any:
-        """Shape and place: `n_layers`, `d_model`, `n_heads`, `d_head`, `n_ctx`, `d_vocab`,
-        `device`, `model_name`.
+        """Shape and place.
+
+        `n_layers`, `d_model`, `n_heads`, `d_head`, `n_ctx`, `d_vocab`, `device`, `model_name`.
         """
 
     @property
