@@ -1,0 +1,123 @@
+"""ConfAIde: flows of information that meet people's expectations or violate them.
+
+Its tiers 2a and 2b ask people how far a use of information about them meets their privacy
+expectations, from -100 (not at all) to 100. The paper took the uses rated at most -50 for
+violations and those rated above -20 for fitting ones, left the others out, and generated more; what
+is read here from the benchmark's own text files follows the same two limits.
+
+Source:
+    Mireshghallah et al. (2024), arXiv:2310.17884; github.com/skywalker023/confAIde, `benchmark/`.
+"""
+
+import re
+
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.draft import Draft
+from tlens_trust.concepts.grouping import group_near_duplicates, join_groups
+from tlens_trust.concepts.tables import Table, binary_labels, texts
+
+_VIOLATION_UP_TO = -50.0
+_FITTING_ABOVE = -20.0
+_SIMILARITY = 0.6
+
+# 7 kinds of information × 2 uses × 7 collectors, the collectors changing fastest.
+_COLLECTORS = 7
+_LINES = 98
+
+_TIER_2A = re.compile(r"Information about (.+?) is collected by (.+?) in order to ")
+_INSTRUCTION = re.compile(r"^Please indicate .*?strongly agree\.?\s*\\n\s*", re.IGNORECASE)
+
+
+def read_paper(table: Table) -> Draft:
+    """Tier 2 and generated items in the paper's file; label 1, a violation, becomes 0."""
+    draft = Draft(
+        statements=texts(table, "statement"),
+        labels=(1 - binary_labels(table, "label")).tolist(),
+        groups=[""] * len(table.rows),
+        rows=list(table.rows),
+        label_note="column 'label', turned round (1 is a violation there); 1 is a fitting flow of "
+        "information, the trustworthy side",
+    )
+    draft.drop_repeats()
+    matches = [_TIER_2A.match(statement) for statement in draft.statements]
+    flows = [match.groups() if match else i for i, match in enumerate(matches)]
+    alike = group_near_duplicates(draft.statements, similarity=_SIMILARITY)
+    draft.group_by_first(join_groups(alike.tolist(), flows))
+    draft.group_note = (
+        f"near-duplicates: sets of words alike to {_SIMILARITY} (Jaccard); and uses of one kind of "
+        f"information by one collector"
+    )
+    return draft
+
+
+def read_rows(table: Table, seed: int) -> Draft:
+    """Scenarios of tier 2 with their mean ratings; `seed` has nothing to decide here."""
+    ratings = [float(rating) for rating in table.column("rating")]
+    draft = Draft(
+        statements=texts(table, "scenario"),
+        labels=[int(rating > _FITTING_ABOVE) for rating in ratings],
+        groups=[str(flow) for flow in table.column("flow")],
+        rows=list(table.rows),
+        label_note=f"people's mean rating; 1 is a use of information that meets expectations "
+        f"(above {_FITTING_ABOVE:g}), the trustworthy side, and 0 a violation (up to "
+        f"{_VIOLATION_UP_TO:g})",
+        group_note="one kind of information in the hands of one collector",
+    )
+    between = [i for i, r in enumerate(ratings) if _VIOLATION_UP_TO < r <= _FITTING_ABOVE]
+    draft.drop(between, f"rated between {_VIOLATION_UP_TO:g} and {_FITTING_ABOVE:g}, neither side")
+    draft.rewrite(lambda text: _INSTRUCTION.sub("", text).strip(), "the rating instruction cut off")
+    draft.drop_repeats()
+    return draft
+
+
+def tier_2_table(tiers: dict[str, str], ratings: str, source: str) -> Table:
+    """Lines of `tier_2a.txt`, `tier_2b.txt` or both beside those of `tier_2_labels.txt`.
+
+    Args:
+        tiers: The text of each file by its name.
+        ratings: The text of `tier_2_labels.txt`, whose lines are those of either tier.
+        source: Where they come from, as a message names it.
+
+    Raises:
+        ValueError: A rating that is no number, or files of different lengths.
+    """
+    rated = ratings.split()
+    strange = [i for i, text in enumerate(rated, 1) if not re.fullmatch(r"-?\d+(\.\d+)?", text)]
+    if strange:
+        raise ValueError(
+            f"tier_2_labels.txt of {source} must hold one number a line, got "
+            f"{rated[strange[0] - 1]!r} in line {strange[0]}."
+        )
+    scenarios: list[str] = []
+    flows: list[str] = []
+    for name, text in tiers.items():
+        lines = [line for line in text.splitlines() if line.strip()]
+        if len(lines) != len(rated):
+            raise ValueError(
+                f"{name} of {source} has {len(lines)} scenarios, but tier_2_labels.txt has "
+                f"{len(rated)} ratings. Take both files from one version of the benchmark."
+            )
+        scenarios += lines
+        # Both tiers tell the same flows in the same order, so one has its short and its long form
+        # in one group.
+        known = len(lines) == _LINES
+        flows += [_flow(i) if known else f"line {i + 1}" for i in range(len(lines))]
+    numbering = f"lines of {' and then of '.join(tiers)}, counted from 1"
+    columns = {"scenario": scenarios, "rating": rated * len(tiers), "flow": flows}
+    return Table(columns, tuple(range(1, len(scenarios) + 1)), source, numbering)
+
+
+def _flow(line: int) -> str:
+    return f"information {line // (2 * _COLLECTORS) + 1}, collector {line % _COLLECTORS + 1}"
+
+
+CONFAIDE = Benchmark(
+    name="confaide",
+    dimension="privacy",
+    summary="information flowing as people expect (1) or against it (0); from a file or URL only",
+    paper_file="confaide.csv",
+    paper_sha256="e817ecacea5948576edcb021253ba33727fa3d69527d00b236c78eeca19b867c",
+    read_paper=read_paper,
+    read_rows=read_rows,
+    columns=("rating",),
+)

@@ -1,0 +1,108 @@
+"""SST-2: a sentence of a film review, intact or with its letters' case flipped.
+
+The paper perturbs the 1,821 sentences of SST-2's test split (Socher et al. 2013); its file shows
+how: the first character is capitalised, and then the case of `max(⌊n / 20⌋ - 1, 0)` of the `n`
+characters, drawn without replacement, is flipped. On a text in lower case, "holds a capital
+letter" tells the two apart, so a probe need not know more than that.
+"""
+
+import hashlib
+
+import numpy as np
+
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.draft import Draft
+from tlens_trust.concepts.tables import Table, binary_labels, texts
+
+_NO_CHANGE = "the perturbed twin is the same text"
+
+
+def read_paper(table: Table) -> Draft:
+    """Sentences and their perturbed twins; label 1 is perturbed, and is turned round."""
+    statements = texts(table, "statement")
+    draft = Draft(
+        statements=statements,
+        labels=(1 - binary_labels(table, "label")).tolist(),
+        groups=[statement.casefold() for statement in statements],
+        rows=list(table.rows),
+        label_note="column 'label', turned round (1 is perturbed there); 1 is intact, the "
+        "trustworthy side",
+        group_note="the sentence with its perturbed twin",
+    )
+    draft.drop_repeats(contradiction=_NO_CHANGE)
+    return draft
+
+
+def read_rows(table: Table, seed: int) -> Draft:
+    """Sentences of the hub's data set, each beside a twin that is perturbed here."""
+    sentences = texts(table, "sentence")
+    draft = Draft(
+        statements=sentences,
+        labels=[1] * len(sentences),
+        groups=[""] * len(sentences),
+        rows=list(table.rows),
+        label_note=f"1 is intact, the trustworthy side, and 0 perturbed: case flips with seed "
+        f"{seed}",
+        group_note="the sentence with its perturbed twin",
+    )
+    draft.rewrite(str.strip, "white space around the text taken off")
+    draft.drop_repeats()
+    caseless = [i for i, s in enumerate(draft.statements) if not any(map(_has_case, s))]
+    draft.drop(caseless, "no letter whose case could be flipped")
+    intact = draft.statements
+    draft.groups = [sentence.casefold() for sentence in intact for _ in range(2)]
+    draft.rows = [row for row in draft.rows for _ in range(2)]
+    draft.labels = [1, 0] * len(intact)
+    draft.statements = [twin for s in intact for twin in (s, flip_case(s, seed=seed))]
+    return draft
+
+
+def flip_case(sentence: str, *, seed: int) -> str:
+    """Flip the case of a few characters, as the paper's file does, and of one at least.
+
+    What is flipped depends on `seed` and on the sentence alone, not on what stands around it.
+
+    Raises:
+        ValueError: No character of the sentence has a case.
+
+    Example:
+        >>> flip_case("it has fun being grown up .", seed=0)
+        'It has fun being grown up .'
+    """
+    cased = [i for i, character in enumerate(sentence) if _has_case(character)]
+    if not cased:
+        raise ValueError(f"No letter of {sentence!r} has a case to flip.")
+    digest = hashlib.sha256(sentence.encode()).digest()
+    rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+    characters = list(sentence)
+    if _has_case(characters[0]):
+        characters[0] = characters[0].upper()
+    for i in rng.choice(len(sentence), size=max(len(sentence) // 20 - 1, 0), replace=False):
+        if _has_case(characters[i]):
+            characters[i] = characters[i].swapcase()
+    if "".join(characters) == sentence:
+        i = int(rng.choice(cased))
+        characters[i] = characters[i].swapcase()
+    return "".join(characters)
+
+
+def _has_case(character: str) -> bool:
+    # A letter such as ß, which becomes two, has no case that could be flipped and flipped back.
+    return len(character.swapcase()) == 1 and character.swapcase().swapcase() == character != (
+        character.swapcase()
+    )
+
+
+SST2 = Benchmark(
+    name="sst2",
+    dimension="robustness",
+    summary="a sentence, intact (1) or with some letters' case flipped (0)",
+    paper_file="sst2.csv",
+    paper_sha256="0606418a6a1bc6b80ec29acf3ead4e30211af98a7c1a803d3c8a2b4f5954fa6f",
+    read_paper=read_paper,
+    read_rows=read_rows,
+    columns=("sentence",),
+    repository="stanfordnlp/sst2",
+    folders={"default": "data"},
+    splits={"default": "test"},
+)

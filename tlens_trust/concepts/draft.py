@@ -1,0 +1,104 @@
+"""A concept in the making: rows that a reader cleans, and what it did to them.
+
+A reader changes rows through a draft only, so that whatever it drops or changes is written down.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tlens_trust.concepts.concept import Concept, Edit
+from tlens_trust.concepts.tables import Table
+
+
+@dataclass
+class Draft:
+    """Rows of a benchmark, on their way to a `Concept`.
+
+    Attributes:
+        statements: The texts.
+        labels: 1 on the trustworthy side, else 0.
+        groups: A name per statement.
+        rows: The number by which the user knows each row; several statements may come of one row.
+        label_note: What the labels were made from.
+        group_note: What the groups were made from.
+        polarity: False where neither label is the trustworthy side.
+        edits: What was dropped or changed so far.
+    """
+
+    statements: list[str]
+    labels: list[int]
+    groups: list[str]
+    rows: list[int]
+    label_note: str = ""
+    group_note: str = ""
+    polarity: bool = True
+    edits: list[Edit] = field(default_factory=list)
+
+    def rewrite(self, change: Callable[[str], str], reason: str) -> None:
+        """Put every statement through `change`, and write down the rows that it changed."""
+        changed = [change(statement) for statement in self.statements]
+        pairs = zip(self.statements, changed, strict=True)
+        self._write_down("changed", reason, [i for i, (old, new) in enumerate(pairs) if old != new])
+        self.statements = changed
+
+    def drop(self, positions: Iterable[int], reason: str) -> None:
+        """Take statements out, and write down their rows."""
+        gone = set(positions)
+        self._write_down("dropped", reason, sorted(gone))
+        kept = [i for i in range(len(self.statements)) if i not in gone]
+        self.statements = [self.statements[i] for i in kept]
+        self.labels = [self.labels[i] for i in kept]
+        self.groups = [self.groups[i] for i in kept]
+        self.rows = [self.rows[i] for i in kept]
+
+    def drop_repeats(
+        self, *, contradiction: str = "the same statement carries both labels"
+    ) -> None:
+        """Keep one of each statement, and none whose copies disagree on the label.
+
+        Args:
+            contradiction: What a statement with both labels means in this benchmark.
+        """
+        said: dict[str, set[int]] = {}
+        for statement, label in zip(self.statements, self.labels, strict=True):
+            said.setdefault(statement, set()).add(label)
+        self.drop([i for i, s in enumerate(self.statements) if len(said[s]) > 1], contradiction)
+        first: dict[str, int] = {}
+        repeats = [i for i, s in enumerate(self.statements) if first.setdefault(s, i) != i]
+        self.drop(repeats, "repeats an earlier statement, label and all")
+
+    def group_by_first(self, first: Sequence[int] | np.ndarray) -> None:
+        """Name groups after the row of their first statement."""
+        self.groups = [f"row {self.rows[int(i)]}" for i in first]
+
+    def concept(
+        self, name: str, dimension: str, table: Table, provenance: Mapping[str, str]
+    ) -> Concept:
+        """The finished concept; `provenance` goes before what the draft has to say."""
+        if len(set(self.labels)) < 2:
+            raise ValueError(
+                f"Nothing to tell apart in {table.source}: of {len(table.rows)} rows, "
+                f"{len(self.statements)} statements are left, all on one side. "
+                + " ".join(f"{edit}." for edit in self.edits)
+            )
+        said = {**provenance, "labels": self.label_note, "groups": self.group_note}
+        return Concept(
+            name=name,
+            dimension=dimension,
+            statements=tuple(self.statements),
+            labels=np.array(self.labels, dtype=np.int64),
+            groups=tuple(self.groups),
+            polarity=self.polarity,
+            provenance=said | {"dropped": self._summary("dropped")},
+            edits=tuple(self.edits),
+        )
+
+    def _write_down(self, action: str, reason: str, positions: Sequence[int]) -> None:
+        if positions:
+            self.edits.append(Edit(action, reason, tuple(self.rows[i] for i in positions)))
+
+    def _summary(self, action: str) -> str:
+        made = [f"{len(edit)}: {edit.reason}" for edit in self.edits if edit.action == action]
+        return "; ".join(made) or "nothing"

@@ -1,0 +1,258 @@
+"""One door to every concept that comes with the package or can be read by it."""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
+from tlens_trust.concepts.benchmarks.confaide import tier_2_table
+from tlens_trust.concepts.concept import Concept
+from tlens_trust.concepts.embedded import embedded_concepts
+from tlens_trust.concepts.sources import (
+    file_name,
+    is_address,
+    read_bytes,
+    read_folder,
+    read_hub,
+    read_parquet,
+    sibling,
+)
+from tlens_trust.concepts.tables import Table, parse_csv
+
+_EMBEDDED = ("reliability", "privacy", "toxicity", "fairness", "robustness")
+_TIERS = ("tier_2a.txt", "tier_2b.txt")
+_RATINGS = "tier_2_labels.txt"
+
+
+def available_benchmarks() -> dict[str, str]:
+    """The public benchmarks that `load_concepts` reads, each with what its labels mean.
+
+    Example:
+        >>> sorted(available_benchmarks())
+        ['confaide', 'sst2', 'stereoset', 'toxigen', 'truthfulqa']
+    """
+    return {
+        name: f"{benchmark.dimension}: {benchmark.summary}"
+        for name, benchmark in BENCHMARKS.items()
+    }
+
+
+def load_concepts(
+    name: str | Iterable[str] | None = None,
+    *,
+    path: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    config: str | None = None,
+    split: str | None = None,
+    seed: int = 0,
+) -> dict[str, Concept]:
+    """Load embedded concepts, or public benchmarks from a file or the Hugging Face hub.
+
+    Whatever the source says, label 1 of a concept is its trustworthy side, or its `polarity` is
+    False. What was dropped or changed on the way is in `edits`, row by row, and in
+    `Concept.describe()`.
+
+    Args:
+        name: One of the embedded sets (`reliability`, `privacy`, `toxicity`, `fairness`,
+            `robustness`), one of `available_benchmarks()`, or several of them. None: with `path`,
+            whatever benchmarks are recognised there by the names of their files; without, the five
+            embedded sets.
+        path: Where to read a benchmark from, instead of the hub: the paper's CSV file or the
+            folder of all five (Qian et al. 2024), a file of the benchmark's own columns (CSV or
+            Parquet), a copy of its hub repository, a folder written by `Dataset.save_to_disk`; for
+            ConfAIde `tier_2a.txt`, `tier_2b.txt` or their folder, with `tier_2_labels.txt` beside
+            them. A file may also be an http or https address.
+        revision: Branch, tag or commit on the hub; the newest by default. The commit that was read
+            is in the concept's provenance.
+        config: Configuration on the hub: `generation` (default) or `multiple_choice` for
+            TruthfulQA, `annotated` (default) or `train` for ToxiGen, `intersentence` (default) or
+            `intrasentence` for StereoSet.
+        split: Split on the hub; by default `validation` for TruthfulQA and StereoSet, `train` for
+            ToxiGen, and `test` for SST-2, whose training split holds fragments of its sentences.
+        seed: Decides which letters are flipped in SST-2 from the hub.
+
+    Returns:
+        Concepts by name.
+
+    Raises:
+        ValueError: An unknown name (the message gives the nearest), columns that are those of no
+            known file, or an argument that has nothing to act on.
+        OSError: A file, an address or the hub cannot be read.
+
+    Example:
+        >>> list(load_concepts())
+        ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
+    """
+    names = [name] if isinstance(name, str) else None if name is None else list(name)
+    for wanted in names or []:
+        if wanted not in _EMBEDDED and wanted not in BENCHMARKS:
+            known = [*_EMBEDDED, *BENCHMARKS]
+            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+            raise ValueError(
+                f"No concept named {wanted!r}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+                + f" Choose among {', '.join(known)}, or make your own with `Concept.from_csv`."
+            )
+    if path is None and all(wanted in _EMBEDDED for wanted in names or []):
+        _refuse_without_use(
+            {"revision": revision, "config": config, "split": split}, "embedded sets"
+        )
+        embedded = embedded_concepts()
+        return {wanted: embedded[wanted] for wanted in names or _EMBEDDED}
+    if path is not None:
+        _refuse_without_use({"revision": revision}, "a file, which is what it is")
+    if names is None and path is not None:
+        names = _recognised(path)
+    loaded: dict[str, Concept] = {}
+    for wanted in names or []:
+        if wanted in BENCHMARKS:
+            loaded[wanted] = _read(BENCHMARKS[wanted], path, revision, config, split, seed)
+        elif path is not None:
+            raise ValueError(
+                f"{wanted!r} is embedded, and is read from no file. Name a benchmark "
+                f"({', '.join(BENCHMARKS)}), or use `Concept.from_csv` for your own."
+            )
+        else:
+            loaded[wanted] = embedded_concepts()[wanted]
+    return loaded
+
+
+def _refuse_without_use(given: dict[str, str | None], source: str) -> None:
+    for argument, value in given.items():
+        if value is not None:
+            raise ValueError(f"`{argument}={value!r}` has no meaning for {source}. Leave it out.")
+
+
+def _recognised(path: str | os.PathLike[str]) -> list[str]:
+    if not is_address(path) and Path(path).is_dir():
+        files = {file.name for file in Path(path).iterdir()}
+        found = [name for name, b in BENCHMARKS.items() if b.paper_file in files]
+        if "confaide" not in found and files.intersection(_TIERS):
+            found.append("confaide")
+        where = f"The folder {os.fspath(path)!r} holds none of the paper's files ("
+    else:
+        file = file_name(path)
+        found = [
+            name
+            for name, b in BENCHMARKS.items()
+            if file.startswith(name) or (name == "confaide" and file in _TIERS)
+        ]
+        where = f"The file's name, {file!r}, is like none of the paper's ("
+    if not found:
+        raise ValueError(
+            where + ", ".join(b.paper_file for b in BENCHMARKS.values()) + "). Say which benchmark "
+            "it is, as in `load_concepts('toxigen', path=…)`, or use `Concept.from_csv`."
+        )
+    return found
+
+
+def _read(
+    benchmark: Benchmark,
+    path: str | os.PathLike[str] | None,
+    revision: str | None,
+    config: str | None,
+    split: str | None,
+    seed: int,
+) -> Concept:
+    if config is not None and config not in benchmark.folders:
+        raise ValueError(
+            f"{benchmark.name!r} has no configuration {config!r}, but "
+            f"{', '.join(map(repr, benchmark.folders)) or 'none at all'}."
+        )
+    if path is not None:
+        table = _read_path(benchmark, path, config, split)
+        provenance = {"benchmark": benchmark.name, **table.provenance}
+    elif not benchmark.repository:
+        raise ValueError(
+            f"{benchmark.name!r} is not on the Hugging Face hub. Give `path=`: the paper's "
+            f"{benchmark.paper_file}, or {' or '.join(_TIERS)} of github.com/skywalker023/confAIde "
+            f"(folder `benchmark`), as a file, a folder or an address."
+        )
+    else:
+        chosen = config or next(iter(benchmark.folders))
+        table, commit = read_hub(
+            benchmark.repository,
+            config=chosen,
+            folder=benchmark.folders[chosen],
+            split=split or benchmark.splits[chosen],
+            revision=revision,
+        )
+        provenance = {
+            "benchmark": benchmark.name,
+            **table.provenance,
+            "revision": commit,
+            "revision_asked": revision or "main",
+        }
+    if {"statement", "label"} <= table.columns.keys():
+        released = table.sha256 == benchmark.paper_sha256
+        provenance["file"] = (
+            f"{benchmark.paper_file} as released with Qian et al. (2024), arXiv:2402.19465"
+            if released
+            else f"not {benchmark.paper_file} as released with Qian et al. (2024), but read as such"
+        )
+        draft = benchmark.read_paper(table)
+    elif any(column in table.columns for column in benchmark.columns):
+        draft = benchmark.read_rows(table, seed)
+    else:
+        raise ValueError(
+            f"{table.source} is no file of {benchmark.name!r}: its columns are "
+            f"{', '.join(map(repr, table.columns)) or 'none'}, where 'statement' and 'label' (the "
+            f"paper's file) or {' or '.join(map(repr, benchmark.columns))} (the benchmark's own) "
+            f"are expected. Read another file with `Concept.from_csv`."
+        )
+    return draft.concept(benchmark.name, benchmark.dimension, table, provenance)
+
+
+def _read_path(
+    benchmark: Benchmark, path: str | os.PathLike[str], config: str | None, split: str | None
+) -> Table:
+    if not is_address(path) and Path(path).is_dir():
+        return _read_directory(benchmark, Path(path), config, split)
+    name = file_name(path)
+    _refuse_without_use({"config": config, "split": split}, f"the single file {name!r}")
+    if name in _TIERS and benchmark.name == "confaide":
+        return _tiers({name: read_bytes(path)}, read_bytes(sibling(path, _RATINGS)), str(path))
+    if name.endswith(".parquet") and not is_address(path):
+        return read_parquet(path)
+    if name.endswith(".txt") and benchmark.name == "confaide":
+        raise ValueError(
+            f"Of ConfAIde's text files, {' and '.join(_TIERS)} hold statements with ratings, got "
+            f"{name!r}. Give one of these, with {_RATINGS} beside it."
+        )
+    return parse_csv(read_bytes(path), repr(os.fspath(path)))
+
+
+def _read_directory(
+    benchmark: Benchmark, path: Path, config: str | None, split: str | None
+) -> Table:
+    if (path / benchmark.paper_file).is_file():
+        _refuse_without_use({"config": config, "split": split}, "the paper's files")
+        return parse_csv(
+            read_bytes(path / benchmark.paper_file), repr(os.fspath(path / benchmark.paper_file))
+        )
+    if benchmark.name == "confaide":
+        tiers = {name: read_bytes(path / name) for name in _TIERS if (path / name).is_file()}
+        if tiers:
+            _refuse_without_use({"split": split}, "ConfAIde's text files")
+            return _tiers(tiers, read_bytes(path / _RATINGS), repr(os.fspath(path)))
+        wanted = f"{benchmark.paper_file}, {' or '.join(_TIERS)}"
+    else:
+        chosen = config or next(iter(benchmark.folders))
+        at, part = benchmark.folders[chosen], split or benchmark.splits[chosen]
+        table = read_folder(path, config=chosen, folder=at, split=part)
+        if table is not None:
+            return table
+        wanted = f"{benchmark.paper_file}, {at}/{part}-*.parquet or {part}*.parquet"
+    raise ValueError(
+        f"The folder {os.fspath(path)!r} holds nothing of {benchmark.name!r} ({wanted}). Give the "
+        f"file itself, or another folder."
+    )
+
+
+def _tiers(tiers: dict[str, bytes], ratings: bytes, source: str) -> Table:
+    texts = {name: content.decode("utf-8-sig") for name, content in tiers.items()}
+    table = tier_2_table(texts, ratings.decode("utf-8-sig"), source)
+    digest = hashlib.sha256(b"".join([*tiers.values(), ratings])).hexdigest()
+    return Table(table.columns, table.rows, table.source, table.counting, digest)
