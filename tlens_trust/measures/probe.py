@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -303,6 +303,13 @@ class LogisticProbe(_ProbeClassifier):
         [0, 0, 1, 1]
     """
 
+    C: float
+    standardise: bool
+    tolerance: float
+    max_passes: int
+
+    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    @no_type_check
     def __init__(
         self,
         C: float = 1.0,

@@ -129,28 +129,31 @@ def solve_logistic(
     return LogisticFits(coef, intercept, objective, gap, gap <= tolerance * objective, passes)
 
 
-def feature_scale(
-    centred: Float[Tensor, "example d_model"],
+def _standardisation(
+    values: Float[Tensor, "example d_model"],
     train: Bool[Tensor, "fold example"],
     *,
-    rounding: Float[Tensor, " d_model"],
-) -> Float[Tensor, "fold d_model"]:
-    """Standard deviation of each feature over each fold's training rows.
+    precision: float,
+) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature over each fold's training rows, in float64.
 
-    Args:
-        centred: Features from which something near their mean was taken, in float64.
-        train: For each fold, its training rows.
-        rounding: Size of each feature's rounding error. A feature that varies no more than that
-            is constant, and its scale is 1: dividing by its noise would make a feature of it.
-
-    Returns:
-        Positive scales; 1 for a constant feature.
+    A feature that varies by no more than the rounding of its numbers (`precision`, relative) is
+    constant, and its deviation is set to 1: dividing by the noise would make a feature of it.
     """
-    weight = train.to(centred.dtype)
-    count = weight.sum(dim=1, keepdim=True)
-    mean = weight @ centred / count
-    deviation = (weight @ centred.square() / count - mean.square()).clamp_min(0).sqrt()
-    return torch.where(deviation > 8 * rounding, deviation, 1.0)
+    weight = train.double()
+    weight /= weight.sum(dim=1, keepdim=True)
+    mean = weight @ values
+    # About the mean of the first fold, or the square of a mean far from zero eats the digits.
+    about = mean[0]
+    shifted = values - about
+    shift = mean - about
+    variance = weight @ shifted.square() - shift.square()
+    doubtful = (shift.square() > 1e4 * variance).any(dim=0).nonzero().squeeze(1)
+    for fold in range(len(train)):
+        centred = values[:, doubtful] - mean[fold, doubtful]
+        variance[fold, doubtful] = weight[fold] @ centred.square()
+    deviation = variance.clamp_min(0).sqrt()
+    return mean, torch.where(deviation > 8 * precision * mean.abs(), deviation, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,15 +215,13 @@ def _solve_site(
     """Weights, biases, objectives and certificates of one site's fits, and the passes taken."""
     folds, penalties = strength.shape
     values = activations.double()
-    centre = values.mean(dim=0)
-    features = values - centre
-    scale = torch.ones(folds, len(centre), dtype=torch.float64, device=values.device)
-    if standardise:
-        rounding = torch.finfo(activations.dtype).eps * values.abs().amax(dim=0)
-        scale = feature_scale(features, train, rounding=rounding)
-    common = scale.square().mean(dim=0).sqrt()
+    mean, scale = _standardisation(values, train, precision=torch.finfo(activations.dtype).eps)
+    if not standardise:
+        scale = torch.ones_like(scale)
+    # One origin and one unit for all folds, from what they train on; `ratio` does the rest.
+    centre, common = mean.mean(dim=0), scale.square().mean(dim=0).sqrt()
     exact = _Fits(
-        features=features.div_(common),
+        features=(values - centre).div_(common),
         target=labels.double().unsqueeze(1),
         cost=(strength.unsqueeze(-1) * train.unsqueeze(1)).flatten(0, 1).T.contiguous(),
         ratio=(scale / common).T.repeat_interleave(penalties, dim=1),
@@ -274,7 +275,9 @@ def _minimise(
     fits: _Fits, weights: Tensor, tolerance: float, max_passes: int
 ) -> tuple[Tensor, int]:
     """Weights within the tolerance of their optimum, as far as this precision can tell."""
-    values, vectors = _spectrum(fits.features)
+    # Rows count as often as they are trained on, so that a row which never is cannot interfere.
+    often = (fits.cost > 0).to(fits.cost.dtype).mean(dim=1, keepdim=True)
+    values, vectors = _spectrum(fits.features * often.sqrt())
     result = weights.clone()
     active = torch.arange(weights.shape[1], device=weights.device)
     margins = fits.margins(weights)
@@ -303,7 +306,7 @@ def _minimise(
             steps = [step[:, keep] for step in steps]
             changes = [change[:, keep] for change in changes]
 
-        mean_curvature = curvature.sum(0) / len(fits.features)
+        mean_curvature = curvature.sum(0) / often.sum()
         shrink = 1 / (1 + mean_curvature * values.unsqueeze(1)) - 1
         direction = _descend(gradient, steps, changes, vectors, shrink)
         along = fits.margins(direction)

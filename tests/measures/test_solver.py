@@ -1,0 +1,165 @@
+"""The solver's optimum is scikit-learn's, and its certificate can be believed."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from tlens_trust.measures import solve_logistic
+
+GRID = [0.01, 0.1, 1.0, 10.0, 100.0]
+
+
+def residual_stream(
+    rows: int, width: int, *, seed: int, signal: float = 0.3
+) -> tuple[Tensor, Tensor]:
+    """Activations with a heavy-tailed spectrum, a mean far from zero, and noisy labels."""
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.arange(1, width + 1) ** -0.8
+    mixing = torch.linalg.qr(torch.randn(width, width, generator=generator)).Q
+    latent = torch.randn(rows, width, generator=generator)
+    noise = torch.randn(rows, generator=generator)
+    labels = (signal * latent[:, : min(width, 20)].sum(1) + noise > 0).long()
+    scales = torch.exp(torch.randn(width, generator=generator))
+    return (latent * spectrum) @ mixing * scales + 5 * scales, labels
+
+
+def leave_out(rows: int, folds: int) -> Tensor:
+    return torch.stack([torch.arange(rows) % folds != fold for fold in range(folds)])
+
+
+def objective(scaled: np.ndarray, labels: np.ndarray, C: float, w: np.ndarray, b: float) -> float:
+    margins = (2 * labels - 1) * (scaled @ w + b)
+    return 0.5 * w @ w + C * np.logaddexp(0, -margins).sum()
+
+
+def scikit_learn_objective(values: np.ndarray, labels: np.ndarray, C: float) -> float:
+    scaled = StandardScaler().fit_transform(values.astype(np.float64))
+    fit = LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=1000)
+    fit.fit(scaled, labels)
+    return objective(scaled, labels, C, fit.coef_[0], fit.intercept_[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "width", "signal"),
+    [
+        pytest.param(400, 30, 0.3, id="noisy"),
+        pytest.param(300, 100, 100.0, id="separable"),
+        pytest.param(60, 150, 0.3, id="fewer rows than features"),
+    ],
+)
+def test_every_fit_of_the_grid_reaches_the_optimum_of_scikit_learn(rows, width, signal):
+    values, labels = residual_stream(rows, width, seed=0, signal=signal)
+    train = leave_out(rows, 3)
+    fits = solve_logistic(values.unsqueeze(1), labels, train=train, C=GRID)
+    assert fits.converged.all()
+    for fold in range(3):
+        kept = values[train[fold]].numpy()
+        kept_labels = labels[train[fold]].numpy()
+        scaler = StandardScaler().fit(kept.astype(np.float64))
+        scaled = scaler.transform(kept.astype(np.float64))
+        for index, C in enumerate(GRID):
+            w = fits.coef[0, fold, index].numpy()
+            b = float(fits.intercept[0, fold, index])
+            # Through the folded-back weights, so that the folding is tested with them.
+            ours = objective(scaled, kept_labels, C, w * scaler.scale_, b + float(w @ scaler.mean_))
+            best = scikit_learn_objective(kept, kept_labels, C)
+            assert ours == pytest.approx(float(fits.objective[0, fold, index]), rel=1e-6)
+            assert abs(ours - best) <= 1e-5 * best
+            assert ours - float(fits.gap[0, fold, index]) <= best * (1 + 1e-9)
+
+
+def test_rows_outside_the_training_fold_change_nothing():
+    values, labels = residual_stream(120, 10, seed=1)
+    train = leave_out(120, 4)[:1]
+    before = solve_logistic(values.unsqueeze(1), labels, train=train, C=[1.0])
+    values[~train[0]] = 1e3 * torch.randn(30, 10, generator=torch.Generator().manual_seed(2))
+    labels[~train[0]] = 1 - labels[~train[0]]
+    after = solve_logistic(values.unsqueeze(1), labels, train=train, C=[1.0])
+    torch.testing.assert_close(after.coef, before.coef, rtol=2e-2, atol=1e-3)
+    assert after.converged.all()
+    values[train[0]] += torch.randn(90, 10, generator=torch.Generator().manual_seed(3))
+    touched = solve_logistic(values.unsqueeze(1), labels, train=train, C=[1.0])
+    assert not torch.allclose(touched.coef, before.coef, rtol=0.1)
+
+
+def test_the_same_call_gives_the_same_bits():
+    values, labels = residual_stream(200, 40, seed=4)
+    first, second = (
+        solve_logistic(values.unsqueeze(1), labels, train=leave_out(200, 5), C=GRID)
+        for _ in range(2)
+    )
+    assert torch.equal(first.coef, second.coef)
+
+
+def test_too_few_passes_are_reported_and_not_hidden():
+    values, labels = residual_stream(200, 40, seed=5)
+    fits = solve_logistic(
+        values.unsqueeze(1), labels, train=leave_out(200, 2), C=[100.0], max_passes=2
+    )
+    assert not fits.converged.any()
+    assert (fits.gap > 1e-5 * fits.objective).all()
+
+
+def test_a_list_of_strengths_per_site_and_fold_gives_the_fits_of_the_grid():
+    values, labels = residual_stream(150, 12, seed=6)
+    stacked = torch.stack([values, values.flip(1)], dim=1)
+    train = leave_out(150, 3)
+    grid = solve_logistic(stacked, labels, train=train, C=GRID)
+    picks = torch.tensor([[0, 1, 2], [3, 4, 0]])
+    single = solve_logistic(stacked, labels, train=train, C=torch.tensor(GRID)[picks].unsqueeze(-1))
+    expected = torch.gather(grid.objective, 2, picks.unsqueeze(-1))
+    torch.testing.assert_close(single.objective, expected, rtol=2e-5, atol=0)
+
+
+def test_a_constant_feature_gets_no_weight():
+    values, labels = residual_stream(100, 6, seed=7)
+    values[:, 2] = 1234.5
+    fits = solve_logistic(values.unsqueeze(1), labels, train=leave_out(100, 2), C=[1.0])
+    assert fits.coef[..., 2].abs().max() < 1e-6
+    assert fits.coef[..., 1].abs().min() > 1e-3
+
+
+def test_one_feature_per_row_matches_a_one_dimensional_newton_method():
+    x = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0])
+    labels = torch.tensor([0, 1, 0, 0, 1, 1])
+    everything = torch.ones(1, 6, dtype=torch.bool)
+    fits = solve_logistic(
+        x.reshape(-1, 1, 1), labels, train=everything, C=[2.0], standardise=False, tolerance=1e-12
+    )
+    w = float(fits.coef)
+    residual = expit(w * x.numpy() + float(fits.intercept)) - labels.numpy()
+    assert w + 2 * residual @ x.numpy() == pytest.approx(0, abs=1e-4)
+    assert residual.sum() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+def test_activations_that_are_not_finite_are_an_error(wrong):
+    values, labels = residual_stream(20, 3, seed=8)
+    values[4, 1] = wrong
+    with pytest.raises(ValueError, match="must be finite"):
+        solve_logistic(values.unsqueeze(1), labels, train=leave_out(20, 2), C=[1.0])
+
+
+def test_a_fold_without_one_of_the_labels_is_an_error_that_counts():
+    values, labels = residual_stream(20, 3, seed=9)
+    labels[:] = 1
+    with pytest.raises(ValueError, match=r"both 0 and 1.*\{0: 0, 1: 10\}.*fold 0"):
+        solve_logistic(values.unsqueeze(1), labels, train=leave_out(20, 2), C=[1.0])
+
+
+def test_a_strength_that_is_not_positive_is_an_error():
+    values, labels = residual_stream(20, 3, seed=10)
+    with pytest.raises(ValueError, match=r"`C` must be positive, got 0\.0"):
+        solve_logistic(values.unsqueeze(1), labels, train=leave_out(20, 2), C=[1.0, 0.0])
+
+
+def test_a_fold_without_training_rows_is_an_error():
+    values, labels = residual_stream(20, 3, seed=11)
+    with pytest.raises(ValueError, match="both 0 and 1"):
+        solve_logistic(
+            values.unsqueeze(1), labels, train=torch.zeros(1, 20, dtype=torch.bool), C=[1.0]
+        )
