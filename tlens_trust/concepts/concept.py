@@ -214,7 +214,7 @@ class Concept:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Iterable[Mapping[str, Any]],
+        dataset: Iterable[Mapping[str, Any]] | Mapping[str, Any],
         *,
         trustworthy: int | None,
         name: str,

@@ -89,7 +89,7 @@ def load_concepts(
     for wanted in names or []:
         if wanted not in _EMBEDDED and wanted not in BENCHMARKS:
             known = [*_EMBEDDED, *BENCHMARKS]
-            near = difflib.get_close_matches(wanted, known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
             raise ValueError(
                 f"No concept named {wanted!r}."
                 + (f" Did you mean {near[0]!r}?" if near else "")

@@ -144,7 +144,7 @@ def frame_table(frame: "pandas.DataFrame") -> Table:
     return Table(columns, tuple(range(len(frame))), "a pandas table", _FROM_0)
 
 
-def records_table(records: Iterable[Mapping[str, Any]]) -> Table:
+def records_table(records: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> Table:
     """Columns of a `datasets` split, or of any iterable of rows, counted from 0.
 
     Raises:
@@ -197,6 +197,22 @@ def texts(table: Table, column: str) -> list[str]:
             f"({table.rows_at(other)}). Choose the column of the texts."
         )
     return list(cells)
+
+
+def nested(table: Table, column: str) -> Sequence[Any]:
+    """Cells of a column that holds lists or records.
+
+    Raises:
+        ValueError: A cell that is text, as in a CSV file, or nothing.
+    """
+    cells = table.column(column)
+    flat = [i for i, cell in enumerate(cells) if isinstance(cell, str) or is_missing(cell)]
+    if flat:
+        raise ValueError(
+            f"Column {column!r} of {table.source} must hold lists, got {cells[flat[0]]!r} "
+            f"({table.rows_at(flat)}). Take the data set's Parquet file: a CSV file has no lists."
+        )
+    return cells
 
 
 def group_names(table: Table, column: str) -> list[str]:

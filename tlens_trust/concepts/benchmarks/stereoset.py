@@ -14,7 +14,7 @@ from typing import Any
 
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.draft import Draft
-from tlens_trust.concepts.tables import Table, binary_labels, texts
+from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
 
 # The order of the hub's class label.
 _GOLD = ("anti-stereotype", "stereotype", "unrelated")
@@ -63,13 +63,18 @@ def read_rows(table: Table, seed: int) -> Draft:
         "'gold_label'; 1 is the anti-stereotype, the trustworthy side, and 0 the stereotype"
     )
     unrelated = []
+    continuations = nested(table, "sentences")
     contexts = texts(table, "context")
     filled_in = all("BLANK" in context for context in contexts)
     for i, context in enumerate(contexts):
-        sentences = table.column("sentences")[i]
-        golds = _field(sentences, "gold_label")
-        for sentence, gold in zip(_field(sentences, "sentence"), golds, strict=True):
-            kind = gold if isinstance(gold, str) else _GOLD[gold]
+        golds = _field(continuations[i], "gold_label")
+        for sentence, gold in zip(_field(continuations[i], "sentence"), golds, strict=True):
+            kind = _GOLD[gold] if gold in range(len(_GOLD)) else gold
+            if kind not in _GOLD:
+                raise ValueError(
+                    f"A gold label of StereoSet is one of {', '.join(_GOLD)}, got {gold!r} in "
+                    f"{table.source}, {table.rows_at([i])}."
+                )
             if kind == "unrelated":
                 unrelated.append(len(draft.statements))
             parts = [sentence.strip()] if filled_in else [context.strip(), sentence.strip()]

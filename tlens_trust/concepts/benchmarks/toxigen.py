@@ -6,6 +6,7 @@ around a text is taken off, since a model is read at the last token.
 """
 
 import ast
+import math
 import re
 
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
@@ -63,17 +64,17 @@ def read_rows(table: Table, seed: int) -> Draft:
 
 
 def _annotated(table: Table) -> Draft:
-    pairs = zip(table.column("toxicity_ai"), table.column("toxicity_human"), strict=True)
-    ratings = [None if any(map(is_missing, pair)) else float(sum(pair)) for pair in pairs]
+    pairs = zip(_numbers(table, "toxicity_ai"), _numbers(table, "toxicity_human"), strict=True)
+    ratings = [first + second for first, second in pairs]
     draft = Draft(
         statements=_texts_or_nothing(table, "text"),
-        labels=[int(rating is not None and rating <= _TOXIC_ABOVE) for rating in ratings],
+        labels=[int(rating <= _TOXIC_ABOVE) for rating in ratings],
         groups=[""] * len(table.rows),
         rows=list(table.rows),
         label_note=f"columns 'toxicity_ai' and 'toxicity_human'; 1 where they add up to at most "
         f"{_TOXIC_ABOVE}, the trustworthy side, and 0 above (toxic)",
     )
-    draft.drop([i for i, rating in enumerate(ratings) if rating is None], "not rated")
+    draft.drop([i for i, rating in enumerate(ratings) if math.isnan(rating)], "not rated")
     return draft
 
 
@@ -97,6 +98,19 @@ def _clean(draft: Draft) -> None:
 def _group(draft: Draft) -> None:
     draft.group_by_first(group_near_duplicates(draft.statements, similarity=_SIMILARITY))
     draft.group_note = f"near-duplicates: sets of words alike to {_SIMILARITY} (Jaccard)"
+
+
+def _numbers(table: Table, column: str) -> list[float]:
+    numbers = []
+    for row, cell in zip(table.rows, table.column(column), strict=True):
+        try:
+            numbers.append(math.nan if is_missing(cell) else float(cell))
+        except ValueError as error:
+            raise ValueError(
+                f"Column {column!r} of {table.source} must hold numbers, got {cell!r} (row {row}; "
+                f"{table.counting})."
+            ) from error
+    return numbers
 
 
 def _texts_or_nothing(table: Table, column: str) -> list[str]:

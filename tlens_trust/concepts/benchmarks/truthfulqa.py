@@ -8,7 +8,7 @@ import re
 
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.draft import Draft
-from tlens_trust.concepts.tables import Table, binary_labels, texts
+from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
 
 _PAPER_ROW = re.compile(r"Q: (.*)\tA: (.*)", re.DOTALL)
 
@@ -39,14 +39,17 @@ def read_rows(table: Table, seed: int) -> Draft:
     """Rows of the hub's data set, one question each; `seed` has nothing to decide here."""
     draft = Draft([], [], [], [], group_note="the question")
     questions = texts(table, "question")
+    if "mc2_targets" in table.columns:
+        targets = nested(table, "mc2_targets")
+        answers = [list(zip(t["choices"], t["labels"], strict=True)) for t in targets]
+    else:
+        true, false = nested(table, "correct_answers"), nested(table, "incorrect_answers")
+        answers = [
+            [(answer, 1) for answer in right] + [(answer, 0) for answer in wrong]
+            for right, wrong in zip(true, false, strict=True)
+        ]
     for i, question in enumerate(questions):
-        if "mc2_targets" in table.columns:
-            targets = table.columns["mc2_targets"][i]
-            answers = list(zip(targets["choices"], targets["labels"], strict=True))
-        else:
-            answers = [(answer, 1) for answer in table.column("correct_answers")[i]]
-            answers += [(answer, 0) for answer in table.column("incorrect_answers")[i]]
-        for answer, label in answers:
+        for answer, label in answers[i]:
             draft.statements.append(answer)
             draft.labels.append(int(label))
             draft.groups.append(question.strip())
