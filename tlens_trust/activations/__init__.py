@@ -1,5 +1,16 @@
 """What a model represents: reading activations at hook points, and keeping them on disk."""
 
 from tlens_trust.activations.activations import Activations
+from tlens_trust.activations.collect import collect_activations, collect_each
+from tlens_trust.activations.sites import resolve_sites, site_depth, site_layer
+from tlens_trust.activations.store import ActivationStore
 
-__all__ = ["Activations"]
+__all__ = [
+    "ActivationStore",
+    "Activations",
+    "collect_activations",
+    "collect_each",
+    "resolve_sites",
+    "site_depth",
+    "site_layer",
+]

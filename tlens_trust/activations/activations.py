@@ -1,10 +1,14 @@
 """What a model represents: one reading per statement and site."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import nan
 
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 
@@ -14,16 +18,143 @@ class Activations:
     """Activations of one checkpoint for a list of statements.
 
     Attributes:
-        values: One vector per statement and site, in the model's own units, on the CPU.
+        values: One vector per statement and site, in the model's own units, on the CPU. The
+            vectors of one site lie together in memory.
         sites: TransformerLens hook names, in the order of the `site` axis; one head of a
             `hook_z` is written `blocks.3.attn.hook_z[7]`.
         checkpoint: Where the weights came from; None for a model that was passed in by hand.
         concept: What was read; None for a bare list of statements.
         position: The token position that was read, as `collect_activations` takes it.
+        n_layers: Blocks of the model; None where unknown.
+
+    Raises:
+        ValueError: The axes of `values` do not match `sites` and `concept`, a site is named
+            twice or lies outside the model, or `values` are not on the CPU.
+
+    Example:
+        >>> import torch
+        >>> read = Activations(torch.zeros(3, 2, 8), ("blocks.0.hook_resid_post",
+        ...                                           "blocks.1.hook_resid_post"), n_layers=2)
+        >>> read
+        Activations(3 statements × 2 sites × 8 wide, blocks.0.hook_resid_post …
+        blocks.1.hook_resid_post, position 'last')
+        >>> read.at(1).shape, read.layers, read.depths
+        (torch.Size([3, 8]), (0, 1), (0.5, 1.0))
     """
 
     values: Float[Tensor, "example site d_model"]
     sites: tuple[str, ...]
     checkpoint: Checkpoint | None = None
     concept: Concept | None = None
-    position: str | int | tuple[int, int] = "last"
+    position: Position = "last"
+    n_layers: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sites", tuple(self.sites))
+        object.__setattr__(self, "position", checked_position(self.position))
+        values = self.values
+        if values.ndim != 3 or values.shape[1] != len(self.sites):
+            raise ValueError(
+                f"`values` holds one vector per statement and site, got shape "
+                f"{tuple(values.shape)} for {len(self.sites)} sites. "
+                "Allowed is (statements, sites, width)."
+            )
+        if not values.is_floating_point() or values.device.type != "cpu":
+            raise ValueError(
+                f"`values` are floating-point numbers on the CPU, got {values.dtype} on "
+                f"{values.device}. Convert them with `values.float().cpu()`."
+            )
+        if self.concept is not None and len(self.concept) != len(values):
+            raise ValueError(
+                f"`values` holds {len(values)} statements, but the concept "
+                f"{self.concept.name!r} has {len(self.concept)}. They go together row by row."
+            )
+        if len(set(self.sites)) < len(self.sites):
+            twice = next(site for site in self.sites if self.sites.count(site) > 1)
+            raise ValueError(f"`sites` names {twice!r} twice. Name each site once.")
+        outside = [
+            site
+            for site, layer in zip(self.sites, self.layers, strict=True)
+            if self.n_layers is not None and layer >= self.n_layers
+        ]
+        if outside:
+            raise ValueError(
+                f"`sites` names {outside[0]!r}, but the model has {self.n_layers} blocks, from 0 "
+                f"to {(self.n_layers or 0) - 1}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        examples, sites, width = self.values.shape
+        noun = "site" if sites == 1 else "sites"
+        parts = [f"{examples} statements × {sites} {noun} × {width} wide"]
+        if sites:
+            parts.append(self.sites[0] if sites == 1 else f"{self.sites[0]} … {self.sites[-1]}")
+        parts.append(f"position {self.position!r}")
+        if self.concept is not None:
+            parts.append(f"concept {self.concept.name!r}")
+        if self.checkpoint is not None:
+            parts.append(checkpoint_name(self.checkpoint))
+        return f"Activations({', '.join(parts)})"
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The block of each site, from 0."""
+        return tuple(site_layer(site) for site in self.sites)
+
+    @property
+    def depths(self) -> tuple[float, ...]:
+        """The fraction of the model's blocks that lies behind each site; NaN where unknown."""
+        if self.n_layers is None:
+            return (nan,) * len(self.sites)
+        return tuple(site_depth(site, self.n_layers) for site in self.sites)
+
+    def at(self, site: str | int) -> Float[Tensor, "example d_model"]:
+        """What was read at one site.
+
+        Args:
+            site: Its name, or a layer number for the residual stream after that block.
+
+        Raises:
+            ValueError: It was not read.
+        """
+        return self.select([site]).values[:, 0]
+
+    def select(self, sites: str | int | Sequence[str | int]) -> "Activations":
+        """The same statements at fewer sites, without a copy where they lie in a row.
+
+        Args:
+            sites: As `collect_activations` takes them.
+
+        Raises:
+            ValueError: One of them was not read.
+        """
+        wanted = resolve_sites(self._shape(), sites)
+        missing = [site for site in wanted if site not in self.sites]
+        if missing:
+            raise ValueError(
+                f"Nothing was read at {missing[0]!r}. Read were {', '.join(self.sites)}. "
+                "Collect it with `collect_activations(…, sites=…)`."
+            )
+        columns = [self.sites.index(site) for site in wanted]
+        first, last = columns[0], columns[-1] + 1
+        by_site = self.values.transpose(0, 1)
+        in_a_row = columns == list(range(first, last))
+        by_site = by_site[first:last] if in_a_row else by_site[columns]
+        return replace(self, values=by_site.transpose(0, 1), sites=wanted)
+
+    def _shape(self) -> ModelShape:
+        name = "these activations" if self.checkpoint is None else checkpoint_name(self.checkpoint)
+        heads = [int(site[:-1].rpartition("[")[2]) for site in self.sites if site.endswith("]")]
+        return ModelShape(
+            name=name,
+            n_layers=self.n_layers or 1 + max(self.layers, default=0),
+            n_heads=1 + max(heads, default=0),
+        )
+
+
+def checkpoint_name(checkpoint: Checkpoint) -> str:
+    """A checkpoint's short label."""
+    return str(getattr(checkpoint, "name", None) or f"{checkpoint.model}@{checkpoint.revision}")

@@ -1,0 +1,45 @@
+"""Run by test_residual_stream.py with TransformerLens 3.9 ahead on the path."""
+
+import sys
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+
+def main() -> None:
+    from importlib.metadata import version
+
+    import torch
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoTokenizer
+
+    from tlens_trust.activations import collect_activations
+    from tlens_trust.checkpoints import Checkpoint
+
+    assert version("transformer-lens").startswith("3.9"), version("transformer-lens")
+    out, *folders = map(Path, sys.argv[1:])
+    statements = (out / "statements.txt").read_text().split("\n")
+    read = {}
+    for folder in folders:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        models = {
+            "bridge": TransformerBridge.boot_transformers(
+                str(folder), device="cpu", dtype=torch.float32
+            )
+        }
+        if folder.name != "olmo2":
+            models["hooked_transformer"] = Checkpoint.from_directory(folder).load(
+                device="cpu", backend="hooked_transformer"
+            )
+        for kind, model in models.items():
+            for side in ("left", "right"):
+                activations = collect_activations(
+                    model, statements, tokenizer=tokenizer, batch_tokens=40, padding_side=side
+                )
+                name = f"{folder.name}/{kind}/{side}"
+                read[name] = activations.values.contiguous()
+    save_file(read, out / "read.safetensors")
+
+
+if __name__ == "__main__":
+    main()

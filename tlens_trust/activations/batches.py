@@ -1,0 +1,135 @@
+"""Batches of statements of like length, filled to a budget of tokens.
+
+What a batch costs is its padded size, statements × longest. Sorting by length keeps the padding
+small; the longest come first, so that a budget too large for the memory shows at once.
+"""
+
+import gc
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+# What PyTorch says when the memory is at an end and there is no exception of its own for it:
+# the CPU allocator on Linux and on Windows, and Apple's GPUs.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
+
+def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    """Split statements into batches that hold at most a budget of tokens, padding included.
+
+    Args:
+        lengths: Tokens of each statement.
+        batch_tokens: The budget. A statement longer than that is a batch by itself.
+
+    Returns:
+        Indices into `lengths`, longest first; the same for the same lengths and budget.
+
+    Raises:
+        ValueError: `batch_tokens` is not positive.
+
+    Example:
+        >>> plan_batches([3, 9, 4, 8], batch_tokens=18)
+        [[1, 3], [2, 0]]
+    """
+    if batch_tokens < 1:
+        raise ValueError(
+            f"`batch_tokens` is how many tokens are read at once, padding included, and must be "
+            f"positive, got {batch_tokens}."
+        )
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > batch_tokens:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def read_in_batches(
+    lengths: Sequence[int], batch_tokens: int, read: Callable[[list[int]], None]
+) -> int:
+    """Read every statement, with smaller batches from where the memory ran out.
+
+    Args:
+        lengths: Tokens of each statement.
+        batch_tokens: Budget of a batch, padding included.
+        read: Reads one batch, given the indices of its statements. It is called again for the
+            same statements after it ran out of memory.
+
+    Returns:
+        The budget that was left at the end; `batch_tokens` where the memory sufficed.
+
+    Raises:
+        torch.OutOfMemoryError: One statement alone is too much. (A `RuntimeError` on the CPU.)
+    """
+    batches = plan_batches(lengths, batch_tokens)
+    while batches:
+        batch = batches[0]
+        try:
+            read(batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if len(batch) == 1:
+                error.add_note(
+                    f"A batch of one statement of {lengths[batch[0]]} tokens needs more memory "
+                    "than there is. Load the model in a smaller dtype, or over several devices "
+                    "with `device_map`."
+                )
+                raise
+        else:
+            batches.pop(0)
+            continue
+        # Outside the `except`, where the traceback no longer holds on to the batch's tensors.
+        _release_memory()
+        batch_tokens = max(1, min(batch_tokens, lengths[batch[0]] * len(batch)) // 2)
+        left = sorted(index for batch in batches for index in batch)
+        batches = [
+            [left[index] for index in batch]
+            for batch in plan_batches([lengths[index] for index in left], batch_tokens)
+        ]
+    return batch_tokens
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error).lower() for sign in _OUT_OF_MEMORY
+    )
+
+
+def pad_batch(
+    rows: Sequence[Sequence[int]], *, padding_side: str
+) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
+    """Stack token ids of unlike length.
+
+    Args:
+        rows: Token ids of each statement.
+        padding_side: `"right"` or `"left"`.
+
+    Returns:
+        The ids, padded with 0, which every vocabulary has, and where they are not padding.
+
+    Example:
+        >>> pad_batch([[5, 6], [7]], padding_side="left")
+        (tensor([[5, 6], [0, 7]]), tensor([[ True,  True], [False,  True]]))
+    """
+    width = max(map(len, rows))
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    kept = torch.zeros(len(rows), width, dtype=torch.bool)
+    for row, ids in enumerate(rows):
+        start = width - len(ids) if padding_side == "left" else 0
+        tokens[row, start : start + len(ids)] = torch.tensor(ids)
+        kept[row, start : start + len(ids)] = True
+    return tokens, kept
+
+
+def _release_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()

@@ -1,0 +1,177 @@
+"""Where readings come from: a model that is there, or a checkpoint that may have to be loaded."""
+
+import gc
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from tlens_trust.activations.activations import checkpoint_name
+from tlens_trust.activations.forward import attached_hooks, wrapped_model
+from tlens_trust.activations.positions import Position
+from tlens_trust.activations.store import ActivationKey
+from tlens_trust.activations.tokens import tokenizer_identity
+from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.loading import has_hooked_transformer
+from tlens_trust.checkpoints.plain import is_plain_model
+
+
+class Source:
+    """A model to read, loaded no sooner than it is needed.
+
+    To be used in a `with`: a checkpoint that it loaded is let go of at the end.
+
+    Attributes:
+        checkpoint: Where the weights came from; None where nobody said.
+        label: How to call it in an error.
+
+    Raises:
+        ValueError: `model` is nothing that can be read.
+    """
+
+    def __init__(
+        self,
+        model: object,
+        *,
+        checkpoint: Checkpoint | None = None,
+        tokenizer: Any = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
+        device_map: Any = None,
+        trust_remote_code: bool = False,
+    ) -> None:
+        self._loading = {
+            "device": device,
+            "dtype": dtype,
+            "backend": backend,
+            "device_map": device_map,
+            "trust_remote_code": trust_remote_code,
+        }
+        self._tokenizer = tokenizer
+        self._model: HookedModel | None = None
+        self._to_load: Checkpoint | None = None
+        self.checkpoint = checkpoint
+        if isinstance(model, Checkpoint):
+            if checkpoint is not None and checkpoint != model:
+                raise ValueError(
+                    f"`checkpoint` says where a model that is passed in came from, and `model` is "
+                    f"a Checkpoint itself: {checkpoint_name(model)}. Leave `checkpoint` out."
+                )
+            self._to_load = self.checkpoint = model
+        elif is_plain_model(model):
+            self._model = PlainModel(model, tokenizer)  # type: ignore[arg-type]
+        elif isinstance(model, HookedModel):
+            self._model = model
+        else:
+            raise ValueError(
+                f"`model` is what is read, got a {type(model).__name__}. Allowed are a hooked "
+                "model from TransformerLens, a Hugging Face model, and a Checkpoint."
+            )
+
+    @property
+    def label(self) -> str:
+        """How to call the model in an error."""
+        if self.checkpoint is not None:
+            return checkpoint_name(self.checkpoint)
+        return repr(str(getattr(self.model.cfg, "model_name", None) or type(self.model).__name__))
+
+    @property
+    def model(self) -> HookedModel:
+        """The hooked model, loaded now if it is not there yet."""
+        if self._model is None:
+            assert self._to_load is not None
+            self._model = self._to_load.load(**self._loading)
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, had without the weights where a checkpoint has not been loaded.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self._tokenizer is None:
+            if self._to_load is None:
+                self._tokenizer = own_tokenizer(self.model)
+            else:
+                self._tokenizer = self._to_load.tokenizer(
+                    trust_remote_code=self._loading["trust_remote_code"]
+                )
+        if self._tokenizer is None:
+            raise ValueError(
+                f"{self.label} has no tokenizer. Pass the one it was trained with as `tokenizer=`."
+            )
+        return self._tokenizer
+
+    def bos(self, asked: bool | None, *, tokenizer_given: bool) -> bool | None:
+        """Whether a beginning-of-sequence token is wanted; None leaves it to the tokenizer."""
+        if asked is not None or tokenizer_given or self._to_load is not None:
+            return asked
+        return own_bos(self.model)
+
+    def key(self, statements: str, *, bos: bool | None, position: Position) -> ActivationKey:
+        """What readings of these weights are kept under.
+
+        Args:
+            statements: Fingerprint of the texts.
+            bos: As `bos` gives it.
+            position: As `checked_position` gives it.
+
+        Raises:
+            ValueError: Something hangs on the model, so that it is not the checkpoint any more.
+        """
+        assert self.checkpoint is not None
+        if self._to_load is None:
+            hooks = attached_hooks(self.model)
+            if hooks:
+                raise ValueError(
+                    f"A function is hooked to {hooks[0]!r}, so that {self.label} may not compute "
+                    "what its checkpoint does, and a store must not take its readings for the "
+                    "checkpoint's. Leave the `with` that attached it, or pass store=None."
+                )
+        return ActivationKey(
+            checkpoint=self.checkpoint.identity,
+            tokenizer=tokenizer_identity(self.tokenizer),
+            bos=bos,
+            backend=self._backend(),
+            dtype=self._dtype(),
+            position=position,
+            statements=statements,
+        )
+
+    def _backend(self) -> str:
+        lens = f"transformer-lens {version('transformer-lens')}"
+        transformers = f"transformers {version('transformers')}"
+        if self._to_load is not None:
+            backend = str(self._loading["backend"])
+            if backend == "auto" and not has_hooked_transformer():
+                backend = "bridge"
+            return f"{backend}, {lens}, {transformers}"
+        if isinstance(self.model, PlainModel):
+            return f"plain, {transformers}"
+        backend = "hooked_transformer" if wrapped_model(self.model) is None else "bridge"
+        return f"{backend}, {lens}, {transformers}"
+
+    def _dtype(self) -> str:
+        if self._to_load is not None:
+            return str(self._loading["dtype"])
+        return str(getattr(self.model.cfg, "dtype", None))
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._to_load is None or self._model is None:
+            return
+        self._model = None
+        # A TransformerBridge refers to itself in circles, which only the collector undoes.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
