@@ -21,7 +21,18 @@ _HOME = {
     "trace_checkpoints": "tracing",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "Activations",
+    "Checkpoint",
+    "CheckpointSeries",
+    "Concept",
+    "Trace",
+    "collect_activations",
+    "load_concepts",
+    "pretrain_toy_series",
+    "probe_checkpoints",
+    "trace_checkpoints",
+]
 
 if TYPE_CHECKING:
     from tlens_trust.activations import Activations, collect_activations

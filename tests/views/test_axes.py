@@ -9,7 +9,7 @@ from tlens_trust.views.axes import log_positions, training_axis
 
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20, unique=True))
 def test_a_logarithmic_axis_keeps_the_order_of_training_and_holds_no_zero(counts):
-    counts = sorted(counts)
+    counts = np.array(sorted(counts))
     where = log_positions(counts)
     assert (where > 0).all()
     assert (np.diff(where) > 0).all()

@@ -1,5 +1,6 @@
-"""Looking at results: figures of a `Trace`."""
+"""Looking at results: figures and tables of a `Trace`."""
 
 from tlens_trust.views.figures import TracePlot
+from tlens_trust.views.tables import summarise, summary_table
 
-__all__ = ["TracePlot"]
+__all__ = ["TracePlot", "summarise", "summary_table"]

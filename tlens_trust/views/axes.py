@@ -1,7 +1,6 @@
 """How steps, tokens and quantities are put on an axis."""
 
 import math
-from collections.abc import Sequence
 from html import escape
 
 import numpy as np
@@ -17,7 +16,7 @@ DIMENSION_COLOURS = {
 }
 
 
-def format_count(count: float) -> str:
+def format_count(count: float | int) -> str:
     """Write a number of steps or tokens as a reader would: `512`, `1k`, `143k`, `2.1B`.
 
     Example:
@@ -57,14 +56,14 @@ def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
     return values
 
 
-def log_positions(values: Sequence[float] | np.ndarray) -> np.ndarray:
+def log_positions(values: np.ndarray) -> np.ndarray:
     """Where to draw counts on a logarithmic axis that has no zero.
 
     The untrained model (count 0) is drawn one axis step to the left of the first trained one, at
     the distance of the closest pair of checkpoints but at least a factor of two.
 
     Example:
-        >>> log_positions([0, 1, 2, 4]).tolist()
+        >>> log_positions(np.array([0, 1, 2, 4])).tolist()
         [0.5, 1.0, 2.0, 4.0]
     """
     values = np.asarray(values, dtype=float)

@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from tlens_trust.tracing import Trace
+from tlens_trust.views import summarise, summary_table
+
+STEPS = [0, 1, 8, 64, 512]
+SITES = [f"blocks.{i}.hook_resid_post" for i in range(4)]
+
+
+def synthetic_trace(onsets, *, noise=0.0, tokens=True):
+    """A trace whose layer 2 is read at .9 from each concept's onset on, and at .5 before."""
+    shape = (len(onsets), len(STEPS), len(SITES))
+    accuracy = np.full(shape, 0.5)
+    for i, onset in enumerate(onsets.values()):
+        accuracy[i, :, 1] = np.where(np.array(STEPS) >= onset, 0.7, 0.5)
+        accuracy[i, :, 2] = np.where(np.array(STEPS) >= onset, 0.9, 0.5)
+    accuracy += noise * np.random.default_rng(0).standard_normal(shape)
+    dims = ("concept", "checkpoint", "site")
+    units = {"units": "fraction of statements"}
+    variables = {}
+    for name in ("accuracy", "balanced_accuracy"):
+        variables[name] = (dims, accuracy, {**units, "long_name": f"held-out {name}"})
+        variables[f"{name}_ci"] = (
+            (*dims, "bound"),
+            np.stack([accuracy - 0.05, accuracy + 0.05], axis=-1),
+            {**units, "long_name": "95% interval"},
+        )
+        variables[f"{name}_n"] = (
+            dims,
+            np.full(shape, 200.0),
+            {"units": "statements", "long_name": "n"},
+        )
+    return Trace(
+        xr.Dataset(
+            variables,
+            coords={
+                "concept": list(onsets),
+                "checkpoint": [f"toy@step{step}" for step in STEPS],
+                "site": SITES,
+                "bound": ["low", "high"],
+                "step": ("checkpoint", STEPS),
+                "tokens": ("checkpoint", np.array(STEPS) * (1000.0 if tokens else np.nan)),
+                "layer": ("site", np.arange(4)),
+                "depth": ("site", (np.arange(4) + 1) / 4),
+            },
+        )
+    )
+
+
+TRACE = synthetic_trace({"toxicity": 64, "privacy": 512, "never": 10**9})
+
+
+def test_a_heatmap_shows_every_number_of_the_trace_with_layers_going_up():
+    figure = TRACE.plot.heatmap("accuracy")
+    assert len(figure.data) == 3
+    for panel, concept in zip(figure.data, TRACE.concepts, strict=True):
+        np.testing.assert_array_equal(
+            panel.z, TRACE.data.accuracy.sel(concept=concept).transpose("site", "checkpoint")
+        )
+        assert list(panel.y) == ["0", "1", "2", "3"]
+
+
+def test_hovering_tells_the_value_its_interval_and_n():
+    text = TRACE.plot.heatmap("accuracy").data[0].customdata[2][4]
+    assert "0.900 [0.850, 0.950]" in text
+    assert "n = 200" in text
+    assert "step 512" in text
+
+
+def test_checkpoints_whose_tokens_print_alike_keep_columns_of_their_own():
+    data = TRACE.data.assign_coords(tokens=("checkpoint", [0.0, 2.097e9, 2.1e9, 2.101e9, 2.102e9]))
+    figure = Trace(data).plot.heatmap("accuracy", x="tokens")
+    assert np.shape(figure.data[0].z) == (4, 5)
+    assert figure.data[0].x is None
+    assert len(figure.layout.xaxis.tickvals) == 5
+
+
+def test_lines_are_drawn_on_a_logarithmic_axis_where_step_0_has_its_own_tick():
+    figure = TRACE.plot.lines("accuracy")
+    assert figure.layout.xaxis.type == "log"
+    assert figure.layout.xaxis.ticktext[0] == "0"
+    curves = [curve for curve in figure.data if curve.mode == "lines+markers"]
+    assert len(curves) == 3 * 4
+    assert min(curve.x.min() for curve in curves) > 0
+
+
+def test_a_band_is_drawn_for_few_sites_and_not_for_many():
+    def bands(figure):
+        return sum(curve.fill == "toself" for curve in figure.data)
+
+    assert bands(TRACE.plot.lines("accuracy", sites=[2])) == 3
+    assert bands(TRACE.plot.lines("accuracy")) == 0
+
+
+def test_a_hostile_concept_name_is_escaped_in_titles_and_hover_texts():
+    trace = synthetic_trace({"<img src=x onerror=alert(1)>": 8})
+    for figure in (trace.plot.heatmap("accuracy"), trace.plot.lines("accuracy")):
+        page = str(figure.to_dict())
+        assert "<img" not in page
+        assert "&lt;img" in page
+
+
+def test_a_variable_that_is_not_there_is_answered_with_those_that_are():
+    with pytest.raises(ValueError, match=r"no variable 'acuracy'.*accuracy, accuracy_n"):
+        TRACE.plot.heatmap("acuracy")
+    with pytest.raises(ValueError, match=r"no layer 9.*\[0, 1, 2, 3\]"):
+        TRACE.plot.lines("accuracy", sites=[9])
+
+
+def test_unknown_tokens_are_an_error_and_not_an_empty_figure():
+    with pytest.raises(ValueError, match="Draw over x='step'"):
+        synthetic_trace({"a": 1}, tokens=False).plot.lines("accuracy", x="tokens")
+
+
+def test_the_summary_finds_the_planted_layer_and_step_and_says_never_where_nothing_is_planted():
+    frame = summarise(TRACE).set_index("concept")
+    assert frame.loc["toxicity", "layer"] == 2
+    assert frame["since_step"].tolist()[:2] == [64, 512]
+    assert np.isnan(frame.loc["never", "since_step"])
+    text = summary_table(TRACE)
+    assert "step 64" in text.splitlines()[1]
+    assert "never" in text.splitlines()[3].split()
+
+
+def test_a_rise_that_does_not_last_is_no_onset():
+    data = TRACE.data.copy(deep=True)
+    data["balanced_accuracy_ci"][{"concept": 0, "checkpoint": -1}] = 0.4
+    assert np.isnan(summarise(Trace(data)).set_index("concept").loc["toxicity", "since_step"])
