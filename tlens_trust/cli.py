@@ -52,15 +52,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 @app.callback(invoke_without_command=True)
 def _root(
-    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
         from tlens_trust import __version__
 
         typer.echo(__version__)
-    elif context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        raise typer.Exit
 
 
 @app.command()
@@ -258,7 +256,7 @@ def _show(trace: "Trace", out: Path) -> None:
 def main() -> None:
     """Run the command line; a user's mistake is one line on standard error and status 2."""
     try:
-        status = app(prog_name="tlens-trust", standalone_mode=False)
+        status = app(sys.argv[1:] or ["--help"], prog_name="tlens-trust", standalone_mode=False)
     except typer.TyperException as error:
         _fail(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
