@@ -1,7 +1,37 @@
 """Where weights come from: checkpoints, series of them, published families, loading."""
 
-from tlens_trust.checkpoints.checkpoint import Checkpoint
-from tlens_trust.checkpoints.hooked import HookedModel, own_bos, own_tokenizer
-from tlens_trust.checkpoints.plain import PlainModel
+from typing import TYPE_CHECKING
 
-__all__ = ["Checkpoint", "HookedModel", "PlainModel", "own_bos", "own_tokenizer"]
+from tlens_trust.checkpoints.checkpoint import Checkpoint
+from tlens_trust.checkpoints.families import FAMILIES, Family
+from tlens_trust.checkpoints.hooked import HookedModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.loading import release
+from tlens_trust.checkpoints.plain import PlainModel
+from tlens_trust.checkpoints.plan import Plan
+from tlens_trust.checkpoints.series import CheckpointSeries
+
+__all__ = [
+    "FAMILIES",
+    "Checkpoint",
+    "CheckpointSeries",
+    "Family",
+    "HookedModel",
+    "PlainModel",
+    "Plan",
+    "own_bos",
+    "own_tokenizer",
+    "pretrain_toy_series",
+    "release",
+]
+
+if TYPE_CHECKING:
+    from tlens_trust.checkpoints.toy import pretrain_toy_series
+
+
+def __getattr__(name: str) -> object:
+    # The toy run brings a corpus with it, which nobody else needs.
+    if name == "pretrain_toy_series":
+        from tlens_trust.checkpoints.toy import pretrain_toy_series
+
+        return pretrain_toy_series
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

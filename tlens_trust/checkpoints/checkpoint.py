@@ -1,11 +1,35 @@
 """One set of weights on the way of a training run."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tlens_trust.checkpoints.families import find_family, parse_revision
+from tlens_trust.checkpoints.hooked import HookedModel
+from tlens_trust.checkpoints.hub import Snapshot, describe, tokenizer_folder
+from tlens_trust.checkpoints.plain import PlainModel, is_plain_model
+from tlens_trust.checkpoints.weights import (
+    WeightFile,
+    check_folder,
+    files_identity,
+    folder_files,
+    git_oid,
+    has_tokenizer,
+    model_identity,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Checkpoint:
     """Where one checkpoint's weights come from, and how far training had gone.
+
+    Made by `from_hub`, `from_directory` or a `CheckpointSeries`. Nothing is fetched before it is
+    asked for.
 
     Attributes:
         model: Hub id, the folder that holds the series, or a label for a model in memory.
@@ -14,6 +38,10 @@ class Checkpoint:
         tokens: Tokens seen; None where unknown.
         stage: Which of several training stages, or None.
         loss: Training loss in nats a token, or None.
+        run: Seed or variant within the repository, or None.
+        folder: Where the weights lie on disk; None on the hub and in memory.
+        in_memory: The model itself; None on the hub and on disk.
+        tokenizer: A tokenizer, or the name or folder of one, to use in place of the model's own.
     """
 
     model: str
@@ -22,3 +50,289 @@ class Checkpoint:
     tokens: int | None = None
     stage: str | None = None
     loss: float | None = None
+    run: str | None = None
+    folder: Path | None = None
+    in_memory: Any = None
+    tokenizer: Any = field(default=None, compare=False)
+
+    @classmethod
+    def from_hub(
+        cls, model: str, *, revision: str | None = None, tokenizer: Any = None
+    ) -> "Checkpoint":
+        """A checkpoint on the hub.
+
+        Args:
+            model: Model id, as `"LLM360/AmberChat"`.
+            revision: Branch, tag or commit; None for the main branch. Step, tokens and stage are
+                read from its name where the family is known or the name tells.
+            tokenizer: A tokenizer, or the name or folder of one, in place of the model's own.
+
+        Example:
+            >>> Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000")
+            Checkpoint('pythia-160m@step1000', step=1000, tokens=2097152000)
+        """
+        family = find_family(model)
+        named = parse_revision(revision or "main", model)
+        tokens = None
+        if named is not None:
+            tokens = family.tokens_at(named.step) if family is not None else None
+            tokens = named.tokens if tokens is None else tokens
+        return cls(
+            model,
+            revision,
+            step=None if named is None else named.step,
+            tokens=tokens,
+            stage=None if named is None else named.stage,
+            run=None if named is None else named.run,
+            tokenizer=tokenizer,
+        )
+
+    @classmethod
+    def from_directory(cls, path: str | Path, *, tokenizer: Any = None) -> "Checkpoint":
+        """A checkpoint in a folder that a Hugging Face model was saved to.
+
+        Args:
+            path: The folder. Its step is read from its name where a naming scheme fits.
+            tokenizer: A tokenizer, or the name or folder of one, where the folder has none.
+
+        Raises:
+            ValueError: There is no such folder, or no model in it.
+        """
+        folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise ValueError(f"No folder {str(path)!r}. Name one that a model was saved to.")
+        folder = folder.resolve()
+        check_folder(folder)
+        named = parse_revision(folder.name)
+        if named is None:
+            return cls(str(path), folder=folder, tokenizer=tokenizer)
+        return cls(
+            str(folder.parent),
+            folder.name,
+            step=named.step,
+            tokens=named.tokens,
+            stage=named.stage,
+            run=named.run,
+            folder=folder,
+            tokenizer=tokenizer,
+        )
+
+    @property
+    def name(self) -> str:
+        """A short label, as `mini-pythia@step512`."""
+        if self.folder is not None:
+            short = self.folder.name if self.revision is None else self.folder.parent.name
+        else:
+            short = self.model.rpartition("/")[2] if self.in_memory is None else self.model
+        return short if self.revision is None else f"{short}@{self.revision}"
+
+    @property
+    def identity(self) -> str:
+        """A hash of the weights' content and the model's settings, in hexadecimal.
+
+        On the hub it comes from the SHA-256 that the hub keeps of every weight file, without a
+        download, for the commit that `load` will read; on disk from the same hash of the files, so
+        that a downloaded folder has the identity of its revision. A file is read again only when
+        its size or time of change differ. In memory it is a hash of the parameters' bytes, taken
+        anew each time, since the model may be in training.
+
+        Two checkpoints share it only where their weights and settings are the same, whatever they
+        are called.
+        """
+        if self.in_memory is not None:
+            model = self.in_memory
+            return model_identity(model.model if isinstance(model, PlainModel) else model)
+        if self.folder is not None:
+            config = (self.folder / "config.json").read_bytes()
+            return files_identity(folder_files(self.folder), git_oid(config))
+        return self._hub_identity
+
+    @property
+    def weight_files(self) -> tuple[WeightFile, ...]:
+        """The files that hold the weights, each with its SHA-256; empty for a model in memory."""
+        if self.in_memory is not None:
+            return ()
+        return self.snapshot.weight_files() if self.folder is None else folder_files(self.folder)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """What the hub has at this revision, pinned to a commit when first asked for.
+
+        Raises:
+            ValueError: This checkpoint is not on the hub, or the hub has no such revision.
+        """
+        if self.folder is not None or self.in_memory is not None:
+            raise ValueError(f"{self.name!r} is not on the hub.")
+        return describe(self.model, self.revision)
+
+    @cached_property
+    def _hub_identity(self) -> str:
+        return files_identity(self.snapshot.weight_files(), self.snapshot.config_oid())
+
+    def load(
+        self,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
+        device_map: str | dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ) -> HookedModel:
+        """Load the weights as a hooked model, unprocessed.
+
+        A model in memory stays as and where it is: a hooked one is given back, a plain Hugging
+        Face one is read through a `PlainModel`.
+
+        Args:
+            device: Torch device; None for a GPU where there is one, else the CPU.
+            dtype: Number format of the weights.
+            backend: `"hooked_transformer"` (TransformerLens 3.9), `"bridge"`, or `"auto"`: the
+                former where the installed release has it and converts the architecture.
+            device_map: How to spread a model that is larger than one device, as transformers
+                takes it (`"auto"`, or a mapping); only the bridge can.
+            trust_remote_code: Whether Python files that come with the model may run.
+
+        Raises:
+            ValueError: The backend cannot have this model, weights are missing or hold more than
+                tensors, or there is no tokenizer.
+        """
+        from tlens_trust.checkpoints.loading import load_hooked_model
+
+        if self.in_memory is not None:
+            return self._loaded_in_memory(backend)
+        tokenizer = self.load_tokenizer(trust_remote_code=trust_remote_code)
+        return load_hooked_model(
+            self._folder(remote_code=trust_remote_code),
+            model=self.model if self.folder is None else self.folder.parent.name,
+            tokenizer=tokenizer,
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+        )
+
+    @contextmanager
+    def loaded(
+        self,
+        *,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        backend: str = "auto",
+        device_map: str | dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ) -> Iterator[HookedModel]:
+        """Load the weights for the length of a `with`, and give their memory back.
+
+        Takes what `load` takes. The model is gone after the `with`, even where a variable still
+        names it, so that the next checkpoint is never loaded beside the last; a model in memory
+        is left alone.
+        """
+        from tlens_trust.checkpoints.loading import release
+
+        model = self.load(
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+        )
+        try:
+            yield model
+        finally:
+            if self.in_memory is None:
+                release(model)
+
+    def load_tokenizer(self, *, trust_remote_code: bool = False) -> Any:
+        """The model's own tokenizer, as published, without loading the weights.
+
+        It lies beside the weights; else in the folder that holds the series, or on the
+        repository's main branch.
+
+        Raises:
+            ValueError: There is none.
+        """
+        from tlens_trust.checkpoints.loading import load_tokenizer
+
+        if self.tokenizer is not None:
+            if isinstance(self.tokenizer, str | Path):
+                return load_tokenizer(self.tokenizer, trust_remote_code=trust_remote_code)
+            return self.tokenizer
+        if self.in_memory is not None:
+            return getattr(self.in_memory, "tokenizer", None)
+        if self.folder is None:
+            found = tokenizer_folder(self.snapshot, self.revision)
+        else:
+            places = (self.folder, self.folder.parent)
+            found = next((p for p in places if has_tokenizer(f.name for f in p.iterdir())), None)
+        if found is None:
+            raise ValueError(
+                f"No tokenizer with {self.name!r}. Save it beside the weights with "
+                "`tokenizer.save_pretrained`, or pass `tokenizer=`."
+            )
+        return load_tokenizer(found, trust_remote_code=trust_remote_code)
+
+    def load_config(self, *, trust_remote_code: bool = False) -> Any:
+        """The model's settings, from transformers, without loading the weights.
+
+        For a model in memory its own `config`, or `cfg` where TransformerLens made it.
+        """
+        from tlens_trust.checkpoints.loading import load_config
+
+        if self.in_memory is not None:
+            model = self.in_memory
+            return model.config if is_plain_model(model) else model.cfg
+        folder = self._folder(weights=False, remote_code=trust_remote_code)
+        return load_config(folder, trust_remote_code=trust_remote_code)
+
+    def resolve_backend(
+        self,
+        backend: str = "auto",
+        *,
+        device_map: str | dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
+    ) -> str:
+        """Which backend `load` would take, without loading the weights.
+
+        Returns:
+            `"hooked_transformer"`, `"bridge"`, or, for a model in memory, `"plain"` or
+            `"in_memory"`.
+
+        Raises:
+            ValueError: The backend is unknown, or cannot have this model.
+        """
+        from tlens_trust.checkpoints.loading import choose_backend
+
+        if self.in_memory is not None:
+            plain = isinstance(self.in_memory, PlainModel) or is_plain_model(self.in_memory)
+            return "plain" if plain else "in_memory"
+        config = self.load_config(trust_remote_code=trust_remote_code)
+        return choose_backend(config, model=self.model, backend=backend, device_map=device_map)
+
+    def _folder(self, *, weights: bool = True, remote_code: bool = False) -> Path:
+        if self.folder is not None:
+            return self.folder
+        return self.snapshot.fetch(self.revision, weights=weights, remote_code=remote_code)
+
+    def _loaded_in_memory(self, backend: str) -> HookedModel:
+        if backend != "auto":
+            raise ValueError(
+                f"{self.name!r} is in memory and is read as it is, got backend={backend!r}. Leave "
+                "`backend` out, or save the model and read it from the folder."
+            )
+        model = self.in_memory
+        if is_plain_model(model):
+            return PlainModel(model, self.load_tokenizer(), name=self.model)
+        hooked: HookedModel = model
+        return hooked
+
+    def __repr__(self) -> str:
+        known = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "stage": self.stage,
+            "run": self.run,
+            "loss": self.loss,
+        }
+        said = "".join(f", {key}={value!r}" for key, value in known.items() if value is not None)
+        return f"Checkpoint({self.name!r}{said})"

@@ -1,0 +1,290 @@
+"""Weights into TransformerLens 3.9's `HookedTransformer`, by that release's own conversions.
+
+That release converts models by name. Checkpoints lie in folders and under revisions, so for four
+architectures the settings are taken from `config.json` here, and only the weights are left to it:
+its own reading of a folder's settings goes by what the folder is called, and knows neither the
+rotary base of GPT-NeoX nor OLMo in a folder.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+_ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
+
+# What load_and_process_state_dict fills with its defaults: buffers, and biases that are zero.
+_MAY_BE_MISSING = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "b_U", "ln_final.b", "b_O")
+
+
+def why_not_converted(config: Any, model: str) -> str:
+    """What keeps a model from being a `HookedTransformer`; empty where nothing does.
+
+    Args:
+        config: The model's settings, from transformers.
+        model: Its name on the hub, which that release may know.
+    """
+    architecture = _architecture(config)
+    if getattr(config, "quantization_config", None) is not None:
+        return "its weights are quantised"
+    if architecture not in _SETTINGS:
+        if _known_name(model) is not None:
+            return ""
+        return (
+            f"TransformerLens 3.9 neither knows its name nor is {architecture} among the "
+            f"architectures converted from a folder ({', '.join(sorted(_SETTINGS))})"
+        )
+    if _activation(config) not in _ACTIVATIONS:
+        return f"HookedTransformer has no activation {_activation(config)!r}"
+    return _OBSTACLES[architecture](config)
+
+
+def load_hooked_transformer(
+    folder: Path,
+    config: Any,
+    *,
+    model: str,
+    tokenizer: Any,
+    device: str | torch.device | None,
+    dtype: torch.dtype,
+    trust_remote_code: bool,
+) -> Any:
+    """Load a folder of weights as a `HookedTransformer`, unprocessed.
+
+    Raises:
+        ValueError: A weight of the model is missing after the conversion.
+    """
+    from transformers import AutoModelForCausalLM
+
+    from tlens_trust.checkpoints.loading import WholeWeights
+
+    published: Any = WholeWeights(AutoModelForCausalLM).from_pretrained(
+        str(folder), dtype=dtype, trust_remote_code=trust_remote_code
+    )
+    published.requires_grad_(False)
+    if _architecture(config) not in _SETTINGS:
+        from transformer_lens import HookedTransformer
+
+        # Of the settings it reads again, the commit that is in the cache: main may be another.
+        revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
+        return HookedTransformer.from_pretrained_no_processing(
+            _known_name(model),
+            hf_model=published,
+            tokenizer=tokenizer,
+            device=device,
+            dtype=dtype,
+            **revision,
+        )
+    return _convert(published, config, model=model, tokenizer=tokenizer, device=device, dtype=dtype)
+
+
+def _convert(
+    published: Any,
+    config: Any,
+    *,
+    model: str,
+    tokenizer: Any,
+    device: str | torch.device | None,
+    dtype: torch.dtype,
+) -> Any:
+    from transformer_lens import HookedTransformer
+    from transformer_lens.config import HookedTransformerConfig
+    from transformer_lens.pretrained import weight_conversions
+
+    architecture = _architecture(config)
+    settings, converter = _SETTINGS[architecture]
+    cfg = HookedTransformerConfig(
+        model_name=model,
+        original_architecture=architecture,
+        d_vocab=config.vocab_size,
+        act_fn=_activation(config),
+        init_weights=False,
+        # Conversions make zero biases where the settings say; weights lie on the CPU until then.
+        device="cpu",
+        dtype=dtype,
+        tie_word_embeddings=bool(config.tie_word_embeddings),
+        **settings(config),
+    )
+    hooked = HookedTransformer(cfg, tokenizer, move_to_device=False)
+    hooked.to(dtype)
+    weights = getattr(weight_conversions, converter)(published, cfg)
+    lacking = [
+        name
+        for name in set(hooked.state_dict()) - set(weights)
+        if name.rpartition(".")[2] not in _MAY_BE_MISSING and name not in _MAY_BE_MISSING
+    ]
+    if lacking:
+        raise ValueError(
+            f"TransformerLens' conversion of {model!r} leaves {len(lacking)} weights open, "
+            f'{min(lacking)!r} the first. backend="bridge" reads the same residual stream.'
+        )
+    hooked.load_and_process_state_dict(
+        weights,
+        fold_ln=False,
+        center_writing_weights=False,
+        center_unembed=False,
+        fold_value_biases=False,
+        refactor_factored_attn_matrices=False,
+    )
+    hooked.cfg.device = str(device)
+    hooked.to(device, print_details=False)
+    return hooked.eval()
+
+
+def _gpt2(config: Any) -> dict[str, Any]:
+    return {
+        "d_model": config.n_embd,
+        "n_heads": config.n_head,
+        "d_head": config.n_embd // config.n_head,
+        "d_mlp": config.n_inner or 4 * config.n_embd,
+        "n_layers": config.n_layer,
+        "n_ctx": config.n_positions,
+        "eps": config.layer_norm_epsilon,
+        "use_attn_scale": config.scale_attn_weights,
+        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
+        "normalization_type": "LN",
+        "positional_embedding_type": "standard",
+    }
+
+
+def _neox(config: Any) -> dict[str, Any]:
+    width = config.hidden_size // config.num_attention_heads
+    return {
+        **_shape(config, width),
+        "eps": config.layer_norm_eps,
+        "normalization_type": "LN",
+        "parallel_attn_mlp": config.use_parallel_residual,
+        "default_prepend_bos": False,
+        "rotary_dim": int(width * _rope(config).get("partial_rotary_factor", 1.0)),
+        "rotary_base": _rope(config)["rope_theta"],
+    }
+
+
+def _llama(config: Any) -> dict[str, Any]:
+    width = config.head_dim or config.hidden_size // config.num_attention_heads
+    grouped = config.num_key_value_heads not in (None, config.num_attention_heads)
+    rope = _rope(config)
+    scaled = {}
+    if rope.get("rope_type") == "llama3":
+        scaled = {
+            "use_NTK_by_parts_rope": True,
+            "NTK_original_ctx_len": rope["original_max_position_embeddings"],
+            "NTK_by_parts_low_freq_factor": rope["low_freq_factor"],
+            "NTK_by_parts_high_freq_factor": rope["high_freq_factor"],
+            "NTK_by_parts_factor": rope["factor"],
+        }
+    return {
+        **_shape(config, width),
+        "n_key_value_heads": config.num_key_value_heads if grouped else None,
+        "eps": config.rms_norm_eps,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "gated_mlp": True,
+        "rotary_dim": width,
+        "rotary_base": rope["rope_theta"],
+        **scaled,
+    }
+
+
+def _olmo(config: Any) -> dict[str, Any]:
+    width = config.hidden_size // config.num_attention_heads
+    return {
+        **_shape(config, width),
+        # OLMo's layer norm has no parameters, and this number is written in its code.
+        "eps": 1e-5,
+        "normalization_type": "LN",
+        "gated_mlp": True,
+        "clip_qkv": config.clip_qkv,
+        "rotary_dim": width,
+        "rotary_base": _rope(config)["rope_theta"],
+    }
+
+
+def _shape(config: Any, width: int) -> dict[str, Any]:
+    return {
+        "d_model": config.hidden_size,
+        "n_heads": config.num_attention_heads,
+        "d_head": width,
+        "d_mlp": config.intermediate_size,
+        "n_layers": config.num_hidden_layers,
+        "n_ctx": config.max_position_embeddings,
+        "positional_embedding_type": "rotary",
+        "rotary_adjacent_pairs": False,
+    }
+
+
+_SETTINGS: dict[str, tuple[Callable[[Any], dict[str, Any]], str]] = {
+    "GPT2LMHeadModel": (_gpt2, "convert_gpt2_weights"),
+    "GPTNeoXForCausalLM": (_neox, "convert_neox_weights"),
+    "LlamaForCausalLM": (_llama, "convert_llama_weights"),
+    "OlmoForCausalLM": (_olmo, "convert_olmo_weights"),
+}
+
+
+def _gpt2_obstacle(config: Any) -> str:
+    return "its blocks attend to an encoder" if config.add_cross_attention else ""
+
+
+def _neox_obstacle(config: Any) -> str:
+    if not config.attention_bias:
+        return "the conversion of GPT-NeoX expects attention biases, and it has none"
+    return _rope_obstacle(config, ("default",))
+
+
+def _llama_obstacle(config: Any) -> str:
+    if config.attention_bias or config.mlp_bias:
+        return "the conversion of Llama leaves out biases, and it has some"
+    return _rope_obstacle(config, ("default", "llama3"))
+
+
+def _olmo_obstacle(config: Any) -> str:
+    if config.num_key_value_heads not in (None, config.num_attention_heads):
+        return "the conversion of OLMo knows no grouped queries"
+    if config.attention_bias:
+        return "the conversion of OLMo leaves out biases, and it has some"
+    return _rope_obstacle(config, ("default",))
+
+
+_OBSTACLES: dict[str, Callable[[Any], str]] = {
+    "GPT2LMHeadModel": _gpt2_obstacle,
+    "GPTNeoXForCausalLM": _neox_obstacle,
+    "LlamaForCausalLM": _llama_obstacle,
+    "OlmoForCausalLM": _olmo_obstacle,
+}
+
+
+def _rope_obstacle(config: Any, known: tuple[str, ...]) -> str:
+    kind = _rope(config).get("rope_type", "default")
+    return "" if kind in known else f"its rotary embedding is scaled by {kind!r}"
+
+
+def _rope(config: Any) -> dict[str, Any]:
+    parameters: dict[str, Any] = config.rope_parameters
+    return parameters
+
+
+def _architecture(config: Any) -> str:
+    named = getattr(config, "architectures", None) or [type(config).__name__]
+    # A folder saved from the bare body, without the unembedding, names that one.
+    bodies = {
+        "GPT2Model": "GPT2LMHeadModel",
+        "GPTNeoXModel": "GPTNeoXForCausalLM",
+        "LlamaModel": "LlamaForCausalLM",
+        "OlmoModel": "OlmoForCausalLM",
+    }
+    name = str(named[0])
+    return bodies.get(name, name)
+
+
+def _activation(config: Any) -> str:
+    return str(getattr(config, "activation_function", None) or config.hidden_act)
+
+
+def _known_name(model: str) -> str | None:
+    from transformer_lens.loading_from_pretrained import get_official_model_name
+
+    try:
+        return str(get_official_model_name(model))
+    except ValueError:
+        return None

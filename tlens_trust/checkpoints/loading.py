@@ -1,0 +1,276 @@
+"""From a folder of weights to a hooked model, and out of memory again.
+
+Weights are used as they were published: nothing is folded or centred, since folding would change
+the space that probes and vectors live in from checkpoint to checkpoint. Only safetensors, or
+pickles restricted to tensors, are ever loaded.
+"""
+
+import contextlib
+import copy
+import gc
+import importlib.util
+import io
+import logging
+import pickle
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tlens_trust.checkpoints.hooked import HookedModel
+from tlens_trust.checkpoints.weights import check_folder, has_tokenizer, weight_names
+
+BACKENDS = ("auto", "hooked_transformer", "bridge")
+
+
+def load_hooked_model(
+    folder: Path,
+    *,
+    model: str,
+    tokenizer: Any,
+    device: str | torch.device | None,
+    dtype: torch.dtype,
+    backend: str,
+    device_map: str | dict[str, Any] | None,
+    trust_remote_code: bool,
+) -> HookedModel:
+    """Load a folder of weights as a hooked model.
+
+    Args:
+        folder: Weights, `config.json` and, as a rule, a tokenizer.
+        model: What the model is called on the hub, or what to call it in errors.
+        tokenizer: The model's own, which the hooked model keeps beside the one that
+            TransformerLens makes of it; see `own_tokenizer`.
+        device: Where to put it; None for a GPU where there is one, else the CPU.
+        dtype: Number format of the weights.
+        backend: One of `BACKENDS`.
+        device_map: How to spread a model over several devices, as transformers takes it.
+        trust_remote_code: Whether the folder's own Python files may run.
+
+    Raises:
+        ValueError: The backend is unknown or cannot have this model, weights are missing, or a
+            pickle holds anything but tensors.
+    """
+    if device is not None and device_map is not None:
+        raise ValueError(
+            f"`device` puts a model in one place and `device_map` spreads it, got {device!r} and "
+            f"{device_map!r}. Give one of them."
+        )
+    check_folder(folder)
+    config = load_config(folder, trust_remote_code=trust_remote_code)
+    chosen = choose_backend(config, model=model, backend=backend, device_map=device_map)
+    if device is None and device_map is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    with quietly():
+        if chosen == "hooked_transformer":
+            from tlens_trust.checkpoints.conversion import load_hooked_transformer
+
+            hooked = load_hooked_transformer(
+                folder,
+                config,
+                model=model,
+                tokenizer=copy.deepcopy(tokenizer),
+                device=device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+            )
+        else:
+            hooked = _boot_bridge(
+                folder,
+                config,
+                tokenizer=copy.deepcopy(tokenizer),
+                device=device,
+                dtype=dtype,
+                device_map=device_map,
+                trust_remote_code=trust_remote_code,
+            )
+    hooked.cfg.model_name = model
+    hooked.own_tokenizer = tokenizer
+    loaded: HookedModel = hooked
+    return loaded
+
+
+def choose_backend(
+    config: Any,
+    *,
+    model: str,
+    backend: str = "auto",
+    device_map: str | dict[str, Any] | None = None,
+) -> str:
+    """Which backend reads a model: `"hooked_transformer"` or `"bridge"`.
+
+    Args:
+        config: The model's settings, from transformers.
+        model: What the model is called on the hub, or what to call it in errors.
+        backend: What the user asks for; `"auto"` takes the `HookedTransformer` where the
+            installed release has it and converts the architecture, else the bridge.
+        device_map: Not None where the model is to be spread over devices, which only the bridge
+            can do.
+
+    Raises:
+        ValueError: The backend is unknown, or is asked for by name and cannot be had.
+    """
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"No backend {backend!r}. Choose 'auto', 'hooked_transformer' or 'bridge'."
+        )
+    if backend == "bridge":
+        return "bridge"
+    if not has_hooked_transformer():
+        obstacle = (
+            "the installed TransformerLens has no HookedTransformer, which release 4.0 removed. "
+            "TransformerLens 3.9 has it (pip install 'transformer-lens==3.9.0')"
+        )
+    elif device_map is not None:
+        obstacle = "a HookedTransformer cannot be spread over devices by a `device_map`"
+    else:
+        from tlens_trust.checkpoints.conversion import why_not_converted
+
+        with quietly():
+            obstacle = why_not_converted(config, model)
+    if not obstacle:
+        return "hooked_transformer"
+    if backend == "hooked_transformer":
+        raise ValueError(
+            f'{model!r} cannot be loaded as a HookedTransformer: {obstacle}. backend="bridge" '
+            "reads the same residual stream."
+        )
+    return "bridge"
+
+
+def has_hooked_transformer() -> bool:
+    """Whether the installed TransformerLens has `HookedTransformer` (3.x), without importing it."""
+    spec = importlib.util.find_spec("transformer_lens")
+    if spec is None or spec.origin is None:
+        return False
+    return (Path(spec.origin).parent / "HookedTransformer.py").is_file()
+
+
+def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
+    """A model's settings, from `config.json`."""
+    from transformers import AutoConfig
+
+    with quietly():
+        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+
+
+def load_tokenizer(source: str | Path, *, trust_remote_code: bool = False) -> Any:
+    """A tokenizer as it was published, adding what its own settings say."""
+    from transformers import AutoTokenizer
+
+    with quietly():
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=trust_remote_code)
+
+
+class WholeWeights:
+    """One of transformers' auto classes, which refuses a model that is only partly filled.
+
+    transformers draws missing weights at random, with a warning at most. What is read here must
+    be what was published.
+    """
+
+    def __init__(self, auto_class: Any) -> None:
+        self._auto_class = auto_class
+
+    def from_pretrained(self, folder: str, **settings: Any) -> nn.Module:
+        """Load, restricted to tensors; the settings are those of transformers.
+
+        Raises:
+            ValueError: Weights of the model's body are missing, or a pickle holds more than
+                tensors.
+        """
+        names = weight_names(path.name for path in Path(folder).iterdir())
+        try:
+            model, report = self._auto_class.from_pretrained(
+                folder,
+                **settings,
+                use_safetensors=names[0].endswith(".safetensors"),
+                weights_only=True,
+                output_loading_info=True,
+            )
+        except pickle.UnpicklingError as error:
+            raise ValueError(
+                f"{', '.join(names)} in {folder!r} holds more than tensors, and unpickling it "
+                "could run any code: refused. Convert it to safetensors where you trust it."
+            ) from error
+        body = f"{model.base_model_prefix}."
+        missing = sorted(key for key in report["missing_keys"] if key.startswith(body))
+        if missing:
+            raise ValueError(
+                f"{len(missing)} weights are missing in {folder!r}, {missing[0]!r} the first: "
+                f"they would be drawn at random. Its config.json describes "
+                f"{type(model).__name__}; look whether it belongs to these weights."
+            )
+        loaded: nn.Module = model
+        return loaded
+
+
+def _boot_bridge(
+    folder: Path,
+    config: Any,
+    *,
+    tokenizer: Any,
+    device: str | torch.device | None,
+    dtype: torch.dtype,
+    device_map: str | dict[str, Any] | None,
+    trust_remote_code: bool,
+) -> Any:
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.transformers import (
+        determine_architecture_from_hf_config,
+        get_hf_model_class_for_architecture,
+    )
+
+    architecture = determine_architecture_from_hf_config(config)
+    beside = has_tokenizer(path.name for path in folder.iterdir())
+    return TransformerBridge.boot_transformers(
+        str(folder),
+        device=device,
+        dtype=dtype,
+        # The bridge reads the folder's tokenizer itself, with a BOS token added where it can.
+        tokenizer=None if beside else tokenizer,
+        model_class=WholeWeights(get_hf_model_class_for_architecture(architecture)),
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def release(model: HookedModel) -> None:
+    """Give back a loaded model's memory, whoever still holds a reference to it.
+
+    A bridge and the model it wraps refer to each other, and the variable that a `with` or a loop
+    binds outlives its turn: without this, the next checkpoint would be loaded beside the last. The
+    model cannot be used afterwards.
+    """
+    module: Any = model
+    for tensor in (*module.parameters(), *module.buffers()):
+        tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        tensor.grad = None
+    gc.collect()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the progress bars, warnings and prints of loading to themselves."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bar = transformers_logging.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
+            transformers_logging.set_verbosity(verbosity)
+            if bar:
+                transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

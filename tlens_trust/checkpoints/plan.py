@@ -1,0 +1,136 @@
+"""What a sweep over a series would fetch, before anything is fetched."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from tlens_trust.checkpoints.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class PlannedCheckpoint:
+    """One checkpoint's share of a plan.
+
+    Attributes:
+        name: Short label.
+        step: Optimiser steps; None where unknown.
+        size: Bytes that loading reads; 0 for a model in memory.
+        fetch: Bytes of these that are not on this machine yet, nor counted for an earlier row.
+        weights: The weight files' SHA-256s, joined; empty where there are no files.
+        problem: Why it cannot be had, or empty.
+    """
+
+    name: str
+    step: int | None
+    size: int
+    fetch: int
+    weights: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True, repr=False)
+class Plan:
+    """What reading every checkpoint of a series needs.
+
+    Attributes:
+        model: What the series is called.
+        rows: One entry per checkpoint, in the order of the series.
+    """
+
+    model: str
+    rows: tuple[PlannedCheckpoint, ...]
+
+    @property
+    def n_checkpoints(self) -> int:
+        """How many checkpoints there are."""
+        return len(self.rows)
+
+    @property
+    def size_gb(self) -> float:
+        """What loading them all reads, in GB (10⁹ bytes)."""
+        return sum(row.size for row in self.rows) / 1e9
+
+    @property
+    def fetch_gb(self) -> float:
+        """What has to be downloaded, in GB. A file that several revisions share counts once."""
+        return sum(row.fetch for row in self.rows) / 1e9
+
+    @property
+    def cached_gb(self) -> float:
+        """What needs no download, in GB: it is here, or comes with an earlier checkpoint."""
+        return self.size_gb - self.fetch_gb
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """Why checkpoints cannot be had, where that is known beforehand."""
+        return tuple(row.problem for row in self.rows if row.problem)
+
+    @property
+    def identical(self) -> tuple[tuple[str, ...], ...]:
+        """Names of checkpoints that hold the same weights, in groups."""
+        groups: dict[str, list[str]] = {}
+        for row in self.rows:
+            if row.weights:
+                groups.setdefault(row.weights, []).append(row.name)
+        return tuple(tuple(names) for names in groups.values() if len(names) > 1)
+
+    def __repr__(self) -> str:
+        width = max(len(row.name) for row in self.rows)
+        lines = [
+            f"{self.n_checkpoints} checkpoints of {self.model}",
+            f"to fetch {_gb(self.fetch_gb)}, here already {_gb(self.cached_gb)}",
+            f"{'checkpoint':<{width}}  {'size':>10}  {'to fetch':>10}",
+        ]
+        for row in self.rows:
+            said = row.problem or f"{_gb(row.size / 1e9):>10}  {_gb(row.fetch / 1e9):>10}"
+            lines.append(f"{row.name:<{width}}  {said}")
+        lines += [f"identical weights: {' = '.join(names)}" for names in self.identical]
+        return "\n".join(lines)
+
+
+def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> Plan:
+    """Say what reading checkpoints would fetch.
+
+    Asks the hub for the files' sizes and hashes, several checkpoints at once, and fetches nothing.
+
+    Raises:
+        OSError: The hub cannot be reached.
+    """
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        problems = list(pool.map(_problem, checkpoints))
+    counted: set[str] = set()
+    rows = [
+        _row(checkpoint, problem, counted)
+        for checkpoint, problem in zip(checkpoints, problems, strict=True)
+    ]
+    return Plan(model, tuple(rows))
+
+
+def _problem(checkpoint: Checkpoint) -> str:
+    try:
+        _ = checkpoint.weight_files
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _row(checkpoint: Checkpoint, problem: str, counted: set[str]) -> PlannedCheckpoint:
+    name, step = checkpoint.name, checkpoint.step
+    if problem:
+        return PlannedCheckpoint(name, step, 0, 0, problem=problem)
+    files = checkpoint.weight_files
+    weights = " ".join(sorted(file.sha256 for file in files))
+    if checkpoint.folder is not None or checkpoint.in_memory is not None:
+        return PlannedCheckpoint(name, step, sum(file.size for file in files), 0, weights)
+    snapshot = checkpoint.snapshot
+    size = fetch = 0
+    for file in snapshot.needed():
+        size += file.size
+        if file.blob not in counted and not snapshot.is_cached(file):
+            fetch += file.size
+        counted.add(file.blob)
+    return PlannedCheckpoint(name, step, size, fetch, weights)
+
+
+def _gb(value: float) -> str:
+    return f"{value:.2f} GB" if value >= 0.1 else f"{1000 * value:.1f} MB"
