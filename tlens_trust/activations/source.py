@@ -96,7 +96,7 @@ class Source:
             if self._to_load is None:
                 self._tokenizer = own_tokenizer(self.model)
             else:
-                self._tokenizer = self._to_load.tokenizer(
+                self._tokenizer = self._to_load.load_tokenizer(
                     trust_remote_code=self._loading["trust_remote_code"]
                 )
         if self._tokenizer is None:
