@@ -1,0 +1,236 @@
+"""From cells to the data set of a `Trace`.
+
+What compares checkpoints with each other belongs here: cells do not know of one another.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.tracing.provenance import now
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """What a trace knows of a checkpoint.
+
+    Attributes:
+        name: Its label on the `checkpoint` axis.
+        model: Hub id, folder or label.
+        revision: Branch, tag or folder name, or None.
+        step: Optimiser steps, or None.
+        tokens: Tokens seen, or None.
+        stage: Stage of training, or None.
+        loss: Training loss in nats a token, or None.
+        identity: Hash of the weights' content.
+    """
+
+    name: str
+    model: str
+    revision: str | None
+    step: int | None
+    tokens: int | None
+    stage: str | None
+    loss: float | None
+    identity: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "CheckpointRecord":
+        """Note a checkpoint, its identity included."""
+        return cls(
+            name=checkpoint.name,
+            model=str(checkpoint.model),
+            revision=checkpoint.revision,
+            step=checkpoint.step,
+            tokens=checkpoint.tokens,
+            stage=checkpoint.stage,
+            loss=checkpoint.loss,
+            identity=checkpoint.identity,
+        )
+
+
+def in_training_order(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
+    """Stages in the order of their first checkpoint, steps ascending, unknown steps last."""
+    stages = list(dict.fromkeys(record.stage for record in records))
+    return sorted(
+        records,
+        key=lambda r: (stages.index(r.stage), np.inf if r.step is None else r.step),
+    )
+
+
+def assemble_trace_data(
+    cells: Mapping[tuple[str, str], xr.Dataset],
+    checkpoints: Sequence[CheckpointRecord],
+    concepts: Mapping[str, Mapping[str, Any]],
+    *,
+    provenance: Mapping[str, Any],
+) -> xr.Dataset:
+    """Put cells side by side.
+
+    Args:
+        cells: By name of checkpoint and concept, as `measure_cell` gives them; what is missing
+            becomes NaN.
+        checkpoints: Along the `checkpoint` axis, in order.
+        concepts: What `concept_provenance` says of each concept along the `concept` axis.
+        provenance: What else the trace was made with.
+
+    Returns:
+        What a `Trace` holds. Variables along `example` are left out.
+    """
+    labels = _axis_labels(cells)
+    grid = [(record.name, concept) for concept in concepts for record in checkpoints]
+    present = [cells[where] for where in grid if where in cells]
+    names = dict.fromkeys(
+        name for cell in present for name, v in cell.data_vars.items() if "example" not in v.dims
+    )
+    variables = {}
+    for name in names:
+        shaped = next(cell[name] for cell in present if name in cell)
+        array = _side_by_side(name, shaped, [cells.get(where) for where in grid], labels)
+        array = array.reshape(len(concepts), len(checkpoints), *array.shape[1:])
+        attributes = _common_attributes([cell[name].attrs for cell in present if name in cell])
+        variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
+    data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
+    data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
+    return (
+        data.assign_coords(_concept_coordinates(concepts))
+        .assign_coords(_checkpoint_coordinates(checkpoints))
+        .assign_coords(_site_coordinates(present, labels["site"]))
+        .assign_attrs(_trace_attributes(checkpoints, concepts, provenance))
+    )
+
+
+def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[Any]]:
+    """Labels of every axis within cells, in the order of first appearance."""
+    labels: dict[Any, dict[Any, None]] = {}
+    for cell in cells.values():
+        for axis, index in cell.indexes.items():
+            if axis != "example":
+                labels.setdefault(axis, {}).update(dict.fromkeys(index.tolist()))
+    return {axis: list(found) for axis, found in labels.items()}
+
+
+def _side_by_side(
+    name: Any,
+    shaped: xr.DataArray,
+    cells: Sequence[xr.Dataset | None],
+    labels: Mapping[Any, list[Any]],
+) -> np.ndarray:
+    sizes = [len(labels[axis]) if axis in labels else shaped.sizes[axis] for axis in shaped.dims]
+    parts = []
+    for cell in cells:
+        part = None if cell is None or name not in cell else cell[name].transpose(*shaped.dims)
+        if part is not None and all(
+            axis not in labels or part.indexes[axis].tolist() == labels[axis] for axis in part.dims
+        ):
+            parts.append(part.values)
+            continue
+        hole = np.full(sizes, nan)
+        if part is not None:
+            where = [
+                [labels[axis].index(label) for label in part.indexes[axis].tolist()]
+                if axis in labels
+                else list(range(part.sizes[axis]))
+                for axis in part.dims
+            ]
+            hole[np.ix_(*where)] = part.values
+        parts.append(hole)
+    return np.stack(parts)
+
+
+def _common_attributes(attributes: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
+    """What all cells say alike; how many groups there are, say, differs from concept to concept."""
+    first, *others = attributes
+    return {
+        key: value
+        for key, value in first.items()
+        if all(key in other and other[key] == value for other in others)
+    }
+
+
+def _concept_coordinates(concepts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    def along(key: str) -> tuple[str, np.ndarray]:
+        return "concept", np.array([known[key] for known in concepts.values()])
+
+    return {
+        "dimension": along("dimension"),
+        "polarity": along("polarity"),
+        "n_statements": (*along("statements"), {"units": "statements", "long_name": "statements"}),
+        "n_groups": (*along("groups"), {"units": "groups", "long_name": "groups of statements"}),
+    }
+
+
+def _checkpoint_coordinates(checkpoints: Sequence[CheckpointRecord]) -> dict[str, Any]:
+    def texts(key: str) -> tuple[str, np.ndarray]:
+        values = [getattr(record, key) for record in checkpoints]
+        return "checkpoint", np.array(["" if value is None else str(value) for value in values])
+
+    def counts(key: str) -> tuple[str, np.ndarray]:
+        values = [getattr(record, key) for record in checkpoints]
+        if None in values:
+            return "checkpoint", np.array([nan if v is None else v for v in values], dtype=float)
+        return "checkpoint", np.array(values, dtype=np.int64)
+
+    losses = [nan if record.loss is None else record.loss for record in checkpoints]
+    return {
+        "step": (*counts("step"), {"units": "steps", "long_name": "training step"}),
+        "tokens": (*counts("tokens"), {"units": "tokens", "long_name": "tokens seen"}),
+        "stage": texts("stage"),
+        "revision": texts("revision"),
+        "loss": (
+            "checkpoint",
+            np.array(losses, dtype=float),
+            {"units": "nats/token", "long_name": "training loss"},
+        ),
+        "identity": texts("identity"),
+    }
+
+
+def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict[str, Any]:
+    known: dict[str, tuple[int, float]] = {}
+    for cell in cells:
+        for site, layer, depth in zip(
+            cell["site"].values.tolist(),
+            cell["layer"].values.tolist(),
+            cell["depth"].values.tolist(),
+            strict=True,
+        ):
+            known.setdefault(site, (layer, depth))
+    return {
+        "layer": (
+            "site",
+            np.array([known[site][0] for site in sites], dtype=np.int64),
+            {"units": "1", "long_name": "block, counted from 0"},
+        ),
+        "depth": (
+            "site",
+            np.array([known[site][1] for site in sites], dtype=float),
+            {"units": "1", "long_name": "fraction of the blocks behind the site"},
+        ),
+    }
+
+
+def _trace_attributes(
+    checkpoints: Sequence[CheckpointRecord],
+    concepts: Mapping[str, Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    models = list(dict.fromkeys(record.model for record in checkpoints))
+    settings = provenance["settings"]
+    complete = {**provenance, "models": models, "concepts": dict(concepts)}
+    return {
+        "model": ", ".join(models),
+        "position": str(settings["position"]),
+        "sites": str(settings["sites"]),
+        "seed": str(settings["seed"]),
+        "measures": "; ".join(settings["measures"]),
+        "versions": ", ".join(f"{name} {v}" for name, v in provenance["versions"].items()),
+        "created": now(),
+        "provenance": json.dumps(complete, sort_keys=True),
+    }

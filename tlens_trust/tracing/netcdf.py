@@ -1,0 +1,119 @@
+"""Data sets as NetCDF files that come back exactly as they were, and atomic files.
+
+NetCDF attributes are texts and numbers. Whatever else an attribute holds (None, a truth value, a
+list) is written as JSON and named in the attribute `json_encoded`, and so is a number, since
+NetCDF would give it back as an array.
+"""
+
+import hashlib
+import io
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+_JSON = "json_encoded"
+
+
+def dataset_to_bytes(data: xr.Dataset) -> bytes:
+    """Encode a data set as a NetCDF 4 file.
+
+    Raises:
+        ValueError: A text cannot be written: it holds a NUL character, or half of a surrogate
+            pair; or an attribute is nothing that JSON can hold.
+    """
+    encoded = data.copy().drop_encoding()
+    encoded.attrs = _encode_attributes(data.attrs)
+    for name, variable in encoded.variables.items():
+        variable.attrs = _encode_attributes(data[name].attrs)
+        if variable.dtype.kind in "UO":
+            for text in variable.values.ravel().tolist():
+                check_text(text, f"a value of {name!r}")
+    return bytes(encoded.to_netcdf(engine="h5netcdf"))
+
+
+def dataset_from_bytes(content: bytes) -> xr.Dataset:
+    """Decode what `dataset_to_bytes` made.
+
+    Raises:
+        ValueError: The bytes are no whole NetCDF file.
+    """
+    try:
+        # What is measured in seconds is a number here, and no time span.
+        data = xr.load_dataset(
+            io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"It is no NetCDF file, or was torn or altered: {error}") from error
+    data = data.drop_encoding()
+    data.attrs = _decode_attributes(data.attrs)
+    for name in data.variables:
+        data[name].attrs = _decode_attributes(data[name].attrs)
+    return data
+
+
+def write_atomically(path: Path, content: bytes) -> str:
+    """Write a file beside its place and rename it into it: readers see all of it, or none.
+
+    Returns:
+        SHA-256 of the content.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_text(text: object, what: str) -> None:
+    """Refuse a text that a file cannot give back as it was.
+
+    Raises:
+        ValueError: It holds a NUL character, or half of a surrogate pair.
+    """
+    if isinstance(text, str) and not _is_writable(text):
+        raise ValueError(
+            f"{what} must be a text that a file can hold, got {text!r}, with a NUL character or "
+            "a broken Unicode pair in it. Rename it."
+        )
+
+
+def _is_writable(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _encode_attributes(attributes: Any) -> dict[str, str]:
+    encoded, names = {}, []
+    for name, value in attributes.items():
+        if isinstance(value, str) and _is_writable(value):
+            encoded[name] = value
+            continue
+        try:
+            encoded[name] = json.dumps(value.item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"The attribute {name!r} must be a text, a number, a truth value, None, or lists "
+                f"and mappings of these, got {value!r} of type {type(value).__name__}."
+            ) from None
+        names.append(name)
+    if names:
+        encoded[_JSON] = json.dumps(names)
+    return encoded
+
+
+def _decode_attributes(attributes: Any) -> dict[str, Any]:
+    names = json.loads(attributes.get(_JSON, "[]"))
+    return {
+        str(name): json.loads(value) if name in names else value
+        for name, value in attributes.items()
+        if name != _JSON
+    }

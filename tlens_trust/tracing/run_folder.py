@@ -1,0 +1,421 @@
+"""A folder in which a sweep keeps what it has done, cell by cell.
+
+    manifest.json                        settings, the calls that were made with their arguments
+                                         and versions, concepts
+    concepts/{concept}.json              statements, labels, groups
+    cells/{checkpoint}/checkpoint.json   step, tokens, identity of the weights
+    cells/{checkpoint}/{concept}.nc      one cell, held-out scores of every statement included
+    cells/{checkpoint}/{concept}.json    its commit record
+    trace.nc                             everything, assembled
+
+A cell's file name ends in the first digits of its key, a hash of everything that changes the
+cell: settings, weights, tokenizer, concept. So a cell of other weights under the same name never
+stands for another. A cell counts as done when its commit record is there, holds the same key, and
+names the SHA-256 that the file has; whatever is torn or altered is as good as absent.
+"""
+
+import hashlib
+import json
+import re
+import time
+import unicodedata
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.concepts import Concept
+from tlens_trust.concepts.concept import Edit
+from tlens_trust.tracing.assembly import (
+    CheckpointRecord,
+    assemble_trace_data,
+    in_training_order,
+)
+from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes, write_atomically
+from tlens_trust.tracing.provenance import concept_provenance, listed, now
+
+_FORMAT = "tlens-trust-run-1"
+_STALE_AFTER = 24 * 60 * 60  # seconds until a file that was never finished counts as abandoned
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Where the cells of sweeps with the same settings are kept.
+
+    Several processes may write to one run folder: files are renamed into place, each cell is a
+    pure function of its key, and what two of them write is the same.
+
+    Attributes:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """What `manifest.json` holds.
+
+        Raises:
+            ValueError: The folder is no run folder.
+        """
+        try:
+            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"{str(self.path)!r} is no run folder: its manifest.json is not there or cannot "
+                "be read. Give the folder that was a sweep's `out=`."
+            ) from error
+        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+            raise ValueError(
+                f"The manifest of {str(self.path)!r} is not of the format {_FORMAT!r} that this "
+                "version reads. Sweep into another folder."
+            )
+        return manifest
+
+    def begin(
+        self,
+        settings: Mapping[str, Any],
+        concepts: Mapping[str, Concept],
+        *,
+        arguments: Mapping[str, Any],
+        versions: Mapping[str, str],
+    ) -> None:
+        """Make the folder, or continue it, and note this call in its manifest.
+
+        Args:
+            settings: What changes a cell, beside weights and concept; as JSON holds it.
+            concepts: By name.
+            arguments: What else the call was made with; as JSON holds it.
+            versions: Of the libraries.
+
+        Raises:
+            ValueError: The folder was made with other settings, holds another concept under one
+                of the names, or is no run folder and not empty. Nothing is changed then.
+        """
+        known = {name: concept_provenance(concept) for name, concept in concepts.items()}
+        call = {"arguments": dict(arguments), "versions": dict(versions)}
+        if _read_json(self.path / "manifest.json") is not None:
+            manifest = self.manifest
+            self._check_same_settings(manifest["settings"], _as_json(settings))
+            self._check_same_concepts(manifest["concepts"], known)
+        else:
+            torn = (self.path / "manifest.json").exists()  # made again: cells speak for themselves
+            if self.path.is_dir() and any(self.path.iterdir()) and not torn:
+                raise ValueError(
+                    f"{str(self.path)!r} is neither empty nor a run folder, which would hold a "
+                    "manifest.json. Give another folder as `out`."
+                )
+            if self.path.exists() and not self.path.is_dir():
+                raise ValueError(f"{str(self.path)!r} is a file. Give a folder as `out`.")
+            manifest = {
+                "format": _FORMAT,
+                "created": now(),
+                "settings": _as_json(settings),
+                "concepts": {},
+                "calls": [],
+            }
+        for name, concept in concepts.items():
+            self._write_concept(name, concept)
+        manifest["concepts"].update(_as_json(known))
+        calls = manifest["calls"]
+        if not calls or {k: v for k, v in calls[-1].items() if k != "date"} != _as_json(call):
+            calls.append({"date": now(), **_as_json(call)})
+        self._write_manifest(manifest)
+        self._remove_abandoned()
+
+    def cell_key(self, identities: Mapping[str, str], concept: str) -> str:
+        """Hash of everything that changes a cell.
+
+        Args:
+            identities: Of the weights and the tokenizer.
+            concept: Its name, as in the manifest.
+        """
+        return _cell_key(self.manifest, identities, concept)
+
+    def read_cell(self, checkpoint: str, concept: str, key: str) -> xr.Dataset | None:
+        """A finished cell; None where there is none, or where it was torn or altered."""
+        record = self._commit_record(checkpoint, concept, key)
+        if record is None:
+            return None
+        with suppress(OSError, ValueError):
+            content = self._cell_path(checkpoint, concept, key, ".nc").read_bytes()
+            if hashlib.sha256(content).hexdigest() == record["sha256"]:
+                return dataset_from_bytes(content)
+        return None
+
+    def commit_cell(
+        self,
+        checkpoint: str,
+        concept: str,
+        key: str,
+        cell: xr.Dataset,
+        *,
+        made_with: Mapping[str, Any],
+    ) -> None:
+        """Keep a cell: first its file, then the record that says it is whole.
+
+        Args:
+            checkpoint: Name of the checkpoint.
+            concept: Name of the concept.
+            key: As `cell_key` gives it.
+            cell: As `measure_cell` gives it.
+            made_with: What does not change a cell and is worth knowing, such as the device.
+        """
+        path = self._cell_path(checkpoint, concept, key, ".nc")
+        digest = write_atomically(path, dataset_to_bytes(cell))
+        record = {
+            "checkpoint": checkpoint,
+            "concept": concept,
+            "key": key,
+            "sha256": digest,
+            "created": now(),
+            **made_with,
+        }
+        _write_json(path.with_suffix(".json"), record)
+
+    def note_checkpoint(self, record: CheckpointRecord, identities: Mapping[str, str]) -> None:
+        """Keep what is known of a checkpoint, before its cells."""
+        path = self.path / "cells" / _file_name(record.name) / "checkpoint.json"
+        known = {**asdict(record), "identities": dict(identities)}
+        if _read_json(path) != _as_json(known):
+            _write_json(path, known)
+
+    def checkpoints(self) -> dict[str, tuple[CheckpointRecord, dict[str, str]]]:
+        """Every checkpoint that was begun, with its identities, in training order."""
+        found = {}
+        for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
+            known = _read_json(path)
+            if known is None:
+                continue
+            identities = known.pop("identities")
+            record = CheckpointRecord(**known)
+            found[record.name] = (record, identities)
+        ordered = in_training_order([record for record, _ in found.values()])
+        return {record.name: found[record.name] for record in ordered}
+
+    def read_concept(self, name: str) -> Concept:
+        """A concept as it was swept.
+
+        Raises:
+            ValueError: The folder does not hold it, or its file was altered.
+        """
+        known = self._known_concept(name)
+        stored = _read_json(self.path / "concepts" / f"{_file_name(name)}.json")
+        with suppress(TypeError, ValueError, KeyError):
+            concept = _concept_of_json(stored or {})
+            if concept.fingerprint == known["fingerprint"]:
+                return concept
+        raise ValueError(
+            f"The statements of {name!r} in {str(self.path)!r} are torn or altered. Sweep with the "
+            "concept once more, with the same `out`: finished cells are kept."
+        )
+
+    def assemble(
+        self, *, at_hand: Mapping[tuple[str, str], xr.Dataset] | None = None
+    ) -> xr.Dataset:
+        """Everything that is finished, as the data of a `Trace`; written to `trace.nc`.
+
+        Args:
+            at_hand: Cells by checkpoint and concept that need not be read again.
+        """
+        data, committed = self._assemble(at_hand or {})
+        digest = write_atomically(self.path / "trace.nc", dataset_to_bytes(data))
+        manifest = self.manifest
+        manifest["trace"] = {"sha256": digest, "cells": committed}
+        self._write_manifest(manifest)
+        return data
+
+    def trace_data(self) -> xr.Dataset:
+        """The data of a `Trace`: from `trace.nc` where that is whole and up to date.
+
+        Raises:
+            ValueError: The folder is no run folder, or nothing in it is finished.
+        """
+        assembled = self.manifest.get("trace", {})
+        with suppress(OSError, ValueError):
+            content = (self.path / "trace.nc").read_bytes()
+            whole = hashlib.sha256(content).hexdigest() == assembled.get("sha256")
+            if whole and self._committed_digest() == assembled.get("cells"):
+                return dataset_from_bytes(content)
+        return self._assemble({})[0]
+
+    def _assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> tuple[xr.Dataset, str]:
+        manifest = self.manifest
+        checkpoints = self.checkpoints()
+        cells, torn = {}, []
+        for name, (_, identities) in checkpoints.items():
+            for concept in manifest["concepts"]:
+                cell = at_hand.get((name, concept))
+                key = _cell_key(manifest, identities, concept)
+                if cell is None:
+                    cell = self.read_cell(name, concept, key)
+                if cell is not None:
+                    cells[name, concept] = cell
+                elif self._commit_record(name, concept, key) is not None:
+                    torn.append(f"{concept} at {name}")
+        if not cells:
+            raise ValueError(
+                f"Nothing in the run folder {str(self.path)!r} is finished yet. Call the sweep "
+                "with the same arguments; it continues."
+            )
+        if torn:
+            warnings.warn(
+                f"{len(torn)} cells of {str(self.path)!r} are torn or altered and left out: "
+                f"{listed(torn)}. Call the sweep with the same arguments; it makes them again.",
+                stacklevel=4,
+            )
+        met = {concept for _, concept in cells}
+        data = assemble_trace_data(
+            cells,
+            [r for r, _ in checkpoints.values() if any((r.name, c) in cells for c in met)],
+            {name: known for name, known in manifest["concepts"].items() if name in met},
+            provenance=provenance_of(manifest),
+        )
+        return data, self._committed_digest()
+
+    def _committed_digest(self) -> str:
+        """Hash of all commit records' keys and digests: what an assembled trace was made of."""
+        manifest = self.manifest
+        lines = []
+        for name, (record, identities) in self.checkpoints().items():
+            lines.append(repr(record))
+            for concept in manifest["concepts"]:
+                key = _cell_key(manifest, identities, concept)
+                found = self._commit_record(name, concept, key)
+                lines.append(f"{key} {found and found['sha256']}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    def _commit_record(self, checkpoint: str, concept: str, key: str) -> dict[str, Any] | None:
+        record = _read_json(self._cell_path(checkpoint, concept, key, ".json"))
+        whole = record is not None and record.get("key") == key and "sha256" in record
+        return record if whole else None
+
+    def _cell_path(self, checkpoint: str, concept: str, key: str, ending: str) -> Path:
+        folder = self.path / "cells" / _file_name(checkpoint)
+        return folder / f"{_slug(concept)}-{key[:12]}{ending}"
+
+    def _known_concept(self, name: str) -> dict[str, Any]:
+        concepts: dict[str, dict[str, Any]] = self.manifest["concepts"]
+        if name not in concepts:
+            raise ValueError(
+                f"The run folder {str(self.path)!r} holds no concept {name!r}. It holds "
+                f"{listed(list(concepts))}."
+            )
+        return concepts[name]
+
+    def _check_same_settings(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        differing = [name for name in {**held, **given} if held.get(name) != given.get(name)]
+        if differing:
+            what = "; ".join(
+                f"{name} was {held.get(name)!r} and is now {given.get(name)!r}"
+                for name in differing
+            )
+            raise ValueError(
+                f"The run folder {str(self.path)!r} was made with other settings: {what}. Its "
+                "numbers would not go together with new ones. Give another folder as `out`, or the "
+                f"same settings; `Trace.load({str(self.path)!r})` reads what is there."
+            )
+
+    def _check_same_concepts(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        content = ("fingerprint", "dimension", "polarity")
+        for name, known in given.items():
+            if name in held and any(held[name][key] != known[key] for key in content):
+                raise ValueError(
+                    f"The run folder {str(self.path)!r} holds another concept named {name!r}, of "
+                    f"{held[name]['statements']} statements, which are not these "
+                    f"{known['statements']} with their labels and groups. Pass it under another "
+                    f"name, as in `concepts={{'{name}-2': concept}}`, or give another `out`."
+                )
+
+    def _write_concept(self, name: str, concept: Concept) -> None:
+        path = self.path / "concepts" / f"{_file_name(name)}.json"
+        with suppress(ValueError):
+            if path.exists() and self.read_concept(name) == concept:
+                return
+        stored = {
+            "name": name,
+            "dimension": concept.dimension,
+            "statements": concept.statements,
+            "labels": concept.labels.tolist(),
+            "groups": concept.groups,
+            "polarity": concept.polarity,
+            "provenance": dict(concept.provenance),
+            "edits": [asdict(edit) for edit in concept.edits],
+        }
+        _write_json(path, stored)
+
+    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        # Another process may have added concepts since this one read the manifest.
+        there = _read_json(self.path / "manifest.json") or {}
+        concepts = {**there.get("concepts", {}), **manifest["concepts"]}
+        _write_json(self.path / "manifest.json", {**manifest, "concepts": concepts})
+
+    def _remove_abandoned(self) -> None:
+        for path in self.path.rglob(".*.tmp"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > _STALE_AFTER:
+                    path.unlink()
+
+
+def provenance_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trace is told of how it was made."""
+    last = manifest["calls"][-1]
+    return {
+        "settings": manifest["settings"],
+        "arguments": last["arguments"],
+        "versions": last["versions"],
+    }
+
+
+def _cell_key(manifest: Mapping[str, Any], identities: Mapping[str, str], concept: str) -> str:
+    known = manifest["concepts"][concept]
+    content = [concept, known["dimension"], known["polarity"], known["fingerprint"]]
+    inputs = [_FORMAT, manifest["settings"], dict(identities), content]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _file_name(name: str) -> str:
+    """A name that any file system takes, and no other name shares."""
+    return f"{_slug(name)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _slug(name: str) -> str:
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:40] or "unnamed"
+
+
+def _concept_of_json(stored: Mapping[str, Any]) -> Concept:
+    return Concept(
+        name=stored["name"],
+        dimension=stored["dimension"],
+        statements=tuple(stored["statements"]),
+        labels=np.array(stored["labels"]),
+        groups=tuple(stored["groups"]),
+        polarity=stored["polarity"],
+        provenance=stored["provenance"],
+        edits=tuple(
+            Edit(edit["action"], edit["reason"], tuple(edit["rows"])) for edit in stored["edits"]
+        ),
+    )
+
+
+def _as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=1).encode())
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    """What a JSON file holds; None where it is not there, torn, or holds no mapping."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,102 @@
+"""Taking a part of a trace by name, step or layer."""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool
+
+from tlens_trust.tracing.provenance import listed
+
+Choice: TypeAlias = int | np.integer | Sequence[int] | np.ndarray | slice | None
+
+_AXIS = {
+    "concept": "concept",
+    "checkpoint": "checkpoint",
+    "step": "checkpoint",
+    "stage": "checkpoint",
+    "site": "site",
+    "layer": "site",
+    "probe": "probe",
+}
+
+
+def choose(data: xr.Dataset, **choices: str | Sequence[str] | Choice) -> xr.Dataset:
+    """Keep what is chosen along each axis, in the order in which it stands.
+
+    Args:
+        data: A data set as a `Trace` holds it.
+        choices: By coordinate: one value, several, or for numbers a `slice` with both ends
+            included. None chooses nothing.
+
+    Raises:
+        ValueError: A value is not there, or nothing is left.
+    """
+    kept: dict[str, Bool[np.ndarray, " axis"]] = {}
+    said: dict[str, list[str]] = {}
+    for name, wanted in choices.items():
+        if wanted is None:
+            continue
+        axis = _AXIS[name]
+        if name not in data.coords or axis not in data.dims:
+            raise ValueError(_why_no_coordinate(data, name, wanted))
+        mask = _mask(data[name].values, name, wanted)
+        kept[axis] = kept.get(axis, True) & mask
+        said.setdefault(axis, []).append(f"{name}={wanted!r}")
+    for axis, mask in kept.items():
+        if not mask.any():
+            raise ValueError(
+                f"No {axis} has {' and '.join(said[axis])}. The trace holds "
+                f"{listed(data[axis].values.tolist())}."
+            )
+    return data.isel({axis: np.flatnonzero(mask) for axis, mask in kept.items()})
+
+
+def _mask(
+    held: np.ndarray, name: str, wanted: str | Sequence[str] | Choice
+) -> Bool[np.ndarray, " axis"]:
+    if isinstance(wanted, slice):
+        low = -np.inf if wanted.start is None else wanted.start
+        high = np.inf if wanted.stop is None else wanted.stop
+        if wanted.step is not None or held.dtype.kind not in "iuf":
+            raise ValueError(
+                f"A slice of {name!r} goes from one number to another, got {wanted!r}. "
+                "List what to take instead."
+            )
+        inside: Bool[np.ndarray, " axis"] = (held >= low) & (held <= high)
+        return inside
+    values = np.atleast_1d(np.asarray(wanted)).tolist()
+    there = held.tolist()
+    missing = [value for value in values if value not in there]
+    if missing or not values:
+        raise ValueError(_why_missing(there, name, missing))
+    return np.isin(held, values)
+
+
+def _why_missing(there: list[object], name: str, missing: list[object]) -> str:
+    if not missing:
+        return f"`{name}` chooses nothing, got an empty list. Leave it out to take everything."
+    value = missing[0]
+    numbers = sorted({n for n in there if isinstance(n, int | float) and n == n})
+    if name == "step" and numbers and isinstance(value, int | float):
+        below = [f"{n:g}" for n in numbers if n < value][-1:]
+        above = [f"{n:g}" for n in numbers if n > value][:1]
+        return (
+            f"There is no step {value} in this trace. Nearest "
+            f"{'are' if below and above else 'is'} {' and '.join(below + above)}; "
+            "`trace.steps` lists all."
+        )
+    return (
+        f"There is no {name} {value!r} in this trace. It holds "
+        f"{listed(list(dict.fromkeys(numbers or there)))}."
+    )
+
+
+def _why_no_coordinate(data: xr.Dataset, name: str, wanted: object) -> str:
+    if name == "probe":
+        return (
+            f"This trace has one value for each concept, checkpoint and site, and no axis of "
+            f"probes to choose {wanted!r} from. Leave `probe` out."
+        )
+    return f"This trace knows no {name!r}, got {wanted!r}. It knows {listed(list(data.coords))}."

@@ -1,0 +1,400 @@
+"""One pass over a series of checkpoints, for every concept and every measure.
+
+A model is loaded once, and only if something is asked of it that neither the run folder nor the
+store of activations holds; each list of statements is read once, at all sites; the model is gone
+before the next one is loaded. What one checkpoint takes is a task of its own, a top-level function
+of one picklable argument; what is kept is one cell, a checkpoint and a concept.
+"""
+
+import os
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+import xarray as xr
+
+from tlens_trust.activations import Activations, ActivationStore, collect_each
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.tokens import tokenizer_identity
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import Measure, logistic_probe
+from tlens_trust.tracing.arguments import (
+    Concepts,
+    checked_checkpoints,
+    checked_concepts,
+    checked_measures,
+)
+from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data
+from tlens_trust.tracing.cells import measure_cell
+from tlens_trust.tracing.provenance import (
+    concept_provenance,
+    listed,
+    reading_versions,
+    versions,
+)
+from tlens_trust.tracing.run_folder import RunFolder
+from tlens_trust.tracing.trace import Trace
+
+Sites: TypeAlias = str | int | Sequence[str | int]
+
+_PROTOCOLS = ("grouped",)
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How a checkpoint is loaded and read: arguments of `collect_each`."""
+
+    sites: Sites
+    position: Position
+    bos: bool | None
+    batch_tokens: int
+    device: str | torch.device | None
+    dtype: torch.dtype
+    backend: str
+    device_map: Any
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True)
+class CheckpointTask:
+    """Everything that tracing one checkpoint takes. Can be pickled."""
+
+    checkpoint: Checkpoint
+    concepts: tuple[Concept, ...]
+    measures: tuple[Measure, ...]
+    reading: ReadingOptions
+    seed: int
+    store: ActivationStore | None
+    run: RunFolder | None
+
+
+@dataclass(frozen=True)
+class TracedCheckpoint:
+    """What came of a task: the checkpoint, and its cells by concept, without held-out scores."""
+
+    record: CheckpointRecord
+    cells: Mapping[str, xr.Dataset]
+
+
+def trace_checkpoints(
+    series: Checkpoint | Iterable[Checkpoint],
+    concepts: Concepts,
+    *,
+    measures: Measure | Sequence[Measure] | None = None,
+    sites: Sites = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    out: str | os.PathLike[str] | None = None,
+    store: ActivationStore | Literal["default"] | None = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> Trace:
+    """Measure concepts at every site of every checkpoint of a series.
+
+    With `out`, what is done is kept: each cell (one checkpoint, one concept) is written as soon as
+    it is measured, with held-out scores of every statement, and is not made again. A call that
+    was interrupted, or failed at some checkpoint, is continued by the same call; further concepts
+    and checkpoints extend the folder. The result is the same, bit for bit, whatever the order of
+    checkpoints and concepts and however often the sweep was interrupted, at one batch budget,
+    device and thread count. Without `out` everything stays in memory and scores of statements are
+    not kept.
+
+    Args:
+        series: A `CheckpointSeries`, or one or several checkpoints.
+        concepts: A concept, several, or a mapping whose keys are the names in the trace.
+        measures: What to measure, each with a name of its own; None for the logistic probe. What
+            several of them give gets the axis `probe`.
+        sites: Where to read: `"resid_post"` (after every block), `"attn_out"`, `"mlp_out"`,
+            `"resid_mid"`, `"z"` (every head), layer numbers, or hook names.
+        position: Which token of a statement to read: `"last"`, `"mean"`, a number or a span.
+        bos: Whether a beginning-of-sequence token stands before each statement; None follows the
+            tokenizer's own setting.
+        out: Run folder: a new or empty folder, or one that was made with the same settings.
+        store: Where activations are kept between sweeps; by default a folder in the user's
+            cache. None keeps none.
+        seed: Deals folds and draws resamples, for each concept by its content, alike at every
+            checkpoint.
+        device: Torch device; None for the GPU where there is one.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model: `"auto"`, `"hooked_transformer"` or `"bridge"`.
+        device_map: How a model too large for one device is spread, as transformers takes it.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once, padding included. Halved when memory runs out.
+        progress: Whether to show a bar.
+
+    Returns:
+        A trace of the checkpoints and concepts of this call, in their order. (`trace.nc` in the
+        run folder, and `Trace.load(out)`, hold those of earlier calls too.)
+
+    Raises:
+        ValueError: Nothing to trace, a name that stands twice, a run folder made with other
+            settings, or what loading, reading or measuring finds wrong, with a note that says at
+            which concept, checkpoint and sites. What was finished before is kept.
+
+    Example:
+        >>> from tlens_trust import load_concepts, pretrain_toy_series
+        >>> trace = trace_checkpoints(
+        ...     pretrain_toy_series(), load_concepts(), out="run"
+        ... )  # doctest: +SKIP
+    """
+    checkpoints = checked_checkpoints(series)
+    named = checked_concepts(concepts)
+    taken = checked_measures(measures)
+    reading = ReadingOptions(
+        sites=sites if isinstance(sites, str | int) else tuple(sites),
+        position=checked_position(position),
+        bos=bos,
+        batch_tokens=batch_tokens,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+    )
+    origin = {
+        "settings": _settings(reading, taken, seed),
+        "arguments": {
+            "batch_tokens": batch_tokens,
+            "device": None if device is None else str(device),
+            "device_map": None if device_map is None else str(device_map),
+            "trust_remote_code": trust_remote_code,
+        },
+        "versions": versions(),
+    }
+    run = None
+    if out is not None:
+        run = RunFolder(Path(out))
+        run.begin(
+            origin["settings"],
+            {concept.name: concept for concept in named},
+            arguments=origin["arguments"],
+            versions=origin["versions"],
+        )
+    tasks = [
+        CheckpointTask(
+            checkpoint=checkpoint,
+            concepts=named,
+            measures=taken,
+            reading=reading,
+            seed=seed,
+            store=ActivationStore() if store == "default" else store,
+            run=run,
+        )
+        for checkpoint in checkpoints
+    ]
+    traced = list(_traced(tasks, progress=progress))
+    cells = {
+        (each.record.name, concept): cell for each in traced for concept, cell in each.cells.items()
+    }
+    if run is not None:
+        run.assemble(at_hand=cells)
+    data = assemble_trace_data(
+        cells,
+        [each.record for each in traced],
+        {concept.name: concept_provenance(concept) for concept in named},
+        provenance=origin,
+    )
+    return Trace(data)
+
+
+def probe_checkpoints(
+    series: Checkpoint | Iterable[Checkpoint],
+    concepts: Concepts,
+    *,
+    protocol: str = "grouped",
+    sites: Sites = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    out: str | os.PathLike[str] | None = None,
+    store: ActivationStore | Literal["default"] | None = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> Trace:
+    """Probe concepts at every site of every checkpoint of a series.
+
+    `trace_checkpoints` with the logistic probe as its one measure: grouped, stratified 5-fold
+    cross-validation, features standardised and the penalty chosen inside the training folds.
+
+    Args:
+        series: A `CheckpointSeries`, or one or several checkpoints.
+        concepts: A concept, several, or a mapping whose keys are the names in the trace.
+        protocol: `"grouped"`, as described above.
+        sites: As for `trace_checkpoints`, and so are the following.
+        position: Which token of a statement to read.
+        bos: Whether a beginning-of-sequence token stands before each statement.
+        out: Run folder.
+        store: Where activations are kept between sweeps.
+        seed: Deals folds and draws resamples.
+        device: Torch device.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        A trace with `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy` (nats), each with
+        its interval and its n.
+
+    Raises:
+        ValueError: As `trace_checkpoints`, or `protocol` is unknown.
+
+    Example:
+        >>> from tlens_trust import load_concepts, pretrain_toy_series
+        >>> trace = probe_checkpoints(pretrain_toy_series(), load_concepts())  # doctest: +SKIP
+        >>> trace.plot.heatmap("accuracy").show()  # doctest: +SKIP
+    """
+    if protocol not in _PROTOCOLS:
+        raise ValueError(f"There is no protocol {protocol!r}. Allowed is {listed(_PROTOCOLS)}.")
+    return trace_checkpoints(
+        series,
+        concepts,
+        measures=[logistic_probe()],
+        sites=sites,
+        position=position,
+        bos=bos,
+        out=out,
+        store=store,
+        seed=seed,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
+
+
+def trace_checkpoint(
+    task: CheckpointTask, *, advance: Callable[[], object] = lambda: None
+) -> TracedCheckpoint:
+    """Do one checkpoint: take what is finished from the run folder, and make the rest.
+
+    Args:
+        task: What to do.
+        advance: Called after each cell.
+
+    Raises:
+        ValueError: As `trace_checkpoints`.
+    """
+    checkpoint, run = task.checkpoint, task.run
+    with _noting(f"This was at checkpoint {checkpoint.name!r}."):
+        record = CheckpointRecord.of(checkpoint)
+        keys = {} if run is None else _cell_keys(task, run, record)
+    cells: dict[str, xr.Dataset] = {}
+    if run is not None:
+        for name, key in keys.items():
+            found = run.read_cell(record.name, name, key)
+            if found is not None:
+                cells[name] = found.drop_dims("example", errors="ignore")
+                advance()
+    pending = [concept for concept in task.concepts if concept.name not in cells]
+    with closing(_readings(task, pending)) as readings:
+        for concept in pending:
+            where = f"concept {concept.name!r} at checkpoint {record.name!r}"
+            with _noting(f"This was in reading {where}."):
+                activations = next(readings)
+            with _noting(f"This was in measuring {where}, {_span(activations.sites)}."):
+                cell = measure_cell(activations, concept, task.measures, seed=task.seed)
+            del activations  # before the next ones are read
+            if run is not None:
+                made_with = {
+                    "device": str(task.reading.device),
+                    "batch_tokens": task.reading.batch_tokens,
+                    "threads": torch.get_num_threads(),
+                }
+                run.commit_cell(
+                    record.name, concept.name, keys[concept.name], cell, made_with=made_with
+                )
+            cells[concept.name] = cell.drop_dims("example", errors="ignore")
+            advance()
+    return TracedCheckpoint(record, {c.name: cells[c.name] for c in task.concepts})
+
+
+def _traced(tasks: Sequence[CheckpointTask], *, progress: bool) -> Iterator[TracedCheckpoint]:
+    from tqdm.auto import tqdm
+
+    total = sum(len(task.concepts) for task in tasks)
+    with tqdm(total=total, desc="trace", unit="cell", disable=not progress) as bar:
+        for task in tasks:
+            bar.set_postfix_str(task.checkpoint.name)
+            yield trace_checkpoint(task, advance=bar.update)
+
+
+def _readings(task: CheckpointTask, concepts: Sequence[Concept]) -> Generator[Activations]:
+    reading = task.reading
+    yield from collect_each(
+        task.checkpoint,
+        concepts,
+        sites=reading.sites,
+        position=reading.position,
+        bos=reading.bos,
+        batch_tokens=reading.batch_tokens,
+        store=task.store,
+        device=reading.device,
+        dtype=reading.dtype,
+        backend=reading.backend,
+        device_map=reading.device_map,
+        trust_remote_code=reading.trust_remote_code,
+    )
+
+
+def _cell_keys(task: CheckpointTask, run: RunFolder, record: CheckpointRecord) -> dict[str, str]:
+    tokenizer = task.checkpoint.load_tokenizer(trust_remote_code=task.reading.trust_remote_code)
+    identities = {
+        "weights": record.identity,
+        "tokenizer": "" if tokenizer is None else tokenizer_identity(tokenizer),
+    }
+    run.note_checkpoint(record, identities)
+    return {concept.name: run.cell_key(identities, concept.name) for concept in task.concepts}
+
+
+def _settings(reading: ReadingOptions, measures: Sequence[Measure], seed: int) -> dict[str, Any]:
+    """What changes a cell, beside weights and concept; as JSON holds it."""
+
+    def listed_if_many(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else value
+
+    return {
+        "sites": listed_if_many(reading.sites),
+        "position": listed_if_many(reading.position),
+        "bos": reading.bos,
+        "dtype": str(reading.dtype).removeprefix("torch."),
+        "backend": reading.backend,
+        "seed": seed,
+        "measures": [measure.identity for measure in measures],
+        "reads_with": reading_versions(),
+    }
+
+
+@contextmanager
+def _noting(text: str) -> Iterator[None]:
+    """Say where an error came from, once."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(text)
+        raise
+
+
+def _span(sites: Sequence[str]) -> str:
+    return f"site {sites[0]}" if len(sites) == 1 else f"sites {sites[0]} to {sites[-1]}"
