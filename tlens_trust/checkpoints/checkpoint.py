@@ -120,10 +120,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """A short label, as `mini-pythia@step512`."""
-        if self.folder is not None:
-            short = self.folder.name if self.revision is None else self.folder.parent.name
-        else:
-            short = self.model.rpartition("/")[2] if self.in_memory is None else self.model
+        short = self._short_model
         return short if self.revision is None else f"{short}@{self.revision}"
 
     @property
@@ -203,7 +200,7 @@ class Checkpoint:
         tokenizer = self.load_tokenizer(trust_remote_code=trust_remote_code)
         return load_hooked_model(
             self._folder(remote_code=trust_remote_code),
-            model=self.model if self.folder is None else self.folder.parent.name,
+            model=self.model if self.folder is None else self._short_model,
             tokenizer=tokenizer,
             device=device,
             dtype=dtype,
@@ -308,6 +305,12 @@ class Checkpoint:
             return "plain" if plain else "in_memory"
         config = self.load_config(trust_remote_code=trust_remote_code)
         return choose_backend(config, model=self.model, backend=backend, device_map=device_map)
+
+    @property
+    def _short_model(self) -> str:
+        if self.folder is not None:
+            return self.folder.name if self.revision is None else self.folder.parent.name
+        return self.model.rpartition("/")[2] if self.in_memory is None else self.model
 
     def _folder(self, *, weights: bool = True, remote_code: bool = False) -> Path:
         if self.folder is not None:

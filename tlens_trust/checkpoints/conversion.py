@@ -14,9 +14,6 @@ import torch
 
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
 
-# What load_and_process_state_dict fills with its defaults: buffers, and biases that are zero.
-_MAY_BE_MISSING = ("mask", "IGNORE", "rotary_sin", "rotary_cos", "b_U", "ln_final.b", "b_O")
-
 
 def why_not_converted(config: Any, model: str) -> str:
     """What keeps a model from being a `HookedTransformer`; empty where nothing does.
@@ -111,8 +108,10 @@ def _convert(
     weights = getattr(weight_conversions, converter)(published, cfg)
     lacking = [
         name
-        for name in set(hooked.state_dict()) - set(weights)
-        if name.rpartition(".")[2] not in _MAY_BE_MISSING and name not in _MAY_BE_MISSING
+        for name, weight in hooked.named_parameters()
+        # What a conversion leaves out keeps its default: right for a bias of zeros alone.
+        if name not in weights
+        and not (name.rpartition(".")[2].startswith("b") and not weight.any())
     ]
     if lacking:
         raise ValueError(

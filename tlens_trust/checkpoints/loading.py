@@ -12,6 +12,7 @@ import importlib.util
 import io
 import logging
 import pickle
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from torch import nn
 
 from tlens_trust.checkpoints.hooked import HookedModel
-from tlens_trust.checkpoints.weights import check_folder, has_tokenizer, weight_names
+from tlens_trust.checkpoints.weights import check_folder, weight_names
 
 BACKENDS = ("auto", "hooked_transformer", "bridge")
 
@@ -64,7 +65,7 @@ def load_hooked_model(
     chosen = choose_backend(config, model=model, backend=backend, device_map=device_map)
     if device is None and device_map is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    with quietly():
+    with quietly(), _copied(tokenizer) as for_transformer_lens:
         if chosen == "hooked_transformer":
             from tlens_trust.checkpoints.conversion import load_hooked_transformer
 
@@ -72,7 +73,7 @@ def load_hooked_model(
                 folder,
                 config,
                 model=model,
-                tokenizer=copy.deepcopy(tokenizer),
+                tokenizer=for_transformer_lens,
                 device=device,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
@@ -81,7 +82,7 @@ def load_hooked_model(
             hooked = _boot_bridge(
                 folder,
                 config,
-                tokenizer=copy.deepcopy(tokenizer),
+                tokenizer=for_transformer_lens,
                 device=device,
                 dtype=dtype,
                 device_map=device_map,
@@ -225,17 +226,31 @@ def _boot_bridge(
     )
 
     architecture = determine_architecture_from_hf_config(config)
-    beside = has_tokenizer(path.name for path in folder.iterdir())
     return TransformerBridge.boot_transformers(
         str(folder),
         device=device,
         dtype=dtype,
-        # The bridge reads the folder's tokenizer itself, with a BOS token added where it can.
-        tokenizer=None if beside else tokenizer,
+        tokenizer=tokenizer,
         model_class=WholeWeights(get_hf_model_class_for_architecture(architecture)),
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
+
+
+@contextlib.contextmanager
+def _copied(tokenizer: Any) -> Iterator[Any]:
+    """A copy for TransformerLens, which changes what it is given and reads it anew from its folder.
+
+    The copy of a tokenizer that has no folder, or that knows only a name on the hub, has one for
+    the length of the `with`.
+    """
+    source = tokenizer.init_kwargs.get("name_or_path")
+    if source and Path(source).is_dir():
+        yield copy.deepcopy(tokenizer)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        yield load_tokenizer(folder)
 
 
 def release(model: HookedModel) -> None:

@@ -1,9 +1,9 @@
 """The checkpoints of one training run, in order."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, SupportsIndex, overload
 
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.directory import CheckpointFolder, scan_folder
@@ -63,7 +63,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         cls,
         model: str,
         *,
-        steps: str | Sequence[int] = "log",
+        steps: str | Iterable[SupportsIndex] = "log",
         run: str | None = None,
         stage: str | int | None = None,
         tokenizer: Any = None,
@@ -244,7 +244,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         """Tokens that each checkpoint has seen; None where unknown."""
         return tuple(checkpoint.tokens for checkpoint in self.checkpoints)
 
-    def at(self, steps: str | Sequence[int]) -> "CheckpointSeries":
+    def at(self, steps: str | Iterable[SupportsIndex]) -> "CheckpointSeries":
         """The checkpoints at some steps, chosen as in `from_hub`.
 
         Raises:

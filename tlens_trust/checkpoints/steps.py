@@ -3,10 +3,11 @@
 import operator
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
 
 
 def choose_steps(
-    available: Iterable[int], steps: str | Sequence[int], where: str
+    available: Iterable[int], steps: str | Iterable[SupportsIndex], where: str
 ) -> tuple[int, ...]:
     """The steps that a user asks for, among those that there are, in training order.
 
@@ -75,15 +76,10 @@ def log_spaced(steps: Sequence[int]) -> tuple[int, ...]:
 _LIST_THEM = "List them with `tlens-trust checkpoints`, or ask for 'all'."
 
 
-def _whole(step: object) -> int:
-    try:
-        if isinstance(step, bool):
-            raise TypeError
-        return operator.index(step)  # type: ignore[arg-type]
-    except TypeError:
-        raise ValueError(
-            f"A step is a whole number, got {step!r} of type {type(step).__name__}."
-        ) from None
+def _whole(step: SupportsIndex) -> int:
+    if isinstance(step, bool) or not hasattr(step, "__index__"):
+        raise ValueError(f"A step is a whole number, got {step!r} of type {type(step).__name__}.")
+    return operator.index(step)
 
 
 def _nearest(there: Sequence[int], step: int) -> str:

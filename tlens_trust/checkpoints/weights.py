@@ -97,7 +97,8 @@ def needed_names(
     """
     present = set(names)
     heavy = weight_names(present) if weights else ()
-    index = {_INDEX[Path(name).suffix] for name in heavy if len(heavy) > 1}
+    whole = {name for name, _ in _WHOLE_OR_SHARDS}
+    index = {_INDEX[Path(name).suffix] for name in heavy if name not in whole}
     wanted = {
         name
         for name in present
