@@ -228,3 +228,16 @@ def test_any_cross_fitter_makes_a_measure():
     data = ProbeMeasure("constant", Constant())(readings(concept, strengths=[0.0]), concept, seed=0)
     assert data.accuracy.item() == 0.5
     assert data.cross_entropy.item() == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize("fitter", CROSS_FITTERS, ids=["logistic", "mass mean"])
+def test_held_out_scores_are_those_of_the_directions_that_come_with_them(fitter):
+    concept = pairs(40)
+    values = readings(concept, strengths=[0.5, 1.0], seed=9).values
+    fold = assign_folds(concept.labels, concept.groups, seed=0)
+    held_out = fitter(values, torch.from_numpy(concept.labels.copy()), concept.groups, fold)
+    assert held_out.directions.shape == (2, 5, 12)
+    for k in range(5):
+        rows = fold == k
+        by_hand = np.einsum("nsd,sd->ns", values[rows].double(), held_out.directions[:, k])
+        np.testing.assert_allclose(by_hand + held_out.biases[:, k], held_out.scores[rows])

@@ -28,10 +28,15 @@ class HeldOut:
     Attributes:
         scores: Log-odds of label 1, in nats.
         variables: More to report along `site`: values and attributes by name.
+        directions: Of the probe that scored each fold, in nats per unit of activation; None where
+            probes are not linear.
+        biases: Log-odds at the origin of activation space, in nats; None likewise.
     """
 
     scores: Float[np.ndarray, "example site"]
     variables: Mapping[str, tuple[np.ndarray, dict[str, str]]] = field(default_factory=dict)
+    directions: Float[np.ndarray, "site fold d_model"] | None = None
+    biases: Float[np.ndarray, "site fold"] | None = None
 
 
 @runtime_checkable
@@ -102,6 +107,8 @@ class LogisticCrossFitter:
         sites = activations.shape[1]
         scores = np.empty((len(labels), sites))
         chosen = np.empty((sites, folds), dtype=np.int64)
+        directions = np.empty((sites, folds, activations.shape[2]))
+        biases = np.empty((sites, folds))
         signs = (2.0 * labels - 1).double().cpu().reshape(-1, 1, 1)
         for site in range(sites):
             values = activations[:, site].double()
@@ -115,8 +122,10 @@ class LogisticCrossFitter:
                     if k in (i, j)
                 )
                 chosen[site, k] = int(torch.as_tensor(total).argmin())
-                rows = held == k
+                rows, fit = held == k, (site, len(pairs) + k, chosen[site, k])
                 scores[rows.numpy(), site] = logits[rows, len(pairs) + k, chosen[site, k]]
+                directions[site, k] = fits.coef[fit].cpu().numpy()
+                biases[site, k] = float(fits.intercept[fit])
         strengths = np.asarray(self.C)[chosen]
         unconverged = (~fits.converged).flatten(1).sum(dim=1).cpu().numpy()
         return HeldOut(
@@ -135,6 +144,8 @@ class LogisticCrossFitter:
                     {"units": "fits", "long_name": "fits that did not reach their optimum"},
                 ),
             },
+            directions,
+            biases,
         )
 
 
@@ -155,17 +166,22 @@ class MassMeanCrossFitter:
         fold: Int[np.ndarray, " example"],
     ) -> HeldOut:
         """Score every statement at every site."""
-        scores = np.empty(activations.shape[:2])
+        rows, sites, width = activations.shape
+        folds = int(fold.max()) + 1
+        scores = np.empty((rows, sites))
+        directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
         names = np.asarray(groups, dtype=str)
-        for k in range(int(fold.max()) + 1):
+        for k in range(folds):
             held = fold == k
             train = torch.from_numpy(~held)
-            for site in range(activations.shape[1]):
+            for site in range(sites):
                 probe = fit_mass_mean_probe(
                     activations[train, site], labels[train], groups=names[~held].tolist()
                 )
                 scores[held, site] = probe.log_odds(activations[~train, site]).cpu().numpy()
-        return HeldOut(scores)
+                directions[site, k] = probe.direction.cpu().numpy()
+                biases[site, k] = probe.bias
+        return HeldOut(scores, directions=directions, biases=biases)
 
 
 @dataclass(frozen=True)
@@ -207,15 +223,7 @@ class ProbeMeasure:
             ValueError: The activations are not of this concept's statements, or its groups and
                 labels do not fill the folds.
         """
-        values = activations.values
-        if len(values) != len(concept):
-            raise ValueError(
-                f"The activations hold {len(values)} statements, but concept {concept.name!r} "
-                f"has {len(concept)}. Collect them from this concept."
-            )
-        fold = assign_folds(concept.labels, concept.groups, folds=self.folds, seed=seed)
-        labels = torch.from_numpy(concept.labels.copy()).to(values.device)
-        held_out = self.cross_fitter(values, labels, concept.groups, fold)
+        held_out, fold = self.held_out(activations, concept, seed=seed)
         data = score_dataset(
             held_out.scores,
             concept.labels,
@@ -228,6 +236,32 @@ class ProbeMeasure:
         for name, (array, attributes) in held_out.variables.items():
             data[name] = (("site",), array, attributes)
         return data
+
+    def held_out(
+        self, activations: Activations, concept: Concept, *, seed: int
+    ) -> tuple[HeldOut, Int[np.ndarray, " example"]]:
+        """Deal the folds, fit the probes, and score what they have not seen.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels and groups.
+            seed: Deals the folds.
+
+        Returns:
+            Scores and probes, and the fold of each statement.
+
+        Raises:
+            ValueError: As calling the measure.
+        """
+        values = activations.values
+        if len(values) != len(concept):
+            raise ValueError(
+                f"The activations hold {len(values)} statements, but concept {concept.name!r} "
+                f"has {len(concept)}. Collect them from this concept."
+            )
+        fold = assign_folds(concept.labels, concept.groups, folds=self.folds, seed=seed)
+        labels = torch.from_numpy(concept.labels.copy()).to(values.device)
+        return self.cross_fitter(values, labels, concept.groups, fold), fold
 
 
 def logistic_probe(

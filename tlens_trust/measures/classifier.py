@@ -1,0 +1,139 @@
+"""What scikit-learn asks of a probe, in one place."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+
+def check_training_rows(
+    activations: Float[Tensor, "example d_model"], labels: Int[Tensor, " example"]
+) -> None:
+    """Refuse what no probe can be fitted on.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, or `labels` lacks 0 or 1.
+    """
+    if not bool(torch.isfinite(activations).all()):
+        raise ValueError(
+            "`activations` must be finite to fit a probe, got a NaN or an infinity. "
+            "Find the rows with `torch.isfinite(activations).all(1)`."
+        )
+    counts = torch.bincount(labels, minlength=2).tolist()
+    if len(counts) > 2 or 0 in counts:
+        raise ValueError(
+            "`labels` must hold both 0 and 1, and nothing else, to fit a probe, got "
+            f"{dict(enumerate(counts))}. Shuffle before splitting, or choose a larger split."
+        )
+
+
+class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A classifier of two labels by log-odds, for tensors and arrays alike."""
+
+    classes_: Shaped[np.ndarray, " 2"]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_class = False
+        return tags
+
+    def decision_function(self, X: Any) -> Any:
+        """Log-odds of the second class (label 1), in nats.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+
+        Returns:
+            One number per row, in float64: a tensor for a tensor, else an array.
+        """
+        check_is_fitted(self)
+        array, device = as_array(X)
+        array = validate_data(self, array, reset=False, dtype=[np.float64, np.float32])
+        log_odds = self._log_odds(array.astype(np.float64))
+        return log_odds if device is None else torch.from_numpy(log_odds).to(device)
+
+    def predict(self, X: Any) -> Any:
+        """The more probable class of each row."""
+        log_odds = self.decision_function(X)
+        if isinstance(log_odds, Tensor):
+            chosen = self.classes_[(log_odds > 0).long().cpu().numpy()]
+            return torch.as_tensor(chosen, device=log_odds.device)
+        return self.classes_[(log_odds > 0).astype(np.int64)]
+
+    def predict_proba(self, X: Any) -> Any:
+        """The probability of each class, one column each."""
+        log_odds = self.decision_function(X)
+        tensor = torch.as_tensor(log_odds)
+        chances = torch.stack([torch.sigmoid(-tensor), torch.sigmoid(tensor)], dim=1)
+        return chances if isinstance(log_odds, Tensor) else chances.numpy()
+
+    def _log_odds(
+        self, rows: Float[np.ndarray, "example d_model"]
+    ) -> Float[np.ndarray, " example"]:
+        """Log-odds of the second class, once fitted."""
+        raise NotImplementedError
+
+    def _validate(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
+        """Checked activations and labels 0 and 1; sets `classes_`."""
+        array, device = as_array(X)
+        labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
+        array, labels = validate_data(self, array, labels, dtype=[np.float64, np.float32])
+        check_classification_targets(labels)
+        kind = type_of_target(labels, input_name="y", raise_unknown=True)
+        if kind != "binary":
+            raise ValueError(
+                "Only binary classification is supported. The type of the target is "
+                f"{kind}. Fit one probe per label, against the rest."
+            )
+        self.classes_, encoded = np.unique(labels, return_inverse=True)
+        if len(self.classes_) != 2:
+            raise ValueError(
+                f"A probe needs rows of two classes, got the one class {self.classes_[0]!r}. "
+                "Shuffle before splitting, or choose a larger split."
+            )
+        # A copy, since torch refuses arrays that cannot be written to.
+        values = torch.from_numpy(np.array(array)).to(device or "cpu")
+        return values, torch.from_numpy(encoded.astype(np.int64)).to(values.device)
+
+
+class ProbeClassifier(BinaryClassifier):
+    """What the linear probes have in common once they are fitted."""
+
+    coef_: Float[np.ndarray, "1 d_model"]
+    intercept_: Float[np.ndarray, " 1"]
+
+    @property
+    def direction(self) -> Float[Tensor, " d_model"]:
+        """Nats of log-odds per unit of activation; what steering takes."""
+        check_is_fitted(self)
+        return torch.from_numpy(self.coef_[0])
+
+    @property
+    def bias(self) -> float:
+        """Log-odds at the origin of activation space, in nats."""
+        check_is_fitted(self)
+        return float(self.intercept_[0])
+
+    def _log_odds(
+        self, rows: Float[np.ndarray, "example d_model"]
+    ) -> Float[np.ndarray, " example"]:
+        scores: Float[np.ndarray, " example"] = rows @ self.coef_[0] + self.intercept_[0]
+        return scores
+
+    def _keep(self, direction: Tensor, bias: float) -> None:
+        self.coef_ = direction.detach().cpu().double().numpy().reshape(1, -1)
+        self.intercept_ = np.array([bias])
+
+
+def as_array(X: Any) -> tuple[Any, torch.device | None]:
+    """A numpy view of a tensor with the device to return to, or what was given and None."""
+    if not isinstance(X, Tensor):
+        return X, None
+    values = X.detach().cpu()
+    return (values if values.dtype == torch.float64 else values.float()).numpy(), X.device
