@@ -27,7 +27,7 @@ def make_config(architecture, **settings):
     tokens = {"bos_token_id": VOCABULARY - 2, "eos_token_id": VOCABULARY - 1}
     if architecture == "gpt2":
         shape = {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 40}
-        return transformers.GPT2Config(vocab_size=VOCABULARY, **shape, **tokens, **settings)
+        return transformers.GPT2Config(vocab_size=VOCABULARY, **tokens, **{**shape, **settings})
     configs = {
         "gpt_neox": transformers.GPTNeoXConfig,
         "llama": transformers.LlamaConfig,
@@ -70,13 +70,13 @@ def save_model(folder, architecture, seed=0, *, tokenizer=True, **settings):
     return Path(folder)
 
 
-@pytest.fixture(name="make_model")
+@pytest.fixture(scope="session", name="make_model")
 def _make_model():
     """`make_model("gpt2", seed=3)`: a random model in memory."""
     return make_model
 
 
-@pytest.fixture(name="save_model")
+@pytest.fixture(scope="session", name="save_model")
 def _save_model():
     """`save_model(folder, "gpt2", seed=3)`: a random model and its tokenizer on disk."""
     return save_model

@@ -1,0 +1,37 @@
+"""Run by test_memory.py: the peak memory of reading one checkpoint, and of reading eight."""
+
+import json
+import sys
+
+
+def peak_kilobytes():
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def main() -> None:
+    import torch
+
+    from tlens_trust.checkpoints import CheckpointSeries
+
+    torch.set_num_threads(1)
+    tokens = torch.arange(64).reshape(2, 32)
+    series = CheckpointSeries.from_directory(sys.argv[1])
+    released = []
+    for checkpoint in series:
+        with checkpoint.loaded(device="cpu") as model, torch.no_grad():
+            model(tokens)
+        released.append(peak_kilobytes())
+    # And what the same measure says where nothing is given back.
+    kept, models = [], []
+    for checkpoint in series[:4]:
+        models.append(checkpoint.load(device="cpu"))
+        with torch.no_grad():
+            models[-1](tokens)
+        kept.append(peak_kilobytes())
+    sys.stdout.write(json.dumps({"released": released, "kept": kept}))
+
+
+if __name__ == "__main__":
+    main()
