@@ -33,7 +33,7 @@ def make_config(architecture, **settings):
         "llama": transformers.LlamaConfig,
         "olmo": transformers.OlmoConfig,
         "olmo2": transformers.Olmo2Config,
-        "bloom": transformers.BloomConfig,
+        "qwen2": transformers.Qwen2Config,
     }
     if architecture == "bloom":
         return transformers.BloomConfig(
@@ -47,6 +47,8 @@ def make_config(architecture, **settings):
         "max_position_embeddings": 40,
         "pad_token_id": VOCABULARY - 1,
     }
+    if architecture == "qwen2":
+        shape["num_key_value_heads"] = 2
     return configs[architecture](vocab_size=VOCABULARY, **tokens, **{**shape, **settings})
 
 
