@@ -181,7 +181,7 @@ def test_scores_are_those_of_nested_cross_validation_in_scikit_learn():
     found = LogisticCrossFitter()(
         values, torch.from_numpy(concept.labels.copy()), concept.groups, fold
     )
-    np.testing.assert_allclose(found.scores[:, 0], expected, atol=1e-2)
+    np.testing.assert_allclose(found.scores[:, 0], expected, atol=3e-2)
     assert found.variables["unconverged"][0].item() == 0
 
 

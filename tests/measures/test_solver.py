@@ -95,6 +95,35 @@ def test_the_same_call_gives_the_same_bits():
     assert torch.equal(first.coef, second.coef)
 
 
+def test_labels_can_differ_from_fold_to_fold():
+    values, labels = residual_stream(120, 10, seed=12)
+    swapped = torch.stack([labels, 1 - labels, labels.flip(0)])
+    everything = torch.ones(3, 120, dtype=torch.bool)
+    together = solve_logistic(values.unsqueeze(1), swapped, train=everything, C=GRID)
+    assert together.converged.all()
+    for fold in range(3):
+        alone = solve_logistic(
+            values.unsqueeze(1), swapped[fold], train=everything[:1], C=GRID
+        ).objective[0, 0]
+        torch.testing.assert_close(together.objective[0, fold], alone, rtol=2e-5, atol=0)
+    torch.testing.assert_close(together.coef[:, 0], -together.coef[:, 1], rtol=2e-2, atol=1e-3)
+    assert (together.objective[0, 2] > 1.05 * together.objective[0, 0]).all()
+
+
+def test_sites_solved_together_are_those_solved_alone(monkeypatch):
+    sites = [residual_stream(90, 12, seed=seed)[0] for seed in range(4)]
+    values, (_, labels) = torch.stack(sites, dim=1), residual_stream(90, 12, seed=0)
+    train = leave_out(90, 3)
+    together = solve_logistic(values, labels, train=train, C=GRID)
+    monkeypatch.setattr("tlens_trust.measures.solver._TOGETHER", 1)
+    alone = solve_logistic(values, labels, train=train, C=GRID)
+    assert together.converged.all()
+    assert alone.converged.all()
+    torch.testing.assert_close(together.objective, alone.objective, rtol=2e-5, atol=0)
+    assert len(set(alone.passes.tolist())) > 1
+    assert len(set(together.passes.tolist())) == 1
+
+
 def test_too_few_passes_are_reported_and_not_hidden():
     values, labels = residual_stream(200, 40, seed=5)
     fits = solve_logistic(

@@ -2,11 +2,11 @@
 
 Cross-validation fits the same rows again and again: every fold, every strength of the penalty.
 All those fits share the matrix of activations, so it is read once a pass for all of them (a
-product of matrices, where one fit alone is a matrix times a vector), and one eigendecomposition
-of its Gram matrix preconditions them all. The method is L-BFGS whose first guess of the inverse
-Hessian is `(I + c·ZᵀZ)⁻¹`, with `c` the fit's own mean curvature and Newton's method for step
-length and bias along every direction. It runs in float32, and again in float64 where that does
-not reach the tolerance.
+product of matrices, where one fit alone is a matrix times a vector), and one Gram matrix
+preconditions them all. The method is L-BFGS whose first guess of the inverse Hessian is
+`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the fit's own curvature, with Newton's method
+for step length and bias along every direction. It runs in float32, and again in float64 where
+that does not reach the tolerance.
 
 Each fit ends with a certificate, computed in float64. The objective, minimised over the bias, is
 strongly convex with modulus 1 in the weights, so half the squared norm of its gradient bounds its
@@ -14,15 +14,23 @@ distance to the optimum (and is the duality gap).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.linalg import vecdot
+from torch.nn.functional import logsigmoid
+
+from tlens_trust.measures.preconditioner import Preconditioner
 
 # Pairs of steps that L-BFGS remembers, and passes without progress after which a fit is given up.
 _MEMORY = 8
 _PATIENCE = 25
+# Rows that are squared or made float64 at once, so that no second copy of the activations is.
+_BLOCK = 256
+# Bytes of activations to solve together on a CPU: small ones gain from company, wide ones do not.
+_TOGETHER = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +56,7 @@ class LogisticFits:
 
 def solve_logistic(
     activations: Float[Tensor, "example site d_model"],
-    labels: Int[Tensor, " example"],
+    labels: Int[Tensor, " example"] | Int[Tensor, "fold example"],
     *,
     train: Bool[Tensor, "fold example"],
     C: Sequence[float] | Float[Tensor, "site fold penalty"],
@@ -63,9 +71,14 @@ def solve_logistic(
     training rows: scikit-learn's `LogisticRegression(C=C)` behind a `StandardScaler`. The bias is
     not penalised. The result is folded back, so that `coef` and `intercept` act on `activations`.
 
+    Runs where the activations are. On the CPU a few sites are solved at once, so that besides the
+    result little more is held than some copies of those; on a GPU as many at once as a quarter of
+    its free memory takes.
+
     Args:
         activations: One row per statement and site.
-        labels: 0 or 1 for each statement.
+        labels: 0 or 1 for each statement; one row for each fold where their labels differ, as
+            under permutation.
         train: For each fold, the rows that it is fitted on. Other rows change nothing.
         C: Inverse strengths of the penalty; the same for all, or one list per site and fold.
         standardise: Scale each feature to unit variance on the training rows.
@@ -87,10 +100,10 @@ def solve_logistic(
         >>> fits.coef.shape, bool(fits.converged.all())
         (torch.Size([1, 1, 1, 1]), True)
     """
-    _, sites, width = activations.shape
+    rows, sites, width = activations.shape
     folds, device = len(train), activations.device
-    labels, train = labels.to(device), train.to(device)
-    if not bool(torch.isfinite(activations).all()):
+    labels, train = labels.to(device).expand(folds, rows), train.to(device)
+    if not bool(torch.isfinite(torch.stack(activations.aminmax())).all()):
         raise ValueError(
             "`activations` must be finite to fit a probe, got a NaN or an infinity. "
             "Find the rows with `torch.isfinite(activations).flatten(1).all(1)`."
@@ -103,7 +116,7 @@ def solve_logistic(
             "the penalty: the larger, the weaker."
         )
     for fold in range(folds):
-        counts = torch.bincount(labels[train[fold]], minlength=2).tolist()
+        counts = torch.bincount(labels[fold, train[fold]], minlength=2).tolist()
         if len(counts) > 2 or 0 in counts:
             raise ValueError(
                 "`labels` must hold both 0 and 1, and nothing else, to fit a probe, got "
@@ -116,12 +129,17 @@ def solve_logistic(
     intercept = torch.empty(sites, folds, penalties, dtype=torch.float64, device=device)
     objective, gap = torch.empty_like(intercept), torch.empty_like(intercept)
     passes = torch.empty(sites, dtype=torch.int64, device=device)
-    for site in range(sites):
-        coef[site], intercept[site], objective[site], gap[site], passes[site] = _solve_site(
-            activations[:, site],
+    together = max(1, _TOGETHER // (rows * width * 4))
+    if device.type == "cuda":
+        numbers = rows * width * 5 + folds * penalties * (rows + width) * 30
+        together = max(1, torch.cuda.mem_get_info(device)[0] // (4 * 4 * numbers))
+    for first in range(0, sites, together):
+        part = slice(first, first + together)
+        coef[part], intercept[part], objective[part], gap[part], passes[part] = _solve_sites(
+            activations[:, part].transpose(0, 1),
             labels,
             train,
-            strength[site],
+            strength[part],
             standardise=standardise,
             tolerance=tolerance,
             max_passes=max_passes,
@@ -130,264 +148,295 @@ def solve_logistic(
 
 
 def _standardisation(
-    values: Float[Tensor, "example d_model"],
+    centred: Float[Tensor, "site example d_model"],
+    centre: Float[Tensor, "site 1 d_model"],
     train: Bool[Tensor, "fold example"],
-    *,
-    precision: float,
-) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature over each fold's training rows, in float64.
+) -> tuple[Float[Tensor, "site fold d_model"], Float[Tensor, "site fold d_model"]]:
+    """Mean (of what is centred) and standard deviation of each feature over training rows.
 
-    A feature that varies by no more than the rounding of its numbers (`precision`, relative) is
-    constant, and its deviation is set to 1: dividing by the noise would make a feature of it.
+    A feature that varies by no more than the rounding of its numbers is constant, and its
+    deviation is set to 1: dividing by the noise would make a feature of it.
     """
-    weight = train.double()
+    weight = train.to(centred.dtype)
     weight /= weight.sum(dim=1, keepdim=True)
-    mean = weight @ values
-    # About the mean of the first fold, or the square of a mean far from zero eats the digits.
-    about = mean[0]
-    shifted = values - about
-    shift = mean - about
-    variance = weight @ shifted.square() - shift.square()
-    doubtful = (shift.square() > 1e4 * variance).any(dim=0).nonzero().squeeze(1)
-    for fold in range(len(train)):
-        centred = values[:, doubtful] - mean[fold, doubtful]
-        variance[fold, doubtful] = weight[fold] @ centred.square()
+    mean = weight @ centred
+    variance = -mean.square()
+    for start in range(0, centred.shape[1], _BLOCK):
+        block = slice(start, start + _BLOCK)
+        variance += weight[:, block] @ centred[:, block].square()
+    # Rows outside a fold can drag the centre so far from its mean that the digits cancel.
+    site, fold, feature = (mean.square() > 100 * variance).nonzero(as_tuple=True)
+    if len(site):
+        exact = centred[site, :, feature].double()
+        own = weight.double()[fold]
+        about = exact - (own * exact).sum(dim=1, keepdim=True)
+        variance[site, fold, feature] = (own * about.square()).sum(dim=1).to(variance.dtype)
     deviation = variance.clamp_min(0).sqrt()
-    return mean, torch.where(deviation > 8 * precision * mean.abs(), deviation, 1.0)
+    rounding = 8 * torch.finfo(centred.dtype).eps * (mean + centre).abs()
+    return mean, torch.where(deviation > rounding, deviation, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
     """Fits that share their rows; the letters of the objective in one place.
 
-    Fit `f` has margins `Z (v_f / ratio_f) + b_f`: `Z` is scaled once for all, `ratio` takes it
-    from there to the fit's own standardisation.
+    Fit `f` has logits `zᵢ·(v_f / ratio_f) + b_f`. `features` holds `zᵢ`, scaled once for all fits;
+    `ratio` takes it from there to the fit's own standardisation. A margin is a logit times the
+    sign of its label.
     """
 
-    features: Float[Tensor, "example d_model"]
-    target: Float[Tensor, "example 1"]
-    cost: Float[Tensor, "example fit"]
-    ratio: Float[Tensor, "d_model fit"]
+    features: Float[Tensor, "site example d_model"]
+    sign: Float[Tensor, "fit example"]
+    cost: Float[Tensor, "site fit example"]
+    ratio: Float[Tensor, "site fit d_model"]
 
     def to(self, dtype: torch.dtype) -> "_Fits":
-        return _Fits(*(part.to(dtype) for part in vars(self).values()))
+        """In another precision, all but the features, which `products` convert as they go."""
+        return _Fits(self.features, self.sign.to(dtype), self.cost.to(dtype), self.ratio.to(dtype))
 
     def select(self, keep: Tensor) -> "_Fits":
-        return _Fits(self.features, self.target, self.cost[:, keep], self.ratio[:, keep])
+        return _Fits(self.features, self.sign[keep], self.cost[:, keep], self.ratio[:, keep])
 
-    def margins(self, weights: Tensor) -> Tensor:
-        return self.features @ (weights / self.ratio)
+    def logits(self, weights: Tensor) -> Tensor:
+        """What the weights add to the logits, without the bias."""
+        scaled = weights / self.ratio
+        if scaled.dtype == self.features.dtype:
+            return scaled @ self.features.mT
+        parts = [scaled @ block.to(scaled.dtype).mT for block in self._blocks()]
+        return torch.cat(parts, dim=-1)
 
-    def loss(self, logits: Tensor) -> Tensor:
+    def gradient(self, weights: Tensor, pull: Tensor) -> Tensor:
+        """Of the objective with respect to the weights; `pull` as `slopes` gives it."""
+        if pull.dtype == self.features.dtype:
+            return weights - (pull @ self.features) / self.ratio
+        total = torch.zeros_like(weights)
+        start = 0
+        for block in self._blocks():
+            stop = start + block.shape[1]
+            total += pull[..., start:stop] @ block.to(pull.dtype)
+            start = stop
+        return weights - total / self.ratio
+
+    def _blocks(self) -> tuple[Tensor, ...]:
+        return torch.split(self.features, _BLOCK, dim=1)
+
+    def margins(self, logits: Tensor, bias: Tensor) -> Tensor:
+        """How far each row stands on its label's side, in nats."""
+        return (logits + bias.unsqueeze(-1)).mul_(self.sign)
+
+    def loss(self, margins: Tensor) -> Tensor:
         """`C Σ log-loss` of each fit, in nats."""
-        return (self.cost * (torch.nn.functional.softplus(logits) - self.target * logits)).sum(0)
+        gained: Tensor = vecdot(self.cost, logsigmoid(margins))
+        return -gained
 
-    def slopes(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """First and second derivative of the loss with respect to each logit."""
-        chance = torch.sigmoid(logits)
-        return self.cost * (chance - self.target), self.cost * chance * (1 - chance)
+    def slopes(self, margins: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss's first derivative with respect to each logit, negated, and its second."""
+        right = torch.sigmoid(margins)
+        pull = torch.addcmul(self.cost, self.cost, right, value=-1)
+        return pull * self.sign, right.mul_(pull)
 
-    def gradient(self, weights: Tensor, residual: Tensor) -> Tensor:
-        return weights + (self.features.T @ residual) / self.ratio
-
-    def best_bias(self, margins: Tensor, bias: Tensor) -> Tensor:
-        """The bias that minimises the loss at given margins, by Newton's method."""
-        for _ in range(60):
-            first, second = self.slopes(margins + bias)
+    def best_bias(self, logits: Tensor) -> Tensor:
+        """The bias that minimises the loss at given logits, by Newton's method."""
+        bias = 2 * torch.atanh(vecdot(self.cost, self.sign) / self.cost.sum(-1))
+        accuracy = 64 * torch.finfo(bias.dtype).eps
+        for _ in range(100):
+            pull, curvature = self.slopes(self.margins(logits, bias))
             # Clamped, since the curvature vanishes where every row is far from the boundary.
-            step = (first.sum(0) / second.sum(0).clamp_min(1e-30)).clamp(-2, 2)
-            bias = bias - step
-            if bool((step.abs() <= 1e-12 * (1 + bias.abs())).all()):
+            step = (pull.sum(-1) / curvature.sum(-1).clamp_min(1e-30)).clamp(-2, 2)
+            bias = bias + step
+            if bool((step.abs() <= accuracy * (1 + bias.abs())).all()):
                 break
         return bias
 
 
-def _solve_site(
-    activations: Float[Tensor, "example d_model"],
-    labels: Int[Tensor, " example"],
+def _solve_sites(
+    activations: Float[Tensor, "site example d_model"],
+    labels: Int[Tensor, "fold example"],
     train: Bool[Tensor, "fold example"],
-    strength: Float[Tensor, "fold penalty"],
+    strength: Float[Tensor, "site fold penalty"],
     *,
     standardise: bool,
     tolerance: float,
     max_passes: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Weights, biases, objectives and certificates of one site's fits, and the passes taken."""
-    folds, penalties = strength.shape
-    values = activations.double()
-    mean, scale = _standardisation(values, train, precision=torch.finfo(activations.dtype).eps)
+    """Weights, biases, objectives and certificates of some sites' fits, and the passes taken."""
+    sites, folds, penalties = strength.shape
+    dtype = torch.float64 if activations.dtype == torch.float64 else torch.float32
+    values = activations.to(dtype).contiguous()
+    centre = values.mean(dim=1, keepdim=True)
+    features = values - centre
+    mean, scale = _standardisation(features, centre, train)
     if not standardise:
         scale = torch.ones_like(scale)
     # One origin and one unit for all folds, from what they train on; `ratio` does the rest.
-    centre, common = mean.mean(dim=0), scale.square().mean(dim=0).sqrt()
-    exact = _Fits(
-        features=(values - centre).div_(common),
-        target=labels.double().unsqueeze(1),
-        cost=(strength.unsqueeze(-1) * train.unsqueeze(1)).flatten(0, 1).T.contiguous(),
-        ratio=(scale / common).T.repeat_interleave(penalties, dim=1),
+    middle, common = mean.mean(1, keepdim=True), scale.square().mean(1, keepdim=True).sqrt()
+    features = features.sub_(middle).div_(common)
+    # The gentle fits first, so that those of one preconditioner stand side by side.
+    order = strength.mean(dim=0).flatten().argsort(stable=True)
+    single = _Fits(
+        features=features,
+        sign=(2 * labels.to(dtype) - 1).repeat_interleave(penalties, dim=0)[order],
+        cost=(strength.unsqueeze(-1) * train.unsqueeze(1)).flatten(1, 2)[:, order].to(dtype),
+        ratio=(scale / common).repeat_interleave(penalties, dim=1)[:, order],
     )
-    weights = torch.zeros_like(exact.ratio)
-    bias = torch.zeros_like(weights[0])
-    objective, gap = torch.empty_like(bias), torch.full_like(bias, torch.inf)
+    double = single.to(torch.float64)
+    weights = torch.zeros_like(double.ratio)
+    bias = torch.zeros_like(weights[..., 0])
+    objective, gap = torch.zeros_like(bias), torch.full_like(bias, torch.inf)
     passes = 0
-    for dtype in (torch.float32, torch.float64):
-        todo = (gap > tolerance * objective).nonzero().squeeze(1)
+    for precision in (torch.float32, torch.float64):
+        todo = (gap > tolerance * objective).any(dim=0).nonzero().squeeze(1)
         if not len(todo):
             break
-        fits = exact.select(todo)
-        # Half the tolerance, so that rounding seldom sends a finished fit through float64.
-        found, taken = _minimise(
-            fits.to(dtype), weights[:, todo].to(dtype), tolerance / 2, max_passes
-        )
-        weights[:, todo] = found.double()
+        fits = single.to(precision).select(todo)
+        if features.dtype != precision:
+            fits = replace(fits, features=features.to(precision))
+        # Nine tenths, so that rounding seldom sends a finished fit through float64.
+        found, taken = _minimise(fits, weights[:, todo].to(precision), 0.9 * tolerance, max_passes)
         passes += taken
-        margins = fits.margins(weights[:, todo])
-        bias[todo] = fits.best_bias(margins, bias[todo])
-        logits = margins + bias[todo]
-        residual, _ = fits.slopes(logits)
-        objective[todo] = 0.5 * weights[:, todo].square().sum(0) + fits.loss(logits)
-        gap[todo] = 0.5 * fits.gradient(weights[:, todo], residual).square().sum(0)
+        fits, found = double.select(todo), found.double()
+        weights[:, todo] = found
+        logits = fits.logits(found)
+        bias[:, todo] = fits.best_bias(logits)
+        margins = fits.margins(logits, bias[:, todo])
+        pull, _ = fits.slopes(margins)
+        objective[:, todo] = 0.5 * vecdot(found, found) + fits.loss(margins)
+        gap[:, todo] = 0.5 * fits.gradient(found, pull).square().sum(-1)
 
-    coef = weights / exact.ratio / common.unsqueeze(1)
-    shape = (folds, penalties)
+    coef = weights / double.ratio / common.double()
+    intercept = bias - (coef * (centre.double() + middle.double())).sum(-1)
+    place = order.argsort()
+    shape = (sites, folds, penalties)
     return (
-        coef.T.reshape(*shape, -1),
-        (bias - centre @ coef).reshape(shape),
-        objective.reshape(shape),
-        gap.reshape(shape),
+        coef[:, place].reshape(*shape, -1),
+        intercept[:, place].reshape(shape),
+        objective[:, place].reshape(shape),
+        gap[:, place].reshape(shape),
         passes,
     )
-
-
-def _spectrum(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues of `ZᵀZ` that are not zero, and their vectors, from the smaller Gram matrix."""
-    rows, width = features.shape
-    if rows >= width:
-        values, vectors = torch.linalg.eigh(features.T @ features)
-        return values.clamp_min(0), vectors
-    values, left = torch.linalg.eigh(features @ features.T)
-    held = values > values[-1] * width * torch.finfo(values.dtype).eps
-    values, left = values[held], left[:, held]
-    return values, features.T @ (left / values.sqrt())
 
 
 def _minimise(
     fits: _Fits, weights: Tensor, tolerance: float, max_passes: int
 ) -> tuple[Tensor, int]:
     """Weights within the tolerance of their optimum, as far as this precision can tell."""
-    # Rows count as often as they are trained on, so that a row which never is cannot interfere.
-    often = (fits.cost > 0).to(fits.cost.dtype).mean(dim=1, keepdim=True)
-    values, vectors = _spectrum(fits.features * often.sqrt())
+    preconditioner = Preconditioner.of(fits.features, fits.cost)
     result = weights.clone()
     active = torch.arange(weights.shape[1], device=weights.device)
-    margins = fits.margins(weights)
-    bias = fits.best_bias(margins, torch.zeros_like(weights[0]))
-    residual, curvature = fits.slopes(margins + bias)
-    objective = 0.5 * weights.square().sum(0) + fits.loss(margins + bias)
-    gradient = fits.gradient(weights, residual)
-    least, idle = torch.full_like(bias, torch.inf), torch.zeros_like(active)
-    steps: list[Tensor] = []
-    changes: list[Tensor] = []
+    logits = fits.logits(weights) if bool(weights.any()) else torch.zeros_like(fits.cost)
+    bias = fits.best_bias(logits)
+    margins = fits.margins(logits, bias)
+    pull, curvature = fits.slopes(margins)
+    objective = 0.5 * vecdot(weights, weights) + fits.loss(margins)
+    gradient = fits.gradient(weights, pull)
+    least, idle = torch.full_like(bias, torch.inf), torch.zeros_like(bias)
+    pairs: list[tuple[Tensor, Tensor, Tensor]] = []
     passes = 1
     while True:
-        gap = _gap(gradient, residual, curvature)
+        stiffness = curvature.sum(-1)
+        slack = pull.sum(-1).square() / stiffness.clamp_min(1e-30)
+        gap = 0.5 * (vecdot(gradient, gradient) + slack)
         idle = torch.where(gap < 0.9 * least, 0, idle + 1)
         least = torch.minimum(least, gap)
-        keep = (gap > tolerance * objective) & (idle < _PATIENCE)
-        if passes >= max_passes or not bool(keep.any()):
+        keep = ((gap > tolerance * objective) & (idle < _PATIENCE)).any(dim=0).nonzero().squeeze(1)
+        if not len(keep) or passes >= max_passes:
             result[:, active] = weights
             return result, passes
-        if not bool(keep.all()):
+        # A fit that is done comes along until leaving it behind is worth the copying.
+        if len(keep) <= 0.8 * len(active):
             result[:, active] = weights
             fits, active = fits.select(keep), active[keep]
-            weights, gradient, margins = weights[:, keep], gradient[:, keep], margins[:, keep]
-            residual, curvature = residual[:, keep], curvature[:, keep]
-            bias, objective, least, idle = bias[keep], objective[keep], least[keep], idle[keep]
-            steps = [step[:, keep] for step in steps]
-            changes = [change[:, keep] for change in changes]
+            preconditioner = preconditioner.select(keep.tolist())
+            weights, gradient, logits = weights[:, keep], gradient[:, keep], logits[:, keep]
+            pull, curvature, stiffness = pull[:, keep], curvature[:, keep], stiffness[:, keep]
+            bias, objective = bias[:, keep], objective[:, keep]
+            least, idle = least[:, keep], idle[:, keep]
+            pairs = [
+                (step[:, keep], change[:, keep], inverse[:, keep])
+                for step, change, inverse in pairs
+            ]
 
-        mean_curvature = curvature.sum(0) / often.sum()
-        shrink = 1 / (1 + mean_curvature * values.unsqueeze(1)) - 1
-        direction = _descend(gradient, steps, changes, vectors, shrink)
-        along = fits.margins(direction)
-        length, bias, objective = _search(fits, weights, direction, margins, along, bias, objective)
-        weights, margins = weights + length * direction, margins + length * along
-        residual, curvature = fits.slopes(margins + bias)
-        before, gradient = gradient, fits.gradient(weights, residual)
-        steps = [*steps, length * direction][-_MEMORY:]
-        changes = [*changes, gradient - before][-_MEMORY:]
+        direction = _descend(gradient, pairs, preconditioner, stiffness)
+        along = fits.logits(direction)
+        length, bias, objective, pull, curvature = _search(
+            fits, weights, direction, logits, along, bias, objective, pull, curvature
+        )
+        step = length.unsqueeze(-1) * direction
+        weights, logits = weights + step, torch.addcmul(logits, length.unsqueeze(-1), along)
+        before, gradient = gradient, fits.gradient(weights, pull)
+        change = gradient - before
+        product = vecdot(step, change).unsqueeze(-1)
+        # A pair without positive curvature, from rounding or a step of length 0, says nothing.
+        pairs.append((step, change, torch.where(product > 0, 1 / product, 0)))
+        pairs = pairs[-_MEMORY:]
         passes += 1
 
 
-def _gap(gradient: Tensor, residual: Tensor, curvature: Tensor) -> Tensor:
-    """Half the squared gradient, and to second order what a better bias would gain."""
-    slack = residual.sum(0).square() / curvature.sum(0).clamp_min(1e-30)
-    return 0.5 * (gradient.square().sum(0) + slack)
-
-
 def _descend(
-    gradient: Tensor, steps: list[Tensor], changes: list[Tensor], vectors: Tensor, shrink: Tensor
+    gradient: Tensor,
+    pairs: list[tuple[Tensor, Tensor, Tensor]],
+    preconditioner: Preconditioner,
+    stiffness: Tensor,
 ) -> Tensor:
     """The direction of L-BFGS (Nocedal and Wright, algorithm 7.4), preconditioned."""
-    ahead = gradient
-    history = []
-    for step, change in zip(reversed(steps), reversed(changes), strict=True):
-        curvature = (step * change).sum(0)
-        # A pair without positive curvature, from rounding or a step of length 0, says nothing.
-        inverse = torch.where(curvature > 0, 1 / curvature, 0)
-        share = inverse * (step * ahead).sum(0)
-        ahead = ahead - share * change
-        history.append((step, change, inverse, share))
-    ahead = ahead + vectors @ (shrink * (vectors.T @ ahead))
-    for step, change, inverse, share in reversed(history):
-        ahead = ahead + (share - inverse * (change * ahead).sum(0)) * step
-    return -ahead
+    ahead = -gradient
+    shares = []
+    for step, change, inverse in reversed(pairs):
+        share = inverse * vecdot(step, ahead).unsqueeze(-1)
+        ahead = torch.addcmul(ahead, share, change, value=-1)
+        shares.append(share)
+    ahead = preconditioner.solve(ahead, stiffness)
+    for step, change, inverse in pairs:
+        share = shares.pop() - inverse * vecdot(change, ahead).unsqueeze(-1)
+        ahead = torch.addcmul(ahead, share, step)
+    return ahead
 
 
 def _search(
     fits: _Fits,
     weights: Tensor,
     direction: Tensor,
-    margins: Tensor,
+    logits: Tensor,
     along: Tensor,
     bias: Tensor,
     objective: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Step length along the direction, with the bias and the objective that it leads to.
+    pull: Tensor,
+    curvature: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Step length along the direction, and bias, objective and derivatives at its end.
 
-    Newton's method in both at once, each step halved until the objective does not rise. Margins
-    are linear in both, so that none of it reads the activations.
+    Newton's method in length and bias at once, each step halved until the objective does not
+    rise, until the slope along the direction has halved. Logits are linear in both, so that
+    none of it reads the activations.
     """
-    slope, square = (weights * direction).sum(0), direction.square().sum(0)
-    start = 0.5 * weights.square().sum(0)
+    slope, square = vecdot(weights, direction), vecdot(direction, direction)
+    start = 0.5 * vecdot(weights, weights)
     rounding = 8 * torch.finfo(bias.dtype).eps
     length = torch.zeros_like(bias)
+    at_start = slope - vecdot(pull, along)
+    by_length = at_start
     for _ in range(4):
-        first, second = fits.slopes(margins + length * along + bias)
-        by_length = slope + length * square + (first * along).sum(0)
-        by_bias = first.sum(0)
-        weighted = second * along
-        mixed = weighted.sum(0)
-        length_length = square + (weighted * along).sum(0)
-        bias_bias = second.sum(0).clamp_min(1e-30)
+        by_bias = -pull.sum(-1)
+        weighted = curvature * along
+        mixed = weighted.sum(-1)
+        length_length = square + vecdot(weighted, along)
+        bias_bias = curvature.sum(-1).clamp_min(1e-30)
         determinant = (length_length * bias_bias - mixed.square()).clamp_min(1e-30)
         by = (mixed * by_bias - bias_bias * by_length) / determinant
         bias_by = (mixed * by_length - length_length * by_bias) / determinant
-        fraction = torch.ones_like(bias)
+        reached = torch.full_like(bias, torch.inf)
         for _ in range(30):
-            new_length, new_bias = length + fraction * by, bias + fraction * bias_by
-            reached = (
-                start
-                + new_length * (slope + 0.5 * new_length * square)
-                + fits.loss(margins + new_length * along + new_bias)
-            )
+            ahead = length + by
+            end = torch.addcmul(logits, ahead.unsqueeze(-1), along)
+            margins = fits.margins(end, bias + bias_by)
+            reached = start + ahead * (slope + 0.5 * ahead * square) + fits.loss(margins)
             worse = ~(reached <= objective + rounding * objective.abs())
             if not bool(worse.any()):
                 break
-            fraction = torch.where(worse, fraction / 2, fraction)
-        fraction = torch.where(worse, 0, fraction)
-        length, bias = length + fraction * by, bias + fraction * bias_by
-        objective = torch.where(worse, objective, reached)
-        if bool(((fraction * by).abs() <= 0.01 * length.abs()).all()):
+            by, bias_by = torch.where(worse, by / 2, by), torch.where(worse, bias_by / 2, bias_by)
+        length, bias, objective = length + by, bias + bias_by, reached
+        pull, curvature = fits.slopes(margins)
+        by_length = slope + length * square - vecdot(pull, along)
+        if bool((by_length.abs() <= 0.5 * at_start.abs()).all()):
             break
-    return length, bias, objective
+    return length, bias, objective, pull, curvature
