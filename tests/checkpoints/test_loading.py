@@ -112,6 +112,33 @@ def test_a_pickle_of_tensors_is_loaded(tmp_path, folders):
         torch.testing.assert_close(load(folder)(TOKENS), load(folders["gpt2"])(TOKENS))
 
 
+def test_shards_are_loaded_as_one_model(tmp_path, make_model, tokenizer):
+    model = make_model("gpt_neox", seed=4)
+    model.save_pretrained(tmp_path / "step1", max_shard_size="40KB")
+    tokenizer.save_pretrained(tmp_path / "step1")
+    checkpoint = Checkpoint.from_directory(tmp_path / "step1")
+    assert len(checkpoint.weight_files) > 2
+    with torch.no_grad():
+        torch.testing.assert_close(
+            checkpoint.load(device="cpu")(TOKENS), model(TOKENS).logits, rtol=1e-4, atol=1e-4
+        )
+    before = checkpoint.identity
+    shard = tmp_path / "step1" / checkpoint.weight_files[1].name
+    tensors = {name: weight + 1 for name, weight in load_file(shard).items()}
+    save_file(tensors, shard, metadata={"format": "pt"})
+    assert checkpoint.identity != before
+
+
+def test_a_body_saved_without_its_head_is_read(tmp_path, make_model, tokenizer):
+    model = make_model("llama", seed=5)
+    model.base_model.save_pretrained(tmp_path / "step1")
+    tokenizer.save_pretrained(tmp_path / "step1")
+    bridge = Checkpoint.from_directory(tmp_path / "step1").load(device="cpu")
+    with torch.no_grad():
+        ours = bridge.original_model.base_model(TOKENS).last_hidden_state
+        torch.testing.assert_close(ours, model.base_model(TOKENS).last_hidden_state)
+
+
 class Payload:
     """Unpickled without restriction, this would leave a file behind."""
 

@@ -197,7 +197,9 @@ class WholeWeights:
                 f"{', '.join(names)} in {folder!r} holds more than tensors, and unpickling it "
                 "could run any code: refused. Convert it to safetensors where you trust it."
             ) from error
-        body = f"{model.base_model_prefix}."
+        # A head that was not trained may be missing: what is read lies below it.
+        prefix = getattr(model, "base_model_prefix", "")
+        body = f"{prefix}." if prefix else ""
         missing = sorted(key for key in report["missing_keys"] if key.startswith(body))
         if missing:
             raise ValueError(
