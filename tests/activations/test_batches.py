@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tlens_trust.activations import batches
 from tlens_trust.activations.batches import (
     is_out_of_memory,
     pad_batch,
@@ -17,17 +18,17 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=50)
 
 @given(LENGTHS, st.integers(1, 300))
 def test_every_statement_is_in_one_batch_and_every_batch_in_its_budget(lengths, budget):
-    batches = plan_batches(lengths, budget)
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    for batch in batches:
+    planned = plan_batches(lengths, budget)
+    assert sorted(i for batch in planned for i in batch) == list(range(len(lengths)))
+    for batch in planned:
         padded = max(lengths[i] for i in batch) * len(batch)
         assert padded <= budget or len(batch) == 1
 
 
 @given(LENGTHS, st.integers(1, 300))
 def test_no_batch_could_have_taken_the_next_statement_too(lengths, budget):
-    batches = plan_batches(lengths, budget)
-    for batch, following in pairwise(batches):
+    planned = plan_batches(lengths, budget)
+    for batch, following in pairwise(planned):
         assert max(lengths[i] for i in batch) * (len(batch) + 1) > budget
         assert lengths[batch[-1]] >= lengths[following[0]]
 
@@ -45,6 +46,14 @@ def test_sorting_by_length_spares_padding():
 def test_a_budget_of_nothing_is_refused():
     with pytest.raises(ValueError, match="must be positive, got 0"):
         plan_batches([1], 0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_collecting():
+    """Collecting garbage takes long in a process that holds all the tests' models."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches.gc, "collect", lambda: 0)
+        yield
 
 
 class Memory:

@@ -1,6 +1,6 @@
 """Where readings come from: a model that is there, or a checkpoint that may have to be loaded."""
 
-import gc
+import hashlib
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any
@@ -13,8 +13,9 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.store import ActivationKey
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
-from tlens_trust.checkpoints.loading import has_hooked_transformer
+from tlens_trust.checkpoints.loading import release
 from tlens_trust.checkpoints.plain import is_plain_model
+from tlens_trust.checkpoints.weights import has_tokenizer, needed_names
 
 
 class Source:
@@ -59,7 +60,13 @@ class Source:
                     f"`checkpoint` says where a model that is passed in came from, and `model` is "
                     f"a Checkpoint itself: {checkpoint_name(model)}. Leave `checkpoint` out."
                 )
-            self._to_load = self.checkpoint = model
+            self.checkpoint = model
+            if model.in_memory is None:
+                self._to_load = model
+            else:
+                self._model = model.load()
+                if model.tokenizer is not None:
+                    self._tokenizer = self._tokenizer or model.load_tokenizer()
         elif is_plain_model(model):
             self._model = PlainModel(model, tokenizer)  # type: ignore[arg-type]
         elif isinstance(model, HookedModel):
@@ -133,7 +140,7 @@ class Source:
                 )
         return ActivationKey(
             checkpoint=self.checkpoint.identity,
-            tokenizer=tokenizer_identity(self.tokenizer),
+            tokenizer=self._tokenizer_identity(),
             bos=bos,
             backend=self._backend(),
             dtype=self._dtype(),
@@ -146,8 +153,12 @@ class Source:
         transformers = f"transformers {version('transformers')}"
         if self._to_load is not None:
             backend = str(self._loading["backend"])
-            if backend == "auto" and not has_hooked_transformer():
-                backend = "bridge"
+            if backend != "bridge":
+                backend = self._to_load.resolve_backend(
+                    backend,
+                    device_map=self._loading["device_map"],
+                    trust_remote_code=bool(self._loading["trust_remote_code"]),
+                )
             return f"{backend}, {lens}, {transformers}"
         if isinstance(self.model, PlainModel):
             return f"plain, {transformers}"
@@ -168,10 +179,46 @@ class Source:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._to_load is None or self._model is None:
-            return
-        self._model = None
-        # A TransformerBridge refers to itself in circles, which only the collector undoes.
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        if self._to_load is not None and self._model is not None:
+            release(self._model)
+            self._model = None
+
+    def _tokenizer_identity(self) -> str:
+        if self._to_load is None or self._tokenizer is not None:
+            return tokenizer_identity(self.tokenizer)
+        # A sweep asks at every checkpoint, and what it is told takes longer to load than the
+        # activations that the store holds.
+        files = _tokenizer_files(self._to_load)
+        if files is None:
+            return tokenizer_identity(self.tokenizer)
+        if files not in _KNOWN_TOKENIZERS:
+            _KNOWN_TOKENIZERS[files] = tokenizer_identity(self.tokenizer)
+        return _KNOWN_TOKENIZERS[files]
+
+
+_KNOWN_TOKENIZERS: dict[str, str] = {}
+
+
+def _tokenizer_files(checkpoint: Checkpoint) -> str | None:
+    """A hash of the files that a checkpoint's tokenizer is loaded from; None where unsure."""
+    if checkpoint.tokenizer is not None:
+        return None
+    if checkpoint.folder is None:
+        files = checkpoint.snapshot.needed(weights=False, remote_code=True)
+        if not has_tokenizer(file.name for file in files):
+            return None
+        rows = [(file.name, file.sha256 or file.oid) for file in files]
+    else:
+        for folder in (checkpoint.folder, checkpoint.folder.parent):
+            names = [path.name for path in folder.iterdir()]
+            if has_tokenizer(names):
+                break
+        else:
+            return None
+        rows = [
+            (name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
+            for name in needed_names(names, weights=False, remote_code=True)
+        ]
+    # Two files that change along a series and say nothing of the tokenizer.
+    changing = ("trainer_state.json", "generation_config.json")
+    return repr(sorted(row for row in rows if row[0] not in changing))

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -82,7 +83,7 @@ class ActivationStore:
         0
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_gb: float = 20.0):
+    def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_gb: float | int = 20.0):
         if not max_gb > 0:
             raise ValueError(
                 f"`max_gb` is how much the store may hold and must be positive, got {max_gb}. "
@@ -225,8 +226,12 @@ def _header(path: Path, key: ActivationKey) -> dict[str, str]:
         SafetensorError: It is torn.
         ValueError: It belongs to something else.
     """
-    with safe_open(path, framework="pt") as file:
-        header: dict[str, str] = file.metadata() or {}
+    with safe_open(path, framework="numpy") as file:
+        return _checked_header(file, path, key)
+
+
+def _checked_header(file: Any, path: Path, key: ActivationKey) -> dict[str, str]:
+    header: dict[str, str] = file.metadata() or {}
     if header.get("key") != _text(key) or not header.keys() >= {"facts", "digests"}:
         raise ValueError(f"{path} does not hold what its name says")
     return header
@@ -234,11 +239,11 @@ def _header(path: Path, key: ActivationKey) -> dict[str, str]:
 
 def _read_part(path: Path, key: ActivationKey, wanted: set[str]) -> dict[str, Tensor]:
     """Wanted sites of one file; raises as `_header` does, `ValueError` for altered contents."""
-    header = _header(path, key)
-    digests = json.loads(header["digests"])
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="numpy") as file:
+        header = _checked_header(file, path, key)
         here = set(file.keys())
-        taken = {site: file.get_tensor(site) for site in sorted(wanted & here)}
+        taken = {site: torch.from_numpy(file.get_tensor(site)) for site in sorted(wanted & here)}
+    digests = json.loads(header["digests"])
     for site, values in taken.items():
         if digests.get(site) != _digest(key, site, values, header["facts"]):
             raise ValueError(f"{path} was altered")
