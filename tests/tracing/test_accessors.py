@@ -58,5 +58,5 @@ def test_a_reloaded_module_may_register_its_class_again_and_no_other_may(trace):
 def test_an_accessor_takes_no_name_that_is_taken_or_private(name):
     import tlens_trust.views  # noqa: F401  (which registers `plot`)
 
-    with pytest.raises(ValueError, match="has a|public identifier"):
+    with pytest.raises(ValueError, match=r"has a|public identifier"):
         register_trace_accessor(name)(object)

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ def counting(norm_measure):
     """A measure that notes where it was called, and can be told to stop at the nth call."""
 
     class Counting(norm_measure):
-        made = []
-        stop_at = None
+        made: ClassVar = []
+        stop_at: ClassVar = None
 
         def __call__(self, activations, concept, *, seed):
             if len(self.made) == self.stop_at:
@@ -136,7 +137,7 @@ def test_a_torn_cell_is_left_out_of_what_is_loaded_and_told_of(sweep, tmp_path):
     whole = sweep(out=tmp_path)
     flip_one_number(*cell_files(tmp_path, "tiny@step8", "truth"))
     (tmp_path / "trace.nc").unlink()
-    with pytest.warns(UserWarning, match="truth at tiny@step8.*makes them again"):
+    with pytest.warns(UserWarning, match=r"truth at tiny@step8.*makes them again"):
         loaded = Trace.load(tmp_path)
     assert np.isnan(loaded.sel(concept="truth", step=8).data["norm"]).all()
     for part in ({"concept": "kindness"}, {"concept": "truth", "step": [0, 64]}):
@@ -249,7 +250,7 @@ def test_another_concept_under_a_name_that_is_there_is_refused(
 ):
     sweep(out=tmp_path)
     before = digest(tmp_path)
-    with pytest.raises(ValueError, match="another concept named 'truth'.*'truth-2'"):
+    with pytest.raises(ValueError, match=r"another concept named 'truth'.*'truth-2'"):
         sweep(wanted=another_concept("truth", 5), out=tmp_path)
     with pytest.raises(ValueError, match="another concept named 'truth'"):
         sweep(wanted=replace(concepts[0], polarity=False), out=tmp_path)
@@ -329,9 +330,9 @@ def test_reading_a_run_in_which_nothing_is_finished_says_how_to_go_on(sweep, cou
     counting.stop_at = 0
     with pytest.raises(KeyboardInterrupt):
         sweep(measures=counting(), out=tmp_path)
-    with pytest.raises(ValueError, match="Nothing .* is finished yet"):
+    with pytest.raises(ValueError, match=r"Nothing .* is finished yet"):
         Trace.load(tmp_path)
-    with pytest.raises(ValueError, match="Nothing of 'truth' .* is finished yet"):
+    with pytest.raises(ValueError, match=r"Nothing of 'truth' .* is finished yet"):
         load_scores(tmp_path, "truth")
 
 
@@ -350,9 +351,9 @@ def test_a_failure_at_one_checkpoint_keeps_what_was_done_before(
 
 def test_scores_that_are_not_there_are_refused_with_those_that_are(sweep, tmp_path):
     sweep(out=tmp_path)
-    with pytest.raises(ValueError, match="no concept 'toxicity'.*'truth', 'kindness'"):
+    with pytest.raises(ValueError, match=r"no concept 'toxicity'.*'truth', 'kindness'"):
         load_scores(tmp_path, "toxicity")
-    with pytest.raises(ValueError, match="no 'scores' by statement.*'score'"):
+    with pytest.raises(ValueError, match=r"no 'scores' by statement.*'score'"):
         load_scores(tmp_path, "truth", variable="scores")
 
 
@@ -362,7 +363,7 @@ def test_altered_statements_are_not_put_beside_scores(sweep, tmp_path):
     stored = json.loads(path.read_text())
     stored["labels"][:2] = [1, 0]
     path.write_text(json.dumps(stored))
-    with pytest.raises(ValueError, match="'truth'.*altered"):
+    with pytest.raises(ValueError, match=r"'truth'.*altered"):
         load_scores(tmp_path, "truth")
     sweep(out=tmp_path)
     assert load_scores(tmp_path, "truth")["label"].values[:2].tolist() == [0, 1]

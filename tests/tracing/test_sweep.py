@@ -168,14 +168,14 @@ def test_a_sweep_of_nothing_or_of_something_else_is_refused(check, given, words)
 def test_a_name_stands_once(sweep, checkpoints, concepts, norm_measure):
     with pytest.raises(ValueError, match="two checkpoints named 'tiny@step8'"):
         sweep([checkpoints[1], checkpoints[1]])
-    with pytest.raises(ValueError, match="two concepts named 'truth'.*mapping"):
+    with pytest.raises(ValueError, match=r"two concepts named 'truth'.*mapping"):
         sweep(wanted=[concepts[0], concepts[0]])
     with pytest.raises(ValueError, match="two measures named 'norm'"):
         sweep(measures=[norm_measure(), norm_measure()])
 
 
 def test_a_protocol_that_is_not_there_is_refused_with_those_that_are(checkpoints, concepts):
-    with pytest.raises(ValueError, match="no protocol 'tracingllm'.*'grouped'"):
+    with pytest.raises(ValueError, match=r"no protocol 'tracingllm'.*'grouped'"):
         probe_checkpoints(checkpoints, concepts, protocol="tracingllm")
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tlens_trust.tracing import Trace
@@ -34,6 +34,7 @@ plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) |
 values = st.recursive(plain, lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=4)
 
 
+@settings(max_examples=40)
 @given(
     names=st.lists(texts, min_size=1, max_size=4, unique=True),
     attributes=st.dictionaries(st.from_regex("[a-z][a-z_]{0,9}", fullmatch=True), values),
@@ -81,7 +82,7 @@ def test_a_torn_file_is_refused_by_name(trace, tmp_path, cut):
 
 
 def test_loading_what_is_not_there_says_what_can_be_loaded(tmp_path):
-    with pytest.raises(ValueError, match="no file or folder.*run folder"):
+    with pytest.raises(ValueError, match=r"no file or folder.*run folder"):
         Trace.load(tmp_path / "nothing.nc")
     with pytest.raises(ValueError, match="is no run folder"):
         Trace.load(tmp_path)
@@ -173,7 +174,7 @@ def test_the_best_site_is_the_largest_value_of_each_concept_and_checkpoint(trace
         trace.best_site("rank", lowest=True)["rank"], trace.data["rank"].min("site")
     )
     assert "optimistic" in best.attrs["note"]
-    with pytest.raises(ValueError, match="no quantity 'acuracy'.*'accuracy', 'rank'"):
+    with pytest.raises(ValueError, match=r"no quantity 'acuracy'.*'accuracy', 'rank'"):
         trace.best_site("acuracy")
 
 

@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -59,6 +60,7 @@ def listed(values: Sequence[object], *, most: int = 12) -> str:
     return f"{shown} and {len(values) - most} more" if len(values) > most else shown or "none"
 
 
+@cache
 def _version(name: str) -> str:
     try:
         return version(name)

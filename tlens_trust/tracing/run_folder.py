@@ -137,16 +137,14 @@ class RunFolder:
         """
         return _cell_key(self.manifest, identities, concept)
 
+    def has_cell(self, checkpoint: str, concept: str, key: str) -> bool:
+        """Whether a cell is finished and whole."""
+        return self._cell_content(checkpoint, concept, key) is not None
+
     def read_cell(self, checkpoint: str, concept: str, key: str) -> xr.Dataset | None:
         """A finished cell; None where there is none, or where it was torn or altered."""
-        record = self._commit_record(checkpoint, concept, key)
-        if record is None:
-            return None
-        with suppress(OSError, ValueError):
-            content = self._cell_path(checkpoint, concept, key, ".nc").read_bytes()
-            if hashlib.sha256(content).hexdigest() == record["sha256"]:
-                return dataset_from_bytes(content)
-        return None
+        content = self._cell_content(checkpoint, concept, key)
+        return None if content is None else dataset_from_bytes(content)
 
     def commit_cell(
         self,
@@ -215,19 +213,19 @@ class RunFolder:
             "concept once more, with the same `out`: finished cells are kept."
         )
 
-    def assemble(
-        self, *, at_hand: Mapping[tuple[str, str], xr.Dataset] | None = None
-    ) -> xr.Dataset:
-        """Everything that is finished, as the data of a `Trace`; written to `trace.nc`.
+    def assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
+        """Everything that is finished, as the data of a `Trace`; kept as `trace.nc`.
 
         Args:
             at_hand: Cells by checkpoint and concept that need not be read again.
         """
-        data, committed = self._assemble(at_hand or {})
-        digest = write_atomically(self.path / "trace.nc", dataset_to_bytes(data))
-        manifest = self.manifest
-        manifest["trace"] = {"sha256": digest, "cells": committed}
-        self._write_manifest(manifest)
+        data = self._assembled()
+        if data is None:
+            data = self._assemble(at_hand)
+            digest = write_atomically(self.path / "trace.nc", dataset_to_bytes(data))
+            manifest = self.manifest
+            manifest["trace"] = {"sha256": digest, "made_of": self._made_of(manifest)}
+            self._write_manifest(manifest)
         return data
 
     def trace_data(self) -> xr.Dataset:
@@ -236,24 +234,40 @@ class RunFolder:
         Raises:
             ValueError: The folder is no run folder, or nothing in it is finished.
         """
-        assembled = self.manifest.get("trace", {})
+        data = self._assembled()
+        return self._assemble({}) if data is None else data
+
+    def _assembled(self) -> xr.Dataset | None:
+        """What `trace.nc` holds, if that is whole and nothing came after it."""
+        manifest = self.manifest
+        noted = manifest.get("trace", {})
         with suppress(OSError, ValueError):
             content = (self.path / "trace.nc").read_bytes()
-            whole = hashlib.sha256(content).hexdigest() == assembled.get("sha256")
-            if whole and self._committed_digest() == assembled.get("cells"):
+            whole = hashlib.sha256(content).hexdigest() == noted.get("sha256")
+            if whole and self._made_of(manifest) == noted.get("made_of"):
                 return dataset_from_bytes(content)
-        return self._assemble({})[0]
+        return None
 
-    def _assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> tuple[xr.Dataset, str]:
+    def _made_of(self, manifest: Mapping[str, Any]) -> str:
+        """Hash of everything that an assembled trace is made of."""
+        parts: list[Any] = [provenance_of(manifest), manifest["concepts"]]
+        for name, (record, identities) in self.checkpoints().items():
+            parts.append(asdict(record))
+            for concept in manifest["concepts"]:
+                key = _cell_key(manifest, identities, concept)
+                parts.append(self._commit_record(name, concept, key))
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
         manifest = self.manifest
         checkpoints = self.checkpoints()
-        cells, torn = {}, []
+        cells, torn = dict(at_hand), []
         for name, (_, identities) in checkpoints.items():
             for concept in manifest["concepts"]:
-                cell = at_hand.get((name, concept))
+                if (name, concept) in cells:
+                    continue
                 key = _cell_key(manifest, identities, concept)
-                if cell is None:
-                    cell = self.read_cell(name, concept, key)
+                cell = self.read_cell(name, concept, key)
                 if cell is not None:
                     cells[name, concept] = cell
                 elif self._commit_record(name, concept, key) is not None:
@@ -269,26 +283,22 @@ class RunFolder:
                 f"{listed(torn)}. Call the sweep with the same arguments; it makes them again.",
                 stacklevel=4,
             )
+        begun = {checkpoint for checkpoint, _ in cells}
         met = {concept for _, concept in cells}
-        data = assemble_trace_data(
+        return assemble_trace_data(
             cells,
-            [r for r, _ in checkpoints.values() if any((r.name, c) in cells for c in met)],
+            [record for record, _ in checkpoints.values() if record.name in begun],
             {name: known for name, known in manifest["concepts"].items() if name in met},
             provenance=provenance_of(manifest),
         )
-        return data, self._committed_digest()
 
-    def _committed_digest(self) -> str:
-        """Hash of all commit records' keys and digests: what an assembled trace was made of."""
-        manifest = self.manifest
-        lines = []
-        for name, (record, identities) in self.checkpoints().items():
-            lines.append(repr(record))
-            for concept in manifest["concepts"]:
-                key = _cell_key(manifest, identities, concept)
-                found = self._commit_record(name, concept, key)
-                lines.append(f"{key} {found and found['sha256']}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    def _cell_content(self, checkpoint: str, concept: str, key: str) -> bytes | None:
+        record = self._commit_record(checkpoint, concept, key)
+        with suppress(OSError):
+            content = self._cell_path(checkpoint, concept, key, ".nc").read_bytes()
+            if record is not None and hashlib.sha256(content).hexdigest() == record["sha256"]:
+                return content
+        return None
 
     def _commit_record(self, checkpoint: str, concept: str, key: str) -> dict[str, Any] | None:
         record = _read_json(self._cell_path(checkpoint, concept, key, ".json"))

@@ -75,10 +75,17 @@ class CheckpointTask:
 
 @dataclass(frozen=True)
 class TracedCheckpoint:
-    """What came of a task: the checkpoint, and its cells by concept, without held-out scores."""
+    """What came of a task.
+
+    Attributes:
+        record: The checkpoint.
+        cells: Cells that were made, by concept, without held-out scores.
+        kept: Keys of the cells that stand in the run folder already, by concept.
+    """
 
     record: CheckpointRecord
     cells: Mapping[str, xr.Dataset]
+    kept: Mapping[str, str]
 
 
 def trace_checkpoints(
@@ -143,10 +150,22 @@ def trace_checkpoints(
             which concept, checkpoint and sites. What was finished before is kept.
 
     Example:
-        >>> from tlens_trust import load_concepts, pretrain_toy_series
-        >>> trace = trace_checkpoints(
-        ...     pretrain_toy_series(), load_concepts(), out="run"
-        ... )  # doctest: +SKIP
+        >>> import numpy as np
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+        >>> from tlens_trust import CheckpointSeries, Concept
+        >>> words = Tokenizer(models.WordLevel({"[UNK]": 0, "kind": 1}, unk_token="[UNK]"))
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
+        >>> config = GPT2Config(vocab_size=2, n_layer=2, n_embd=16, n_head=2)
+        >>> series = CheckpointSeries.from_models(
+        ...     {0: GPT2LMHeadModel(config), 100: GPT2LMHeadModel(config)},
+        ...     tokenizer=tokenizer, name="tiny")
+        >>> groups = tuple(f"pair {i // 2}" for i in range(40))
+        >>> concept = Concept(
+        ...     "kindness", "toxicity", ("kind", "rude") * 20, np.array([1, 0] * 20), groups)
+        >>> trace = trace_checkpoints(series, concept, store=None, progress=False)
+        >>> trace.sel(step=100, layer=1).data.accuracy.values
+        array([[[1.]]])
     """
     checkpoints = checked_checkpoints(series)
     named = checked_concepts(concepts)
@@ -198,7 +217,11 @@ def trace_checkpoints(
         (each.record.name, concept): cell for each in traced for concept, cell in each.cells.items()
     }
     if run is not None:
-        run.assemble(at_hand=cells)
+        whole = Trace(run.assemble(cells))
+        asked = tuple(c.name for c in checkpoints), tuple(c.name for c in named)
+        if (whole.checkpoints, whole.concepts) == asked:
+            return whole
+        cells = _filled(cells, traced, run)
     data = assemble_trace_data(
         cells,
         [each.record for each in traced],
@@ -258,8 +281,9 @@ def probe_checkpoints(
         ValueError: As `trace_checkpoints`, or `protocol` is unknown.
 
     Example:
-        >>> from tlens_trust import load_concepts, pretrain_toy_series
-        >>> trace = probe_checkpoints(pretrain_toy_series(), load_concepts())  # doctest: +SKIP
+        >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
+        >>> trace = probe_checkpoints(
+        ...     pretrain_toy_series(), load_concepts(), out="run")  # doctest: +SKIP
         >>> trace.plot.heatmap("accuracy").show()  # doctest: +SKIP
     """
     if protocol not in _PROTOCOLS:
@@ -291,7 +315,7 @@ def trace_checkpoint(
 
     Args:
         task: What to do.
-        advance: Called after each cell.
+        advance: Called for each cell.
 
     Raises:
         ValueError: As `trace_checkpoints`.
@@ -300,14 +324,15 @@ def trace_checkpoint(
     with _noting(f"This was at checkpoint {checkpoint.name!r}."):
         record = CheckpointRecord.of(checkpoint)
         keys = {} if run is None else _cell_keys(task, run, record)
+    kept = {
+        name: key
+        for name, key in keys.items()
+        if run is not None and run.has_cell(record.name, name, key)
+    }
+    for _ in kept:
+        advance()
+    pending = [concept for concept in task.concepts if concept.name not in kept]
     cells: dict[str, xr.Dataset] = {}
-    if run is not None:
-        for name, key in keys.items():
-            found = run.read_cell(record.name, name, key)
-            if found is not None:
-                cells[name] = found.drop_dims("example", errors="ignore")
-                advance()
-    pending = [concept for concept in task.concepts if concept.name not in cells]
     with closing(_readings(task, pending)) as readings:
         for concept in pending:
             where = f"concept {concept.name!r} at checkpoint {record.name!r}"
@@ -327,7 +352,7 @@ def trace_checkpoint(
                 )
             cells[concept.name] = cell.drop_dims("example", errors="ignore")
             advance()
-    return TracedCheckpoint(record, {c.name: cells[c.name] for c in task.concepts})
+    return TracedCheckpoint(record, cells, kept)
 
 
 def _traced(tasks: Sequence[CheckpointTask], *, progress: bool) -> Iterator[TracedCheckpoint]:
@@ -338,6 +363,19 @@ def _traced(tasks: Sequence[CheckpointTask], *, progress: bool) -> Iterator[Trac
         for task in tasks:
             bar.set_postfix_str(task.checkpoint.name)
             yield trace_checkpoint(task, advance=bar.update)
+
+
+def _filled(
+    cells: Mapping[tuple[str, str], xr.Dataset], traced: Sequence[TracedCheckpoint], run: RunFolder
+) -> dict[tuple[str, str], xr.Dataset]:
+    """The cells that were made, and those that were kept."""
+    filled = dict(cells)
+    for each in traced:
+        for concept, key in each.kept.items():
+            cell = run.read_cell(each.record.name, concept, key)
+            if cell is not None:
+                filled[each.record.name, concept] = cell
+    return filled
 
 
 def _readings(task: CheckpointTask, concepts: Sequence[Concept]) -> Generator[Activations]:
