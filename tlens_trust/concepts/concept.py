@@ -27,6 +27,8 @@ from tlens_trust.concepts.tables import (
 if TYPE_CHECKING:
     import pandas
 
+    from tlens_trust.concepts.lint import LintReport
+
 
 @dataclass(frozen=True)
 class Edit:
@@ -354,6 +356,26 @@ class Concept:
             "group": list(self.groups),
         }
         return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="example"))
+
+    def lint(self, *, seed: int = 0) -> "LintReport":
+        """Look for what may mislead a probe: leaks, surface cues, artefacts, the text floor.
+
+        Every rule is told in `lint_concept`, of which this is a short form; `lint_file` looks at a
+        file before it is cleaned.
+
+        Args:
+            seed: Draws the folds of the text floor.
+
+        Example:
+            >>> said = tuple(f"{'Yea' if i % 2 else 'Nay'}, {i}." for i in range(60))
+            >>> labels, groups = np.array([0, 1] * 30), tuple(str(i // 2) for i in range(60))
+            >>> report = Concept("assent", "assent", said, labels, groups).lint()
+            >>> report.rules
+            ('token-cue', 'text-floor')
+        """
+        from tlens_trust.concepts.lint import lint_concept
+
+        return lint_concept(self, seed=seed)
 
     def describe(self) -> str:
         """Where the statements come from, and what was dropped or changed, for a person to read.

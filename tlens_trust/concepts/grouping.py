@@ -37,13 +37,32 @@ def group_near_duplicates(
         >>> group_near_duplicates(["The sea is salt.", "the sea is SALT", "Milk is white."])
         array([0, 0, 2])
     """
+    return _linked(near_duplicate_pairs(statements, similarity=similarity), len(statements))
+
+
+def near_duplicate_pairs(
+    statements: Sequence[str], *, similarity: float = 0.6
+) -> Int[np.ndarray, "two link"]:
+    """Pairs of statements whose sets of words are alike, as `group_near_duplicates` links them.
+
+    Returns:
+        Positions of the two, the smaller first, in two rows.
+
+    Raises:
+        ValueError: `similarity` is not above 0 and at most 1.
+
+    Example:
+        >>> near_duplicate_pairs(["The sea is salt.", "the sea is SALT", "Milk is white."])
+        array([[0],
+               [1]])
+    """
     if not 0 < similarity <= 1:
         raise ValueError(f"`similarity` must be above 0 and at most 1, got {similarity}.")
     # scipy takes a fifth of a second to import, which only a reader of a benchmark should pay.
     from scipy.sparse import csr_matrix
 
     if not statements:
-        return np.zeros(0, dtype=np.int64)
+        return np.zeros((2, 0), dtype=np.int64)
     vocabulary: dict[str, int] = {}
     indices: list[int] = []
     ends = [0]
@@ -61,7 +80,7 @@ def group_near_duplicates(
         # Compared without division, so that 3 of 5 reaches 0.6 whatever the rounding.
         reached = shared.data >= similarity * (sizes[left] + sizes[right] - shared.data) - 1e-6
         links.append(np.stack([left, right])[:, reached & (left < right)])
-    return _linked(np.concatenate(links, axis=1), len(statements))
+    return np.concatenate(links, axis=1).astype(np.int64)
 
 
 def join_groups(*groupings: Sequence[Hashable]) -> Int[np.ndarray, " example"]:
@@ -83,6 +102,8 @@ def join_groups(*groupings: Sequence[Hashable]) -> Int[np.ndarray, " example"]:
 
 
 def _linked(links: Int[np.ndarray, "two link"], n: int) -> Int[np.ndarray, " example"]:
+    if n == 0:
+        return np.zeros(0, dtype=np.int64)
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 

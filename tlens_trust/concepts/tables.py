@@ -244,7 +244,7 @@ def binary_labels(table: Table, column: str) -> Int[np.ndarray, " example"]:
             f"Column {column!r} of {table.source} has no label in {table.rows_at(missing)}. "
             f"Label these rows or leave them out."
         )
-    read = [_as_label(cell) for cell in cells]
+    read = [as_label(cell) for cell in cells]
     strange = [i for i, label in enumerate(read) if label is None]
     if strange:
         kinds = list(dict.fromkeys(repr(cells[i]) for i in strange))
@@ -272,7 +272,13 @@ def is_missing(cell: object) -> bool:
     return isinstance(cell, str) and not cell.strip()
 
 
-def _as_label(cell: object) -> int | None:
+def as_label(cell: object) -> int | None:
+    """The label, 0 or 1, that a cell says in one way or another; None where it says neither.
+
+    Example:
+        >>> as_label("1.0"), as_label(" False"), as_label("yes")
+        (1, 0, None)
+    """
     if isinstance(cell, bool | np.bool_):
         return int(cell)
     if isinstance(cell, str):

@@ -1,0 +1,91 @@
+"""How labels and groups are shared out."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.rows import Rows, share
+
+_EVEN = (0.4, 0.6)
+_USABLE = (0.1, 0.9)
+# Of a cluster bootstrap: fewer groups give an interval that is no interval.
+_FEW_GROUPS = 20
+_LARGE_GROUP = 0.1
+
+
+def balance(rows: Rows) -> Iterator[Finding]:
+    """A label that is much commoner than the other."""
+    ones = float(rows.labels.mean())
+    if _EVEN[0] <= ones <= _EVEN[1]:
+        return
+    yield Finding(
+        "imbalance",
+        "warning" if _USABLE[0] <= ones <= _USABLE[1] else "error",
+        f"{share(int(rows.labels.sum()), len(rows))} of {len(rows)} statements carry label 1, so "
+        f"that always answering {int(ones > 0.5)} is right in {rows.majority:.1%}; read balanced "
+        f"accuracy or AUROC",
+        (),
+        {"share_1": ones, "majority": rows.majority},
+    )
+
+
+def group_sizes(rows: Rows) -> Iterator[Finding]:
+    """Too few groups to resample, or one that holds much of the set."""
+    sizes = np.bincount(rows.group)
+    if len(sizes) < _FEW_GROUPS:
+        yield Finding(
+            "few-groups",
+            "error" if len(sizes) < 5 else "warning",
+            f"{len(rows)} statements stand in {len(sizes)} groups alone, too few for an interval "
+            f"that resamples groups"
+            + (", and for five folds" if len(sizes) < 5 else "")
+            + "; add groups rather than statements",
+            (),
+            {"groups": len(sizes), "statements": len(rows)},
+        )
+    largest = int(sizes.argmax())
+    if len(sizes) >= 5 and sizes[largest] > max(
+        _LARGE_GROUP * len(rows), 2 * len(rows) / len(sizes)
+    ):
+        held = rows.group == largest
+        name = rows.groups[int(np.flatnonzero(held)[0])]
+        yield Finding(
+            "large-group",
+            "warning",
+            f"the group {name[:60]!r} holds {share(int(sizes[largest]), len(rows))} of all "
+            f"statements, which stay on one side of every split",
+            rows.at(held),
+            {"rows": int(sizes[largest]), "share": float(sizes[largest] / len(rows))},
+        )
+
+
+def single_label_groups(rows: Rows) -> Iterator[Finding]:
+    """Groups without a contrast among groups that have one, or groups that give the label away."""
+    sizes = np.bincount(rows.group)
+    ones = np.bincount(rows.group, weights=rows.labels)
+    mixed = (ones > 0) & (ones < sizes)
+    in_mixed = int(sizes[mixed].sum())
+    several = sizes > 1
+    lone = np.flatnonzero(~mixed)
+    if 2 * in_mixed >= len(rows) and len(lone):
+        held = ~mixed[rows.group]
+        yield Finding(
+            "single-label-groups",
+            "note",
+            f"{len(lone)} of {len(sizes)} groups hold one label only, where the others hold both: "
+            f"their {int(held.sum())} statements have nothing to be contrasted with",
+            rows.at(held),
+            {"groups": len(lone), "rows": int(held.sum())},
+        )
+    # The statements of a group are then no independent witnesses: n is the number of groups.
+    elif not in_mixed and 2 * int(sizes[several].sum()) >= len(rows):
+        yield Finding(
+            "single-label-groups",
+            "warning",
+            f"every one of the {len(sizes)} groups holds one label only, so that what tells groups "
+            f"apart can pass for the concept; a null has to shuffle whole groups, of which "
+            f"{int((ones > 0).sum())} carry label 1",
+            (),
+            {"groups": len(sizes), "rows": len(rows)},
+        )

@@ -1,0 +1,249 @@
+r"""Simple rules on the surface of a statement that tell its label.
+
+A rule is of the form "has this feature → 1, otherwise 0" or the other way round, and the better of
+the two is taken. How far it goes with the label is measured with the statements of one group taken
+as dependent (`association`), and a rule is reported only if that is beyond chance at 1% after
+Bonferroni's correction for all the rules that were tried. Its accuracy is that on all statements,
+from which it was chosen: slightly flattered, as is said of every number found by looking.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.rows import Rows, association, share
+
+_LEVEL = 0.01
+_LEAST_BALANCED = 0.52
+_WARNING = 0.55
+_ERROR = 0.9
+_LEAST_STATEMENTS = 4
+_SHOWN = 5
+
+_TOKEN = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+_MARKS: dict[str, tuple[str, Callable[[str], bool]]] = {
+    "contains an upper-case letter": ("case-cue", lambda s: s != s.lower()),
+    "begins with an upper-case letter": ("case-cue", lambda s: s.lstrip()[:1].isupper()),
+    "has an upper-case letter inside a word": ("case-cue", lambda s: _inner_capital(s)),
+    "contains a digit": ("form-cue", lambda s: any(map(str.isdigit, s))),
+    "contains a character beyond ASCII": ("form-cue", lambda s: not s.isascii()),
+    "contains a line break": ("form-cue", lambda s: "\n" in s.strip()),
+    "begins with white space": ("form-cue", lambda s: s[:1].isspace()),
+    "ends with white space": ("form-cue", lambda s: s[-1:].isspace()),
+    "holds several sentences": (
+        "form-cue",
+        lambda s: bool(re.search(r"[.!?][\"'”’)]*\s+\S", s.strip())),
+    ),
+    "ends with a letter or digit": ("form-cue", lambda s: s.rstrip()[-1:].isalnum()),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A feature of statements, and what it says of the label."""
+
+    family: str
+    words: str
+    holds: Bool[np.ndarray, " example"]
+
+
+def cues(rows: Rows) -> Iterator[Finding]:
+    """The rules that tell the label, the most telling of each family."""
+    lengths = list(_lengths(rows))
+    marks = [
+        Rule(family, words, np.array([test(statement) for statement in rows.statements]))
+        for words, (family, test) in _MARKS.items()
+    ]
+    overlap = list(_overlaps(rows))
+    tokens = list(_tokens(rows))
+    tried = sum(count for _, count in lengths) + len(marks) + len(overlap)
+    tried += sum(len(names) for _, _, names, _ in tokens)
+    least = _deviate(_LEVEL / tried)
+
+    judged = [_judge(rule, rows) for rule in [*(r for r, _ in lengths), *marks, *overlap]]
+    for template, shown, names, matrix in tokens:
+        judged += _best_tokens(rows, template, names, matrix, least, shown)
+    seen: set[bytes] = set()
+    for rule, z, more in judged:
+        # Two names for the same rows, as 'contains "?"' and 'ends with "?"', are one rule.
+        pattern = np.packbits(rule.holds).tobytes()
+        if abs(z) >= least and pattern not in seen:
+            finding = _finding(rule, z, tried, more, rows)
+            if finding is not None:
+                seen.add(pattern)
+                yield finding
+
+
+def _judge(rule: Rule, rows: Rows) -> tuple[Rule, float, int]:
+    return rule, association(rule.holds.astype(float), rows.labels, rows.group), 0
+
+
+def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> Finding | None:
+    ones = rows.labels == 1
+    to_1 = float(rule.holds[ones].mean()) > float(rule.holds[~ones].mean())
+    right = rule.holds == ones if to_1 else rule.holds != ones
+    balanced = float(right[ones].mean() + right[~ones].mean()) / 2
+    if balanced < _LEAST_BALANCED:
+        return None
+    held = int(rule.holds.sum())
+    accuracy = float(right.mean())
+    told = f"{rule.words} → {int(to_1)}, otherwise {int(not to_1)}: "
+    told += f"right {share(int(right.sum()), len(rows))}"
+    if abs(balanced - accuracy) > 0.005:
+        told += f", balanced {balanced:.1%}"
+    told += f" (right in {share(int(right[rule.holds].sum()), held)} of the {held} that do)"
+    if more:
+        told += f"; {more} more of this kind tell the label beyond chance"
+    severity: Any = "note" if balanced < _WARNING else "warning" if balanced < _ERROR else "error"
+    return Finding(
+        rule.family,
+        severity,
+        told,
+        rows.at(rule.holds),
+        {
+            "accuracy": accuracy,
+            "balanced_accuracy": balanced,
+            "precision": float(right[rule.holds].mean()),
+            "covered": held,
+            "z": z,
+            "rules_tried": tried,
+        },
+    )
+
+
+def _lengths(rows: Rows) -> Iterator[tuple[Rule, int]]:
+    measures = {
+        "words": [len(statement.split()) for statement in rows.statements],
+        "characters": [len(statement) for statement in rows.statements],
+    }
+    ones = rows.labels == 1
+    for unit, counted in measures.items():
+        length = np.array(counted)
+        thresholds = np.unique(length)[:-1]
+        if not len(thresholds):
+            continue
+        longer = [
+            np.searchsorted(np.sort(length[side]), thresholds, side="right") / side.sum()
+            for side in (ones, ~ones)
+        ]
+        best = int(np.abs(longer[0] - longer[1]).argmax())
+        limit = int(thresholds[best])
+        yield Rule("length-cue", f"has more than {limit} {unit}", length > limit), len(thresholds)
+
+
+def _overlaps(rows: Rows) -> Iterator[Rule]:
+    """Whether what follows a group's common opening takes up one of its rarer words."""
+    words = [set(_TOKEN.findall(statement.casefold())) for statement in rows.statements]
+    spread = Counter(word for held in words for word in held if word[:1].isalnum())
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, group in enumerate(rows.group.tolist()):
+        members[group].append(i)
+    holds = np.zeros(len(rows), dtype=bool)
+    openings = 0
+    for held in members.values():
+        if len(held) < 2:
+            continue
+        opening = _common_start([rows.statements[i] for i in held])
+        opening = opening[: opening.rfind(" ") + 1] if opening[-1:].isalnum() else opening
+        said = {
+            word
+            for word in _TOKEN.findall(opening.casefold())
+            if word[:1].isalnum() and spread[word] < 0.05 * len(rows)
+        }
+        openings += len(opening.split()) >= 3
+        for i in held:
+            rest = set(_TOKEN.findall(rows.statements[i][len(opening) :].casefold()))
+            holds[i] = bool(said & rest)
+    if 2 * openings >= len(members) and holds.any():
+        yield Rule(
+            "opening-cue", "repeats a rarer word of the opening that its group shares", holds
+        )
+
+
+def _tokens(rows: Rows) -> Iterator[tuple[str, int, list[str], Any]]:
+    """Templates of rules, how many to show, tokens, and which statement has which."""
+    from scipy.sparse import csr_matrix
+
+    tokens = [_TOKEN.findall(statement.casefold()) for statement in rows.statements]
+    places = {
+        "contains {}": (_SHOWN, [set(held) for held in tokens]),
+        "begins with {}": (2, [set(held[:1]) for held in tokens]),
+        "ends with {}": (2, [set(held[-1:]) for held in tokens]),
+    }
+    for template, (shown, sets) in places.items():
+        spread = Counter(token for held in sets for token in held)
+        most = len(rows) - _LEAST_STATEMENTS
+        names = sorted(t for t, count in spread.items() if _LEAST_STATEMENTS <= count <= most)
+        if not names:
+            continue
+        column = {token: j for j, token in enumerate(names)}
+        pairs = [(i, column[t]) for i, held in enumerate(sets) for t in held if t in column]
+        at = np.array(pairs, dtype=np.int64).T
+        matrix = csr_matrix((np.ones(len(pairs)), at), shape=(len(rows), len(names)))
+        yield template, shown, names, matrix
+
+
+def _best_tokens(
+    rows: Rows, template: str, names: list[str], matrix: Any, least: float, shown: int
+) -> Iterator[tuple[Rule, float, int]]:
+    z = _associations(matrix, rows.labels, rows.group)
+    ones = rows.labels == 1
+    rates = [np.asarray(matrix[side].mean(axis=0)).ravel() for side in (ones, ~ones)]
+    balanced = 0.5 + np.abs(rates[0] - rates[1]) / 2
+    telling = np.flatnonzero((np.abs(z) >= least) & (balanced >= _LEAST_BALANCED))
+    telling = telling[np.argsort(-balanced[telling], kind="stable")]
+    for place, j in enumerate(telling[:shown].tolist()):
+        holds = np.asarray(matrix[:, [j]].toarray()).ravel() > 0
+        last = place == min(shown, len(telling)) - 1
+        more = max(len(telling) - shown, 0) if last else 0
+        yield Rule("token-cue", template.format(repr(names[j])), holds), float(z[j]), more
+
+
+def _associations(
+    matrix: Any, labels: Int[np.ndarray, " example"], group: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, " token"]:
+    """`association` of every column at once.
+
+    With `A_g = Σ_{i in g} x_i (y_i - ȳ)` and `b_g = Σ_{i in g} (y_i - ȳ)`, `d_g = A_g - x̄ b_g`.
+    """
+    from scipy.sparse import csr_matrix
+
+    n = len(labels)
+    centred = labels - labels.mean()
+    members = csr_matrix((centred, (group, np.arange(n))), shape=(int(group.max()) + 1, n))
+    a = (members @ matrix).tocsc()
+    b = np.asarray(members.sum(axis=1)).ravel()
+    mean = np.asarray(matrix.mean(axis=0)).ravel()
+    # Sums to 0 over all statements, so the total of `x̄ b_g` falls away.
+    total = np.asarray(a.sum(axis=0)).ravel()
+    squares = np.asarray(a.multiply(a).sum(axis=0)).ravel() - 2 * mean * (a.T @ b)
+    spread = np.sqrt(np.maximum(squares + mean**2 * (b @ b), 0.0))
+    z: np.ndarray = np.divide(total, spread, out=np.zeros_like(total), where=spread > 1e-9)
+    return z
+
+
+def _deviate(level: float) -> float:
+    from scipy.special import ndtri
+
+    return -float(ndtri(level / 2))
+
+
+def _inner_capital(statement: str) -> bool:
+    return any(
+        any(map(str.isupper, word[1:])) and not word.isupper()
+        for word in re.findall(r"\w+", statement)
+    )
+
+
+def _common_start(texts: list[str]) -> str:
+    # What the first and the last in alphabetical order share, all do.
+    low, high = min(texts), max(texts)
+    differing = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
+    return low[: next(differing, min(len(low), len(high)))]

@@ -1,0 +1,182 @@
+"""Statements that say the same, and what a split would make of them."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+
+from tlens_trust.concepts.grouping import near_duplicate_pairs
+from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.rows import Rows, plain_text, quoted, share
+
+_SIMILARITY = 0.6
+_TRAINING_PART = 0.8
+# Below these, a chance agreement of a few pairs or rows would be reported.
+_LEAST_PAIRS = 4
+_LEAST_DEVIATION = 0.1
+_LEAST_Z = 3.0
+_LEAST_SHIFT = 0.15
+
+_OPENING = re.compile(r"(?P<opening>[^\t\n]{8,}?(?:[.!?]+[\"'”’)]*(?=\s)|(?=[\t\n])))\s+(?=\S)")
+
+
+def duplicates(rows: Rows) -> Iterator[Finding]:
+    """Statements that occur more than once, and those that do with both labels."""
+    places = _places(rows.statements)
+    repeats = sorted(i for held in places.values() for i in held[1:])
+    if repeats:
+        yield Finding(
+            "duplicates",
+            "warning",
+            f"{len(repeats)} of {len(rows)} rows repeat an earlier statement letter by letter: "
+            f"{len(places)} different ones are left",
+            rows.at(repeats),
+            {"repeats": len(repeats), "different": len(places)},
+        )
+    torn = [held for held in places.values() if len(set(rows.labels[held].tolist())) == 2]
+    if torn:
+        count = sum(map(len, torn))
+        said = [rows.statements[held[0]] for held in torn[:2]]
+        yield Finding(
+            "conflicting-labels",
+            "error",
+            f"{count} rows say the same with both labels: {quoted(said)}"
+            f"{', …' if len(torn) > len(said) else ''}",
+            rows.at(sorted(i for held in torn for i in held)),
+            {"statements": len(torn), "rows": count},
+        )
+
+
+def twins_apart(rows: Rows) -> Iterator[Finding]:
+    """Statements that differ in case and punctuation alone, in different groups."""
+    apart = sorted(_apart(rows, _places(rows.plain)))
+    if apart:
+        held = len({rows.plain[i] for i in apart})
+        yield Finding(
+            "twins-apart",
+            "warning",
+            f"{held} statements occur in several groups, the same but for case, punctuation and "
+            f"white space ({len(apart)} rows), so that a split can part a statement from its twin; "
+            f"name what belongs together in a column, and give it as the group",
+            rows.at(apart),
+            {"statements": held, "rows": len(apart)},
+        )
+
+
+def near_duplicates_apart(rows: Rows) -> Iterator[Finding]:
+    """Statements much alike in different groups, where that tells the label."""
+    left, right = near_duplicate_pairs(rows.statements, similarity=_SIMILARITY)
+    apart = rows.kin[left] != rows.kin[right]
+    left, right = left[apart], right[apart]
+    if len(left) < _LEAST_PAIRS:
+        return
+    ones = rows.labels.mean()
+    by_chance = float(ones**2 + (1 - ones) ** 2)
+    same = rows.labels[left] == rows.labels[right]
+    # Statements of one form are alike whatever they say. Only where such pairs agree on the label
+    # more or less often than chance does having seen one tell anything about the other.
+    summed = np.bincount(rows.kin[left], weights=same - by_chance, minlength=len(rows))
+    spread = math.sqrt(float((summed**2).sum()))
+    deviation = float(same.mean()) - by_chance
+    if abs(deviation) < _LEAST_DEVIATION or abs(float(summed.sum())) < _LEAST_Z * spread:
+        return
+    touched = sorted({*left.tolist(), *right.tolist()})
+    yield Finding(
+        "near-duplicates-apart",
+        "warning",
+        f"{len(left)} pairs of statements share most of their words ({_SIMILARITY} of them or "
+        f"more) across groups, and {share(int(same.sum()), len(same))} of the pairs agree on the "
+        f"label, where {by_chance:.0%} would by chance: memory of one tells the other",
+        rows.at(touched),
+        {
+            "pairs": len(left),
+            "same_label": float(same.mean()),
+            "by_chance": by_chance,
+            "rows": len(touched),
+        },
+    )
+
+
+def openings_apart(rows: Rows) -> Iterator[Finding]:
+    """Statements that begin with the same sentence or question, in different groups."""
+    matches = [_OPENING.match(statement) for statement in rows.statements]
+    openings: list[Hashable] = [
+        plain_text(match["opening"]) if match else i for i, match in enumerate(matches)
+    ]
+    # What a large part of the statements begins with is a form, and not a matter of its own.
+    most = max(10, len(rows) // 20)
+    places = {name: held for name, held in _places(openings).items() if len(held) <= most}
+    apart = sorted(_apart(rows, places))
+    if len(apart) < max(4, len(rows) // 50):
+        return
+    held = len({openings[i] for i in apart})
+    first = matches[apart[0]]
+    yield Finding(
+        "openings-apart",
+        "warning",
+        f"{len(apart)} rows begin with a sentence that a row of another group begins with, "
+        f"{held} such sentences in all, as {quoted([first['opening']] if first else [])}; if it is "
+        f"a question or a context with several continuations, make it the group",
+        rows.at(apart),
+        {"openings": held, "rows": len(apart)},
+    )
+
+
+def sequential_split(rows: Rows) -> Iterator[Finding]:
+    """Groups that an unshuffled 80/20 split would have on both sides."""
+    cut = int(_TRAINING_PART * len(rows))
+    seen = set(rows.kin[:cut].tolist())
+    known = [i for i in range(cut, len(rows)) if int(rows.kin[i]) in seen]
+    astride = len({int(rows.kin[i]) for i in known})
+    # One group may happen to stand where the cut falls.
+    if astride < 2:
+        return
+    told = f" ({rows.grouping})" if rows.grouping else ""
+    tested = len(rows) - cut
+    yield Finding(
+        "sequential-split",
+        "warning",
+        f"{astride} of {len(np.unique(rows.kin))} groups{told} are scattered over the file, so "
+        f"that a split into the first 80% and the last 20% without shuffling has them on both "
+        f"sides: {len(known)} of its {tested} test rows have their own group among the training "
+        f"rows; split by group",
+        rows.at(known),
+        {"groups_astride": astride, "test_rows": tested, "test_rows_known": len(known)},
+    )
+
+
+def label_order(rows: Rows) -> Iterator[Finding]:
+    """Labels that an unshuffled 80/20 split would have in different shares on its two sides."""
+    cut = int(_TRAINING_PART * len(rows))
+    first, last = rows.labels[:cut], rows.labels[cut:]
+    if not len(first) or not len(last):
+        return
+    ones = float(rows.labels.mean())
+    shift = float(last.mean() - first.mean())
+    spread = math.sqrt(ones * (1 - ones) * (1 / len(first) + 1 / len(last)))
+    if abs(shift) < _LEAST_SHIFT or abs(shift) < _LEAST_Z * spread:
+        return
+    yield Finding(
+        "label-order",
+        "error" if last.mean() in (0, 1) or first.mean() in (0, 1) else "warning",
+        f"the rows are not in random order: {share(int(first.sum()), len(first))} of the first 80% "
+        f"carry label 1, and {share(int(last.sum()), len(last))} of the last 20%, so that a split "
+        f"without shuffling would train on one mixture and test on another",
+        (),
+        {"first": float(first.mean()), "last": float(last.mean())},
+    )
+
+
+def _places(names: Sequence[Hashable]) -> dict[Hashable, list[int]]:
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for i, name in enumerate(names):
+        places[name].append(i)
+    return places
+
+
+def _apart(rows: Rows, places: dict[Hashable, list[int]]) -> Iterator[int]:
+    for held in places.values():
+        if len(set(rows.group[held].tolist())) > 1:
+            yield from held
