@@ -27,7 +27,7 @@ def format_count(count: float | int) -> str:
         return "?"
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
-            return f"{count / size:.4g}{letter}" if letter == "k" else f"{count / size:.2g}{letter}"
+            return f"{count / size:.3g}{letter}"
     return f"{count:g}"
 
 
