@@ -187,12 +187,12 @@ class RunFolder:
         """Every checkpoint that was begun, with its identities, in training order."""
         found = {}
         for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
-            known = _read_json(path)
-            if known is None:
-                continue
-            identities = known.pop("identities")
-            record = CheckpointRecord(**known)
-            found[record.name] = (record, identities)
+            # A file that was altered names no checkpoint; the next sweep writes it again.
+            with suppress(TypeError, KeyError):
+                known = _read_json(path) or {}
+                identities = known.pop("identities")
+                record = CheckpointRecord(**known)
+                found[record.name] = (record, identities)
         ordered = in_training_order([record for record, _ in found.values()])
         return {record.name: found[record.name] for record in ordered}
 
