@@ -1,6 +1,27 @@
 """What an activation says about a concept: probes and how they are scored."""
 
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe, mass_mean_probe
+from tlens_trust.measures.directions import (
+    ContrastConsistentProbe,
+    ContrastPairs,
+    LDAProbe,
+    PairDifferenceProbe,
+    RidgeProbe,
+    SparseProbe,
+    ccs_probe,
+    choose_coordinates,
+    find_pairs,
+    fit_contrast_consistent_direction,
+    fit_contrast_consistent_probe,
+    fit_lda_probe,
+    fit_pair_difference_probe,
+    fit_ridge_probe,
+    fit_sparse_probe,
+    lda_probe,
+    pair_difference_probe,
+    ridge_probe,
+    sparse_probe,
+)
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.probe import (
@@ -14,17 +35,36 @@ from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
 
 __all__ = [
+    "ContrastConsistentProbe",
+    "ContrastPairs",
+    "LDAProbe",
     "LinearProbe",
     "LogisticFits",
     "LogisticProbe",
     "MassMeanProbe",
     "Measure",
+    "PairDifferenceProbe",
     "ProbeMeasure",
+    "RidgeProbe",
+    "SparseProbe",
     "assign_folds",
+    "ccs_probe",
+    "choose_coordinates",
+    "find_pairs",
+    "fit_contrast_consistent_direction",
+    "fit_contrast_consistent_probe",
+    "fit_lda_probe",
     "fit_logistic_probe",
     "fit_mass_mean_probe",
+    "fit_pair_difference_probe",
+    "fit_ridge_probe",
+    "fit_sparse_probe",
+    "lda_probe",
     "logistic_probe",
     "mass_mean_probe",
+    "pair_difference_probe",
+    "ridge_probe",
     "score_dataset",
     "solve_logistic",
+    "sparse_probe",
 ]

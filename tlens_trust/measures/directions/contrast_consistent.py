@@ -1,0 +1,411 @@
+"""Contrast-consistent search: a direction that answers pairs consistently, found without labels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.cross_validation import ProbeMeasure
+from tlens_trust.measures.directions.calibrated import deal_folds
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.pair_differences import (
+    PairDifferenceFitter,
+    principal_pair_direction,
+    towards_label_one,
+)
+from tlens_trust.measures.directions.pairs import ContrastPairs, find_pairs
+from tlens_trust.measures.directions.ridge_path import feature_scale
+from tlens_trust.measures.log_odds import fit_log_odds
+from tlens_trust.measures.probe import LinearProbe
+
+_RATE = 0.03
+_INNER_FOLDS = 3
+
+
+def fit_contrast_consistent_direction(
+    activations: Float[Tensor, "example d_model"],
+    pairs: Int[Tensor, "pair 2"],
+    *,
+    restarts: int = 8,
+    steps: int = 300,
+    seed: int = 0,
+) -> tuple[LinearProbe, float]:
+    """Search for a direction that says of exactly one statement of each pair that it holds.
+
+    Minimises, with `p(x) = σ(w·z + b)` and `z` the activation standardised feature by feature
+    over the rows given, the mean over pairs of
+
+        `(p(x) + p(x') - 1)² + min(p(x), p(x'))²`:
+
+    the two answers are consistent, and confident. No label enters, and the loss is the same with
+    the two statements of a pair exchanged. It is also nearly the same for `-w`: **which side is
+    which cannot be known without labels**, so the sign of what comes back is arbitrary.
+
+    The loss is not convex, and is minimised by full-batch Adam from several starts: the principal
+    direction of the pair differences, then random ones. The start that ends lowest wins. Where
+    pairs are fewer than features, directions that mean nothing reach a loss of zero too. One seed
+    gives the same bits again.
+
+    Unlike in the original, statements are not rewritten into a yes-form and a no-form, so there
+    is one mean to take off and not one for each form.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        pairs: The two rows of each pair, in any order.
+        restarts: How many starts.
+        steps: How many steps of Adam for each.
+        seed: Draws the random starts.
+
+    Returns:
+        A direction and a bias, of arbitrary sign; and the loss it reaches.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, there is no pair, or `restarts` or
+            `steps` is less than 1.
+
+    Source:
+        Burns et al. (2022), Discovering latent knowledge in language models without supervision,
+        arXiv:2212.03827.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> activations = torch.randn(200, 4, generator=generator)
+        >>> activations[0::2, 2] += 4  # The first of each pair.
+        >>> pairs = torch.arange(200).reshape(100, 2)
+        >>> probe, loss = fit_contrast_consistent_direction(activations, pairs)
+        >>> int(probe.direction.abs().argmax())
+        2
+    """
+    if not bool(torch.isfinite(activations).all()):
+        raise ValueError(
+            "`activations` must be finite to fit a probe, got a NaN or an infinity. "
+            "Find the rows with `torch.isfinite(activations).all(1)`."
+        )
+    if not len(pairs):
+        raise ValueError("`pairs` must name at least one pair of rows, got none.")
+    weight = torch.ones(len(pairs), dtype=torch.float64, device=activations.device)
+    found = ContrastPairs(pairs[:, 0], pairs[:, 1], weight)
+    search = _Search(restarts, steps, seed)
+    (probe,), (loss,) = search(activations, found, weight.unsqueeze(0))
+    return probe, loss
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Adam from several starts, for several weightings of the pairs at once."""
+
+    restarts: int
+    steps: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("restarts", "steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        pairs: ContrastPairs,
+        weights: Float[Tensor, "problem pair"],
+    ) -> tuple[list[LinearProbe], list[float]]:
+        """The best direction for each weighting, and its loss."""
+        scale = feature_scale(activations)
+        centre = activations.double().mean(dim=0)
+        features = ((activations.double() - centre) / scale).float()
+        problems = len(weights)
+        start = self._starts(features, pairs, weights)
+        share = (weights / weights.sum(dim=1, keepdim=True)).float()
+        share = share.repeat_interleave(self.restarts, dim=0).T.contiguous()
+        slope, offset, loss = _adam(features, pairs, share, start, self.steps)
+        best = loss.reshape(problems, self.restarts).argmin(dim=1)
+        columns = best + self.restarts * torch.arange(problems, device=best.device)
+        probes = []
+        for column in columns.tolist():
+            direction = slope[:, column].double() / scale
+            bias = float(offset[column]) - float(direction @ centre)
+            probes.append(LinearProbe(direction, bias))
+        return probes, [float(loss[column]) for column in columns]
+
+    def _starts(
+        self,
+        features: Float[Tensor, "example d_model"],
+        pairs: ContrastPairs,
+        weights: Float[Tensor, "problem pair"],
+    ) -> Float[Tensor, "d_model column"]:
+        """Unit vectors to start from, those of one problem side by side."""
+        generator = torch.Generator().manual_seed(self.seed)
+        width = features.shape[1]
+        drawn = torch.randn(width, self.restarts, generator=generator).to(features.device)
+        drawn /= drawn.norm(dim=0)
+        starts = []
+        for weight in weights:
+            own = drawn.clone()
+            principal, _ = principal_pair_direction(
+                features, ContrastPairs(pairs.positive, pairs.negative, weight)
+            )
+            own[:, 0] = principal.float()
+            starts.append(own)
+        return torch.cat(starts, dim=1)
+
+
+def _adam(
+    features: Float[Tensor, "example d_model"],
+    pairs: ContrastPairs,
+    share: Float[Tensor, "pair column"],
+    start: Float[Tensor, "d_model column"],
+    steps: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Slopes, offsets and losses after so many steps from each start."""
+    # The offset rides along as the last row, so that there is one thing to step.
+    point = torch.cat([start, torch.zeros_like(start[:1])])
+    momentum, size = torch.zeros_like(point), torch.zeros_like(point)
+    for step in range(1, steps + 1):
+        _, residual = _loss(features @ point[:-1] + point[-1], pairs, share)
+        gradient = torch.cat([features.T @ residual, residual.sum(dim=0, keepdim=True)])
+        momentum = torch.lerp(gradient, momentum, 0.9)
+        size = torch.lerp(gradient.square(), size, 0.999)
+        rate = _RATE * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
+        point = point - rate * momentum / (size.sqrt() + 1e-8)
+    loss, _ = _loss(features @ point[:-1] + point[-1], pairs, share)
+    return point[:-1], point[-1], loss
+
+
+def _loss(
+    logits: Float[Tensor, "example column"],
+    pairs: ContrastPairs,
+    share: Float[Tensor, "pair column"],
+) -> tuple[Float[Tensor, " column"], Float[Tensor, "example column"]]:
+    """The loss of each column, and its derivative with respect to each logit."""
+    chance = torch.sigmoid(logits)
+    one, other = chance[pairs.positive], chance[pairs.negative]
+    gap, least = one + other - 1, torch.minimum(one, other)
+    loss = (share * (gap.square() + least.square())).sum(dim=0)
+    slope = torch.zeros_like(logits)
+    # At equality both take half, so that exchanging the two changes nothing.
+    lower = 0.5 * (1 + torch.sign(other - one))
+    slope.index_add_(0, pairs.positive, 2 * share * (gap + lower * least))
+    slope.index_add_(0, pairs.negative, 2 * share * (gap + (1 - lower) * least))
+    return loss, slope * chance * (1 - chance)
+
+
+def fit_contrast_consistent_probe(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    *,
+    groups: Sequence[str],
+    restarts: int = 8,
+    steps: int = 300,
+    seed: int = 0,
+) -> LinearProbe:
+    """Search for a contrast-consistent direction, then let labels say its sign and scale.
+
+    The direction is that of `fit_contrast_consistent_direction` on contrast pairs (statements of
+    one group with opposite labels, each group weighing the same), where labels say only which
+    statements stand against each other. Two things are then taken from the labels of the rows
+    given, and of no other: the sign, so that pairs lean towards label 1 on average, and slope
+    and offset of the log-odds, by logistic regression on the scores of left-out groups. For what
+    no label has touched, use that function.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        labels: 1 where the statement is on the trustworthy side, else 0.
+        groups: The group of each statement.
+        restarts: How many starts.
+        steps: How many steps of Adam for each.
+        seed: Draws the random starts.
+
+    Returns:
+        A probe of log-odds in nats.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, no group
+            holds both labels, or `restarts` or `steps` is less than 1.
+
+    Source:
+        Burns et al. (2022), arXiv:2212.03827.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> labels = torch.arange(200) % 2
+        >>> activations = torch.randn(200, 4, generator=generator)
+        >>> activations[:, 2] += 4 * labels
+        >>> groups = [str(row // 2) for row in range(200)]
+        >>> probe = fit_contrast_consistent_probe(activations, labels, groups=groups)
+        >>> int(probe.direction.argmax())
+        2
+    """
+    fitter = ContrastConsistentFitter(restarts, steps, seed)
+    return fitter(activations, labels, groups).probe
+
+
+@dataclass(frozen=True)
+class ContrastConsistentFitter:
+    """Contrast-consistent directions, oriented and calibrated on the training rows.
+
+    Attributes:
+        restarts: How many starts.
+        steps: How many steps of Adam for each.
+        seed: Draws the random starts.
+    """
+
+    restarts: int = 8
+    steps: int = 300
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _Search(self.restarts, self.steps, self.seed)
+
+    @property
+    def identity(self) -> str:
+        """Everything."""
+        return f"restarts={self.restarts}, steps={self.steps}, seed={self.seed}"
+
+    @property
+    def described(self) -> Mapping[str, dict[str, str]]:
+        """The loss."""
+        return {
+            "consistency_loss": {
+                "units": "1",
+                "long_name": "contrast-consistency loss on the training rows, mean over the folds",
+            }
+        }
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str],
+    ) -> Fitted:
+        """Fit on the rows given."""
+        check_training_rows(activations, labels)
+        pairs = find_pairs(labels, groups)
+        weights = [pairs.weight]
+        fold = deal_folds(labels, groups, folds=_INNER_FOLDS)
+        if fold is not None:
+            # A pair lies in one group, and so in one fold.
+            of_pair = torch.from_numpy(fold).to(labels.device)[pairs.positive]
+            weights += [pairs.weight * (of_pair != k) for k in range(int(fold.max()) + 1)]
+        if fold is not None and not all(bool(weight.any()) for weight in weights):
+            # All pairs in one fold: nothing to fit without it.
+            fold, weights = None, weights[:1]
+        search = _Search(self.restarts, self.steps, self.seed)
+        probes, losses = search(activations, pairs, torch.stack(weights))
+        oriented = []
+        for probe, weight in zip(probes, weights, strict=True):
+            own = ContrastPairs(pairs.positive, pairs.negative, weight)
+            sign = towards_label_one(probe.direction, activations, own)
+            oriented.append(LinearProbe(sign * probe.direction, sign * probe.bias))
+        scores = oriented[0].log_odds(activations)
+        if fold is not None:
+            for k, probe in enumerate(oriented[1:]):
+                held = torch.from_numpy(fold == k).to(activations.device)
+                scores[held] = probe.log_odds(activations[held])
+        slope, offset = fit_log_odds(scores, labels)
+        probe = oriented[0]
+        return Fitted(
+            LinearProbe(slope * probe.direction, slope * probe.bias + offset),
+            {"consistency_loss": losses[0]},
+        )
+
+
+class ContrastConsistentProbe(ProbeClassifier):
+    """Contrast-consistent search, in the form of a scikit-learn classifier.
+
+    See `fit_contrast_consistent_probe`. Unlike scikit-learn's own, `fit` needs groups.
+
+    Args:
+        restarts: How many starts.
+        steps: How many steps of Adam for each.
+        seed: Draws the random starts.
+
+    Attributes:
+        coef_: The direction, of shape `(1, d_model)`.
+        intercept_: The bias, of shape `(1,)`.
+        classes_: The two labels; log-odds are those of the second.
+        loss_: The contrast-consistency loss that was reached.
+
+    Example:
+        >>> labels = torch.arange(200) % 2
+        >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> activations[:, 2] += 4 * labels
+        >>> groups = [str(row // 2) for row in range(200)]
+        >>> probe = ContrastConsistentProbe().fit(activations, labels, groups=groups)
+        >>> bool((probe.predict(activations) == labels).float().mean() > 0.95)
+        True
+    """
+
+    restarts: int
+    steps: int
+    seed: int
+
+    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    @no_type_check
+    def __init__(self, *, restarts: int = 8, steps: int = 300, seed: int = 0) -> None:
+        self.restarts = restarts
+        self.steps = steps
+        self.seed = seed
+
+    def fit(self, X: Any, y: Any, *, groups: Sequence[str]) -> "ContrastConsistentProbe":
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+            groups: The group of each row.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: As `fit_contrast_consistent_probe`.
+        """
+        values, labels = self._validate(X, y)
+        fitter = ContrastConsistentFitter(self.restarts, self.steps, self.seed)
+        fitted = fitter(values, labels, groups)
+        self.loss_ = fitted.report["consistency_loss"]
+        self._keep(fitted.probe.direction, fitted.probe.bias)
+        return self
+
+
+def ccs_probe(
+    *,
+    variant: str = "gradient",
+    restarts: int = 8,
+    steps: int = 300,
+    seed: int = 0,
+    folds: int = 5,
+    resamples: int = 1000,
+) -> ProbeMeasure:
+    """Contrast-consistent search as a measure: grouped cross-validation at every site.
+
+    Args:
+        variant: `"gradient"` minimises the loss; `"tpc"` is Burns et al.'s closed form, the
+            principal direction of the pair differences of standardised features.
+        restarts: How many starts; for `"gradient"`.
+        steps: How many steps of Adam for each; for `"gradient"`.
+        seed: Draws the random starts; for `"gradient"`.
+        folds: Into how many folds the groups are dealt.
+        resamples: How many bootstrap resamples stand behind an interval.
+
+    Returns:
+        A measure named `ccs` or `ccs_tpc`. On a concept without contrast pairs it is a ValueError.
+
+    Raises:
+        ValueError: `variant` is neither, or `restarts` or `steps` is less than 1.
+
+    Example:
+        >>> ccs_probe().name, ccs_probe(variant="tpc").name
+        ('ccs', 'ccs_tpc')
+    """
+    if variant == "tpc":
+        closed = DirectionCrossFitter(PairDifferenceFitter(standardise=True))
+        return ProbeMeasure("ccs_tpc", closed, folds, resamples)
+    if variant != "gradient":
+        raise ValueError(f'`variant` must be "gradient" or "tpc", got {variant!r}.')
+    fitter = DirectionCrossFitter(ContrastConsistentFitter(restarts, steps, seed))
+    return ProbeMeasure("ccs", fitter, folds, resamples)

@@ -1,0 +1,265 @@
+"""The principal direction of pair differences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.sparse.linalg import LinearOperator, eigsh
+from torch import Tensor
+
+from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.cross_validation import ProbeMeasure
+from tlens_trust.measures.directions.calibrated import calibrate_probe
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.pairs import ContrastPairs, find_pairs
+from tlens_trust.measures.directions.ridge_path import feature_scale
+from tlens_trust.measures.probe import LinearProbe
+
+# Up to this width a whole decomposition is cheaper than an iteration.
+_NARROW = 128
+
+
+def principal_pair_direction(
+    activations: Float[Tensor, "example d_model"], pairs: ContrastPairs
+) -> tuple[Float[Tensor, " d_model"], float]:
+    """The direction along which pairs differ most, which no label enters.
+
+    It is the unit vector `v` that maximises `Σ_p ω_p (v·(x_p⁺ - x_p⁻))²`, the top eigenvector of
+    the pair differences' second moment about zero. Exchanging the two statements of a pair
+    changes nothing, so which of them is which is not used; nor can it say which way `v` points.
+    (Differences taken label 1 minus label 0 and then centred, as a principal component analysis
+    would, lose what they have in common.)
+
+    Args:
+        activations: One row per statement.
+        pairs: What differs from what, with a weight `ω` each.
+
+    Returns:
+        The direction, of unit length and of arbitrary sign, in float64; and the share of the
+        second moment that lies along it.
+
+    Source:
+        Zou et al. (2023), arXiv:2310.01405; Burns et al. (2022), arXiv:2212.03827, who call it
+        CRC-TPC.
+    """
+    centred = activations.double() - activations.double().mean(dim=0)
+    values: np.ndarray = centred.cpu().numpy()
+    first, second = pairs.positive.cpu().numpy(), pairs.negative.cpu().numpy()
+    weight = pairs.weight.cpu().numpy()
+    width = values.shape[1]
+
+    def apply(vectors: np.ndarray) -> np.ndarray:
+        projected = values @ vectors
+        along = (projected[first] - projected[second]) * weight.reshape(
+            -1, *[1] * (vectors.ndim - 1)
+        )
+        back = np.zeros_like(projected)
+        np.add.at(back, first, along)
+        np.subtract.at(back, second, along)
+        product: np.ndarray = values.T @ back
+        return product
+
+    squares = np.zeros(len(values))
+    np.add.at(squares, first, weight)
+    np.add.at(squares, second, weight)
+    cross = np.einsum("pd,pd->p", values[first], values[second])
+    total = float(squares @ np.square(values).sum(axis=1) - 2 * weight @ cross)
+    if not total > 0:
+        raise ValueError(
+            "The statements of every contrast pair have the same activations, so that no direction "
+            "tells them apart. Read another position, or use a probe that needs no pairs."
+        )
+    if width <= _NARROW:
+        eigenvalues, vectors = np.linalg.eigh(apply(np.eye(width)))
+    else:
+        operator = LinearOperator((width, width), matvec=apply, dtype=np.float64)
+        eigenvalues, vectors = eigsh(operator, k=1, which="LA", v0=np.ones(width))
+    direction = torch.from_numpy(vectors[:, -1].copy()).to(activations.device)
+    return direction, float(eigenvalues[-1]) / total
+
+
+def towards_label_one(
+    direction: Float[Tensor, " d_model"],
+    activations: Float[Tensor, "example d_model"],
+    pairs: ContrastPairs,
+) -> float:
+    """The sign, 1.0 or -1.0, by which most of the direction points from label 0 to label 1.
+
+    This is where labels come in: the mean of the pair differences, taken label 1 minus label 0,
+    is to have a positive projection. Exactly none counts as positive.
+    """
+    projected = activations.double() @ direction.double()
+    along = (pairs.weight * (projected[pairs.positive] - projected[pairs.negative])).sum()
+    return -1.0 if float(along) < 0 else 1.0
+
+
+def fit_pair_difference_probe(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    *,
+    groups: Sequence[str],
+    standardise: bool = False,
+) -> LinearProbe:
+    """Fit a reading vector: the principal direction of pair differences, calibrated to log-odds.
+
+    The direction is the top eigenvector of `Σ_p ω_p (x_p⁺ - x_p⁻)(x_p⁺ - x_p⁻)ᵀ` over contrast
+    pairs (statements of one group with opposite labels, each group weighing the same). Labels
+    enter three times, each time those of the rows given alone: they say which statements of a
+    group stand against each other, which way the direction points, and by logistic regression on
+    left-out groups how far along it the odds change. Deterministic.
+
+    Where pairs differ most in something besides the concept, this is what it finds.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        labels: 1 where the statement is on the trustworthy side, else 0.
+        groups: The group of each statement.
+        standardise: Scale each feature to unit variance first; as in Burns et al.'s CRC-TPC, and
+            not in Zou et al.'s reading vector.
+
+    Returns:
+        A probe of log-odds in nats.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, or no
+            group holds both labels.
+
+    Source:
+        Zou et al. (2023), Representation engineering, arXiv:2310.01405.
+
+    Example:
+        >>> activations = torch.tensor([[5.0, 1.0], [5.1, 0.0], [-3.0, 1.1], [-3.1, 0.1]])
+        >>> labels, groups = torch.tensor([1, 0, 1, 0]), ["a", "a", "b", "b"]
+        >>> probe = fit_pair_difference_probe(activations, labels, groups=groups)
+        >>> (probe.direction / probe.direction.norm()).round(decimals=1).abs().tolist()
+        [0.0, 1.0]
+    """
+    return PairDifferenceFitter(standardise)(activations, labels, groups).probe
+
+
+@dataclass(frozen=True)
+class PairDifferenceFitter:
+    """Principal directions of pair differences, oriented and calibrated on the training rows.
+
+    Attributes:
+        standardise: Scale each feature first.
+    """
+
+    standardise: bool = False
+
+    @property
+    def identity(self) -> str:
+        """The scaling."""
+        return f"standardise={self.standardise}"
+
+    @property
+    def described(self) -> Mapping[str, dict[str, str]]:
+        """How much of the pair differences lies along the direction."""
+        return {
+            "pair_share": {
+                "units": "1",
+                "long_name": "share of the pair differences' second moment along their principal "
+                "direction, mean over the folds",
+            }
+        }
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str],
+    ) -> Fitted:
+        """Fit on the rows given."""
+        check_training_rows(activations, labels)
+        shares = []
+
+        def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
+            pairs = find_pairs(of, names)
+            scale = feature_scale(values)
+            if not self.standardise:
+                scale = torch.ones_like(scale)
+            along, share = principal_pair_direction(values.double() / scale, pairs)
+            shares.append(share)
+            direction = along / scale
+            direction = direction * towards_label_one(direction, values, pairs)
+            return LinearProbe(direction, -float(direction @ values.double().mean(dim=0)))
+
+        probe = calibrate_probe(fit, activations, labels, groups)
+        # The first fit is that of all rows.
+        return Fitted(probe, {"pair_share": shares[0]})
+
+
+class PairDifferenceProbe(ProbeClassifier):
+    """The principal direction of pair differences, in the form of a scikit-learn classifier.
+
+    See `fit_pair_difference_probe`. Unlike scikit-learn's own, `fit` needs groups.
+
+    Args:
+        standardise: Scale each feature to unit variance first.
+
+    Attributes:
+        coef_: The direction, of shape `(1, d_model)`.
+        intercept_: The bias, of shape `(1,)`.
+        classes_: The two labels; log-odds are those of the second.
+        share_: The share of the pair differences' second moment along the direction.
+
+    Example:
+        >>> labels = torch.arange(200) % 2
+        >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
+        >>> activations[:, 2] += 4 * labels
+        >>> groups = [str(row // 2) for row in range(200)]
+        >>> probe = PairDifferenceProbe().fit(activations, labels, groups=groups)
+        >>> bool((probe.predict(activations) == labels).float().mean() > 0.95)
+        True
+    """
+
+    standardise: bool
+
+    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    @no_type_check
+    def __init__(self, *, standardise: bool = False) -> None:
+        self.standardise = standardise
+
+    def fit(self, X: Any, y: Any, *, groups: Sequence[str]) -> "PairDifferenceProbe":
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+            groups: The group of each row.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: As `fit_pair_difference_probe`.
+        """
+        values, labels = self._validate(X, y)
+        fitted = PairDifferenceFitter(self.standardise)(values, labels, groups)
+        self.share_ = fitted.report["pair_share"]
+        self._keep(fitted.probe.direction, fitted.probe.bias)
+        return self
+
+
+def pair_difference_probe(
+    *, standardise: bool = False, folds: int = 5, resamples: int = 1000
+) -> ProbeMeasure:
+    """The principal direction of pair differences as a measure: grouped cross-validation.
+
+    Args:
+        standardise: Scale each feature to unit variance on the training rows first.
+        folds: Into how many folds the groups are dealt.
+        resamples: How many bootstrap resamples stand behind an interval.
+
+    Returns:
+        A measure named `pair_difference`. On a concept without contrast pairs it is a ValueError.
+
+    Example:
+        >>> pair_difference_probe().name
+        'pair_difference'
+    """
+    fitter = DirectionCrossFitter(PairDifferenceFitter(standardise))
+    return ProbeMeasure("pair_difference", fitter, folds, resamples)

@@ -1,0 +1,257 @@
+"""Sparse probes: logistic regression on a few coordinates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, no_type_check
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.cross_validation import ProbeMeasure
+from tlens_trust.measures.directions.calibrated import calibrate_probe
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.ridge_path import feature_scale
+from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
+
+_RANKINGS = ("mean_difference", "adaptive")
+
+# Adaptive thresholding starts from so many coordinates, those that the means tell apart best.
+_SCREENED = 512
+
+
+def choose_coordinates(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    k: int,
+    *,
+    ranking: str = "mean_difference",
+    C: float = 1.0,
+) -> Int[Tensor, " k"]:
+    """Choose the coordinates of a sparse probe, on the rows given and nothing else.
+
+    `"mean_difference"` takes those with the largest `|μ₁ - μ₀| / σ`, with `σ` the deviation
+    within labels. `"adaptive"` fits a logistic regression to the best 512 of these, keeps the
+    half with the largest weights on standardised features, and so on until `k` are left: of
+    several coordinates that say the same, it keeps fewer.
+
+    Args:
+        activations: One row per statement.
+        labels: 0 or 1; both occur.
+        k: How many; all of them where there are fewer.
+        ranking: By what.
+        C: Inverse penalty strength of the logistic regressions.
+
+    Returns:
+        Coordinates from 0, in ascending order.
+
+    Source:
+        Gurnee et al. (2023), arXiv:2305.01610, section 3 and appendix.
+
+    Example:
+        >>> labels = torch.arange(100) % 2
+        >>> activations = torch.randn(100, 6, generator=torch.Generator().manual_seed(0))
+        >>> activations[:, [1, 4]] += 2 * labels.unsqueeze(1)
+        >>> choose_coordinates(activations, labels, 2).tolist()
+        [1, 4]
+    """
+    values = activations.double()
+    scale = feature_scale(activations, labels)
+    means = [values[labels == label].mean(dim=0) for label in (0, 1)]
+    strength = (means[1] - means[0]).abs() / scale
+    chosen = _largest(strength, k if ranking == "mean_difference" else max(k, _SCREENED))
+    while len(chosen) > k:
+        probe = fit_logistic_probe(activations[:, chosen], labels, C=C)
+        kept = _largest((probe.direction * scale[chosen]).abs(), max(k, len(chosen) // 2))
+        chosen = chosen[kept]
+    return chosen
+
+
+def _largest(strength: Float[Tensor, " d_model"], k: int) -> Int[Tensor, " k"]:
+    """Where the `k` largest stand; of equals, the first."""
+    order = torch.argsort(strength, descending=True, stable=True)
+    return order[:k].sort().values
+
+
+def fit_sparse_probe(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    *,
+    k: int = 16,
+    groups: Sequence[str] | None = None,
+    ranking: str = "mean_difference",
+    C: float = 1.0,
+) -> LinearProbe:
+    """Fit a k-sparse logistic probe for one concept at one site.
+
+    Chooses `k` coordinates (see `choose_coordinates`) and minimises the objective of
+    `fit_logistic_probe` over them; the direction is zero elsewhere. Since coordinates chosen for
+    the rows at hand look better on them than they are, the log-odds are scaled on left-out
+    groups, coordinates chosen anew for each. Says how concentrated a concept is in the basis of
+    the site, which is a privileged one for MLP neurons and less so for the residual stream.
+    Deterministic.
+
+    Args:
+        activations: One row per statement, in the model's own units.
+        labels: 1 where the statement is on the trustworthy side, else 0.
+        k: How many coordinates. At least 1.
+        groups: What belongs together, left out together; None where every row stands for itself.
+        ranking: `"mean_difference"` or `"adaptive"`, as `choose_coordinates` describes.
+        C: Inverse penalty strength on the standardised coordinates, as in scikit-learn.
+
+    Returns:
+        A probe of log-odds in nats.
+
+    Raises:
+        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, `k` is less
+            than 1, or `ranking` is neither.
+
+    Source:
+        Gurnee et al. (2023), Finding neurons in a haystack, arXiv:2305.01610.
+
+    Example:
+        >>> labels = torch.arange(100) % 2
+        >>> activations = torch.randn(100, 6, generator=torch.Generator().manual_seed(0))
+        >>> activations[:, [1, 4]] += 2 * labels.unsqueeze(1)
+        >>> fit_sparse_probe(activations, labels, k=2).direction.nonzero().flatten().tolist()
+        [1, 4]
+    """
+    return _checked_fitter(k, ranking, C)(activations, labels, groups).probe
+
+
+def _checked_fitter(k: int, ranking: str, C: float) -> "SparseFitter":
+    if isinstance(k, bool) or int(k) != k or k < 1:
+        raise ValueError(f"`k` is how many coordinates a probe may read, at least 1, got {k!r}.")
+    if ranking not in _RANKINGS:
+        allowed = " or ".join(f'"{name}"' for name in _RANKINGS)
+        raise ValueError(f"`ranking` must be {allowed}, got {ranking!r}.")
+    return SparseFitter(int(k), ranking, float(C))
+
+
+@dataclass(frozen=True)
+class SparseFitter:
+    """Logistic probes on `k` coordinates, chosen on the training rows.
+
+    Attributes:
+        k: How many.
+        ranking: By what they are chosen.
+        C: Inverse penalty strength.
+    """
+
+    k: int
+    ranking: str
+    C: float
+
+    @property
+    def identity(self) -> str:
+        """Everything."""
+        return f"k={self.k}, ranking={self.ranking}, C={self.C}"
+
+    @property
+    def described(self) -> Mapping[str, dict[str, str]]:
+        """Nothing is reported."""
+        return {}
+
+    def __call__(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Sequence[str] | None,
+    ) -> Fitted:
+        """Fit on the rows given."""
+        check_training_rows(activations, labels)
+
+        def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
+            chosen = choose_coordinates(values, of, self.k, ranking=self.ranking, C=self.C)
+            narrow = fit_logistic_probe(values[:, chosen], of, C=self.C)
+            direction = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
+            direction[chosen] = narrow.direction
+            return LinearProbe(direction, narrow.bias)
+
+        return Fitted(calibrate_probe(fit, activations, labels, groups), {})
+
+
+class SparseProbe(ProbeClassifier):
+    """Logistic regression on `k` coordinates, as a scikit-learn classifier.
+
+    See `fit_sparse_probe`.
+
+    Args:
+        k: How many coordinates. At least 1.
+        ranking: `"mean_difference"` or `"adaptive"`.
+        C: Inverse penalty strength.
+
+    Attributes:
+        coef_: The direction, of shape `(1, d_model)`, zero but for `k` coordinates.
+        intercept_: The bias, of shape `(1,)`.
+        classes_: The two labels; log-odds are those of the second.
+
+    Example:
+        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
+        >>> probe = SparseProbe(k=1).fit(activations, torch.tensor([0, 0, 1, 1]))
+        >>> bool(probe.direction[0] > 0), float(probe.direction[1])
+        (True, 0.0)
+    """
+
+    k: int
+    ranking: str
+    C: float
+
+    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    @no_type_check
+    def __init__(self, k: int = 16, *, ranking: str = "mean_difference", C: float = 1.0) -> None:
+        self.k = k
+        self.ranking = ranking
+        self.C = C
+
+    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "SparseProbe":
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+            groups: What belongs together, one name per row; None where each row stands alone.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: As `fit_sparse_probe`.
+        """
+        values, labels = self._validate(X, y)
+        probe = _checked_fitter(self.k, self.ranking, self.C)(values, labels, groups).probe
+        self._keep(probe.direction, probe.bias)
+        return self
+
+
+def sparse_probe(
+    k: int = 16,
+    *,
+    ranking: str = "mean_difference",
+    C: float = 1.0,
+    folds: int = 5,
+    resamples: int = 1000,
+) -> ProbeMeasure:
+    """The k-sparse probe as a measure: grouped cross-validation at every site.
+
+    Args:
+        k: How many coordinates, chosen anew in the training folds of every fold.
+        ranking: `"mean_difference"` or `"adaptive"`, as `choose_coordinates` describes.
+        C: Inverse penalty strength.
+        folds: Into how many folds the groups are dealt.
+        resamples: How many bootstrap resamples stand behind an interval.
+
+    Returns:
+        A measure named `sparse_` and `k`, so that several can run side by side.
+
+    Raises:
+        ValueError: `k` is less than 1, or `ranking` is neither.
+
+    Example:
+        >>> [sparse_probe(k).name for k in (1, 16)]
+        ['sparse_1', 'sparse_16']
+    """
+    fitter = _checked_fitter(k, ranking, C)
+    name = f"sparse_{fitter.k}" + ("_adaptive" if ranking == "adaptive" else "")
+    return ProbeMeasure(name, DirectionCrossFitter(fitter), folds, resamples)
