@@ -9,6 +9,7 @@ from pathlib import Path
 from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
 from tlens_trust.concepts.benchmarks.confaide import tier_2_table
 from tlens_trust.concepts.concept import Concept
+from tlens_trust.concepts.controls import CONTROLS, control_concepts
 from tlens_trust.concepts.embedded import embedded_concepts
 from tlens_trust.concepts.sources import (
     file_name,
@@ -22,6 +23,8 @@ from tlens_trust.concepts.sources import (
 from tlens_trust.concepts.tables import Table, parse_csv
 
 _EMBEDDED = ("reliability", "privacy", "toxicity", "fairness", "robustness")
+_OWN = (*_EMBEDDED, *CONTROLS)
+_ALL_CONTROLS = "controls"
 _TIERS = ("tier_2a.txt", "tier_2b.txt")
 _RATINGS = "tier_2_labels.txt"
 
@@ -56,9 +59,10 @@ def load_concepts(
 
     Args:
         name: One of the embedded sets (`reliability`, `privacy`, `toxicity`, `fairness`,
-            `robustness`), one of `available_benchmarks()`, or several of them. None: with `path`,
-            whatever benchmarks are recognised there by the names of their files; without, the five
-            embedded sets.
+            `robustness`), a control that has nothing to do with trust (`tense`, `number`, `topic`,
+            `tense_plain`, `number_plain`, `topic_plain`; `controls` is all of these), one of
+            `available_benchmarks()`, or several of them. None: with `path`, whatever benchmarks are
+            recognised there by the names of their files; without, the five embedded sets.
         path: Where to read a benchmark from, instead of the hub: the paper's CSV file or the
             folder of all five (Qian et al. 2024), a file of the benchmark's own columns (CSV or
             Parquet), a copy of its hub repository, a folder written by `Dataset.save_to_disk`; for
@@ -86,21 +90,23 @@ def load_concepts(
         ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
     """
     names = [name] if isinstance(name, str) else None if name is None else list(name)
+    if names and _ALL_CONTROLS in names:
+        at = names.index(_ALL_CONTROLS)
+        names[at : at + 1] = CONTROLS
     for wanted in names or []:
-        if wanted not in _EMBEDDED and wanted not in BENCHMARKS:
-            known = [*_EMBEDDED, *BENCHMARKS]
+        if wanted not in _OWN and wanted not in BENCHMARKS:
+            known = [*_OWN, _ALL_CONTROLS, *BENCHMARKS]
             near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
             raise ValueError(
                 f"No concept named {wanted!r}."
                 + (f" Did you mean {near[0]!r}?" if near else "")
                 + f" Choose among {', '.join(known)}, or make your own with `Concept.from_csv`."
             )
-    if path is None and all(wanted in _EMBEDDED for wanted in names or []):
+    if path is None and all(wanted in _OWN for wanted in names or []):
         _refuse_without_use(
             {"revision": revision, "config": config, "split": split}, "embedded sets"
         )
-        embedded = embedded_concepts()
-        return {wanted: embedded[wanted] for wanted in names or _EMBEDDED}
+        return {wanted: _own(wanted) for wanted in names or _EMBEDDED}
     if path is not None:
         _refuse_without_use({"revision": revision}, "a file, which is what it is")
     if names is None and path is not None:
@@ -115,8 +121,12 @@ def load_concepts(
                 f"({', '.join(BENCHMARKS)}), or use `Concept.from_csv` for your own."
             )
         else:
-            loaded[wanted] = embedded_concepts()[wanted]
+            loaded[wanted] = _own(wanted)
     return loaded
+
+
+def _own(name: str) -> Concept:
+    return (control_concepts() if name in CONTROLS else embedded_concepts())[name]
 
 
 def _refuse_without_use(given: dict[str, str | None], source: str) -> None:
