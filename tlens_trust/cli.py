@@ -148,6 +148,28 @@ def concepts() -> None:
 
 
 @app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(help="A CSV file: one of the paper's, or your own.")],
+    statement: Annotated[str, typer.Option(help="Column of the texts.")] = "statement",
+    label: Annotated[str, typer.Option(help="Column of the labels, 0 and 1.")] = "label",
+    group: Annotated[str | None, typer.Option(help="Column of what belongs together.")] = None,
+    trustworthy: Annotated[
+        int | None, typer.Option(help="Which label you take for the trustworthy side: 0 or 1.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the text floor's folds.")] = 0,
+) -> None:
+    """Say what in FILE may mislead a probe; exit status 1 where there are errors."""
+    from tlens_trust.concepts import lint_file
+
+    report = lint_file(
+        file, statement=statement, label=label, group=group, trustworthy=trustworthy, seed=seed
+    )
+    typer.echo(repr(report))
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
 def checkpoints(
     model: Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")],
     steps: Steps = "all",
