@@ -140,7 +140,6 @@ FAMILIES: tuple[Family, ...] = (
         models=r"stanford-crfm/\w+-gpt2-small-x\d+",
         revisions=("checkpoint-{step}",),
         schedule=_MISTRAL,
-        tokens_per_step=512 * 1024,
         runs=_mistral_runs(
             "small",
             {"alias": 21, "battlestar": 49, "caprica": 81, "darkmatter": 343, "expanse": 777},
@@ -151,7 +150,6 @@ FAMILIES: tuple[Family, ...] = (
         models=r"stanford-crfm/\w+-gpt2-medium-x\d+",
         revisions=("checkpoint-{step}",),
         schedule=_MISTRAL,
-        tokens_per_step=512 * 1024,
         runs=_mistral_runs(
             "medium",
             {"arwen": 21, "beren": 49, "celebrimbor": 81, "durin": 343, "eowyn": 777},
