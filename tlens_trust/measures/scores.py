@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.stats import beta, rankdata
+from scipy.stats import rankdata
+
+from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 
 _ACCURACY = "fraction of statements"
 
@@ -55,15 +57,8 @@ def score_dataset(
     positive, negative = (labels == 1)[:, None], (labels == 0)[:, None]
     auroc, influence = _auroc(scores, labels, fold)
 
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    counts = _resample_counts(len(names), resamples, seed)
-
-    def drawn(rows: np.ndarray) -> np.ndarray:
-        """Sum over each resample's rows, every row as often as its group was drawn."""
-        totals = np.zeros((len(names), rows.shape[1]))
-        np.add.at(totals, group, rows)
-        return counts @ totals
-
+    bootstrap = GroupBootstrap.draw(groups, seed=seed, resamples=resamples)
+    drawn = bootstrap.sums
     rows_drawn = drawn(np.ones((len(labels), 1)))
     with np.errstate(invalid="ignore", divide="ignore"):
         # A resample may lack a label; nanquantile leaves it out.
@@ -91,10 +86,10 @@ def score_dataset(
         if name == "auroc":
             interval = interval.clip(0, 1)
         if name != "cross_entropy":
-            trials = len(names) // 2 if name == "auroc" else len(names)
+            trials = bootstrap.groups // 2 if name == "auroc" else bootstrap.groups
             still = np.ptp(resampled, axis=0) < 1e-12
             for site in np.flatnonzero(still):
-                interval[site] = _clopper_pearson(value[site], trials, tails)
+                interval[site] = clopper_pearson(float(value[site]), trials, confidence)
         variables[name] = (("site",), value, {"units": units, "long_name": long_name})
         variables[f"{name}_ci"] = (
             ("site", "bound"),
@@ -103,7 +98,7 @@ def score_dataset(
                 "units": units,
                 "long_name": f"{confidence:.0%} interval of the {long_name}",
                 "resamples": resamples,
-                "groups": len(names),
+                "groups": bootstrap.groups,
             },
         )
         variables[f"{name}_n"] = (
@@ -145,20 +140,3 @@ def _auroc(
         influence[high] = (won - area) / len(high) / len(folds)
         influence[low] = (lost - area) / len(low) / len(folds)
     return total / len(folds), influence
-
-
-def _resample_counts(groups: int, resamples: int, seed: int) -> Float[np.ndarray, "resample group"]:
-    """How often each resample draws each group."""
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(groups, size=(resamples, groups))
-    drawn += groups * np.arange(resamples)[:, None]
-    counts = np.bincount(drawn.ravel(), minlength=resamples * groups)
-    return counts.reshape(resamples, groups).astype(np.float64)
-
-
-def _clopper_pearson(fraction: float, trials: int, tails: list[float]) -> list[float]:
-    """Exact binomial interval; `fraction` of the `trials` succeeded."""
-    successes = fraction * trials
-    low = beta.ppf(tails[0], successes, trials - successes + 1) if successes > 0 else 0.0
-    high = beta.ppf(tails[1], successes + 1, trials - successes) if successes < trials else 1.0
-    return [float(low), float(high)]
