@@ -10,9 +10,10 @@ from jaxtyping import Bool, Float, Int
 from tlens_trust.concepts.concept import Concept
 from tlens_trust.concepts.folds import assign_folds
 
-Reading = Literal["chosen", "words", "characters", "majority"]
+Kind = Literal["words", "characters"]
 
-_KINDS: tuple[Literal["words", "characters"], ...] = ("words", "characters")
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_READINGS = ("chosen", *_KINDS, "majority")
 _ANALYSERS: dict[str, dict[str, Any]] = {
     "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
     # Single characters and their case are among them: in SST-2 a capital letter tells all.
@@ -47,7 +48,7 @@ class TextFloor:
     words: Float[np.ndarray, " example"]
     characters: Float[np.ndarray, " example"]
     majority: Float[np.ndarray, " example"]
-    chosen: MappingProxyType[int, Literal["words", "characters"]]
+    chosen: MappingProxyType[int, Kind]
 
     @property
     def score(self) -> Float[np.ndarray, " example"]:
@@ -63,7 +64,7 @@ class TextFloor:
         """How many statements are scored."""
         return int((self.fold >= 0).sum())
 
-    def accuracy(self, reading: Reading = "chosen", *, balanced: bool = False) -> float:
+    def accuracy(self, reading: str = "chosen", *, balanced: bool = False) -> float:
         """Share of the scored statements that are told rightly.
 
         A score above 0 says label 1. `chosen` is an unbiased figure, since each fold's choice
@@ -71,17 +72,17 @@ class TextFloor:
         `characters` is slightly optimistic as an estimate, and so a slightly strict floor.
 
         Args:
-            reading: Which scores.
+            reading: Which scores: `chosen`, `words`, `characters` or `majority`.
             balanced: Whether to take the mean of the two labels' shares, whose chance level is
                 one half whatever the balance.
 
         Raises:
             ValueError: No such reading, or `balanced` where one label alone is scored.
         """
-        if reading not in get_args(Reading):
+        if reading not in _READINGS:
             raise ValueError(
                 f"No reading {reading!r} of a text floor. Choose among "
-                f"{', '.join(map(repr, get_args(Reading)))}."
+                f"{', '.join(map(repr, _READINGS))}."
             )
         score = self.score if reading == "chosen" else getattr(self, reading)
         scored = self.fold >= 0
@@ -97,7 +98,7 @@ class TextFloor:
         return float((right[labels == 0].mean() + right[labels == 1].mean()) / 2)
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{name} {self.accuracy(name):.1%}" for name in get_args(Reading))
+        shares = ", ".join(f"{name} {self.accuracy(name):.1%}" for name in _READINGS)
         return f"TextFloor({shares}; {self.n} statements in {len(self.chosen)} folds)"
 
 
@@ -151,7 +152,7 @@ def text_floor(
     counts = {kind: _count(concept.statements, kind) for kind in _KINDS}
     groups = np.array(concept.groups, dtype=object)
     scores = {kind: np.full(len(labels), np.nan) for kind in (*_KINDS, "majority")}
-    chosen: dict[int, Literal["words", "characters"]] = {}
+    chosen: dict[int, Kind] = {}
     for number in sorted({int(f) for f in dealt if f >= 0}):
         held = dealt == number
         train = np.flatnonzero(~held)

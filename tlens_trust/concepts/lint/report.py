@@ -37,10 +37,6 @@ class Finding:
     numbers: Mapping[str, int | float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.severity not in SEVERITIES:
-            raise ValueError(
-                f"A finding's severity is one of {', '.join(SEVERITIES)}, got {self.severity!r}."
-            )
         object.__setattr__(self, "rows", tuple(int(row) for row in self.rows))
         object.__setattr__(self, "numbers", MappingProxyType(dict(self.numbers)))
 
