@@ -152,6 +152,17 @@ def test_a_constant_feature_gets_no_weight():
     assert fits.coef[..., 1].abs().min() > 1e-3
 
 
+def test_a_feature_that_varies_outside_the_training_rows_alone_gets_no_weight_there():
+    values, labels = residual_stream(200, 6, seed=7)
+    values[:, 2] = 0
+    values[5, 2] = 1e6
+    train = leave_out(200, 5)
+    fits = solve_logistic(values.unsqueeze(1), labels, train=train, C=GRID)
+    assert fits.converged.all()
+    assert (fits.coef[0, 0, :, 2] == 0).all()
+    assert (fits.coef[0, 1, :, 2] != 0).all()
+
+
 def test_one_feature_per_row_matches_a_one_dimensional_newton_method():
     x = torch.tensor([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0])
     labels = torch.tensor([0, 1, 0, 0, 1, 1])

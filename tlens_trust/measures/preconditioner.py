@@ -1,38 +1,41 @@
 """A cheap guess of the inverse Hessian, shared by many logistic regressions on the same rows."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Beyond `c` this many times the inverse of the mean eigenvalue, `I` no longer counts beside
-# `c·ZᵀZ`, and all such fits share one inverse. Below, a factor of this between two `c` is bridged.
-_SATURATION = 500.0
+# The largest `c`, in units of the inverse of the mean eigenvalue of `ZᵀZ`. Over features, `I` no
+# longer counts beside `c·ZᵀZ` there, so that fits with a larger one share its inverse. Over rows,
+# the data can be separated, and curvature stays small however large `C` is.
+_LARGEST_OVER_FEATURES = 250.0
+_LARGEST_OVER_ROWS = 30.0
+# Between fits that share an inverse, the largest factor from one `c` to another.
 _BRIDGE = 12.0
 
 
 @dataclass(frozen=True, eq=False)
 class Preconditioner:
-    """`(I + c·ZᵀZ)⁻¹` for a few `c`, each serving a run of neighbouring fits.
+    """`(I + c·ZᵀZ)⁻¹` for a few `c`, each serving several fits.
 
     The Hessian of a fit is `I + Zᵀ S Z` with `S = C p(1 - p)` on its training rows. Putting one
     `c` for all of `S`, and all rows for the training rows, costs some passes; a Hessian for each
-    fit would cost far more.
+    fit would cost far more. With no more training rows than features the latter would not do, as
+    a row that is left out then leaves a direction without any curvature: there each set of
+    training rows has inverses of its own, over rows, by the Woodbury identity.
 
     Attributes:
-        inverses: Of `I/c + ZᵀZ`, or where rows are few of `I/c + ZZᵀ`; one for each level.
-        levels: The `c` of each level, of shape `(site, 1)`.
-        level: The level of each fit, ascending.
-        rows: The rows of `Z` where the inverses are over rows; else None.
-        count: How many rows count, in weight.
+        inverses: Over features, `(I + c·ZᵀZ)⁻¹`; over rows, `c(I + c·ZZᵀ)⁻¹` on training rows.
+        stiffness: Sum of `S` over rows that each inverse stands for.
+        uses: Which inverse each fit uses.
+        over_rows: Whether the inverses are over rows.
     """
 
     inverses: tuple[Float[Tensor, "site side side"], ...]
-    levels: tuple[Float[Tensor, "site 1"], ...]
-    level: tuple[int, ...]
-    rows: Float[Tensor, "site example d_model"] | None
-    count: Float[Tensor, "site 1"]
+    stiffness: tuple[Float[Tensor, "site 1"], ...]
+    uses: tuple[int, ...]
+    over_rows: bool
 
     @classmethod
     def of(
@@ -44,77 +47,105 @@ class Preconditioner:
 
         Args:
             features: `Z`.
-            cost: `C` on the training rows of each fit, 0 on others. A row counts as often as it
-                is trained on, so that a row that never is cannot interfere.
+            cost: `C` on the training rows of each fit, 0 on others.
         """
-        _, examples, width = features.shape
-        often = (cost > 0).to(cost.dtype).mean(dim=1)
-        few, even = 2 * examples < width, bool((often == often[:, :1]).all())
-        rows = features if even and not few else features * often.sqrt().unsqueeze(-1)
-        gram = _gram(rows.mT if few else rows)
-        if even and not few:
-            gram *= often[:, :1].unsqueeze(-1)
+        examples, width = features.shape[1:]
+        train = cost[0] > 0
+        over_rows = int(train.sum(dim=1).max()) <= width
+        # A row counts as often as it is trained on: one that never is cannot interfere.
+        often = train.to(cost.dtype).mean(dim=0)
+        if over_rows:
+            gram = _gram(features.mT)
+            largest = _LARGEST_OVER_ROWS * examples
+        else:
+            even = bool((often == often[0]).all())
+            gram = _gram(features if even else features * often.sqrt().unsqueeze(-1))
+            if even:
+                gram *= often[0]
+            largest = _LARGEST_OVER_FEATURES * width
         trace = gram.diagonal(dim1=1, dim2=2).sum(-1, keepdim=True)
-        saturated = _SATURATION * width / trace.clamp_min(torch.finfo(trace.dtype).tiny)
         # A quarter is the curvature of the log-loss at even odds.
-        wanted = torch.minimum(0.25 * cost.amax(dim=-1), saturated)
-        level: list[int] = []
-        heads: list[float] = []
-        for c in wanted.mean(dim=0).tolist():
-            if not heads or c > _BRIDGE * heads[-1]:
-                heads.append(c)
-            level.append(len(heads) - 1)
-        inverses, levels = [], []
-        for number in range(len(heads)):
-            first = level.index(number)
-            last = first + level.count(number) - 1
-            c = (wanted[:, first] * wanted[:, last]).sqrt().unsqueeze(-1)
-            matrix = gram.clone()
-            # `I`, and what rounding may have taken from the smallest eigenvalue.
-            unit = 1 / c + torch.finfo(gram.dtype).eps * trace
-            matrix.diagonal(dim1=1, dim2=2).add_(unit)
-            inverses.append(torch.cholesky_inverse(torch.linalg.cholesky(matrix)))
-            levels.append(c)
-        return cls(
-            tuple(inverses),
-            tuple(levels),
-            tuple(level),
-            rows if few else None,
-            often.sum(dim=1, keepdim=True),
+        wanted = torch.minimum(
+            0.25 * cost.amax(dim=-1), largest / trace.clamp_min(torch.finfo(trace.dtype).tiny)
         )
+        inverses: list[Tensor] = []
+        stiffness: list[Tensor] = []
+        uses = [0] * len(train)
+        for members in _shares(wanted, train if over_rows else torch.zeros_like(train)):
+            c = (wanted[:, members[0]] * wanted[:, members[-1]]).sqrt().reshape(-1, 1, 1)
+            rows = train[members[0]] if over_rows else None
+            for fit in members:
+                uses[fit] = len(inverses)
+            inverses.append(_inverse(gram, c, rows))
+            stiffness.append(c[..., 0] * (often if rows is None else rows).sum())
+        return cls(tuple(inverses), tuple(stiffness), tuple(uses), over_rows)
 
     def select(self, keep: list[int]) -> "Preconditioner":
         """For some of the fits, in their order."""
-        level = tuple(self.level[index] for index in keep)
-        return Preconditioner(self.inverses, self.levels, level, self.rows, self.count)
+        return replace(self, uses=tuple(self.uses[fit] for fit in keep))
 
     def solve(
         self,
+        features: Float[Tensor, "site example d_model"],
         vectors: Float[Tensor, "site fit d_model"],
-        curvature: Float[Tensor, "site fit"],
+        stiffness: Float[Tensor, "site fit"],
     ) -> Float[Tensor, "site fit d_model"]:
         """The guess of the inverse Hessian times one vector for each fit.
 
         Args:
+            features: `Z`.
             vectors: What to multiply.
-            curvature: Sum of `S` of each fit now. Its mean has moved away from the level's `c`
-                since, which is undone here, as far as one factor can.
+            stiffness: Sum of `S` over rows, for each fit now. It falls as the rows find their
+                side, which is undone here, as far as one factor can.
         """
-        parts = []
-        start = 0
-        for number, (inverse, c) in enumerate(zip(self.inverses, self.levels, strict=True)):
-            stop = start + self.level.count(number)
-            if start == stop:
-                continue
-            part = vectors[:, start:stop]
-            drift = (c * self.count / curvature[:, start:stop].clamp_min(1e-30)).clamp(1e-3, 1)
-            if self.rows is None:
-                parts.append((part @ inverse).mul_((drift / c).unsqueeze(-1)))
-            else:
-                inner = part @ self.rows.mT @ inverse @ self.rows
-                parts.append((part - inner).mul_(drift.unsqueeze(-1)))
-            start = stop
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        inner = vectors @ features.mT if self.over_rows else vectors
+        solved, assumed = torch.empty_like(inner), torch.empty_like(stiffness)
+        for number in sorted(set(self.uses)):
+            fits = [fit for fit, used in enumerate(self.uses) if used == number]
+            # A view, not a copy, where the fits stand side by side.
+            adjacent = fits[-1] - fits[0] == len(fits) - 1
+            where: slice | list[int] = slice(fits[0], fits[-1] + 1) if adjacent else fits
+            solved[:, where] = inner[:, where] @ self.inverses[number]
+            assumed[:, where] = self.stiffness[number]
+        drift = (assumed / stiffness.clamp_min(1e-30)).clamp(1e-3, 1).unsqueeze(-1)
+        if self.over_rows:
+            return (vectors - solved @ features).mul_(drift)
+        return solved.mul_(drift)
+
+
+def _shares(
+    wanted: Float[Tensor, "site fit"], rows: Bool[Tensor, "fit example"]
+) -> list[list[int]]:
+    """Fits that share an inverse: the same rows, and `c` within one bridge of each other."""
+    heights = wanted.mean(dim=0).tolist()
+    of_fit = torch.unique(rows, dim=0, return_inverse=True)[1].tolist()
+    shares: list[list[int]] = []
+    open_share: dict[int, list[int]] = {}
+    for fit, (height, number) in enumerate(zip(heights, of_fit, strict=True)):
+        share = open_share.get(number)
+        if share is None or height > _BRIDGE * heights[share[0]]:
+            share = open_share[number] = []
+            shares.append(share)
+        share.append(fit)
+    return shares
+
+
+def _inverse(
+    gram: Float[Tensor, "site side side"],
+    c: Float[Tensor, "site 1 1"],
+    rows: Bool[Tensor, " side"] | None,
+) -> Float[Tensor, "site side side"]:
+    """`(I + c·gram)⁻¹`, or on some rows `c(I + c·gram)⁻¹` and 0 on others."""
+    matrix = gram * c
+    if rows is not None:
+        matrix *= rows.unsqueeze(-1) & rows
+    # `I`, and what rounding may have taken from the smallest eigenvalue.
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    diagonal += 1 + torch.finfo(gram.dtype).eps * diagonal.sum(-1, keepdim=True)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+    if rows is not None:
+        inverse *= c * (rows.unsqueeze(-1) & rows)
+    return inverse
 
 
 def _gram(rows: Float[Tensor, "site example side"]) -> Float[Tensor, "site side side"]:

@@ -13,8 +13,9 @@ strongly convex with modulus 1 in the weights, so half the squared norm of its g
 distance to the optimum (and is the duality gap).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -132,6 +133,7 @@ def solve_logistic(
     together = max(1, _TOGETHER // (rows * width * 4))
     if device.type == "cuda":
         numbers = rows * width * 5 + folds * penalties * (rows + width) * 30
+        numbers += 2 * folds * rows**2 if rows <= 2 * width else 4 * width**2
         together = max(1, torch.cuda.mem_get_info(device)[0] // (4 * 4 * numbers))
     for first in range(0, sites, together):
         part = slice(first, first + together)
@@ -155,7 +157,7 @@ def _standardisation(
     """Mean (of what is centred) and standard deviation of each feature over training rows.
 
     A feature that varies by no more than the rounding of its numbers is constant, and its
-    deviation is set to 1: dividing by the noise would make a feature of it.
+    deviation is set to infinity: dividing by the noise would make a feature of it.
     """
     weight = train.to(centred.dtype)
     weight /= weight.sum(dim=1, keepdim=True)
@@ -172,17 +174,17 @@ def _standardisation(
         about = exact - (own * exact).sum(dim=1, keepdim=True)
         variance[site, fold, feature] = (own * about.square()).sum(dim=1).to(variance.dtype)
     deviation = variance.clamp_min(0).sqrt()
-    rounding = 8 * torch.finfo(centred.dtype).eps * (mean + centre).abs()
-    return mean, torch.where(deviation > rounding, deviation, 1.0)
+    rounding = 8 * torch.finfo(centred.dtype).eps * ((mean + centre).abs() + mean.abs())
+    return mean, torch.where(deviation > rounding, deviation, torch.inf)
 
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
     """Fits that share their rows; the letters of the objective in one place.
 
-    Fit `f` has logits `zᵢ·(v_f / ratio_f) + b_f`. `features` holds `zᵢ`, scaled once for all fits;
-    `ratio` takes it from there to the fit's own standardisation. A margin is a logit times the
-    sign of its label.
+    Fit `f` has logits `zᵢ·(ratio_f v_f) + b_f`. `features` holds `zᵢ`, scaled once for all fits;
+    `ratio` takes it from there to the fit's own standardisation, and is 0 where a feature is
+    constant. A margin is a logit times the sign of its label.
     """
 
     features: Float[Tensor, "site example d_model"]
@@ -199,7 +201,7 @@ class _Fits:
 
     def logits(self, weights: Tensor) -> Tensor:
         """What the weights add to the logits, without the bias."""
-        scaled = weights / self.ratio
+        scaled = weights * self.ratio
         if scaled.dtype == self.features.dtype:
             return scaled @ self.features.mT
         parts = [scaled @ block.to(scaled.dtype).mT for block in self._blocks()]
@@ -208,14 +210,14 @@ class _Fits:
     def gradient(self, weights: Tensor, pull: Tensor) -> Tensor:
         """Of the objective with respect to the weights; `pull` as `slopes` gives it."""
         if pull.dtype == self.features.dtype:
-            return weights - (pull @ self.features) / self.ratio
+            return weights - (pull @ self.features) * self.ratio
         total = torch.zeros_like(weights)
         start = 0
         for block in self._blocks():
             stop = start + block.shape[1]
             total += pull[..., start:stop] @ block.to(pull.dtype)
             start = stop
-        return weights - total / self.ratio
+        return weights - total * self.ratio
 
     def _blocks(self) -> tuple[Tensor, ...]:
         return torch.split(self.features, _BLOCK, dim=1)
@@ -269,7 +271,10 @@ def _solve_sites(
     if not standardise:
         scale = torch.ones_like(scale)
     # One origin and one unit for all folds, from what they train on; `ratio` does the rest.
-    middle, common = mean.mean(1, keepdim=True), scale.square().mean(1, keepdim=True).sqrt()
+    middle = mean.mean(1, keepdim=True)
+    varies = scale.isfinite()
+    common = torch.where(varies, scale, 0).square().sum(1, keepdim=True)
+    common = (common / varies.sum(1, keepdim=True)).sqrt().where(varies.any(1, keepdim=True), 1)
     features = features.sub_(middle).div_(common)
     # The gentle fits first, so that those of one preconditioner stand side by side.
     order = strength.mean(dim=0).flatten().argsort(stable=True)
@@ -277,7 +282,7 @@ def _solve_sites(
         features=features,
         sign=(2 * labels.to(dtype) - 1).repeat_interleave(penalties, dim=0)[order],
         cost=(strength.unsqueeze(-1) * train.unsqueeze(1)).flatten(1, 2)[:, order].to(dtype),
-        ratio=(scale / common).repeat_interleave(penalties, dim=1)[:, order],
+        ratio=(common / scale).repeat_interleave(penalties, dim=1)[:, order],
     )
     double = single.to(torch.float64)
     weights = torch.zeros_like(double.ratio)
@@ -285,7 +290,7 @@ def _solve_sites(
     objective, gap = torch.zeros_like(bias), torch.full_like(bias, torch.inf)
     passes = 0
     for precision in (torch.float32, torch.float64):
-        todo = (gap > tolerance * objective).any(dim=0).nonzero().squeeze(1)
+        todo = (~(gap <= tolerance * objective)).any(dim=0).nonzero().squeeze(1)
         if not len(todo):
             break
         fits = single.to(precision).select(todo)
@@ -294,7 +299,7 @@ def _solve_sites(
         # Nine tenths, so that rounding seldom sends a finished fit through float64.
         found, taken = _minimise(fits, weights[:, todo].to(precision), 0.9 * tolerance, max_passes)
         passes += taken
-        fits, found = double.select(todo), found.double()
+        fits, found = double.select(todo), torch.nan_to_num(found.double(), 0, 0, 0)
         weights[:, todo] = found
         logits = fits.logits(found)
         bias[:, todo] = fits.best_bias(logits)
@@ -303,7 +308,7 @@ def _solve_sites(
         objective[:, todo] = 0.5 * vecdot(found, found) + fits.loss(margins)
         gap[:, todo] = 0.5 * fits.gradient(found, pull).square().sum(-1)
 
-    coef = weights / double.ratio / common.double()
+    coef = weights * double.ratio / common.double()
     intercept = bias - (coef * (centre.double() + middle.double())).sum(-1)
     place = order.argsort()
     shape = (sites, folds, penalties)
@@ -338,7 +343,9 @@ def _minimise(
         gap = 0.5 * (vecdot(gradient, gradient) + slack)
         idle = torch.where(gap < 0.9 * least, 0, idle + 1)
         least = torch.minimum(least, gap)
-        keep = ((gap > tolerance * objective) & (idle < _PATIENCE)).any(dim=0).nonzero().squeeze(1)
+        keep = (
+            (~(gap <= tolerance * objective) & (idle < _PATIENCE)).any(dim=0).nonzero().squeeze(1)
+        )
         if not len(keep) or passes >= max_passes:
             result[:, active] = weights
             return result, passes
@@ -356,7 +363,9 @@ def _minimise(
                 for step, change, inverse in pairs
             ]
 
-        direction = _descend(gradient, pairs, preconditioner, stiffness)
+        direction = _descend(
+            gradient, pairs, partial(preconditioner.solve, fits.features, stiffness=stiffness)
+        )
         along = fits.logits(direction)
         length, bias, objective, pull, curvature = _search(
             fits, weights, direction, logits, along, bias, objective, pull, curvature
@@ -375,8 +384,7 @@ def _minimise(
 def _descend(
     gradient: Tensor,
     pairs: list[tuple[Tensor, Tensor, Tensor]],
-    preconditioner: Preconditioner,
-    stiffness: Tensor,
+    solve: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The direction of L-BFGS (Nocedal and Wright, algorithm 7.4), preconditioned."""
     ahead = -gradient
@@ -385,7 +393,7 @@ def _descend(
         share = inverse * vecdot(step, ahead).unsqueeze(-1)
         ahead = torch.addcmul(ahead, share, change, value=-1)
         shares.append(share)
-    ahead = preconditioner.solve(ahead, stiffness)
+    ahead = solve(ahead)
     for step, change, inverse in pairs:
         share = shares.pop() - inverse * vecdot(change, ahead).unsqueeze(-1)
         ahead = torch.addcmul(ahead, share, step)
