@@ -265,6 +265,7 @@ def _draw_band(
         go.Scatter(
             x=np.concatenate([where, where[::-1]]),
             y=np.concatenate([high, low[::-1]]),
+            mode="lines",
             fill="toself",
             fillcolor=colour,
             opacity=0.18,
@@ -319,14 +320,18 @@ def _axis_title(x: str) -> str:
 
 
 def _thin(where: np.ndarray, most: int = _MOST_TICKS) -> np.ndarray:
-    """Which ticks to label, so that labels on a logarithmic axis do not run into each other."""
-    order = np.argsort(where)
-    gap = (np.log(where[order[-1]]) - np.log(where[order[0]])) / most
+    """Which ticks to label, so that labels on a logarithmic axis do not run into each other.
+
+    The last checkpoint is always labelled, and the first where the second is not too close.
+    """
+    position = np.log(where)
+    order = np.argsort(position)[::-1]
+    gap = np.ptp(position) / most
     kept = [order[0]]
     for i in order[1:]:
-        if np.log(where[i]) - np.log(where[kept[-1]]) >= gap:
+        if position[kept[-1]] - position[i] >= gap:
             kept.append(i)
-    return np.array(kept)
+    return np.array(kept[::-1])
 
 
 def _finish(figure: go.Figure, panels: int) -> go.Figure:
