@@ -23,6 +23,7 @@ from tlens_trust.measures.directions import (
     sparse_probe,
 )
 from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.probe import (
     LinearProbe,
@@ -47,9 +48,11 @@ __all__ = [
     "ProbeMeasure",
     "RidgeProbe",
     "SparseProbe",
+    "accuracy_under_noise",
     "assign_folds",
     "ccs_probe",
     "choose_coordinates",
+    "collapse_noise",
     "find_pairs",
     "fit_contrast_consistent_direction",
     "fit_contrast_consistent_probe",
@@ -61,6 +64,7 @@ __all__ = [
     "fit_sparse_probe",
     "lda_probe",
     "logistic_probe",
+    "margin",
     "mass_mean_probe",
     "pair_difference_probe",
     "ridge_probe",

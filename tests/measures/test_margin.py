@@ -1,0 +1,166 @@
+"""Margins are distances, and the noise at collapse is what sampling it would give."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import (
+    Measure,
+    ProbeMeasure,
+    accuracy_under_noise,
+    collapse_noise,
+    logistic_probe,
+    margin,
+    mass_mean_probe,
+)
+from tlens_trust.measures.cross_validation import HeldOut
+
+
+def pairs(count: int) -> Concept:
+    return Concept(
+        name="pairs",
+        dimension="reliability",
+        statements=tuple(f"statement {row}" for row in range(2 * count)),
+        labels=np.tile([0, 1], count),
+        groups=tuple(f"pair {row // 2}" for row in range(2 * count)),
+    )
+
+
+def readings(concept: Concept, strengths: list[float], *, width: int = 16, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(concept), len(strengths), width, generator=generator)
+    signs = torch.from_numpy(2 * concept.labels - 1).unsqueeze(1)
+    values[:, :, 0] += signs * torch.tensor(strengths)
+    return Activations(
+        values, tuple(f"blocks.{layer}.hook_resid_post" for layer in range(len(strengths)))
+    )
+
+
+def test_noise_wears_accuracy_down_as_sampling_says():
+    generator = np.random.default_rng(0)
+    direction, bias = generator.standard_normal(12), 0.4
+    activations = generator.standard_normal((300, 12))
+    signs = np.where(generator.random(300) < 0.5, 1.0, -1.0)
+    activations += 1.2 * signs[:, None] * direction / np.linalg.norm(direction)
+    margins = signs * (activations @ direction + bias) / np.linalg.norm(direction)
+    levels = np.array([0.0, 0.3, 1.0, 3.0])
+    expected = accuracy_under_noise(margins, levels)
+    for level, accuracy in zip(levels, expected, strict=True):
+        noisy = activations + level * generator.standard_normal((400, 300, 12))
+        sampled = (signs * (noisy @ direction + bias) > 0).mean()
+        assert sampled == pytest.approx(accuracy, abs=5 / np.sqrt(400 * 300))
+    assert (np.diff(expected) < -0.01).all()
+
+
+def test_the_noise_at_collapse_is_the_upper_quartile_s_where_all_margins_are_one():
+    assert collapse_noise(np.full(50, 2.0)) == pytest.approx(2 / norm.ppf(0.75), rel=1e-3)
+    # With a tenth on the wrong side by as much: .9Φ + .1(1 - Φ) = .7 at Φ = .75.
+    mixed = np.repeat([2.0, -2.0], [90, 10])
+    assert collapse_noise(mixed) == pytest.approx(2 / norm.ppf(0.75), rel=1e-3)
+
+
+def test_the_noise_at_collapse_takes_accuracy_half_way():
+    margins = np.random.default_rng(1).standard_normal(500) + 1.5
+    start, at = accuracy_under_noise(margins, np.array([0.0, collapse_noise(margins)]))
+    assert at == pytest.approx((start + 0.5) / 2, abs=1e-3)
+    assert start > 0.9
+
+
+def test_a_probe_at_chance_has_nothing_to_lose():
+    assert np.isnan(collapse_noise(np.array([1.0, -1.0])))
+    assert np.isnan(collapse_noise(np.array([1.0, -1.0, -1.0])))
+    assert np.isnan(collapse_noise(np.zeros(4)))
+
+
+def test_the_planted_margin_is_found_in_units_of_the_site():
+    concept = pairs(400)
+    data = margin(mass_mean_probe())(readings(concept, [0.0, 3.0]), concept, seed=0)
+    # The planted coordinate adds its square to one of sixteen.
+    rms = np.sqrt(1 + 9 / 16)
+    assert float(data.rms[1]) == pytest.approx(rms, rel=0.03)
+    assert float(data.margin[1]) == pytest.approx(3 / rms, rel=0.05)
+    low, high = data.margin_ci.values[1]
+    assert low < data.margin.values[1] < high
+    assert float(data.collapse_noise[1]) > 2
+    assert np.isnan(data.collapse_noise[0]) or float(data.collapse_noise_ci[0, 0]) < 0.5
+    assert float(data.margin[0]) < 0.3
+
+
+def test_more_signal_stands_more_noise():
+    concept = pairs(200)
+    data = margin()(readings(concept, [0.7, 1.5, 3.0]), concept, seed=0)
+    assert (np.diff(data.margin) > 0.2).all()
+    assert (np.diff(data.collapse_noise) > 0.2).all()
+
+
+def test_margins_do_not_change_with_the_size_of_activations_but_with_an_offset():
+    concept = pairs(100)
+    activations = readings(concept, [1.5], seed=2)
+    measure = margin(mass_mean_probe())
+    straight = measure(activations, concept, seed=0)
+    larger = measure(Activations(100 * activations.values, activations.sites), concept, seed=0)
+    np.testing.assert_allclose(larger.margin, straight.margin, rtol=1e-2)
+    np.testing.assert_allclose(larger.collapse_noise, straight.collapse_noise, rtol=1e-2)
+    # An offset makes the residual stream longer, and the same room less of it.
+    values = activations.values.clone()
+    values[:, :, 5] += 20
+    offset = measure(Activations(values, activations.sites), concept, seed=0)
+    assert float(offset.margin[0]) < 0.3 * float(straight.margin[0])
+
+
+def test_it_is_a_measure_with_labelled_results_and_one_answer():
+    concept = pairs(60)
+    activations = readings(concept, [0.0, 2.0])
+    measure = margin()
+    assert isinstance(measure, Measure)
+    data = measure(activations, concept, seed=0)
+    assert data.identical(measure(activations, concept, seed=0))
+    assert tuple(data.site.values) == activations.sites
+    for name, variable in data.data_vars.items():
+        assert {"units", "long_name"} <= variable.attrs.keys(), name
+        assert "site" in variable.dims, name
+    assert margin().identity != margin(mass_mean_probe()).identity
+    assert margin().identity != margin(logistic_probe(folds=4)).identity
+
+
+def test_a_probe_that_is_not_linear_is_refused():
+    class Constant:
+        identity = "constant"
+
+        def __call__(self, activations, labels, groups, fold):
+            return HeldOut(np.zeros(tuple(activations.shape[:2])))
+
+    concept = pairs(20)
+    with pytest.raises(ValueError, match="'constant' probe is not linear"):
+        margin(ProbeMeasure("constant", Constant()))(readings(concept, [1.0]), concept, seed=0)
+
+
+def test_the_interval_of_the_noise_at_collapse_holds_the_truth():
+    # Scores of known margin, so that nothing but the sampling of statements varies.
+    truth = collapse_noise(norm.ppf((np.arange(20000) + 0.5) / 20000) + 1.0)
+
+    class Known:
+        identity = "known"
+
+        def __call__(self, activations, labels, groups, fold):
+            scores = activations[:, :, 0].double().numpy()
+            directions = np.zeros((1, 5, 2))
+            directions[..., 0] = 1
+            return HeldOut(scores, directions=directions)
+
+    concept = pairs(150)
+    held = 0
+    for seed in range(40):
+        values = torch.randn(300, 1, 2, generator=torch.Generator().manual_seed(seed))
+        values[:, 0, 0] += 1.0
+        values[:, 0, 0] *= torch.from_numpy(2.0 * concept.labels - 1)
+        values /= values.square().mean().sqrt()
+        measure = margin(ProbeMeasure("known", Known(), resamples=300))
+        data = measure(Activations(values, ("blocks.0.hook_resid_post",)), concept, seed=seed)
+        scale = np.sqrt(1.5)
+        low, high = data.collapse_noise_ci.values[0] * scale
+        held += low <= truth <= high
+    assert held >= 34

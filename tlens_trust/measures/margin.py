@@ -1,0 +1,238 @@
+"""How much room a probe leaves: margins, and the noise under which it collapses."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+from scipy.special import ndtr
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.bootstrap import GroupBootstrap, percentile_interval
+from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, logistic_probe
+
+_UNITS = "RMS of the site"
+# Noise levels at which the accuracy is worked out, between which it is interpolated.
+_LEVELS = 240
+
+
+def accuracy_under_noise(
+    margins: Float[np.ndarray, " example"], noise: Float[np.ndarray, " level"]
+) -> Float[np.ndarray, " level"]:
+    """Expected accuracy of a linear probe when isotropic noise is added to the activations.
+
+    Gaussian noise of standard deviation `λ` in every coordinate adds `N(0, λ²‖w‖²)` to the score
+    `w·x + b`, so a statement whose margin is `m = ±(w·x + b)/‖w‖` stays on its side with the
+    probability `Φ(m/λ)`. Nothing is sampled.
+
+    Args:
+        margins: Signed distance of each statement from the boundary, positive on its own side.
+        noise: Standard deviations `λ`, in the unit of `margins`; 0 gives the accuracy itself.
+
+    Returns:
+        The mean of `Φ(m/λ)`, for each level.
+
+    Example:
+        >>> accuracy_under_noise(np.array([1.0, 2.0, -0.5]), np.array([0.0, 1e6])).round(3).tolist()
+        [0.667, 0.5]
+    """
+    accuracy: np.ndarray = _kept(margins, noise).mean(axis=0)
+    return accuracy
+
+
+def _kept(
+    margins: Float[np.ndarray, " example"], noise: Float[np.ndarray, " level"]
+) -> Float[np.ndarray, "example level"]:
+    """The probability that each statement stays on its side. A score of 0 counts as label 0's."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        kept: np.ndarray = ndtr(margins[:, None] / noise)
+    kept[:, noise == 0] = (margins > 0)[:, None]
+    return kept
+
+
+def collapse_noise(margins: Float[np.ndarray, " example"]) -> float:
+    """The least noise under which a probe's accuracy falls half way to chance.
+
+    Args:
+        margins: As `accuracy_under_noise` takes them.
+
+    Returns:
+        The smallest `λ` with `accuracy(λ) ≤ (accuracy(0) + ½)/2`, in the unit of `margins`; NaN
+        for a probe that is at chance or below, which has nothing to lose.
+
+    Example:
+        >>> collapse_noise(np.full(10, 3.0))  # 3 over the upper quartile of the normal.
+        4.44...
+    """
+    levels = _noise_levels(margins)
+    accuracy = accuracy_under_noise(margins, levels)
+    return float(_half_way(levels, accuracy[None])[0])
+
+
+def _noise_levels(margins: Float[np.ndarray, " example"]) -> Float[np.ndarray, " level"]:
+    """0, then levels from far below the usual margin to far above the largest."""
+    sizes = np.abs(margins)
+    top = sizes.max(initial=0.0)
+    if not np.isfinite(top) or top == 0:
+        return np.array([0.0, 1.0, 2.0])
+    low = max(float(np.quantile(sizes, 0.05)), 1e-4 * top)
+    return np.concatenate([[0.0], np.geomspace(0.05 * low, 20 * top, _LEVELS)])
+
+
+def _half_way(
+    levels: Float[np.ndarray, " level"], accuracy: Float[np.ndarray, "curve level"]
+) -> Float[np.ndarray, " curve"]:
+    """Where each curve first falls half way to chance, interpolated in the noise's logarithm."""
+    target = (accuracy[:, :1] + 0.5) / 2
+    below = accuracy[:, 1:] <= target
+    last = np.maximum(below.argmax(axis=1), 1)
+    curve = np.arange(len(accuracy))
+    high, low = accuracy[curve, last], accuracy[curve, last + 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.clip((high - target[:, 0]) / (high - low), 0, 1)
+        level = np.exp((1 - share) * np.log(levels[last]) + share * np.log(levels[last + 1]))
+    found: np.ndarray = np.where((accuracy[:, 0] > 0.5) & below.any(axis=1), level, np.nan)
+    return found
+
+
+@dataclass(frozen=True)
+class MarginMeasure:
+    """Margins of held-out statements and the noise under which their probes collapse: a `Measure`.
+
+    Attributes:
+        probe: Whose held-out scores. Linear.
+    """
+
+    probe: ProbeMeasure
+
+    @property
+    def name(self) -> str:
+        """`margin_` and the probe's name."""
+        return f"margin_{self.probe.name}"
+
+    @property
+    def identity(self) -> str:
+        """Name, and everything that changes the probe."""
+        return f"{self.name}({self.probe.identity}; version=1)"
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels and groups.
+            seed: Deals the folds and draws the resamples.
+
+        Returns:
+            `margin` and `collapse_noise`, each with its interval and number, and `rms`.
+
+        Raises:
+            ValueError: As the probe; or it is not linear.
+        """
+        held_out, fold = self.probe.held_out(activations, concept, seed=seed)
+        rms = activations.values.double().square().mean(dim=(0, 2)).sqrt().numpy()
+        margins = _margins(held_out, fold, concept.labels, self.probe.name) / rms
+        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
+        collapse, interval = np.empty(len(rms)), np.empty((len(rms), 2))
+        for site in range(len(rms)):
+            levels = _noise_levels(margins[:, site])
+            kept = _kept(margins[:, site], levels)
+            collapse[site] = _half_way(levels, kept.mean(axis=0)[None])[0]
+            resampled = _half_way(levels, bootstrap.means(kept))
+            # A resample at chance collapses without any noise.
+            interval[site] = percentile_interval(np.nan_to_num(resampled, nan=0.0))
+        interval[np.isnan(collapse)] = np.nan
+        number = np.full(len(rms), len(concept))
+        resampling = {"resamples": self.probe.resamples, "groups": bootstrap.groups}
+        margin = f"distance of held-out statements from the {self.probe.name} probe's boundary"
+        noise = f"isotropic noise that takes the {self.probe.name} probe half way to chance"
+        return xr.Dataset(
+            {
+                "margin": (
+                    ("site",),
+                    margins.mean(axis=0),
+                    {"units": _UNITS, "long_name": f"mean {margin}"},
+                ),
+                "margin_ci": (
+                    ("site", "bound"),
+                    percentile_interval(bootstrap.means(margins)),
+                    {"units": _UNITS, "long_name": f"95% interval of the mean {margin}"}
+                    | resampling,
+                ),
+                "margin_n": (
+                    ("site",),
+                    number,
+                    {"units": "statements", "long_name": f"statements behind the mean {margin}"},
+                ),
+                "collapse_noise": (("site",), collapse, {"units": _UNITS, "long_name": noise}),
+                "collapse_noise_ci": (
+                    ("site", "bound"),
+                    interval,
+                    {"units": _UNITS, "long_name": f"95% interval of the {noise}"} | resampling,
+                ),
+                "collapse_noise_n": (
+                    ("site",),
+                    number,
+                    {"units": "statements", "long_name": f"statements behind the {noise}"},
+                ),
+                "rms": (
+                    ("site",),
+                    rms,
+                    {
+                        "units": "activation",
+                        "long_name": "root mean square of the activations' coordinates",
+                    },
+                ),
+            },
+            coords={"site": list(activations.sites), "bound": ["low", "high"]},
+        )
+
+
+def _margins(
+    held_out: HeldOut,
+    fold: np.ndarray,
+    labels: np.ndarray,
+    probe: str,
+) -> Float[np.ndarray, "example site"]:
+    """Signed distance of each held-out statement from its probe's boundary."""
+    if held_out.directions is None:
+        raise ValueError(
+            f"A margin is a distance from a plane, and the {probe!r} probe is not linear. "
+            "Choose a linear probe, `logistic_probe()` for one."
+        )
+    norm = np.linalg.norm(held_out.directions, axis=2)
+    signs = np.where(labels == 1, 1.0, -1.0)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        margins: np.ndarray = signs * held_out.scores / norm[:, fold].T
+    return margins
+
+
+def margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
+    """How far held-out statements lie from a probe's boundary, and how much noise it stands.
+
+    Two numbers per site, in the unit of the site's RMS (the root mean square of its activations'
+    coordinates, about zero), which makes them comparable between sites and checkpoints whose
+    activations differ in size:
+
+    - `margin`, the mean signed distance `±(w·x + b)/‖w‖`, negative where a statement lies on the
+      wrong side;
+    - `collapse_noise`, the least standard deviation of isotropic Gaussian noise, added to
+      held-out activations, that takes the accuracy half way to chance. At 1 the noise is as long
+      as the activations themselves. It is worked out in closed form (see
+      `accuracy_under_noise`), the probes staying as they are.
+
+    Intervals are percentiles over resampled groups, as for the accuracy.
+
+    Args:
+        probe: A linear probe's measure; None for the logistic probe.
+
+    Returns:
+        A measure named `margin_` and the probe's name. A probe that is not linear is a
+        ValueError.
+
+    Example:
+        >>> margin().name
+        'margin_logistic'
+    """
+    return MarginMeasure(logistic_probe() if probe is None else probe)
