@@ -32,11 +32,16 @@ def main() -> None:
                 device="cpu", backend="hooked_transformer"
             )
         for kind, model in models.items():
-            for side in ("left", "right"):
+            for sites, side in (("resid_post", "left"), ("resid_post", "right"), ("z", "right")):
                 activations = collect_activations(
-                    model, statements, tokenizer=tokenizer, batch_tokens=40, padding_side=side
+                    model,
+                    statements,
+                    sites=sites,
+                    tokenizer=tokenizer,
+                    batch_tokens=40,
+                    padding_side=side,
                 )
-                name = f"{folder.name}/{kind}/{side}"
+                name = f"{folder.name}/{kind}/{sites}/{side}"
                 read[name] = activations.values.contiguous()
     save_file(read, out / "read.safetensors")
 

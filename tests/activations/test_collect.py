@@ -120,6 +120,11 @@ def test_one_pass_serves_every_concept_and_site(checkpoint, concept, loads, pass
     assert torch.equal(read[0].values, read[2].values)
 
 
+def test_concepts_may_come_by_name(bridge, concept):
+    (read,) = collect_each(bridge, {"toy": concept})
+    assert read.concept is concept
+
+
 def test_what_else_is_read_changes_no_bit(checkpoint, concept, words, store):
     alone = collect_activations(checkpoint, concept, batch_tokens=20)
     others = [[words(5), words(6)], [*concept.statements[:3], words(9)]]

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ OLD_RELEASE = os.environ.get("TLENS_TRUST_TL39", "")
 
 @pytest.mark.skipif(not OLD_RELEASE, reason="TLENS_TRUST_TL39 names no TransformerLens 3.9 folder")
 def test_the_release_before_reads_the_same_stream_with_both_of_its_models(
-    folders, tmp_path, reference, tokenizer, statements, relative_error
+    folders, tmp_path, reference, load_plain, tokenizer, statements, relative_error
 ):
     """In a process of its own, where TransformerLens 3.9 stands ahead on the path."""
     script = Path(__file__).with_name("read_with_release_3_9.py")
@@ -142,12 +143,22 @@ def test_the_release_before_reads_the_same_stream_with_both_of_its_models(
     from safetensors.torch import load_file
 
     read = load_file(tmp_path / "read.safetensors")
-    compared = 0
+    compared = Counter()
     for name, values in read.items():
-        architecture, kind, _ = name.split("/")
-        expected = stream_at(reference, tokenizer, architecture, statements)
+        architecture, kind, sites, _ = name.split("/")
+        if sites == "resid_post":
+            expected = stream_at(reference, tokenizer, architecture, statements)
+        else:
+            plain = load_plain(architecture)
+            expected = collect_activations(plain, statements, sites=sites, tokenizer=tokenizer)
+            expected = expected.values
         assert relative_error(values, expected) < TOLERANCE, name
-        compared += kind == "hooked_transformer"
-    # GPT-2, GPT-NeoX, Llama and OLMo, on either padding side; and all five through the bridge.
-    assert compared == 8
-    assert len(read) == 18
+        compared[kind, sites] += 1
+    # Five architectures through the bridge, four as a HookedTransformer; the stream with padding
+    # on either side.
+    assert compared == {
+        ("bridge", "resid_post"): 10,
+        ("bridge", "z"): 5,
+        ("hooked_transformer", "resid_post"): 8,
+        ("hooked_transformer", "z"): 4,
+    }

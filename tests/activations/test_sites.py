@@ -85,6 +85,9 @@ def test_resid_mid_of_parallel_blocks_says_why_there_is_none():
     # Not a word of it where a block just lacks the hook point.
     with pytest.raises(ValueError, match="none of its blocks has `hook_mlp_out`"):
         resolve_sites(NAMED, "mlp_out")
+    stream_alone = ModelShape("stream", 1, 1, frozenset({"blocks.0.hook_resid_post"}))
+    with pytest.raises(ValueError, match="none of its blocks has `hook_resid_mid`"):
+        resolve_sites(stream_alone, "resid_mid")
 
 
 def test_a_hook_point_outside_the_blocks_is_refused_with_the_nearest_inside():

@@ -4,7 +4,7 @@ One pass over a checkpoint serves every list of statements: the model is loaded 
 when something is asked for that the store does not hold.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -117,7 +117,7 @@ def collect_activations(
 
 def collect_each(
     model: HookedModel | nn.Module | Checkpoint,
-    statement_lists: Iterable[Concept | Sequence[str]],
+    statement_lists: Iterable[Concept | Sequence[str]] | Mapping[str, Concept],
     *,
     sites: str | int | Sequence[str | int] = "resid_post",
     position: Position = "last",
@@ -143,7 +143,7 @@ def collect_each(
 
     Args:
         model: A hooked model, a plain Hugging Face model, or a `Checkpoint`.
-        statement_lists: Concepts, or lists of texts.
+        statement_lists: Concepts, or lists of texts; or a mapping of concepts by name.
         sites: This and what follows: as for `collect_activations`.
         position: Which of a statement's own tokens to read.
         bos: Whether a beginning-of-sequence token stands before each statement.
@@ -167,6 +167,8 @@ def collect_each(
     """
     if padding_side not in ("left", "right"):
         raise ValueError(f"`padding_side` is 'left' or 'right', got {padding_side!r}.")
+    if isinstance(statement_lists, Mapping):
+        statement_lists = statement_lists.values()
     lists = [_checked_list(statements) for statements in statement_lists]
     source = Source(
         model,

@@ -109,7 +109,9 @@ def _package(hook: Any) -> str:
 
 def input_device(model: HookedModel) -> torch.device:
     """The device that takes the tokens."""
-    return torch.device(getattr(model.cfg, "device", None) or "cpu")
+    device = torch.device(getattr(model.cfg, "device", None) or "cpu")
+    # Weights that accelerate keeps elsewhere between their turns; it moves the tokens too.
+    return torch.device("cpu") if device.type == "meta" else device
 
 
 def _extras(base: nn.Module, kept: Bool[Tensor, "batch pos"]) -> dict[str, Any]:

@@ -222,7 +222,8 @@ def _heads_of(shape: ModelShape, hook: str) -> Iterator[str]:
 
 def _why_no_kind(shape: ModelShape, kind: str, name: str | None = None) -> str:
     what = f"No {kind!r} in {shape.name!r}" if name is None else f"No {name!r} in {shape.name!r}"
-    if kind == "resid_mid":
+    known = shape.hook_names or frozenset()
+    if kind == "resid_mid" and any(hook.endswith(".hook_attn_out") for hook in known):
         return (
             f"{what}: attention and MLP of its blocks read the same residual stream in parallel, "
             "so that there is nothing between them. Read 'resid_pre', 'resid_post', 'attn_out' "
