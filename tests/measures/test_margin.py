@@ -13,8 +13,8 @@ from tlens_trust.measures import (
     accuracy_under_noise,
     collapse_noise,
     logistic_probe,
-    margin,
     mass_mean_probe,
+    probe_margin,
 )
 from tlens_trust.measures.cross_validation import HeldOut
 
@@ -77,7 +77,7 @@ def test_a_probe_at_chance_has_nothing_to_lose():
 
 def test_the_planted_margin_is_found_in_units_of_the_site():
     concept = pairs(400)
-    data = margin(mass_mean_probe())(readings(concept, [0.0, 3.0]), concept, seed=0)
+    data = probe_margin(mass_mean_probe())(readings(concept, [0.0, 3.0]), concept, seed=0)
     # The planted coordinate adds its square to one of sixteen.
     rms = np.sqrt(1 + 9 / 16)
     assert float(data.rms[1]) == pytest.approx(rms, rel=0.03)
@@ -91,7 +91,7 @@ def test_the_planted_margin_is_found_in_units_of_the_site():
 
 def test_more_signal_stands_more_noise():
     concept = pairs(200)
-    data = margin()(readings(concept, [0.7, 1.5, 3.0]), concept, seed=0)
+    data = probe_margin()(readings(concept, [0.7, 1.5, 3.0]), concept, seed=0)
     assert (np.diff(data.margin) > 0.2).all()
     assert (np.diff(data.collapse_noise) > 0.2).all()
 
@@ -99,7 +99,7 @@ def test_more_signal_stands_more_noise():
 def test_margins_do_not_change_with_the_size_of_activations_but_with_an_offset():
     concept = pairs(100)
     activations = readings(concept, [1.5], seed=2)
-    measure = margin(mass_mean_probe())
+    measure = probe_margin(mass_mean_probe())
     straight = measure(activations, concept, seed=0)
     larger = measure(Activations(100 * activations.values, activations.sites), concept, seed=0)
     np.testing.assert_allclose(larger.margin, straight.margin, rtol=1e-2)
@@ -114,7 +114,7 @@ def test_margins_do_not_change_with_the_size_of_activations_but_with_an_offset()
 def test_it_is_a_measure_with_labelled_results_and_one_answer():
     concept = pairs(60)
     activations = readings(concept, [0.0, 2.0])
-    measure = margin()
+    measure = probe_margin()
     assert isinstance(measure, Measure)
     data = measure(activations, concept, seed=0)
     assert data.identical(measure(activations, concept, seed=0))
@@ -122,8 +122,8 @@ def test_it_is_a_measure_with_labelled_results_and_one_answer():
     for name, variable in data.data_vars.items():
         assert {"units", "long_name"} <= variable.attrs.keys(), name
         assert "site" in variable.dims, name
-    assert margin().identity != margin(mass_mean_probe()).identity
-    assert margin().identity != margin(logistic_probe(folds=4)).identity
+    assert probe_margin().identity != probe_margin(mass_mean_probe()).identity
+    assert probe_margin().identity != probe_margin(logistic_probe(folds=4)).identity
 
 
 def test_a_probe_that_is_not_linear_is_refused():
@@ -135,7 +135,9 @@ def test_a_probe_that_is_not_linear_is_refused():
 
     concept = pairs(20)
     with pytest.raises(ValueError, match="'constant' probe is not linear"):
-        margin(ProbeMeasure("constant", Constant()))(readings(concept, [1.0]), concept, seed=0)
+        probe_margin(ProbeMeasure("constant", Constant()))(
+            readings(concept, [1.0]), concept, seed=0
+        )
 
 
 def test_the_interval_of_the_noise_at_collapse_holds_the_truth():
@@ -158,7 +160,7 @@ def test_the_interval_of_the_noise_at_collapse_holds_the_truth():
         values[:, 0, 0] += 1.0
         values[:, 0, 0] *= torch.from_numpy(2.0 * concept.labels - 1)
         values /= values.square().mean().sqrt()
-        measure = margin(ProbeMeasure("known", Known(), resamples=300))
+        measure = probe_margin(ProbeMeasure("known", Known(), resamples=300))
         data = measure(Activations(values, ("blocks.0.hook_resid_post",)), concept, seed=seed)
         scale = np.sqrt(1.5)
         low, high = data.collapse_noise_ci.values[0] * scale

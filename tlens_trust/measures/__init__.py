@@ -23,7 +23,7 @@ from tlens_trust.measures.directions import (
     sparse_probe,
 )
 from tlens_trust.measures.folds import assign_folds
-from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, margin
+from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.probe import (
     LinearProbe,
@@ -33,6 +33,12 @@ from tlens_trust.measures.probe import (
     fit_mass_mean_probe,
 )
 from tlens_trust.measures.scores import score_dataset
+from tlens_trust.measures.selectivity import (
+    control_labels,
+    first_content_word,
+    last_content_word,
+    probe_selectivity,
+)
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
 
 __all__ = [
@@ -53,7 +59,9 @@ __all__ = [
     "ccs_probe",
     "choose_coordinates",
     "collapse_noise",
+    "control_labels",
     "find_pairs",
+    "first_content_word",
     "fit_contrast_consistent_direction",
     "fit_contrast_consistent_probe",
     "fit_lda_probe",
@@ -62,11 +70,13 @@ __all__ = [
     "fit_pair_difference_probe",
     "fit_ridge_probe",
     "fit_sparse_probe",
+    "last_content_word",
     "lda_probe",
     "logistic_probe",
-    "margin",
     "mass_mean_probe",
     "pair_difference_probe",
+    "probe_margin",
+    "probe_selectivity",
     "ridge_probe",
     "score_dataset",
     "solve_logistic",

@@ -208,7 +208,7 @@ def _margins(
     return margins
 
 
-def margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
+def probe_margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
     """How far held-out statements lie from a probe's boundary, and how much noise it stands.
 
     Two numbers per site, in the unit of the site's RMS (the root mean square of its activations'
@@ -232,7 +232,7 @@ def margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
         ValueError.
 
     Example:
-        >>> margin().name
+        >>> probe_margin().name
         'margin_logistic'
     """
     return MarginMeasure(logistic_probe() if probe is None else probe)

@@ -1,0 +1,144 @@
+"""A control task is right only for who learns types by heart."""
+
+import numpy as np
+import pytest
+import torch
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import (
+    Measure,
+    control_labels,
+    first_content_word,
+    last_content_word,
+    lda_probe,
+    logistic_probe,
+    mass_mean_probe,
+    probe_selectivity,
+)
+
+WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu") for b in ("fen", "gor", "mip", "tas", "wex")]
+
+
+def worded(count: int) -> Concept:
+    """Pairs in which either statement ends in a word that recurs."""
+    draw = np.random.default_rng(0)
+    return Concept(
+        name="worded",
+        dimension="reliability",
+        statements=tuple(f"It is the {WORDS[draw.integers(20)]} of them" for _ in range(2 * count)),
+        labels=np.tile([0, 1], count),
+        groups=tuple(f"pair {row // 2}" for row in range(2 * count)),
+    )
+
+
+def readings(concept: Concept, *, heart: float, label: float, width: int = 40) -> Activations:
+    """Noise, a vector for every word as long as `heart`, and the label along the first feature."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(20, width, generator=generator)
+    words = [WORDS.index(last_content_word(statement)) for statement in concept.statements]
+    values = 0.5 * torch.randn(len(concept), width, generator=generator) + heart * vectors[words]
+    values[:, 0] += label * torch.from_numpy(2 * concept.labels - 1)
+    return Activations(values.unsqueeze(1), ("blocks.0.hook_resid_post",))
+
+
+def test_what_can_be_learnt_by_heart_is_not_selective():
+    concept = worded(250)
+    by_heart = probe_selectivity()(readings(concept, heart=1.0, label=1.5), concept, seed=0)
+    assert by_heart.control_accuracy.item() > 0.95
+    assert by_heart.selectivity.item() < 0.05
+    unable = probe_selectivity()(readings(concept, heart=0.0, label=1.5), concept, seed=0)
+    assert abs(unable.control_accuracy.item() - 0.5) < 0.07
+    assert unable.selectivity.item() > 0.4
+
+
+def test_selectivity_is_accuracy_less_control_accuracy_with_the_probe_s_own_folds():
+    concept = worded(60)
+    activations = readings(concept, heart=0.2, label=0.7)
+    for probe in (logistic_probe(), mass_mean_probe(), lda_probe()):
+        data = probe_selectivity(probe)(activations, concept, seed=3)
+        accuracy = probe(activations, concept, seed=3).accuracy.item()
+        assert data.selectivity.item() == pytest.approx(accuracy - data.control_accuracy.item())
+        low, high = data.selectivity_ci.values[0]
+        assert low < data.selectivity.item() < high
+
+
+def test_control_labels_are_a_function_of_the_type_with_the_share_of_the_labels():
+    types = np.random.default_rng(1).choice(WORDS, size=400)
+    labels = (np.random.default_rng(2).random(400) < 0.3).astype(np.int64)
+    control = control_labels(types.tolist(), labels, seed=0)
+    assert len(set(zip(types.tolist(), control.tolist(), strict=True))) == len(set(types.tolist()))
+    assert abs(control.mean() - labels.mean()) < 0.05
+    order = np.random.default_rng(3).permutation(400)
+    moved = control_labels(types[order].tolist(), labels[order], seed=0)
+    np.testing.assert_array_equal(moved, control[order])
+    others = [control_labels(types.tolist(), labels, seed=seed) for seed in range(1, 5)]
+    assert all((other != control).any() for other in others)
+
+
+def test_control_labels_say_nothing_of_the_concept_s_own():
+    concept = worded(200)
+    types = [last_content_word(statement) for statement in concept.statements]
+    agreed = [
+        (control_labels(types, concept.labels, seed=seed) == concept.labels).mean()
+        for seed in range(100)
+    ]
+    assert abs(np.mean(agreed) - 0.5) < 0.02
+
+
+def test_a_type_within_one_fold_cannot_be_learnt_and_the_result_says_so():
+    concept = worded(60)
+    activations = readings(concept, heart=1.0, label=1.0)
+    recurring = probe_selectivity()(activations, concept, seed=0)
+    assert recurring.control_seen.item() > 0.9
+    own = probe_selectivity(types=str.lower)
+    distinct = Concept(
+        "distinct",
+        "reliability",
+        tuple(f"{text} {row}" for row, text in enumerate(concept.statements)),
+        concept.labels,
+        concept.groups,
+    )
+    data = own(activations, distinct, seed=0)
+    assert data.control_seen.item() == 0
+    assert abs(data.control_accuracy.item() - 0.5) < 0.15
+
+
+def test_content_words_are_those_that_carry_one():
+    assert last_content_word("They gave it to us.") == "gave"
+    assert last_content_word("Don't trust the mother-in-law!") == "mother-in-law"
+    assert first_content_word("It was not the Ölpreis.") == "ölpreis"
+    assert last_content_word("It is.") == "is"
+    assert last_content_word("42") == "42"
+
+
+def test_it_is_a_measure_with_labelled_results_and_one_answer():
+    concept = worded(40)
+    activations = readings(concept, heart=0.5, label=0.5)
+    measure = probe_selectivity(mass_mean_probe())
+    assert isinstance(measure, Measure)
+    data = measure(activations, concept, seed=0)
+    assert data.identical(measure(activations, concept, seed=0))
+    for name, variable in data.data_vars.items():
+        assert {"units", "long_name"} <= variable.attrs.keys(), name
+        assert variable.notnull().all(), name
+    variants = [
+        probe_selectivity(),
+        measure,
+        probe_selectivity(controls=5),
+        probe_selectivity(types="first_word"),
+        probe_selectivity(types=str.lower),
+    ]
+    assert len({variant.identity for variant in variants}) == len(variants)
+    assert probe_selectivity(types="first_word").name == "selectivity_logistic_first_word"
+
+
+def test_what_makes_no_control_task_is_an_error():
+    with pytest.raises(ValueError, match=r"with a name.*lambda"):
+        probe_selectivity(types=lambda statement: statement[-1])
+    with pytest.raises(ValueError, match=r'"last_word", "first_word", or a function'):
+        probe_selectivity(types="length")
+    with pytest.raises(ValueError, match="`controls` must be at least 1"):
+        probe_selectivity(controls=0)
+    with pytest.raises(ValueError, match="All 3 statements are of the one type 'a'"):
+        control_labels(["a"] * 3, np.array([0, 1, 0]), seed=0)

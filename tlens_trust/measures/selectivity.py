@@ -1,0 +1,286 @@
+"""Control tasks: what a probe reads beyond what it could learn by heart.
+
+A probe that is rich enough can learn any labels of the words that it sees, and its accuracy then
+says little about the representation. A control task asks for just that: every type of statement is
+given a label by lot, the same in training and in test, so that the only way to get it right is to
+learn types by heart. The type is a feature of the text that recurs across groups, such as its last
+content word: a type that lies within one group, and so within one fold, could not be learnt.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.bootstrap import GroupBootstrap, fraction_interval, percentile_interval
+from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+_FRACTION = "fraction of statements"
+
+
+def last_content_word(statement: str) -> str:
+    """The last word that is not one of scikit-learn's English stop words, in lower case.
+
+    Where there is none, the last word; where there is no word at all, the statement.
+
+    Example:
+        >>> last_content_word("Paris is the capital that France chose for itself.")
+        'chose'
+    """
+    words = [word.lower() for word in _WORD.findall(statement)]
+    content = [word for word in words if word not in ENGLISH_STOP_WORDS]
+    last: str = (content or words or [statement])[-1]
+    return last
+
+
+def first_content_word(statement: str) -> str:
+    """The first word that is not one of scikit-learn's English stop words, in lower case.
+
+    Where there is none, the first word; where there is no word at all, the statement.
+
+    Example:
+        >>> first_content_word("The capital of France is Paris.")
+        'capital'
+    """
+    words = [word.lower() for word in _WORD.findall(statement)]
+    content = [word for word in words if word not in ENGLISH_STOP_WORDS]
+    first: str = (content or words or [statement])[0]
+    return first
+
+
+def control_labels(
+    types: Sequence[str], labels: Int[np.ndarray, " example"], *, seed: int
+) -> Int[np.ndarray, " example"]:
+    """Give every type a label by lot, with as many statements of label 1 as the concept has.
+
+    Types are put in an order drawn by the seed; the first ones get label 1, as many as come
+    closest to the concept's own number of statements with label 1. A statement's control label
+    depends on the types there are and on the seed, not on the order of statements.
+
+    Args:
+        types: The type of each statement.
+        labels: The concept's own labels, of which only the share of ones is used.
+        seed: Draws the order.
+
+    Returns:
+        0 or 1 for each statement.
+
+    Raises:
+        ValueError: All statements are of one type.
+
+    Example:
+        >>> types = ["red", "blue", "red", "green", "blue", "red"]
+        >>> control = control_labels(types, np.array([0, 1, 0, 1, 0, 1]), seed=0)
+        >>> len({(kind, label) for kind, label in zip(types, control.tolist())})
+        3
+    """
+    names, kind, sizes = np.unique(
+        np.asarray(types, dtype=str), return_inverse=True, return_counts=True
+    )
+    if len(names) < 2:
+        raise ValueError(
+            f"All {len(types)} statements are of the one type {types[0]!r}, and a control task "
+            "needs at least two. Choose other types."
+        )
+    drawn = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
+    order = np.array(sorted(range(len(names)), key=lambda number: drawn[number]))
+    reached = np.cumsum(sizes[order])[:-1]
+    ones = 1 + int(np.abs(reached - int((labels == 1).sum())).argmin())
+    of_type = np.zeros(len(names), dtype=np.int64)
+    of_type[order[:ones]] = 1
+    control: np.ndarray = of_type[kind]
+    return control
+
+
+@dataclass(frozen=True)
+class SelectivityMeasure:
+    """A probe's accuracy beside its accuracy on control tasks: a `Measure`.
+
+    Attributes:
+        probe: What is fitted to the concept and to the controls.
+        types: The type of a statement.
+        types_name: What to call the types.
+        controls: How many control tasks are drawn.
+    """
+
+    probe: ProbeMeasure
+    types: Callable[[str], str]
+    types_name: str
+    controls: int
+
+    @property
+    def name(self) -> str:
+        """`selectivity_` and the probe's name, and the types if they are not the default."""
+        suffix = "" if self.types is last_content_word else f"_{self.types_name.split('.')[-1]}"
+        return f"selectivity_{self.probe.name}{suffix}"
+
+    @property
+    def identity(self) -> str:
+        """Name, types, and everything that changes the probe."""
+        return (
+            f"{self.name}({self.probe.identity}; types={self.types_name}, "
+            f"controls={self.controls}, version=1)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels and groups.
+            seed: Deals the folds, draws the control labels and the resamples.
+
+        Returns:
+            `selectivity` and `control_accuracy`, each with its interval and number, and
+            `control_seen`.
+
+        Raises:
+            ValueError: As the probe; or all statements are of one type.
+        """
+        held_out, fold = self.probe.held_out(activations, concept, seed=seed)
+        correct = _correct(held_out.scores, concept.labels)
+        types = [self.types(statement) for statement in concept.statements]
+        control = np.zeros_like(correct)
+        for number in range(self.controls):
+            labels = control_labels(types, concept.labels, seed=seed + number)
+            fitted = self.probe.cross_fitter(
+                activations.values, torch.from_numpy(labels), concept.groups, fold
+            )
+            control += _correct(fitted.scores, labels) / self.controls
+        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
+        drawn = bootstrap.means(control)
+        sites = activations.sites
+        number_of = np.full(len(sites), len(concept))
+        seen = np.full(len(sites), _seen_elsewhere(types, fold))
+        resampling = {"resamples": self.probe.resamples, "groups": bootstrap.groups}
+        task = f"held-out accuracy of the {self.probe.name} probe on control tasks"
+        gap = f"accuracy of the {self.probe.name} probe minus that on control tasks"
+        return xr.Dataset(
+            {
+                "selectivity": (
+                    ("site",),
+                    (correct - control).mean(axis=0),
+                    {"units": _FRACTION, "long_name": gap},
+                ),
+                "selectivity_ci": (
+                    ("site", "bound"),
+                    percentile_interval(bootstrap.means(correct) - drawn),
+                    {"units": _FRACTION, "long_name": f"95% interval of the {gap}"} | resampling,
+                ),
+                "selectivity_n": (
+                    ("site",),
+                    number_of,
+                    {"units": "statements", "long_name": f"statements behind the {gap}"},
+                ),
+                "control_accuracy": (
+                    ("site",),
+                    control.mean(axis=0),
+                    {"units": _FRACTION, "long_name": task},
+                ),
+                "control_accuracy_ci": (
+                    ("site", "bound"),
+                    fraction_interval(control.mean(axis=0), drawn, trials=bootstrap.groups),
+                    {"units": _FRACTION, "long_name": f"95% interval of the {task}"} | resampling,
+                ),
+                "control_accuracy_n": (
+                    ("site",),
+                    number_of,
+                    {"units": "statements", "long_name": f"statements behind the {task}"},
+                ),
+                "control_seen": (
+                    ("site",),
+                    seen,
+                    {
+                        "units": _FRACTION,
+                        "long_name": "statements whose type occurs in another fold, so that its "
+                        "control label can be learnt",
+                    },
+                ),
+            },
+            coords={"site": list(sites), "bound": ["low", "high"]},
+        )
+
+
+def _correct(
+    scores: Float[np.ndarray, "example site"], labels: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, "example site"]:
+    correct: np.ndarray = ((scores > 0) == (labels == 1)[:, None]).astype(np.float64)
+    return correct
+
+
+def _seen_elsewhere(types: Sequence[str], fold: Int[np.ndarray, " example"]) -> float:
+    folds_of: dict[str, set[int]] = {}
+    for kind, number in zip(types, fold.tolist(), strict=True):
+        folds_of.setdefault(kind, set()).add(number)
+    return float(np.mean([len(folds_of[kind]) > 1 for kind in types]))
+
+
+_NAMED = {"last_word": last_content_word, "first_word": first_content_word}
+
+
+def probe_selectivity(
+    probe: ProbeMeasure | None = None,
+    *,
+    types: str | Callable[[str], str] = "last_word",
+    controls: int = 3,
+) -> SelectivityMeasure:
+    """A probe's selectivity: its accuracy minus its accuracy on control tasks.
+
+    A control task labels every type of statement by lot (see `control_labels`), and the same kind
+    of probe is fitted to it in the same folds. Selectivity near zero says that the probe would
+    have read anything at all of these types; near accuracy minus one half, that it learns nothing
+    by heart. `control_seen` says how many statements have a type that occurs in another fold: at
+    0 nothing *could* be learnt by heart under these folds, whatever the probe.
+
+    The interval is over resampled groups, paired, for the fitted probes and the control tasks
+    that were drawn.
+
+    Args:
+        probe: Whose selectivity; None for the logistic probe.
+        types: `"last_word"` or `"first_word"`, of those that are not stop words, or a named
+            function from a statement to its type.
+        controls: How many control tasks to draw, whose accuracy is averaged.
+
+    Returns:
+        A measure named `selectivity_` and the probe's name.
+
+    Raises:
+        ValueError: `types` is neither of the names nor a named function, or `controls` is less
+            than 1.
+
+    Source:
+        Hewitt and Liang (2019), Designing and interpreting probes with control tasks,
+        arXiv:1909.03368; here a type is a statement's and not a word's.
+
+    Example:
+        >>> probe_selectivity().name
+        'selectivity_logistic'
+    """
+    if controls < 1:
+        raise ValueError(f"`controls` must be at least 1, got {controls}.")
+    taken = logistic_probe() if probe is None else probe
+    if callable(types):
+        name = getattr(types, "__qualname__", "<nameless>")
+        if "<" in name.replace("<locals>", ""):
+            raise ValueError(
+                "`types` must be a function with a name, since a cached result is found again by "
+                f"that name, got {types!r}. Write it as a `def`."
+            )
+        name = f"{getattr(types, '__module__', None) or 'builtins'}.{name}"
+        return SelectivityMeasure(taken, types, name, controls)
+    if types not in _NAMED:
+        allowed = ", ".join(f'"{name}"' for name in _NAMED)
+        raise ValueError(
+            f"`types` must be one of {allowed}, or a function from a statement to its type, got "
+            f"{types!r}."
+        )
+    return SelectivityMeasure(taken, _NAMED[types], types, controls)
