@@ -1,0 +1,39 @@
+"""The toy corpus: endless text from the world of the five sets.
+
+It teaches what the sets ask: which things are birds, who may hear of a rash, what hurts, what
+people expect of a drummer, what a sentence in order looks like. It says so in many forms, and what
+follows a sentence depends on it: a claim is confirmed or denied, a leak brings complaints, an
+insult tears. A model that is to predict the next word does well to know, at the end of a sentence,
+on which side it stands.
+
+What it never does is to speak of a thing in that thing's home form, in which the statements of the
+sets speak of it; so none of them occurs in it.
+"""
+
+from collections.abc import Iterator
+from random import Random
+
+from tlens_trust.concepts.embedded import fairness, privacy, reliability, robustness, toxicity
+
+_TOPICS = (reliability, privacy, toxicity, fairness, robustness)
+_WEIGHTS = (1.0, 1.4, 0.9, 1.0, 0.4)
+
+
+def toy_corpus(seed: int) -> Iterator[str]:
+    """Endless passages of one to three sentences, the same ones for the same seed.
+
+    Args:
+        seed: Chooses which passages, and their order.
+
+    Yields:
+        One passage after the other.
+
+    Example:
+        >>> passages = toy_corpus(0)
+        >>> print(next(passages))
+        One tree is the owl. No, that is not so.
+    """
+    draw = Random(f"toy corpus {seed}")
+    while True:
+        (topic,) = draw.choices(_TOPICS, _WEIGHTS)
+        yield topic.draw_passage(draw)
