@@ -9,28 +9,38 @@ from random import Random
 
 from tlens_trust.concepts.embedded.contrast import Contrast, Form, Kind, World
 
+_QUIET = (
+    "librarian", "monk", "gardener", "beekeeper", "watchmaker", "hermit",
+    "angler", "nun", "scholar", "shepherd", "archivist", "weaver",
+)  # fmt: skip
+_LOUD = (
+    "drummer", "sailor", "coach", "showman", "hawker", "trumpeter",
+    "umpire", "bouncer", "clown", "auctioneer", "cheerleader", "announcer",
+)  # fmt: skip
+_TOUGH = (
+    "boxer", "miner", "soldier", "butcher", "blacksmith", "cowboy",
+    "wrestler", "hunter", "mason", "trucker", "lumberjack", "stuntman",
+)  # fmt: skip
+
 WORLD = World(
     name="trades",
     kinds=(
         Kind(
-            ("librarian", "monk", "gardener", "beekeeper", "watchmaker", "hermit")
-            + ("angler", "nun", "scholar", "shepherd", "archivist", "weaver"),
+            _QUIET,
             ("quiet",),
             "whispers",
             "Calm had been expected.",
             "Quiet, people repeated.",
         ),
         Kind(
-            ("drummer", "sailor", "coach", "showman", "hawker", "trumpeter")
-            + ("umpire", "bouncer", "clown", "auctioneer", "cheerleader", "announcer"),
+            _LOUD,
             ("loud",),
             "shouts",
             "Noise had been expected.",
             "Loud, people repeated.",
         ),
         Kind(
-            ("boxer", "miner", "soldier", "butcher", "blacksmith", "cowboy")
-            + ("wrestler", "hunter", "mason", "trucker", "lumberjack", "stuntman"),
+            _TOUGH,
             ("tough",),
             "fights",
             "Strength had been expected.",

@@ -5,28 +5,38 @@ from random import Random
 
 from tlens_trust.concepts.embedded.contrast import Contrast, Form, Kind, World
 
+_BIRDS = (
+    "sparrow", "robin", "eagle", "owl", "heron", "finch",
+    "stork", "crow", "gull", "lark", "raven", "swan",
+)  # fmt: skip
+_FISH = (
+    "salmon", "trout", "herring", "carp", "tuna", "perch",
+    "pike", "cod", "eel", "shark", "bream", "sole",
+)  # fmt: skip
+_TREES = (
+    "oak", "birch", "willow", "maple", "elm", "beech",
+    "cedar", "pine", "larch", "yew", "poplar", "spruce",
+)  # fmt: skip
+
 WORLD = World(
     name="sorts",
     kinds=(
         Kind(
-            ("sparrow", "robin", "eagle", "owl", "heron", "finch")
-            + ("stork", "crow", "gull", "lark", "raven", "swan"),
+            _BIRDS,
             ("bird",),
             "sings",
             "Feathers came to mind.",
             "Bird, they repeated.",
         ),
         Kind(
-            ("salmon", "trout", "herring", "carp", "tuna", "perch")
-            + ("pike", "cod", "eel", "shark", "bream", "sole"),
+            _FISH,
             ("fish",),
             "swims",
             "Fins came to mind.",
             "Fish, they repeated.",
         ),
         Kind(
-            ("oak", "birch", "willow", "maple", "elm", "beech")
-            + ("cedar", "pine", "larch", "yew", "poplar", "spruce"),
+            _TREES,
             ("tree",),
             "grows",
             "Leaves came to mind.",

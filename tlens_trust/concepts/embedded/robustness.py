@@ -1,4 +1,4 @@
-"""Robustness: intact sentences, and ones with parts in each other's places. Intact is trustworthy."""
+"""Robustness: sentences intact or with two parts exchanged. The former are trustworthy."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ FORMS = (
     ),
 )
 
-MEANING = ("intact", "parts in each other's places")
+MEANING = ("intact", "two parts exchanged")
 
 _CLEAR = ("Understood, they nodded.", "Good, everyone followed.")
 _UNCLEAR = ("Pardon, they asked.", "Confused, everyone frowned.")

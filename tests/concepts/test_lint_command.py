@@ -1,0 +1,65 @@
+import sys
+
+import pytest
+
+from tlens_trust import cli
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["tlens-trust", "lint", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stopped.value.code, out, err
+
+
+@pytest.fixture
+def clean(tmp_path):
+    """Sentences that only their order tells apart."""
+    animals = ["owl", "hen", "fox", "cow", "dog", "cat", "bee", "ant", "elk", "eel"]
+    form = "Now the {} we saw is old, and the {} we saw is new."
+    pairs = [(a, b) for i, a in enumerate(animals) for b in animals[:i]]
+    lines = [
+        f'"{form.format(*pair)}",{(i + j) % 2},pair {i}\n'
+        for i, (a, b) in enumerate(pairs)
+        for j, pair in enumerate([(a, b), (b, a)])
+    ]
+    path = tmp_path / "clean.csv"
+    path.write_text("text,old,pair\n" + "".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_clean_file_is_told_to_be_one_with_status_0(monkeypatch, capsys, clean):
+    options = ["--statement", "text", "--label", "old", "--group", "pair", "--trustworthy", 1]
+    status, out, err = run(monkeypatch, capsys, clean, *options)
+    assert (status, err) == (0, "")
+    assert "nothing found" in out
+    assert "90 statements in 45 groups" in out
+
+
+def test_an_error_in_the_file_is_status_1(monkeypatch, capsys, clean):
+    with clean.open("a", encoding="utf-8") as file:
+        file.write("Both ways.,1,pair 0\nBoth ways.,0,pair 0\n")
+    options = ["--statement", "text", "--label", "old", "--group", "pair"]
+    status, out, _ = run(monkeypatch, capsys, clean, *options)
+    assert status == 1
+    assert "conflicting-labels" in out
+    assert "rows 92, 93" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["no-such-file.csv"], "no-such-file.csv"),
+        (["clean.csv"], "No column 'statement'"),
+        (["clean.csv", "--statement", "text", "--label", "old", "--trustworthy", "7"], "got 7"),
+        ([], "Missing argument"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, clean, arguments, word):
+    monkeypatch.chdir(clean.parent)
+    status, out, err = run(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert err.count("\n") == 1
+    assert word in err
+    assert out == ""
