@@ -81,7 +81,6 @@ def described(array=(1.0, 2.0), dims="site", **attributes):
         ({"x": ("site", [1.0, 2.0], {"units": "1"})}, "'x' of the measure 'given'.*'long_name'"),
         ({"x": ("site", [1.0, 2.0], {"long_name": "x"})}, "must have 'units'"),
         ({"layer": described()}, "'layer', which is the name of an axis"),
-        ({"x": described(dims="bandwidth")}, "must have 'site' or 'example'"),
         ({"x": described(array=("a", "b"))}, "must hold numbers"),
         ({"x": described(), "sites": SITES[::-1]}, "in their order"),
         ({"x": described(dims="example")}, "2 examples for the 24 statements of 'truth'"),

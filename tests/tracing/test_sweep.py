@@ -120,6 +120,20 @@ def test_a_number_that_is_unknown_stays_nan(sweep, norm_measure, tmp_path):
     assert "unknown" not in repr(trace)
 
 
+def test_what_a_measure_says_of_a_cell_as_a_whole_has_no_site(sweep, norm_measure, tmp_path):
+    class Whole(norm_measure):
+        def __call__(self, activations, concept, *, seed):
+            found = super().__call__(activations, concept, seed=seed)
+            step = activations.checkpoint.step
+            return found.assign(whole=((), float(step), {"units": "steps", "long_name": "step"}))
+
+    trace = sweep(measures=Whole(), out=tmp_path)
+    assert trace.data["whole"].dims == ("concept", "checkpoint")
+    assert trace.data["whole"].values.tolist() == [[0, 8, 64]] * 2
+    assert Trace.load(tmp_path) == trace
+    assert len(trace.to_frame()) == 2 * 3 * 2
+
+
 def test_an_error_says_once_at_which_concept_checkpoint_and_sites(sweep, norm_measure):
     class Failing(norm_measure):
         def __call__(self, activations, concept, *, seed):

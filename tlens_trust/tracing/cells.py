@@ -53,8 +53,8 @@ def measure_cell(
         several measures give them; along `example` what is known of each statement.
 
     Raises:
-        ValueError: A measure gives no data set along `site`, or a variable without unit or long
-            name, or in another unit than another measure's.
+        ValueError: A measure labels its sites otherwise than the activations, or gives a variable
+            without unit or long name, or in another unit than another measure's.
     """
     own = cell_seed(seed, concept)
     given = {}
@@ -90,11 +90,6 @@ def _check_result(result: object, measure: str, activations: Activations, concep
             raise ValueError(
                 f"The measure {measure!r} gives a variable {name!r}, which is the name of an axis "
                 "or a coordinate of a trace. Choose another name."
-            )
-        if not {"site", "example"} & set(variable.dims):
-            raise ValueError(
-                f"The variable {name!r} of the measure {measure!r} has the dimensions "
-                f"{listed(list(variable.dims))}, and must have 'site' or 'example'."
             )
         if not np.issubdtype(variable.dtype, np.number) and variable.dtype != bool:
             raise ValueError(

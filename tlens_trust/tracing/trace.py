@@ -25,7 +25,7 @@ _T = TypeVar("_T", bound=type)
 Names: TypeAlias = str | Sequence[str]
 
 # What stands beside a quantity under its name and one of these belongs to it.
-_SUFFIXES = ("_ci", "_n", "_null", "_p", "_floor", "_chance")
+_SUFFIXES = ("_ci", "_n", "_null", "_p", "_p_best", "_floor", "_chance")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -298,10 +298,12 @@ class Trace:
             raise ValueError(f"{str(path)!r} does not hold a trace. {error}") from error
 
     def _title(self) -> str:
-        sizes = [(len(names), noun) for names, noun in (
-            (self.concepts, "concept"), (self.checkpoints, "checkpoint"), (self.sites, "site")
-        )]  # fmt: skip
-        shape = " × ".join(f"{size} {noun}{'s' * (size != 1)}" for size, noun in sizes)
+        axes = {
+            "concept": len(self.concepts),
+            "checkpoint": len(self.checkpoints),
+            "site": len(self.sites),
+        }
+        shape = " × ".join(f"{size} {noun}{'s' * (size != 1)}" for noun, size in axes.items())
         return f"Trace of {self.data.attrs.get('model', 'an unnamed model')}: {shape}"
 
     def _facts(self) -> list[tuple[str, str]]:
