@@ -18,13 +18,12 @@ def controls():
 
 
 def pairs(concept):
-    """The two statements of each group, that with label 1 first."""
-    by_group = {}
-    for statement, label, group in zip(
-        concept.statements, concept.labels.tolist(), concept.groups, strict=True
-    ):
-        by_group.setdefault(group, {})[label] = statement
-    return [(both[1], both[0]) for both in by_group.values()]
+    """Statements that exchange what differs, the one with label 1 first: neighbours in a group."""
+    couples = zip(concept.statements[::2], concept.statements[1::2], strict=True)
+    return [
+        couple if label else couple[::-1]
+        for couple, label in zip(couples, concept.labels[::2].tolist(), strict=True)
+    ]
 
 
 def counts(statements, **how):
@@ -53,15 +52,18 @@ def test_a_control_has_200_statements_in_100_balanced_groups_and_no_polarity(con
     assert len(concept) >= 200
     assert len(set(concept.groups)) >= 100
     assert len(set(concept.statements)) == len(concept)
-    assert set(Counter(concept.groups).values()) == {2}
-    assert len(set(zip(concept.groups, concept.labels.tolist(), strict=True))) == len(concept)
+    held = Counter(zip(concept.groups, concept.labels.tolist(), strict=True))
+    assert set(held.values()) == {2 if name in MATCHED else 1}
+    assert len(held) == 2 * len(set(concept.groups))
+    assert concept.groups[::2] == concept.groups[1::2]
+    assert (concept.labels[::2] != concept.labels[1::2]).all()
     assert not concept.polarity
     assert concept.dimension == "control"
     assert not [s for s in concept.statements if "{" in s or not s[0].isupper() or s[-1] != "."]
 
 
 @pytest.mark.parametrize("name", MATCHED)
-def test_the_two_of_a_matched_group_hold_the_same_words_and_runs_of_characters(controls, name):
+def test_the_two_of_a_matched_pair_hold_the_same_words_and_runs_of_characters(controls, name):
     ones, zeros = zip(*pairs(controls[name]), strict=True)
     for how in (
         {"ngram_range": (1, 2), "token_pattern": r"\w+"},
@@ -97,7 +99,10 @@ def test_which_of_the_exchanged_words_comes_first_does_not_tell_the_label(contro
     in_first = np.array([bool(marked & set(first.split())) for first, _ in clauses])
     in_second = np.array([bool(marked & set(last.strip(".").split())) for _, last in clauses])
     assert (in_first != in_second).all()
-    assert np.mean(in_first == (concept.labels == 1)) == 0.5
+    told = in_first == (concept.labels == 1)
+    # Within every group, so that it does not in any part of them either.
+    for group in set(concept.groups):
+        assert told[np.array(concept.groups) == group].mean() == 0.5
 
 
 def test_matched_controls_leave_nothing_to_lint_and_plain_ones_their_text_floor(controls):

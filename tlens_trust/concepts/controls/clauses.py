@@ -1,11 +1,16 @@
 """Controls in the form of the embedded sets: told apart by what stands in the main clause.
 
 A statement has a main and a subordinate clause, and two words that differ in tense, in number or in
-topic, one in each. The label is that of the main clause. The two statements of a group exchange the
-two words, whose places look alike: the same word and the same four characters stand before both,
-and the same word and the same four characters after both. So the two hold the same words, pairs of
-neighbouring words and runs of up to five characters, each as often, as the two of a group in the
-embedded sets do; and the main clause comes first in half of the forms.
+topic, one in each. The label is that of the main clause. Exchanging the two words turns the label
+round, and their places look alike: the same word and the same four characters stand before both,
+and the same word and the same four characters after both. So the two statements hold the same
+words, pairs of neighbouring words and runs of up to five characters, each as often, as the two of a
+group in the embedded sets do.
+
+A group has such a pair with the main clause last and one with it first. Which of the two words
+comes first then goes with neither label in any group. If it were balanced over the groups only, a
+probe that reads the order of words would learn from every training set the reverse of what holds
+in the test rows, and fall below one half.
 """
 
 from collections.abc import Iterator
@@ -13,156 +18,127 @@ from dataclasses import dataclass
 
 from tlens_trust.concepts.controls.words import AGENTS, FOOD, OBJECTS, VERBS, WEATHER
 
-PER_FORM = 20
+Group = tuple[str, tuple[str, ...], tuple[str, ...]]
+
+_PER_FRAME = 36
 
 
 @dataclass(frozen=True)
-class Form:
-    """A sentence with a main and a subordinate clause, and in each a place for a word.
+class Frame:
+    """Two sentences that differ in which clause is the main one.
 
     Attributes:
-        text: Holds `{first}` and `{second}`.
-        main_first: Whether the main clause comes first.
+        main_last: Begins with the subordinate clause; holds `{first}` and `{second}`.
+        main_first: Begins with the main clause; holds the same.
     """
 
-    text: str
-    main_first: bool
+    main_last: str
+    main_first: str
 
-    def say(self, main: str, subordinate: str, **others: str) -> str:
-        """The sentence with a word in each of its clauses."""
-        words = (main, subordinate) if self.main_first else (subordinate, main)
-        return self.text.format(first=words[0], second=words[1], **others)
+    def say(self, main: str, subordinate: str, **others: str) -> tuple[str, str]:
+        """Both sentences with a word in the main and another in the subordinate clause."""
+        return (
+            self.main_last.format(first=subordinate, second=main, **others),
+            self.main_first.format(first=main, second=subordinate, **others),
+        )
 
 
-TENSE_FORMS = (
-    Form(
+TENSE_FRAMES = (
+    Frame(
         "Though the {agent1} we met {first} the {object1} at home,"
         " the {agent2} we met {second} the {object2} at home.",
-        main_first=False,
+        "The {agent1} we met {first} the {object1} at home,"
+        " though the {agent2} we met {second} the {object2} at home.",
     ),
-    Form(
-        "The {agent1} we know {first} the {object1} each day,"
-        " although the {agent2} we know {second} the {object2} each day.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "While the {agent1} in town {first} the {object1} with care,"
         " the {agent2} in town {second} the {object2} with care.",
-        main_first=False,
+        "The {agent1} in town {first} the {object1} with care,"
+        " while the {agent2} in town {second} the {object2} with care.",
     ),
-    Form(
-        "The {agent1} you saw {first} the {object1} alone,"
-        " while the {agent2} you saw {second} the {object2} alone.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "Although the {agent1} next door {first} the {object1} for us,"
         " the {agent2} next door {second} the {object2} for us.",
-        main_first=False,
-    ),
-    Form(
-        "The {agent1} from work {first} the {object1} at night,"
-        " though the {agent2} from work {second} the {object2} at night.",
-        main_first=True,
+        "The {agent1} next door {first} the {object1} for us,"
+        " although the {agent2} next door {second} the {object2} for us.",
     ),
 )
 
 # In the past throughout, where English verbs do not agree in number.
-NUMBER_FORMS = (
-    Form(
+NUMBER_FRAMES = (
+    Frame(
         "Though the {first} we met went home early, the {second} we met stayed until late.",
-        main_first=False,
+        "Today the {first} we met went home early, though the {second} we met stayed until late.",
     ),
-    Form(
-        "Today the {first} we know sang a song, although the {second} we know told a story.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "While the {first} in town slept all day, the {second} in town worked until dark.",
-        main_first=False,
+        "In May the {first} in town slept all day, while the {second} in town worked until dark.",
     ),
-    Form(
-        "At noon the {first} you saw had some bread, while the {second} you saw had some tea.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "Although the {first} next door lost the key, the {second} next door opened the gate.",
-        main_first=False,
-    ),
-    Form(
-        "In May the {first} from work planted roses, though the {second} from work planted beans.",
-        main_first=True,
+        "At noon the {first} next door lost the key,"
+        " although the {second} next door opened the gate.",
     ),
 )
 
-TOPIC_FORMS = (
-    Form(
+TOPIC_FRAMES = (
+    Frame(
         "Though the talk about the {first} was over soon,"
         " the talk about the {second} was rather long.",
-        main_first=False,
+        "Today the talk about the {first} was over soon,"
+        " though the talk about the {second} was rather long.",
     ),
-    Form(
-        "Today the book about the {first} came by post,"
-        " although the book about the {second} came by train.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "While the song about the {first} had one verse, the song about the {second} had seven.",
-        main_first=False,
+        "In May the song about the {first} had one verse,"
+        " while the song about the {second} had seven.",
     ),
-    Form(
-        "At noon the note about the {first} was read, while the note about the {second} was lost.",
-        main_first=True,
-    ),
-    Form(
+    Frame(
         "Although the film about the {first} made us yawn,"
         " the film about the {second} made us laugh.",
-        main_first=False,
-    ),
-    Form(
-        "In May the tale of the {first} went to print, though the tale of the {second} went round.",
-        main_first=True,
+        "At noon the film about the {first} made us yawn,"
+        " although the film about the {second} made us laugh.",
     ),
 )
 
 
-def two_of(words: tuple[str, ...], serial: int, form: int, *, pace: int) -> tuple[str, str]:
-    """Two different words, other ones for every serial number and form, evenly spread."""
-    start = (pace * serial + form) % len(words)
+def two_of(words: tuple[str, ...], serial: int, frame: int, *, pace: int) -> tuple[str, str]:
+    """Two different words, other ones for every serial number and frame, evenly spread."""
+    start = (pace * serial + frame) % len(words)
     return words[start], words[(start + 1 + serial % (len(words) - 1)) % len(words)]
 
 
-def tense() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that with the main clause in the past first."""
-    for place, form in enumerate(TENSE_FORMS):
-        for serial in range(PER_FORM):
+def tense() -> Iterator[Group]:
+    """Groups with their statements, those with the main clause in the past first."""
+    for place, frame in enumerate(TENSE_FRAMES):
+        for serial in range(_PER_FRAME):
             past, present = VERBS[(serial + place) % len(VERBS)]
             agent1, agent2 = two_of(AGENTS, serial, place, pace=5)
             object1, object2 = two_of(OBJECTS, serial, place, pace=7)
             others = {"agent1": agent1, "agent2": agent2, "object1": object1, "object2": object2}
             yield (
                 f"{place}/{agent1}/{agent2}/{past}",
-                form.say(past, present, **others),
-                form.say(present, past, **others),
+                frame.say(past, present, **others),
+                frame.say(present, past, **others),
             )
 
 
-def number() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that with a plural subject in the main clause first."""
-    for place, form in enumerate(NUMBER_FORMS):
-        for serial in range(PER_FORM):
+def number() -> Iterator[Group]:
+    """Groups with their statements, those with a plural subject in the main clause first."""
+    for place, frame in enumerate(NUMBER_FRAMES):
+        for serial in range(_PER_FRAME):
             several, one = two_of(AGENTS, serial, place, pace=5)
             yield (
                 f"{place}/{several}s/{one}",
-                form.say(f"{several}s", one),
-                form.say(one, f"{several}s"),
+                frame.say(f"{several}s", one),
+                frame.say(one, f"{several}s"),
             )
 
 
-def topic() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that with the weather in the main clause first."""
-    for place, form in enumerate(TOPIC_FORMS):
-        for serial in range(PER_FORM):
+def topic() -> Iterator[Group]:
+    """Groups with their statements, those with the weather in the main clause first."""
+    for place, frame in enumerate(TOPIC_FRAMES):
+        for serial in range(_PER_FRAME):
             weather = WEATHER[(serial + place) % len(WEATHER)]
             food = FOOD[(5 * serial + serial // len(FOOD) + place) % len(FOOD)]
-            yield f"{place}/{weather}/{food}", form.say(weather, food), form.say(food, weather)
+            yield f"{place}/{weather}/{food}", frame.say(weather, food), frame.say(food, weather)

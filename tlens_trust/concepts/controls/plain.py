@@ -7,8 +7,10 @@ the surface.
 
 from collections.abc import Iterator
 
-from tlens_trust.concepts.controls.clauses import PER_FORM, two_of
+from tlens_trust.concepts.controls.clauses import Group, two_of
 from tlens_trust.concepts.controls.words import AGENTS, FOOD, OBJECTS, PLACES, VERBS, WEATHER
+
+_PER_FORM = 20
 
 _SCENES = (
     "The {agent} {verb} the {object} behind the {place}.",
@@ -29,43 +31,43 @@ _MATTERS = (
 )
 
 
-def tense() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that in the past first."""
+def tense() -> Iterator[Group]:
+    """Groups with their statements, that in the past before the other."""
     for place, form in enumerate(_SCENES):
-        for serial in range(PER_FORM):
+        for serial in range(_PER_FORM):
             past, present = VERBS[(serial + place) % len(VERBS)]
             scene = _scene(serial, place)
             yield (
                 f"{place}/{scene['agent']}/{past}/{scene['object']}",
-                form.format(verb=past, **scene),
-                form.format(verb=present, **scene),
+                (form.format(verb=past, **scene),),
+                (form.format(verb=present, **scene),),
             )
 
 
-def number() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that with a plural subject first."""
+def number() -> Iterator[Group]:
+    """Groups with their statements, that with a plural subject before the other."""
     for place, form in enumerate(_SCENES):
-        for serial in range(PER_FORM):
+        for serial in range(_PER_FORM):
             past, _ = VERBS[(serial + place) % len(VERBS)]
             scene = _scene(serial, place)
             yield (
                 f"{place}/{scene['agent']}/{past}/{scene['object']}",
-                form.format(verb=past, **scene | {"agent": f"{scene['agent']}s"}),
-                form.format(verb=past, **scene),
+                (form.format(verb=past, **scene | {"agent": f"{scene['agent']}s"}),),
+                (form.format(verb=past, **scene),),
             )
 
 
-def topic() -> Iterator[tuple[str, str, str]]:
-    """Groups with their statements, that about the weather first."""
+def topic() -> Iterator[Group]:
+    """Groups with their statements, that about the weather before the other."""
     for place, form in enumerate(_MATTERS):
-        for serial in range(PER_FORM):
+        for serial in range(_PER_FORM):
             weather = WEATHER[(serial + place) % len(WEATHER)]
             food = FOOD[(serial + serial // len(FOOD) + place) % len(FOOD)]
             scene = _scene(serial, place)
             yield (
                 f"{place}/{weather}/{food}",
-                form.format(matter=weather, **scene),
-                form.format(matter=food, **scene),
+                (form.format(matter=weather, **scene),),
+                (form.format(matter=food, **scene),),
             )
 
 
