@@ -1,5 +1,12 @@
 """What an activation says about a concept: probes and how they are scored."""
 
+from tlens_trust.measures.calibration import (
+    CalibrationError,
+    calibration_error,
+    choose_threshold,
+    probe_calibration,
+    reliability_curve,
+)
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe, mass_mean_probe
 from tlens_trust.measures.directions import (
     ContrastConsistentProbe,
@@ -42,6 +49,7 @@ from tlens_trust.measures.selectivity import (
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
 
 __all__ = [
+    "CalibrationError",
     "ContrastConsistentProbe",
     "ContrastPairs",
     "LDAProbe",
@@ -56,8 +64,10 @@ __all__ = [
     "SparseProbe",
     "accuracy_under_noise",
     "assign_folds",
+    "calibration_error",
     "ccs_probe",
     "choose_coordinates",
+    "choose_threshold",
     "collapse_noise",
     "control_labels",
     "find_pairs",
@@ -75,8 +85,10 @@ __all__ = [
     "logistic_probe",
     "mass_mean_probe",
     "pair_difference_probe",
+    "probe_calibration",
     "probe_margin",
     "probe_selectivity",
+    "reliability_curve",
     "ridge_probe",
     "score_dataset",
     "solve_logistic",
