@@ -160,7 +160,8 @@ def test_a_probe_s_threshold_keeps_its_rate_on_folds_it_has_not_seen():
     assert float(data.true_positive_rate[1]) == pytest.approx(0.957, abs=0.04)
     assert float(data.true_positive_rate[0]) < 0.2
     assert data.true_positive_rate_n.values.tolist() == [400, 400]
-    assert float(data.threshold[1]) > 0
+    # At even odds 6.7% would be called positive, so there is room below.
+    assert float(data.threshold[1]) < 0
 
 
 def test_an_alarm_goes_off_on_the_other_side():
