@@ -1,7 +1,7 @@
 """Probes scored on statements that they were not fitted on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Protocol, runtime_checkable
 
@@ -14,6 +14,8 @@ from torch import Tensor
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.nulls import Null, held_out_bands, held_out_null, separation_null
+from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import fit_mass_mean_probe
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.solver import solve_logistic
@@ -31,12 +33,15 @@ class HeldOut:
         directions: Of the probe that scored each fold, in nats per unit of activation; None where
             probes are not linear.
         biases: Log-odds at the origin of activation space, in nats; None likewise.
+        fewer: Log-odds by probes that were fitted without the statement's fold and one more, the
+            first axis (NaN where the two are one); None where there are no such probes.
     """
 
     scores: Float[np.ndarray, "example site"]
     variables: Mapping[str, tuple[np.ndarray, dict[str, str]]] = field(default_factory=dict)
     directions: Float[np.ndarray, "site fold d_model"] | None = None
     biases: Float[np.ndarray, "site fold"] | None = None
+    fewer: Float[np.ndarray, "fold example site"] | None = None
 
 
 @runtime_checkable
@@ -55,6 +60,20 @@ class CrossFitter(Protocol):
         fold: Int[np.ndarray, " example"],
     ) -> HeldOut:
         """Score every statement at every site."""
+
+
+@runtime_checkable
+class Refitter(CrossFitter, Protocol):
+    """A `CrossFitter` that knows what its probes find where labels mean nothing."""
+
+    def null(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        scores: Float[np.ndarray, "example site"],
+        permuted: PermutedLabels,
+        fold: Int[np.ndarray, " example"],
+    ) -> Null:
+        """Fit, or the like, to permuted labels. `scores` are those of the labels themselves."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +128,7 @@ class LogisticCrossFitter:
         chosen = np.empty((sites, folds), dtype=np.int64)
         directions = np.empty((sites, folds, activations.shape[2]))
         biases = np.empty((sites, folds))
+        fewer = np.full((folds, len(labels), sites), np.nan)
         signs = (2.0 * labels - 1).double().cpu().reshape(-1, 1, 1)
         for site in range(sites):
             values = activations[:, site].double()
@@ -126,6 +146,11 @@ class LogisticCrossFitter:
                 scores[rows.numpy(), site] = logits[rows, len(pairs) + k, chosen[site, k]]
                 directions[site, k] = fits.coef[fit].cpu().numpy()
                 biases[site, k] = float(fits.intercept[fit])
+                for number, (i, j) in enumerate(pairs):
+                    if k in (i, j):
+                        other = i if j == k else j
+                        found = logits[rows, number, chosen[site, k]]
+                        fewer[other, rows.numpy(), site] = found
         strengths = np.asarray(self.C)[chosen]
         unconverged = (~fits.converged).flatten(1).sum(dim=1).cpu().numpy()
         return HeldOut(
@@ -146,7 +171,18 @@ class LogisticCrossFitter:
             },
             directions,
             biases,
+            fewer,
         )
+
+    def null(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        scores: Float[np.ndarray, "example site"],
+        permuted: PermutedLabels,
+        fold: Int[np.ndarray, " example"],
+    ) -> Null:
+        """Refits of the probe's first step, at every `C`."""
+        return separation_null(activations, permuted, fold, C=self.C)
 
 
 @dataclass(frozen=True)
@@ -183,6 +219,18 @@ class MassMeanCrossFitter:
                 biases[site, k] = probe.bias
         return HeldOut(scores, directions=directions, biases=biases)
 
+    def null(
+        self,
+        activations: Float[Tensor, "example site d_model"],
+        scores: Float[np.ndarray, "example site"],
+        permuted: PermutedLabels,
+        fold: Int[np.ndarray, " example"],
+    ) -> Null:
+        """Refits of the direction; its calibration is left as it is."""
+        bands, draws = held_out_bands(scores, permuted, fold)
+        null = separation_null(activations, permuted, fold, C=())
+        return replace(null, bands=bands, refits=draws)
+
 
 @dataclass(frozen=True)
 class ProbeMeasure:
@@ -193,19 +241,21 @@ class ProbeMeasure:
         cross_fitter: Fits the probes and scores what they have not seen.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
     """
 
     name: str
     cross_fitter: CrossFitter
     folds: int = 5
     resamples: int = 1000
+    permutations: int = 2000
 
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
-            f"resamples={self.resamples}, version=1)"
+            f"resamples={self.resamples}, permutations={self.permutations}, version=2)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -214,10 +264,14 @@ class ProbeMeasure:
         Args:
             activations: One reading per statement of the concept, in its order.
             concept: Labels and groups.
-            seed: Deals the folds and draws the resamples.
+            seed: Deals the folds, draws resamples and permutations.
 
         Returns:
-            What `score_dataset` gives, and what the probe reports of itself.
+            What `score_dataset` gives, and what the probe reports of itself. For each score a
+            `…_null`, the middle 95% where labels are permuted. `accuracy_p`, the p-value of the
+            labels being read at a site at all, and `accuracy_p_best`, the same among all the
+            sites of this call: its least is the p-value of the best site. `accuracy_chance`, the
+            share of the larger class.
 
         Raises:
             ValueError: The activations are not of this concept's statements, or its groups and
@@ -231,11 +285,28 @@ class ProbeMeasure:
             concept.groups,
             sites=activations.sites,
             seed=seed,
+            fewer=held_out.fewer,
             resamples=self.resamples,
         )
         for name, (array, attributes) in held_out.variables.items():
             data[name] = (("site",), array, attributes)
-        return data
+        null = self._null(activations, concept, held_out, fold, seed)
+        return data.assign(_null_variables(null, data)).assign(_chance(concept, data))
+
+    def _null(
+        self,
+        activations: Activations,
+        concept: Concept,
+        held_out: HeldOut,
+        fold: Int[np.ndarray, " example"],
+        seed: int,
+    ) -> Null:
+        permuted = permute_labels(
+            concept.labels, concept.groups, fold, permutations=self.permutations, seed=seed
+        )
+        if isinstance(self.cross_fitter, Refitter):
+            return self.cross_fitter.null(activations.values, held_out.scores, permuted, fold)
+        return held_out_null(held_out.scores, permuted, fold)
 
     def held_out(
         self, activations: Activations, concept: Concept, *, seed: int
@@ -264,8 +335,58 @@ class ProbeMeasure:
         return self.cross_fitter(values, labels, concept.groups, fold), fold
 
 
+_Variables = dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]]
+
+
+def _null_variables(null: Null, data: xr.Dataset) -> _Variables:
+    """A null as variables beside the scores that it belongs to."""
+    variables: _Variables = {}
+    for name, band in null.bands.items():
+        score = data[name].attrs
+        variables[f"{name}_null"] = (
+            ("site", "bound"),
+            band,
+            {
+                "units": score["units"],
+                "long_name": f"middle 95% of the {score['long_name']} where labels are permuted",
+                "permutations": null.refits,
+            },
+        )
+    described = {"units": "1", "permutations": null.permutations}
+    variables["accuracy_p"] = (
+        ("site",),
+        null.p,
+        {**described, "long_name": "permutation p-value of the labels being read at the site"},
+    )
+    variables["accuracy_p_best"] = (
+        ("site",),
+        null.p_best,
+        {
+            **described,
+            "long_name": "permutation p-value of the labels being read at the site, "
+            "by the null of the maximum over sites",
+        },
+    )
+    return variables
+
+
+def _chance(concept: Concept, data: xr.Dataset) -> _Variables:
+    ones = float(concept.labels.mean())
+    return {
+        "accuracy_chance": (
+            ("site",),
+            np.full(data.sizes["site"], max(ones, 1 - ones)),
+            {"units": data["accuracy"].attrs["units"], "long_name": "share of the larger class"},
+        )
+    }
+
+
 def logistic_probe(
-    *, C: Sequence[float] = DEFAULT_C, folds: int = 5, resamples: int = 1000
+    *,
+    C: Sequence[float] = DEFAULT_C,
+    folds: int = 5,
+    resamples: int = 1000,
+    permutations: int = 2000,
 ) -> ProbeMeasure:
     """The logistic probe as a measure: grouped cross-validation at every site.
 
@@ -273,6 +394,7 @@ def logistic_probe(
         C: Inverse penalty strengths to choose from, inside the training folds.
         folds: Into how many folds the groups are dealt. At least 3.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
 
     Returns:
         A measure named `logistic`.
@@ -284,15 +406,18 @@ def logistic_probe(
         >>> logistic_probe(folds=3).name
         'logistic'
     """
-    return ProbeMeasure("logistic", LogisticCrossFitter(tuple(C)), folds, resamples)
+    return ProbeMeasure("logistic", LogisticCrossFitter(tuple(C)), folds, resamples, permutations)
 
 
-def mass_mean_probe(*, folds: int = 5, resamples: int = 1000) -> ProbeMeasure:
+def mass_mean_probe(
+    *, folds: int = 5, resamples: int = 1000, permutations: int = 2000
+) -> ProbeMeasure:
     """The mass-mean probe as a measure: grouped cross-validation at every site.
 
     Args:
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
 
     Returns:
         A measure named `mass_mean`.
@@ -301,4 +426,4 @@ def mass_mean_probe(*, folds: int = 5, resamples: int = 1000) -> ProbeMeasure:
         >>> mass_mean_probe().name
         'mass_mean'
     """
-    return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples)
+    return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples, permutations)

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
+from scipy.stats import norm
+from scipy.stats import t as student
 
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.cross_fold import cross_fold_variance, placements
 
 _ACCURACY = "fraction of statements"
 
@@ -20,18 +22,23 @@ def score_dataset(
     *,
     sites: Sequence[str],
     seed: int,
+    fewer: Float[np.ndarray, "fold example site"] | None = None,
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> xr.Dataset:
     """Accuracy, balanced accuracy, AUROC and cross-entropy of held-out scores.
 
-    The intervals are percentiles of a bootstrap that draws whole groups, the same ones for every
-    site. They speak of the fitted probes on fresh groups; the fits are not repeated. AUROC is
-    taken within folds, whose probes have scales of their own, then averaged; its resamples
-    use its linearisation (each statement's placement among those of the other label), since
-    ranking anew for each would cost more than the fits. Where resampling shows no spread at all
-    (every statement right), the interval is Clopper and Pearson's on the number of groups, for
-    AUROC on the disjoint pairs of groups.
+    The intervals are those of the fitted probes' scores on fresh groups. They come from a bootstrap
+    that draws whole groups, the same ones for every site; the fits are not repeated. Its
+    percentiles are stretched about the score, for two things that resampling scores misses: that
+    folds share training rows (`cross_fold_variance`, which takes `fewer`), and that the spread of
+    few groups is itself an estimate (Student's distribution, `√(G / (G - 1))`).
+
+    AUROC is taken within folds, whose probes have scales of their own, then averaged; its
+    resamples use its linearisation (each statement's placement among those of the other label),
+    since ranking anew for each would cost more than the fits. Where resampling shows no spread at
+    all (every statement right), the interval is Clopper and Pearson's on the number of groups,
+    for AUROC on the disjoint pairs of groups.
 
     Args:
         scores: Held-out log-odds of label 1, in nats.
@@ -40,6 +47,9 @@ def score_dataset(
         groups: The group of each statement.
         sites: Names along the `site` axis.
         seed: Draws the resamples.
+        fewer: Log-odds by the probes without the statement's fold and one more fold, the first
+            axis. None where they are not known; the intervals of cross-validated scores are then
+            too narrow near chance (by a quarter to a third at chance itself).
         resamples: How many.
         confidence: Of the intervals.
 
@@ -49,7 +59,9 @@ def score_dataset(
         then `score` by statement and site, and `fold` by statement.
 
     Source:
-        Obuchowski (1997), Biometrics 53, for the clustered AUROC.
+        Obuchowski (1997), Biometrics 53, for the clustered AUROC. Bayle et al. (2020),
+        arXiv:2007.12671, for what an interval of a cross-validated score is about, and when the
+        folds' covariance goes away.
     """
     signs = np.where(labels == 1, 1.0, -1.0)[:, None]
     correct = ((scores > 0) == (signs > 0)).astype(np.float64)
@@ -78,14 +90,15 @@ def score_dataset(
         "auroc": ("1", "area under the ROC curve, mean over the folds"),
         "cross_entropy": ("nats", "held-out cross-entropy of the labels"),
     }
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    shared = {} if fewer is None else cross_fold_variance(scores, fewer, labels, fold)
     variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {}
     for name, (value, resampled) in estimates.items():
         units, long_name = described[name]
-        interval = np.nanquantile(resampled, tails, axis=0).T
-        if name == "auroc":
-            interval = interval.clip(0, 1)
+        interval = stretched_interval(
+            value, resampled, bootstrap.groups, added=shared.get(name, 0.0), confidence=confidence
+        )
         if name != "cross_entropy":
+            interval = interval.clip(0, 1)
             trials = bootstrap.groups // 2 if name == "auroc" else bootstrap.groups
             still = np.ptp(resampled, axis=0) < 1e-12
             for site in np.flatnonzero(still):
@@ -119,6 +132,36 @@ def score_dataset(
     return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
 
 
+def stretched_interval(
+    value: Float[np.ndarray, " site"],
+    resampled: Float[np.ndarray, "resample site"],
+    groups: int,
+    *,
+    added: Float[np.ndarray, " site"] | float = 0.0,
+    confidence: float = 0.95,
+) -> Float[np.ndarray, "site bound"]:
+    """Percentiles of a group bootstrap, stretched about the value that was resampled.
+
+    Args:
+        value: The score itself.
+        resampled: Of each resample; NaN where it has none.
+        groups: How many groups were drawn from.
+        added: Variance that resampling does not show.
+        confidence: Of the interval.
+    """
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+    percentiles: np.ndarray = np.nanquantile(resampled, tails, axis=0).T
+    variance = np.nanvar(resampled, axis=0)
+    if groups < 2:
+        return percentiles
+    unbiased = groups / (groups - 1) * variance
+    more = np.divide(unbiased + added, variance, out=np.ones_like(variance), where=variance > 0)
+    stretch = np.sqrt(more) * student.ppf(tails[1], groups - 1) / norm.ppf(tails[1])
+    about = value[:, None]
+    stretched: np.ndarray = about + stretch[:, None] * (percentiles - about)
+    return stretched
+
+
 def _auroc(
     scores: Float[np.ndarray, "example site"],
     labels: Int[np.ndarray, " example"],
@@ -129,14 +172,12 @@ def _auroc(
     total = np.zeros(scores.shape[1])
     influence = np.zeros(scores.shape)
     for number in folds:
-        high = np.flatnonzero((fold == number) & (labels == 1))
-        low = np.flatnonzero((fold == number) & (labels == 0))
-        ranks = rankdata(np.concatenate([scores[high], scores[low]]), axis=0)
-        # The fraction of the other label that a statement beats (or, for label 0, is beaten by).
-        won = (ranks[: len(high)] - rankdata(scores[high], axis=0)) / len(low)
-        lost = 1 - (ranks[len(high) :] - rankdata(scores[low], axis=0)) / len(high)
+        rows = np.flatnonzero(fold == number)
+        won, lost = placements(scores[rows], labels[rows])
         area = won.mean(axis=0)
         total += area
-        influence[high] = (won - area) / len(high) / len(folds)
-        influence[low] = (lost - area) / len(low) / len(folds)
+        for label, share in ((1, won), (0, lost)):
+            # Deviations from a mean over the same few statements are too small on average.
+            few = np.sqrt(len(share) / max(len(share) - 1, 1))
+            influence[rows[labels[rows] == label]] = few * (share - area) / len(share) / len(folds)
     return total / len(folds), influence
