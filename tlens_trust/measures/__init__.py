@@ -30,6 +30,7 @@ from tlens_trust.measures.directions import (
     sparse_probe,
 )
 from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.probe import (
@@ -93,4 +94,5 @@ __all__ = [
     "score_dataset",
     "solve_logistic",
     "sparse_probe",
+    "transfer_score",
 ]

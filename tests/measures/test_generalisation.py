@@ -1,0 +1,195 @@
+"""A probe is scored on another set without having seen any of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import (
+    ProbeMeasure,
+    lda_probe,
+    logistic_probe,
+    mass_mean_probe,
+    transfer_score,
+)
+from tlens_trust.measures.cross_validation import HeldOut
+
+SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+
+
+def pairs(name: str, count: int, *, groups: str | None = None, polarity: bool = True) -> Concept:
+    return Concept(
+        name=name,
+        dimension="reliability",
+        statements=tuple(f"{name} {row}" for row in range(2 * count)),
+        labels=np.tile([0, 1], count),
+        groups=tuple(f"{groups or name} {row // 2}" for row in range(2 * count)),
+        polarity=polarity,
+    )
+
+
+def readings(concept: Concept, feature: int, *, strength: float = 2.0, seed: int = 0):
+    """Noise at the first site; at the second the label along one feature."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.randn(len(concept), 2, 10, generator=generator)
+    values[:, 1, feature] += strength * torch.from_numpy(2.0 * concept.labels - 1).float()
+    return Activations(values, SITES, concept=concept)
+
+
+@pytest.mark.parametrize("probe", [logistic_probe(), mass_mean_probe(), lda_probe()])
+def test_what_both_sets_share_transfers_and_what_they_do_not_fails_to(probe):
+    source = readings(pairs("plain", 200), 3)
+    same = readings(pairs("other words", 150), 3, seed=1)
+    other = readings(pairs("another thing", 150), 7, seed=2)
+    kept = transfer_score(source, same, probe=probe)
+    lost = transfer_score(source, other, probe=probe)
+    # The Bayes classifier is right with the normal distribution function at 2: 97.7%.
+    assert float(kept.accuracy[1]) > 0.93
+    assert float(kept.accuracy_ci.sel(bound="low")[1]) > 0.9
+    assert abs(float(kept.accuracy_drop[1])) < 0.04
+    assert abs(float(lost.accuracy[1]) - 0.5) < 0.1
+    assert float(lost.accuracy_drop_ci.sel(bound="low")[1]) > 0.3
+    assert abs(float(kept.accuracy[0]) - 0.5) < 0.1
+    assert float(kept.source_accuracy[1]) > 0.93
+
+
+def test_statements_are_scored_by_the_mean_of_the_fold_probes():
+    source, target = readings(pairs("a", 60), 1), readings(pairs("b", 40), 1, seed=1)
+    probe = logistic_probe()
+    held_out, _ = probe.held_out(source, source.concept, seed=5)
+    data = transfer_score(source, target, probe=probe, seed=5)
+    by_hand = np.einsum("nsd,sfd->nsf", target.values.double(), held_out.directions)
+    np.testing.assert_allclose(
+        data.score, (by_hand + held_out.biases).mean(axis=2), rtol=1e-5, atol=1e-5
+    )
+    assert data.attrs["statements_in_shared_groups"] == 0
+
+
+def test_a_paraphrase_is_scored_by_the_probe_that_has_not_seen_its_group():
+    generator = torch.Generator().manual_seed(0)
+    # Each group has a text of its own and a label drawn by lot: only a leak can read it.
+    source, target = pairs("first", 60), pairs("second", 60, groups="first")
+    labels = np.repeat(np.random.default_rng(0).integers(2, size=60), 2)
+    source, target = replace(source, labels=labels), replace(target, labels=labels)
+    base = torch.randn(60, 1, 200, generator=generator).repeat_interleave(2, dim=0)
+    site = SITES[:1]
+    first, second = (
+        Activations(
+            base + 0.05 * torch.randn(120, 1, 200, generator=generator), site, concept=concept
+        )
+        for concept in (source, target)
+    )
+    data = transfer_score(first, second)
+    assert abs(data.accuracy.item() - 0.5) < 0.2
+    assert data.attrs["statements_in_shared_groups"] == 120
+    # Under names of their own nothing says that they belong together.
+    apart = Activations(
+        second.values, site, concept=replace(target, groups=tuple(f"x{g}" for g in target.groups))
+    )
+    assert transfer_score(first, apart).accuracy.item() > 0.95
+
+
+def test_a_set_transferred_to_itself_gives_its_own_held_out_scores():
+    source = readings(pairs("same", 80), 2)
+    probe = mass_mean_probe()
+    own = probe(source, source.concept, seed=4)
+    data = transfer_score(source, source, probe=probe, seed=4)
+    np.testing.assert_allclose(data.score, own.score, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(data.auroc, own.auroc)
+    assert (data.accuracy_drop == 0).all()
+    # Drawn together, the two cannot differ in any resample.
+    assert (data.accuracy_drop_ci == 0).all()
+
+
+def test_the_same_text_under_another_name_of_its_group_is_still_held_out():
+    source = pairs("a", 50)
+    copied = Concept(
+        "b",
+        "reliability",
+        source.statements,
+        source.labels,
+        tuple(f"elsewhere {row}" for row in range(100)),
+    )
+    activations = readings(source, 2)
+    data = transfer_score(activations, replace(activations, concept=copied), seed=1)
+    own = logistic_probe()(activations, source, seed=1)
+    np.testing.assert_allclose(data.score, own.score, rtol=1e-5, atol=1e-6)
+
+
+def test_the_target_s_labels_move_no_score():
+    source, target = readings(pairs("a", 60), 1), readings(pairs("b", 40), 1, seed=1)
+    turned = replace(target, concept=replace(target.concept, labels=1 - target.concept.labels))
+    straight, flipped = transfer_score(source, target), transfer_score(source, turned)
+    np.testing.assert_array_equal(straight.score, flipped.score)
+    np.testing.assert_allclose(straight.accuracy, 1 - flipped.accuracy)
+
+
+def test_results_are_labelled():
+    data = transfer_score(readings(pairs("a", 40), 1), readings(pairs("b", 30), 1, seed=1))
+    assert tuple(data.site.values) == SITES
+    assert data.attrs["source"] == "a"
+    assert data.attrs["target"] == "b"
+    for name, variable in data.data_vars.items():
+        assert {"units", "long_name"} <= variable.attrs.keys(), name
+        assert variable.notnull().all(), name
+
+
+def test_what_does_not_go_together_is_an_error_that_says_why():
+    source, target = readings(pairs("a", 30), 1), readings(pairs("b", 30), 1)
+
+    def with_concept(**changes):
+        return replace(target, concept=replace(target.concept, **changes))
+
+    cases = [
+        (source, replace(target, concept=None), "target activations have no concept"),
+        (source, with_concept(polarity=False), "Neither label of 'b' is the trustworthy side"),
+        (
+            replace(source, concept=replace(source.concept, polarity=False)),
+            with_concept(polarity=False),
+            "Neither 'a' nor 'b' has a trustworthy side",
+        ),
+        (source, with_concept(dimension="privacy"), "'a' is about reliability and 'b' about"),
+        (source, target.select([0]), "Collect both at the same sites"),
+        (source, replace(target, position="mean"), "position 'last', the target at 'mean'"),
+    ]
+    for one, other, message in cases:
+        with pytest.raises(ValueError, match=message):
+            transfer_score(one, other)
+    no_side = replace(source, concept=replace(source.concept, polarity=False))
+    assert transfer_score(no_side, no_side).accuracy.notnull().all()
+
+
+def test_a_group_is_held_out_whole_where_one_of_its_texts_is_known():
+    source = pairs("a", 50)
+    texts = tuple(t if row % 2 else f"new {t}" for row, t in enumerate(source.statements))
+    groups = tuple(f"elsewhere {row // 2}" for row in range(100))
+    target = Concept("b", "reliability", texts, source.labels, groups)
+    activations = readings(source, 2)
+    data = transfer_score(activations, replace(activations, concept=target), seed=1)
+    assert data.attrs["statements_in_shared_groups"] == 100
+    own = logistic_probe()(activations, source, seed=1)
+    np.testing.assert_allclose(data.score, own.score, rtol=1e-5, atol=1e-6)
+
+
+def test_a_statement_that_every_probe_has_seen_one_way_or_another_is_an_error():
+    source = pairs("a", 30)
+    groups = tuple(np.roll(source.groups, 6).tolist())
+    crossed = Concept("b", "reliability", source.statements, source.labels, groups)
+    activations = readings(source, 1)
+    with pytest.raises(ValueError, match=r"Group .* of 'b' .*several groups of 'a'"):
+        transfer_score(activations, replace(activations, concept=crossed))
+
+
+def test_a_probe_without_a_direction_is_refused():
+    class Constant:
+        identity = "constant"
+
+        def __call__(self, activations, labels, groups, fold):
+            return HeldOut(np.zeros(tuple(activations.shape[:2])))
+
+    source = readings(pairs("a", 30), 1)
+    with pytest.raises(ValueError, match="'constant' probe keeps no direction"):
+        transfer_score(source, source, probe=ProbeMeasure("constant", Constant()))
