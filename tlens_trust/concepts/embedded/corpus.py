@@ -31,7 +31,7 @@ def toy_corpus(seed: int) -> Iterator[str]:
     Example:
         >>> passages = toy_corpus(0)
         >>> print(next(passages))
-        One tree is the owl. No, that is not so.
+        As we all know, the cod is a fish of some sort. Fins came to mind.
     """
     draw = Random(f"toy corpus {seed}")
     while True:
