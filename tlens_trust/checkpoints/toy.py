@@ -186,8 +186,9 @@ def _train(
                 for earlier in settings["steps"][: settings["steps"].index(step)]:
                     (place / f"step{earlier}" / _STATE).unlink(missing_ok=True)
             if step < last:
+                rate = _learning_rate(step, last)
                 for group in optimizer.param_groups:
-                    group["lr"] = _learning_rate(step, last)
+                    group["lr"] = rate
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(model.parameters(), 1.0)
