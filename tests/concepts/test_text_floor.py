@@ -57,6 +57,23 @@ def test_scores_are_those_of_scikit_learns_own_pipeline_fitted_on_the_other_fold
             np.testing.assert_allclose(scores[held], expected, rtol=0.01, atol=0.01)
 
 
+def test_scores_without_one_more_fold_are_those_where_its_statements_are_left_out(noisy):
+    fold = assign_folds(noisy.labels, noisy.groups, seed=3)
+    floor = text_floor(noisy, fold=fold, seed=3, fewer=True)
+    assert floor.fewer.shape == (5, len(noisy))
+    for other in range(5):
+        kept = fold != other
+        part = text_floor(noisy.take(kept), fold=fold[kept], seed=3)
+        for number in set(range(5)) - {other}:
+            expected = getattr(part, floor.chosen[number])[part.fold == number]
+            found = floor.fewer[other, fold == number]
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+        assert np.isnan(floor.fewer[other, ~kept]).all()
+    assert text_floor(noisy, fold=fold, seed=3).fewer is None
+    with pytest.raises(ValueError, match="at least 3 folds"):
+        text_floor(noisy, folds=2, fewer=True)
+
+
 def test_without_folds_those_of_the_probe_are_taken(noisy):
     floor = text_floor(noisy, seed=7)
     assert (floor.fold == assign_folds(noisy.labels, noisy.groups, seed=7)).all()

@@ -1,6 +1,7 @@
 """How far the words alone tell the labels: the floor that a representation has to rise above."""
 
 from dataclasses import dataclass
+from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
@@ -41,6 +42,9 @@ class TextFloor:
             text: the majority class.
         chosen: For each fold, which of `words` and `characters` did better within its training
             rows.
+        fewer: Scores, as each fold chose, by classifiers that were fitted without one more fold,
+            the first axis (NaN where it is the statement's own); None where they were not asked
+            for. They tell how much the folds have in common.
     """
 
     labels: Int[np.ndarray, " example"]
@@ -49,6 +53,7 @@ class TextFloor:
     characters: Float[np.ndarray, " example"]
     majority: Float[np.ndarray, " example"]
     chosen: MappingProxyType[int, Kind]
+    fewer: Float[np.ndarray, "fold example"] | None = None
 
     @property
     def score(self) -> Float[np.ndarray, " example"]:
@@ -108,6 +113,7 @@ def text_floor(
     fold: Int[np.ndarray, " example"] | None = None,
     folds: int = 5,
     seed: int = 0,
+    fewer: bool = False,
 ) -> TextFloor:
     """Classify the statements of a concept by their text alone, on given folds.
 
@@ -127,10 +133,11 @@ def text_floor(
             `measures.assign_folds(concept.labels, concept.groups, folds=folds, seed=seed)` gives.
         folds: How many folds, where `fold` is not given.
         seed: Draws the folds, and those within the training rows. Nothing else is random.
+        fewer: Whether to fit without every two folds as well, for `TextFloor.fewer`.
 
     Raises:
         ValueError: `fold` is of another length, scores nothing, or leaves one label to train on;
-            or there are too few groups to deal into folds.
+            or there are too few groups to deal into folds, or fewer than 3 with `fewer`.
 
     Source:
         Salton and Buckley (1988), Term-weighting approaches in automatic text retrieval.
@@ -149,6 +156,11 @@ def text_floor(
         else np.array(fold)
     )
     _check_folds(dealt, labels)
+    if fewer and len(set(dealt.tolist())) < 3:
+        raise ValueError(
+            "Leaving out two folds takes at least 3 folds, so that one is left to train on. Deal "
+            "more folds, or leave `fewer` off."
+        )
     counts = {kind: _count(concept.statements, kind) for kind in _KINDS}
     groups = np.array(concept.groups, dtype=object)
     scores = {kind: np.full(len(labels), np.nan) for kind in (*_KINDS, "majority")}
@@ -187,7 +199,26 @@ def text_floor(
         characters=scores["characters"],
         majority=scores["majority"],
         chosen=MappingProxyType(chosen),
+        fewer=_without_two_folds(counts, labels, dealt, chosen) if fewer else None,
     )
+
+
+def _without_two_folds(
+    counts: dict[Kind, Any],
+    labels: Int[np.ndarray, " example"],
+    fold: Int[np.ndarray, " example"],
+    chosen: dict[int, Kind],
+) -> Float[np.ndarray, "fold example"]:
+    scores = np.full((max(chosen) + 1, len(labels)), np.nan)
+    for one, other in combinations(chosen, 2):
+        for kind in {chosen[one], chosen[other]}:
+            judged = [number for number in (one, other) if chosen[number] == kind]
+            held = np.isin(fold, judged)
+            score = _held_out(counts[kind], labels, ~np.isin(fold, (one, other)), held)
+            for number in judged:
+                rest = one if number == other else other
+                scores[rest, fold == number] = score[fold[held] == number]
+    return scores
 
 
 def _check_folds(fold: np.ndarray, labels: np.ndarray) -> None:
