@@ -32,6 +32,11 @@ def synthetic_trace(onsets, *, noise=0.0, tokens=True):
             np.full(shape, 200.0),
             {"units": "statements", "long_name": "n"},
         )
+    variables["accuracy_p_best"] = (
+        dims,
+        np.where(accuracy > 0.6, 0.001, 0.6),
+        {"units": "1", "long_name": "p-value"},
+    )
     return Trace(
         xr.Dataset(
             variables,
@@ -126,5 +131,5 @@ def test_the_summary_finds_the_planted_layer_and_step_and_says_never_where_nothi
 
 def test_a_rise_that_does_not_last_is_no_onset():
     data = TRACE.data.copy(deep=True)
-    data["balanced_accuracy_ci"][{"concept": 0, "checkpoint": -1}] = 0.4
+    data["accuracy_p_best"][{"concept": 0, "checkpoint": -1}] = 0.4
     assert np.isnan(summarise(Trace(data)).set_index("concept").loc["toxicity", "since_step"])

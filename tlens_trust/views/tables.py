@@ -14,13 +14,13 @@ def summarise(trace: Trace) -> "pandas.DataFrame":
     """Say for each concept where it is read best in the end, and since when.
 
     The layer is the one with the highest accuracy at the last checkpoint. It is chosen by the
-    numbers that are shown, so they are optimistic. At that site, a concept counts as read above
-    chance where the 95% interval of its balanced accuracy lies above one half, whose chance level
-    needs no class shares; `since_step` is the first step from which on it does so at every
-    checkpoint. The repeated look is not corrected for.
+    numbers that are shown, so they are optimistic. A concept counts as read above chance at a
+    checkpoint where the labels are read at that site with a permutation p-value of at most 5%, by
+    the null of the maximum over sites; `since_step` is the first step from which on it does so at
+    every checkpoint. The repeated look at every checkpoint is not corrected for.
 
     Args:
-        trace: Of one probe, with `accuracy` and `balanced_accuracy` and their intervals.
+        trace: Of one probe, with `accuracy`, its interval and `accuracy_p_best`.
 
     Returns:
         One row a concept: `concept`, `layer`, `site`, `accuracy`, `low`, `high`, `untrained`
@@ -32,7 +32,7 @@ def summarise(trace: Trace) -> "pandas.DataFrame":
     import pandas as pd
 
     data = trace.data
-    wanted = ["accuracy", "accuracy_ci", "balanced_accuracy", "balanced_accuracy_ci"]
+    wanted = ["accuracy", "accuracy_ci", "accuracy_p_best"]
     missing = [name for name in wanted if name not in data]
     if missing or "probe" in data.dims:
         raise ValueError(
@@ -50,7 +50,7 @@ def summarise(trace: Trace) -> "pandas.DataFrame":
             continue
         site = int(last.argmax("site"))
         there = data.sel(concept=concept).isel(site=site)
-        above = (there.balanced_accuracy_ci.sel(bound="low") > 0.5).values
+        above = (there.accuracy_p_best <= 0.05).values
         held = np.logical_and.accumulate(above[::-1])[::-1]
         low, high = there.accuracy_ci.isel(checkpoint=-1).sel(bound=["low", "high"]).values
         untrained = accuracy.isel(site=site).values[steps == 0]
