@@ -9,7 +9,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
 
-MEASURE = logistic_probe(C=[0.01, 0.1, 1.0], resamples=400, permutations=1)
+MEASURE = logistic_probe(C=[0.01, 0.1, 1.0], resamples=400, permutations=1, floor=False)
 
 # Groups, statements a group, width, distance of a class mean from the middle in standard
 # deviations, how much of the variance a group shares, and whether a group holds one label.

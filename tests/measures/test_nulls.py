@@ -268,7 +268,7 @@ def test_any_cross_fitter_has_a_null():
 
     labels, groups = layout("twins", seed=7)
     values = readings(labels, groups, sites=2, seed=7, distance=5.0)
-    data = ProbeMeasure("constant", Constant(), permutations=50)(
+    data = ProbeMeasure("constant", Constant(), permutations=50, floor=False)(
         as_activations(values), as_concept(labels, groups), seed=0
     )
     assert (data.accuracy_p == 1).all()
@@ -288,7 +288,7 @@ def probes_at_chance(layout_of, *, runs, sites=20, width=8):
         values = readings(labels, groups, sites=sites, seed=seed, width=width)
         generator = torch.Generator().manual_seed(seed)
         values = torch.randn(values.shape, generator=generator)
-        measure = logistic_probe(permutations=400, resamples=2)
+        measure = logistic_probe(permutations=400, resamples=2, floor=False)
         data = measure(as_activations(values), as_concept(labels, groups), seed=seed)
         for name in ("accuracy", "balanced_accuracy", "auroc", "cross_entropy"):
             low, high = data[f"{name}_null"].transpose("bound", "site").values
@@ -330,7 +330,7 @@ def test_a_measure_reports_null_p_and_chance_with_the_number_of_permutations(pro
     assert data.accuracy_null.dims == ("site", "bound")
     assert (data.accuracy > data.accuracy_null.sel(bound="high")).values[-1]
     assert (data.cross_entropy < data.cross_entropy_null.sel(bound="low")).values[-1]
-    assert data.accuracy_chance.values == pytest.approx([0.6] * 3)
+    assert data.accuracy_chance.item() == pytest.approx(0.6)
     again = measure(as_activations(values), as_concept(labels, groups), seed=0)
     assert again.identical(data)
     assert probe(permutations=99).identity != measure.identity
@@ -353,7 +353,7 @@ def rejections(kind: str, *, runs: int, measure: ProbeMeasure) -> dict[str, np.n
 @pytest.mark.parametrize("kind", LAYOUTS)
 @pytest.mark.parametrize("probe", [logistic_probe, mass_mean_probe])
 def test_a_measure_s_p_values_are_small_as_seldom_as_they_say(kind, probe, record_property):
-    measure = probe(folds=4, permutations=199, resamples=2)
+    measure = probe(folds=4, permutations=199, resamples=2, floor=False)
     small = rejections(kind, runs=2000, measure=measure)
     for name, counts in small.items():
         record_property(name, counts.tolist())

@@ -47,18 +47,30 @@ def cross_fold_variance(
     Returns:
         Variances, for `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy`.
     """
-    folds = len(fewer)
     whole = fold_parts(scores, labels, fold)
     without = [fold_parts(np.nan_to_num(part), labels, fold) for part in fewer]
-    added = {}
-    for name, parts in whole.items():
-        change = np.stack([parts - part[name] for part in without], axis=1)
-        total = sum(
-            (2 * change[one, other] * change[other, one])
-            for one, other in combinations(range(folds), 2)
-        )
-        added[name] = np.maximum(total, 0.0)
-    return added
+    return {
+        name: covariance_between_folds(parts, np.stack([part[name] for part in without]))
+        for name, parts in whole.items()
+    }
+
+
+def covariance_between_folds(
+    parts: Float[np.ndarray, "fold site"], without: Float[np.ndarray, "other fold site"]
+) -> Float[np.ndarray, " site"]:
+    """The estimate, for any score that is a sum over folds.
+
+    Args:
+        parts: What each fold contributes.
+        without: What it would contribute if its probe had not seen another fold either.
+    """
+    change = parts - without
+    products = [
+        2 * change[other, one] * change[one, other]
+        for one, other in combinations(range(len(parts)), 2)
+    ]
+    total: np.ndarray = np.maximum(np.sum(products, axis=0), 0.0)
+    return total
 
 
 def fold_parts(

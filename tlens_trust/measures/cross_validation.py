@@ -17,10 +17,17 @@ from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.nulls import Null, held_out_bands, held_out_null, separation_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import fit_mass_mean_probe
+from tlens_trust.measures.references import (
+    chance_dataset,
+    floor_dataset,
+    floor_on_folds,
+    null_dataset,
+)
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.solver import solve_logistic
 
-DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
+# Low enough for a small model, whose last checkpoints are read best with a strong penalty.
+DEFAULT_C = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,6 +249,7 @@ class ProbeMeasure:
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
         permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
     """
 
     name: str
@@ -249,13 +257,15 @@ class ProbeMeasure:
     folds: int = 5
     resamples: int = 1000
     permutations: int = 2000
+    floor: bool = True
 
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
-            f"resamples={self.resamples}, permutations={self.permutations}, version=2)"
+            f"resamples={self.resamples}, permutations={self.permutations}, floor={self.floor}, "
+            "version=2)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -271,7 +281,9 @@ class ProbeMeasure:
             `…_null`, the middle 95% where labels are permuted. `accuracy_p`, the p-value of the
             labels being read at a site at all, and `accuracy_p_best`, the same among all the
             sites of this call: its least is the p-value of the best site. `accuracy_chance`, the
-            share of the larger class.
+            share of the larger class. For each score a `…_floor`, what a classifier of the text
+            alone gets on the same folds, and `accuracy_above_floor`, by how much the probe is right
+            more often, both with an interval.
 
         Raises:
             ValueError: The activations are not of this concept's statements, or its groups and
@@ -291,7 +303,20 @@ class ProbeMeasure:
         for name, (array, attributes) in held_out.variables.items():
             data[name] = (("site",), array, attributes)
         null = self._null(activations, concept, held_out, fold, seed)
-        return data.assign(_null_variables(null, data)).assign(_chance(concept, data))
+        data = data.merge(null_dataset(null, data)).merge(chance_dataset(concept))
+        if not self.floor:
+            return data
+        return data.merge(
+            floor_dataset(
+                floor_on_folds(concept, fold, seed=seed),
+                concept,
+                held_out.scores,
+                fold,
+                fewer=held_out.fewer,
+                seed=seed,
+                resamples=self.resamples,
+            )
+        )
 
     def _null(
         self,
@@ -335,58 +360,13 @@ class ProbeMeasure:
         return self.cross_fitter(values, labels, concept.groups, fold), fold
 
 
-_Variables = dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]]
-
-
-def _null_variables(null: Null, data: xr.Dataset) -> _Variables:
-    """A null as variables beside the scores that it belongs to."""
-    variables: _Variables = {}
-    for name, band in null.bands.items():
-        score = data[name].attrs
-        variables[f"{name}_null"] = (
-            ("site", "bound"),
-            band,
-            {
-                "units": score["units"],
-                "long_name": f"middle 95% of the {score['long_name']} where labels are permuted",
-                "permutations": null.refits,
-            },
-        )
-    described = {"units": "1", "permutations": null.permutations}
-    variables["accuracy_p"] = (
-        ("site",),
-        null.p,
-        {**described, "long_name": "permutation p-value of the labels being read at the site"},
-    )
-    variables["accuracy_p_best"] = (
-        ("site",),
-        null.p_best,
-        {
-            **described,
-            "long_name": "permutation p-value of the labels being read at the site, "
-            "by the null of the maximum over sites",
-        },
-    )
-    return variables
-
-
-def _chance(concept: Concept, data: xr.Dataset) -> _Variables:
-    ones = float(concept.labels.mean())
-    return {
-        "accuracy_chance": (
-            ("site",),
-            np.full(data.sizes["site"], max(ones, 1 - ones)),
-            {"units": data["accuracy"].attrs["units"], "long_name": "share of the larger class"},
-        )
-    }
-
-
 def logistic_probe(
     *,
     C: Sequence[float] = DEFAULT_C,
     folds: int = 5,
     resamples: int = 1000,
     permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """The logistic probe as a measure: grouped cross-validation at every site.
 
@@ -395,6 +375,7 @@ def logistic_probe(
         folds: Into how many folds the groups are dealt. At least 3.
         resamples: How many bootstrap resamples stand behind an interval.
         permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `logistic`.
@@ -406,11 +387,13 @@ def logistic_probe(
         >>> logistic_probe(folds=3).name
         'logistic'
     """
-    return ProbeMeasure("logistic", LogisticCrossFitter(tuple(C)), folds, resamples, permutations)
+    return ProbeMeasure(
+        "logistic", LogisticCrossFitter(tuple(C)), folds, resamples, permutations, floor
+    )
 
 
 def mass_mean_probe(
-    *, folds: int = 5, resamples: int = 1000, permutations: int = 2000
+    *, folds: int = 5, resamples: int = 1000, permutations: int = 2000, floor: bool = True
 ) -> ProbeMeasure:
     """The mass-mean probe as a measure: grouped cross-validation at every site.
 
@@ -418,6 +401,7 @@ def mass_mean_probe(
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
         permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `mass_mean`.
@@ -426,4 +410,4 @@ def mass_mean_probe(
         >>> mass_mean_probe().name
         'mass_mean'
     """
-    return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples, permutations)
+    return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples, permutations, floor)

@@ -1,0 +1,191 @@
+"""The levels that a probe's scores have to be held against: chance, the null, and the text."""
+
+from collections import OrderedDict
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+
+from tlens_trust.concepts import Concept, TextFloor, text_floor
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import covariance_between_folds
+from tlens_trust.measures.nulls import Null
+from tlens_trust.measures.scores import score_dataset, stretched_interval
+
+_SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
+_KEPT = 32
+_kept: OrderedDict[tuple[str, bytes, int], TextFloor | None] = OrderedDict()
+
+
+def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
+    """A null as variables beside the scores that it belongs to.
+
+    Args:
+        null: At the sites of the scores, in their order.
+        scored: What `score_dataset` gives.
+
+    Returns:
+        For each score that the null has a band of, `…_null` along `site` and `bound`; `accuracy_p`
+        and `accuracy_p_best` along `site`.
+    """
+    described = {"units": "1", "permutations": null.permutations}
+    data = scored[["site", "bound"]].assign(
+        accuracy_p=(
+            ("site",),
+            null.p,
+            {**described, "long_name": "permutation p-value of the labels being read at the site"},
+        ),
+        accuracy_p_best=(
+            ("site",),
+            null.p_best,
+            {
+                **described,
+                "long_name": "permutation p-value of the labels being read at the site, by the "
+                "null of the maximum over sites",
+            },
+        ),
+    )
+    for name, band in null.bands.items():
+        score = scored[name].attrs
+        data[f"{name}_null"] = (
+            ("site", "bound"),
+            band,
+            {
+                "units": score["units"],
+                "long_name": f"middle 95% of the {score['long_name']} where labels are permuted",
+                "permutations": null.refits,
+            },
+        )
+    return data
+
+
+def chance_dataset(concept: Concept) -> xr.Dataset:
+    """The accuracy of always naming the larger class, of the cell as a whole."""
+    ones = float(concept.labels.mean())
+    described = {"units": "fraction of statements", "long_name": "share of the larger class"}
+    return xr.Dataset({"accuracy_chance": ((), max(ones, 1 - ones), described)})
+
+
+def floor_on_folds(
+    concept: Concept, fold: Int[np.ndarray, " example"], *, seed: int
+) -> TextFloor | None:
+    """The text floor on a probe's folds, with what it takes for an interval.
+
+    The last few are kept, since they are the same at every checkpoint.
+
+    Args:
+        concept: The statements.
+        fold: The fold of each; below 0 where it is only ever trained on.
+        seed: Draws the folds within the training rows.
+
+    Returns:
+        None where groups are too few to choose between words and characters within the training
+        rows.
+    """
+    key = concept.fingerprint, np.ascontiguousarray(fold, dtype=np.int64).tobytes(), seed
+    if key not in _kept:
+        try:
+            _kept[key] = text_floor(
+                concept, fold=fold, seed=seed, fewer=bool((fold >= 0).all() and fold.max() >= 2)
+            )
+        except ValueError:
+            # The folds themselves are sound: a probe was fitted on them.
+            _kept[key] = None
+        while len(_kept) > _KEPT:
+            _kept.popitem(last=False)
+    _kept.move_to_end(key)
+    return _kept[key]
+
+
+def floor_dataset(
+    floor: TextFloor | None,
+    concept: Concept,
+    scores: Float[np.ndarray, "example site"],
+    fold: Int[np.ndarray, " example"],
+    *,
+    fewer: Float[np.ndarray, "fold example site"] | None = None,
+    seed: int,
+    resamples: int = 1000,
+) -> xr.Dataset:
+    """The floor of every score, and by how much a probe is right more often than the text.
+
+    Statement by statement, on the same folds and the same resamples of groups: what makes a
+    statement easy for both does not widen the interval of the difference.
+
+    Args:
+        floor: On the probe's folds; None where there is none, which gives NaN.
+        concept: Labels and groups.
+        scores: The probe's held-out log-odds of label 1, in nats.
+        fold: The fold of each statement.
+        fewer: The probe's log-odds without one more fold (see `score_dataset`).
+        seed: Draws the resamples.
+        resamples: How many.
+
+    Returns:
+        `accuracy_floor` and its interval, and likewise for the other scores, of the cell as a
+        whole; `accuracy_above_floor` along `site`, and its interval.
+    """
+    if floor is None:
+        text = np.zeros(len(fold))
+        text_fewer = None
+    else:
+        text, text_fewer = floor.score, floor.fewer
+    own = score_dataset(
+        text[:, None],
+        concept.labels,
+        fold,
+        concept.groups,
+        sites=["text"],
+        seed=seed,
+        fewer=None if text_fewer is None else text_fewer[:, :, None],
+        resamples=resamples,
+    )
+    data = xr.Dataset(coords={"bound": ["low", "high"]})
+    for name in _SCORES:
+        for suffix in ("", "_ci"):
+            beside = own[f"{name}{suffix}"].isel(site=0, drop=True)
+            beside.attrs["long_name"] += " of a classifier of the text alone"
+            data[f"{name}_floor{suffix}"] = beside
+
+    positive = concept.labels == 1
+    bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=resamples)
+    gain = _right(scores, positive) - _right(text[:, None], positive)
+    added: np.ndarray | float = 0.0
+    if fewer is not None and text_fewer is not None:
+        folds = len(fewer)
+        member = (fold == np.arange(folds)[:, None]) / len(fold)
+        without = [
+            member @ (_right(fewer[k], positive) - _right(text_fewer[k][:, None], positive))
+            for k in range(folds)
+        ]
+        added = covariance_between_folds(member @ gain, np.stack(without))
+    interval = stretched_interval(
+        gain.mean(axis=0), bootstrap.means(gain), bootstrap.groups, added=added
+    )
+    units = own["accuracy"].attrs["units"]
+    data["accuracy_above_floor"] = (
+        ("site",),
+        gain.mean(axis=0),
+        {"units": units, "long_name": "accuracy above that of a classifier of the text alone"},
+    )
+    data["accuracy_above_floor_ci"] = (
+        ("site", "bound"),
+        interval.clip(-1, 1),
+        {
+            "units": units,
+            "long_name": "95% interval of the accuracy above that of a classifier of the text "
+            "alone, statement by statement",
+            "resamples": resamples,
+            "groups": bootstrap.groups,
+        },
+    )
+    if floor is None:
+        data = data.map(lambda values: xr.full_like(values, np.nan, dtype=float))
+    return data
+
+
+def _right(
+    scores: Float[np.ndarray, "example site"], positive: Bool[np.ndarray, " example"]
+) -> Float[np.ndarray, "example site"]:
+    right: np.ndarray = ((scores > 0) == positive[:, None]).astype(np.float64)
+    return right
