@@ -26,8 +26,7 @@ from tlens_trust.measures.references import (
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.solver import solve_logistic
 
-# Low enough for a small model, whose last checkpoints are read best with a strong penalty.
-DEFAULT_C = (1e-4, 1e-3, 0.01, 0.1, 1.0, 10.0)
+DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 @dataclass(frozen=True, eq=False)
