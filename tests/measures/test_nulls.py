@@ -225,9 +225,12 @@ def test_a_fold_is_tested_where_other_rows_are_only_ever_trained_on():
     permuted = permute_labels(labels, groups, fold, permutations=199, seed=6)
     assert separation_null(values, permuted, fold, C=(0.1,)).p[0] <= 0.05
     # The control: readings that hold nothing anywhere.
-    generator = torch.Generator().manual_seed(1)
-    noise = torch.randn(values.shape, generator=generator)
-    assert separation_null(noise, permuted, fold, C=(0.1,)).p[0] > 0.05
+    generator = torch.Generator().manual_seed(0)
+    found = 0
+    for _ in range(40):
+        noise = torch.randn(values.shape, generator=generator)
+        found += int(separation_null(noise, permuted, fold, C=(0.1,)).p[0] <= 0.05)
+    assert found <= binom.ppf(0.999, 40, 0.05)
 
 
 # Any other probe.
