@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 
 import pytest
@@ -203,6 +204,50 @@ def test_hooks_of_the_users_own_stay_and_act(alone, tokenizer):
         assert len(attached(model)) > 0
     assert not torch.equal(moved.values[:, 1:], plain.values[:, 1:])
     assert not attached(model)
+
+
+def norms(model):
+    return [part for part in model.modules() if hasattr(type(part), "uses_rms_norm")]
+
+
+@pytest.mark.parametrize("architecture", ["olmo", "llama"])
+def test_sparing_idle_norms_changes_no_bit_and_leaves_nothing_behind(
+    architecture, alone, tokenizer, monkeypatch
+):
+    model, statements, _ = alone[architecture]
+    spared = []
+    enter = reading.without_idle_norms
+
+    @contextmanager
+    def watch(model):
+        with enter(model):
+            spared.append(sum("forward" in vars(part) for part in norms(model)))
+            yield
+
+    monkeypatch.setattr(reading, "without_idle_norms", watch)
+    fast = collect_activations(model, statements, tokenizer=tokenizer)
+    monkeypatch.setattr(reading, "without_idle_norms", lambda model: nullcontext())
+    slow = collect_activations(model, statements, tokenizer=tokenizer)
+    assert torch.equal(fast.values, slow.values)
+    assert spared[0] >= 7  # two a block and the last one
+    assert not any("forward" in vars(part) for part in norms(model))
+
+
+def test_a_hook_inside_a_norm_still_acts_while_others_are_spared(alone, tokenizer):
+    model, statements, _ = alone["llama"]
+    plain = collect_activations(model, statements, tokenizer=tokenizer)
+    with (
+        pytest.warns(UserWarning, match="edited hook_scale/hook_normalized"),
+        model.hooks([("blocks.1.ln2.hook_normalized", lambda x, hook: 2 * x)]),
+    ):
+        edited = collect_activations(model, statements, tokenizer=tokenizer)
+    assert torch.equal(edited.at(0), plain.at(0))
+    assert not torch.allclose(edited.at(1), plain.at(1))
+    # Reading there is a hook like any other.
+    inside = collect_activations(
+        model, statements, sites="blocks.1.ln2.hook_normalized", tokenizer=tokenizer
+    )
+    assert inside.values.norm(dim=-1).allclose(torch.tensor(32.0).sqrt(), rtol=1e-3)
 
 
 def test_no_tensor_over_positions_outlives_its_block(alone, tokenizer, monkeypatch):

@@ -19,6 +19,7 @@ from tlens_trust.activations.forward import (
     evaluating,
     input_device,
     run_blocks,
+    without_idle_norms,
 )
 from tlens_trust.activations.positions import Position, read_span, span_of
 from tlens_trust.activations.sites import split_site
@@ -84,7 +85,7 @@ def read_statements(
         values[:, rows] = read
         advance(len(batch))
 
-    with evaluating(model), gathering.hooks():
+    with evaluating(model), gathering.hooks(), without_idle_norms(model):
         read_in_batches([len(statement) for statement in tokenised], batch_tokens, read)
     if values is None:
         raise ValueError("There are no statements to read. Pass at least one.")
