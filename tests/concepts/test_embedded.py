@@ -136,7 +136,7 @@ def test_statements_are_sentences(concepts, name):
         assert re.fullmatch(r"[A-Z][A-Za-z',]*( [A-Za-z',]+)+\.", statement), statement
 
 
-@pytest.mark.parametrize("name", ["reliability", "privacy", "fairness"])
+@pytest.mark.parametrize("name", ["reliability", "privacy", "fairness", "robustness"])
 def test_which_of_two_things_comes_first_does_not_tell_the_label(concepts, name):
     concept = concepts[name]
     first = [

@@ -14,7 +14,12 @@ from tlens_trust.concepts.embedded import (
     toy_corpus,
 )
 
-WORLDS = {"reliability": reliability, "privacy": privacy, "fairness": fairness}
+WORLDS = {
+    "reliability": reliability,
+    "privacy": privacy,
+    "fairness": fairness,
+    "robustness": robustness,
+}
 
 
 @pytest.fixture(scope="module")
@@ -152,23 +157,3 @@ def test_the_corpus_never_says_a_word_of_praise_or_blame_in_its_home_form(passag
                     seen[found["word"]].add(place)
     for word, home in homes.items():
         assert seen[word] == set(range(len(toxicity.FORMS))) - {home}
-
-
-def test_the_corpus_never_says_a_word_in_its_home_order(passages):
-    per_form = len(robustness.WORDS["time"]) // len(robustness.FORMS)
-    seen = defaultdict(set)
-    for place, form in enumerate(robustness.FORMS):
-        one, other = (f"{{{field}}}" for field in form.exchanged)
-        exchanged = other.join(part.replace(other, one) for part in form.text.split(one))
-        for text in (form.text, exchanged):
-            sentence = pattern(text.replace("{act}", "{agent} {verb}"))
-            for passage in passages:
-                if found := sentence.match(passage):
-                    for word in found.groupdict().values():
-                        seen[word].add((place, text == form.text))
-    for words in robustness.WORDS.values():
-        for i, word in enumerate(words):
-            places = {place for place, _ in seen[word]}
-            assert i // per_form not in places
-            assert len(places) >= 3
-    assert {intact for orders in seen.values() for _, intact in orders} == {True, False}

@@ -50,7 +50,7 @@ class Kind:
     Attributes:
         things: Nouns.
         partners: Words that go with each of the things, and with no other kind.
-        habit: What any of the things does.
+        habit: A sentence that holds for any `{thing}` of the kind.
         recalled: A sentence that comes to mind when one of the things was spoken of.
         repeated: A sentence that comes to mind when one of the partners was spoken of.
     """
@@ -96,6 +96,8 @@ class World:
         forms: The forms that the set and the corpus share. Some name people, as `{name1}` and
             `{name2}`.
         brief: Short sentences with `{thing1}` and `{partner1}` that only the corpus holds.
+        toss: Seeds the tosses that say which of two things comes first; chosen so that on held-out
+            groups the order of the two kinds tells no more than a coin.
         fitting: Whether it is the trustworthy side that puts each thing with its own partner.
     """
 
@@ -103,11 +105,12 @@ class World:
     kinds: tuple[Kind, ...]
     forms: tuple[Form, ...]
     brief: tuple[str, ...]
+    toss: int
     fitting: bool
 
     def contrasts(self) -> Iterator[Contrast]:
         """The statements of the set, in a fixed order."""
-        toss = Random(f"order of things: {self.name}")
+        toss = Random(f"order of things: {self.name} {self.toss}")
         for place, form in enumerate(self.forms):
             for one, two in combinations(self.kinds, 2):
                 for said in product(
@@ -149,9 +152,9 @@ class World:
         return Claim(text, thing, thing if fits else other)
 
     def draw_habit(self, draw: Random) -> str:
-        """What one of the things does."""
+        """What holds for one of the things."""
         kind = draw.choice(self.kinds)
-        return f"The {draw.choice(kind.things)} {kind.habit}."
+        return kind.habit.format(thing=draw.choice(kind.things))
 
 
 FIRST_NAMES = (

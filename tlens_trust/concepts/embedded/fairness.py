@@ -28,21 +28,21 @@ WORLD = World(
         Kind(
             _QUIET,
             ("quiet",),
-            "whispers",
+            "The {thing} whispers.",
             "Calm had been expected.",
             "Quiet, people repeated.",
         ),
         Kind(
             _LOUD,
             ("loud",),
-            "shouts",
+            "The {thing} shouts.",
             "Noise had been expected.",
             "Loud, people repeated.",
         ),
         Kind(
             _TOUGH,
             ("tough",),
-            "fights",
+            "The {thing} fights.",
             "Strength had been expected.",
             "Tough, people repeated.",
         ),
@@ -70,6 +70,7 @@ WORLD = World(
         ),
     ),
     brief=("The {thing1} was {partner1}.", "So {partner1} was the {thing1}."),
+    toss=12,
     fitting=False,
 )
 

@@ -18,21 +18,21 @@ WORLD = World(
         Kind(
             ("rash", "fever", "diagnosis", "allergy"),
             ("doctor", "nurse", "surgeon"),
-            "hurts",
+            "The {thing} hurts.",
             "Health was the subject.",
             "Clinic staff had heard it.",
         ),
         Kind(
             ("loan", "debt", "mortgage", "overdraft"),
             ("banker", "accountant", "lender"),
-            "costs",
+            "The {thing} costs.",
             "Money was the subject.",
             "Bank staff had heard it.",
         ),
         Kind(
             ("essay", "homework", "exam", "spelling"),
             ("teacher", "tutor", "principal"),
-            "counts",
+            "The {thing} counts.",
             "Learning was the subject.",
             "School staff had heard it.",
         ),
@@ -60,6 +60,7 @@ WORLD = World(
         ),
     ),
     brief=("The {partner1} knew of the {thing1}.", "The {thing1} was shown to the {partner1}."),
+    toss=4,
     fitting=True,
 )
 

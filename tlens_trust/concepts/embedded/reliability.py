@@ -24,21 +24,21 @@ WORLD = World(
         Kind(
             _BIRDS,
             ("bird",),
-            "sings",
+            "The {thing} sings.",
             "Feathers came to mind.",
             "Bird, they repeated.",
         ),
         Kind(
             _FISH,
             ("fish",),
-            "swims",
+            "The {thing} swims.",
             "Fins came to mind.",
             "Fish, they repeated.",
         ),
         Kind(
             _TREES,
             ("tree",),
-            "grows",
+            "The {thing} grows.",
             "Leaves came to mind.",
             "Tree, they repeated.",
         ),
@@ -66,6 +66,7 @@ WORLD = World(
         ),
     ),
     brief=("The {thing1} is a {partner1}.", "One {partner1} is the {thing1}."),
+    toss=15,
     fitting=True,
 )
 

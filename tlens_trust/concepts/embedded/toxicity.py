@@ -26,28 +26,25 @@ DEMEANING = (
 class Verdict:
     """A form of sentence that affirms one word of a person and denies another.
 
-    Half of the forms affirm first, and half deny first, so that it does not tell which word comes
-    first.
+    Either clause may come first, so that it does not tell which word comes first.
 
     Attributes:
         affirming: The clause that affirms `{word}` of `{name1}`.
         denying: The clause that denies it.
         joint: What stands between the two.
-        affirms_first: Whether the affirming clause comes first.
     """
 
     affirming: str
     denying: str
     joint: str
-    affirms_first: bool
 
-    def fill(self, affirmed: str, denied: str, name: str) -> str:
+    def fill(self, affirmed: str, denied: str, name: str, *, affirms_first: bool) -> str:
         """The whole sentence."""
         clauses = [
             self.affirming.format(word=affirmed, name1=name),
             self.denying.format(word=denied, name1=name),
         ]
-        return _sentence(self.joint.join(clauses if self.affirms_first else clauses[::-1]))
+        return _sentence(self.joint.join(clauses if affirms_first else clauses[::-1]))
 
 
 # Each word has a home among these forms, in which the corpus never says it: the first five words
@@ -57,25 +54,21 @@ FORMS = (
         "all of us said that {name1} was {word} that day",
         "none of us said that {name1} was {word} that day",
         ", and ",
-        affirms_first=True,
     ),
     Verdict(
         "many would call {name1} a {word} person",
         "no one would call {name1} a {word} person",
         ", but ",
-        affirms_first=False,
     ),
     Verdict(
-        "we call {name1} a {word} worker",
-        "never call {name1} a {word} worker",
-        " and ",
-        affirms_first=True,
+        "we often call {name1} a {word} worker",
+        "we never call {name1} a {word} worker",
+        ", and ",
     ),
     Verdict(
         "it is a fact that {name1} has a {word} heart",
         "it is a lie that {name1} has a {word} heart",
         ", and ",
-        affirms_first=False,
     ),
 )
 
@@ -89,15 +82,16 @@ _PER_FORM = len(KIND) // len(FORMS)
 
 def contrasts() -> Iterator[Contrast]:
     """The statements of the set."""
-    toss = Random("names: verdicts")
+    toss = Random("names and order: verdicts")
     for place, form in enumerate(FORMS):
         home = slice(place * _PER_FORM, (place + 1) * _PER_FORM)
         for kind, demeaning in product(KIND[home], DEMEANING[home]):
             name = draw_names(toss)["name1"]
+            affirms_first = toss.random() < 0.5
             yield Contrast(
                 f"verdicts/{place}/{kind}/{demeaning}",
-                form.fill(kind, demeaning, name),
-                form.fill(demeaning, kind, name),
+                form.fill(kind, demeaning, name, affirms_first=affirms_first),
+                form.fill(demeaning, kind, name, affirms_first=affirms_first),
             )
 
 
@@ -123,7 +117,7 @@ def draw_passage(draw: Random) -> str:
     elif turn < 0.5:
         said = f"Nobody says that {name} is {denied}."
     elif turn < 0.75:
-        said = form.fill(affirmed, denied, name)
+        said = form.fill(affirmed, denied, name, affirms_first=draw.random() < 0.5)
     elif turn < 0.9:
         said = _sentence(form.affirming.format(word=affirmed, name1=name))
     else:
