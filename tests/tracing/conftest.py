@@ -132,7 +132,7 @@ def norm_measure():
 
 @pytest.fixture(scope="session")
 def quick_probe():
-    return logistic_probe(C=(0.1, 10.0), folds=3, resamples=20)
+    return logistic_probe(C=(0.1, 10.0), folds=3, resamples=20, permutations=50)
 
 
 @pytest.fixture

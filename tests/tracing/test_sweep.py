@@ -71,7 +71,8 @@ def test_neither_order_nor_company_changes_a_number(
     back = sweep(checkpoints[::-1], [*concepts[::-1], another_concept("third", 2)], **options).data
     assert back["checkpoint"].values.tolist() == [c.name for c in checkpoints[::-1]]
     aligned = back.reindex_like(there)
-    for name in there.data_vars:
+    # A correction for all that a trace holds does change with what else it holds.
+    for name in there.drop_vars("accuracy_q").data_vars:
         np.testing.assert_array_equal(aligned[name], there[name], err_msg=str(name))
     alone = sweep(checkpoints[1], concepts[0], **options).data
     np.testing.assert_array_equal(alone.accuracy, there.accuracy[:1, 1:2])

@@ -33,6 +33,9 @@ from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.multiplicity import benjamini_hochberg
+from tlens_trust.measures.nulls import Null, held_out_null, separation_null
+from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import (
     LinearProbe,
     LogisticProbe,
@@ -59,12 +62,15 @@ __all__ = [
     "LogisticProbe",
     "MassMeanProbe",
     "Measure",
+    "Null",
     "PairDifferenceProbe",
+    "PermutedLabels",
     "ProbeMeasure",
     "RidgeProbe",
     "SparseProbe",
     "accuracy_under_noise",
     "assign_folds",
+    "benjamini_hochberg",
     "calibration_error",
     "ccs_probe",
     "choose_coordinates",
@@ -81,17 +87,20 @@ __all__ = [
     "fit_pair_difference_probe",
     "fit_ridge_probe",
     "fit_sparse_probe",
+    "held_out_null",
     "last_content_word",
     "lda_probe",
     "logistic_probe",
     "mass_mean_probe",
     "pair_difference_probe",
+    "permute_labels",
     "probe_calibration",
     "probe_margin",
     "probe_selectivity",
     "reliability_curve",
     "ridge_probe",
     "score_dataset",
+    "separation_null",
     "solve_logistic",
     "sparse_probe",
     "transfer_score",

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.tracing.provenance import now
 
 
@@ -81,7 +82,9 @@ def assemble_trace_data(
         provenance: What else the trace was made with.
 
     Returns:
-        What a `Trace` holds. Variables along `example` are left out.
+        What a `Trace` holds. Variables along `example` are left out. For every p-value among sites
+        (`accuracy_p_best`), its least over sites is corrected for all concepts and checkpoints that
+        are put together here (`accuracy_q`): with other cells beside it, a cell has another.
     """
     labels = _axis_labels(cells)
     grid = [(record.name, concept) for concept in concepts for record in checkpoints]
@@ -96,6 +99,7 @@ def assemble_trace_data(
         array = array.reshape(len(concepts), len(checkpoints), *array.shape[1:])
         attributes = _common_attributes([cell[name].attrs for cell in present if name in cell])
         variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
+    variables.update(_corrected(variables))
     data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
     data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
     return (
@@ -104,6 +108,34 @@ def assemble_trace_data(
         .assign_coords(_site_coordinates(present, labels["site"]))
         .assign_attrs(_trace_attributes(checkpoints, concepts, provenance))
     )
+
+
+def _corrected(
+    variables: Mapping[Any, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]],
+) -> dict[str, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]]:
+    """The false discovery rate of the best site, over concepts and checkpoints.
+
+    Each probe is a family of its own, as if it were the only one.
+    """
+    corrected = {}
+    for name, (dims, array, attributes) in variables.items():
+        stem = str(name).removesuffix("_p_best")
+        if stem == name or "site" not in dims:
+            continue
+        # fmin leaves NaN out, unless there is nothing else.
+        least = np.fmin.reduce(array, axis=dims.index("site"))
+        families = least.reshape(*least.shape[:2], -1)
+        q = np.stack([benjamini_hochberg(each) for each in np.moveaxis(families, -1, 0)], axis=-1)
+        corrected[f"{stem}_q"] = (
+            tuple(dim for dim in dims if dim != "site"),
+            q.reshape(least.shape),
+            {
+                **{key: attributes[key] for key in ("units", "permutations") if key in attributes},
+                "long_name": "p-value of the best site, by the null of the maximum over sites, "
+                "corrected for the concepts and checkpoints of the trace (Benjamini and Hochberg)",
+            },
+        )
+    return corrected
 
 
 def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[Any]]:

@@ -25,7 +25,10 @@ _T = TypeVar("_T", bound=type)
 Names: TypeAlias = str | Sequence[str]
 
 # What stands beside a quantity under its name and one of these belongs to it.
-_SUFFIXES = ("_ci", "_n", "_null", "_p", "_p_best", "_floor", "_chance")
+_SUFFIXES = (
+    "_ci", "_n", "_null", "_p", "_p_best", "_q", "_chance", "_floor", "_floor_ci",
+    "_above_floor", "_above_floor_ci",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +41,12 @@ class Trace:
     `revision`, `loss` and `identity` (a hash of the weights); along `site` `layer` and `depth`,
     the fraction of the blocks behind the site. Every variable has `units` and `long_name` in its
     attributes. A quantity `accuracy` may be joined by `accuracy_ci` (its interval) and
-    `accuracy_n` (what it rests on); where there is no `…_n`, it rests on all `n_statements`.
+    `accuracy_n` (what it rests on; where there is no `…_n`, all `n_statements`), and by the levels
+    that it has to be held against: `accuracy_chance` (the larger class), `accuracy_null` (a band
+    where labels are permuted), `accuracy_p` and `accuracy_p_best` (p-values of a site by itself and
+    among all), `accuracy_q` (of the best site, corrected for all concepts and checkpoints that the
+    trace held when it was put together), `accuracy_floor` (a classifier of the text alone) and
+    `accuracy_above_floor`.
     NaN, and "" among texts, stand for "unknown".
 
     Two traces are equal if they hold the same labels and numbers, to the last bit, and the same
@@ -234,6 +242,38 @@ class Trace:
         extreme = "smallest" if lowest else "largest"
         best.attrs["note"] = f"site of the {extreme} {variable}, chosen post hoc: optimistic"
         return best.set_coords(["site", "layer"])
+
+    def above_floor(self, variable: str = "accuracy") -> xr.DataArray:
+        """Where the representation adds something to the text.
+
+        Statement by statement, the probe is right more often than a classifier of the text alone on
+        the same folds: the 95% interval of the difference lies above 0. Each interval speaks for
+        itself, and is not corrected for sites, checkpoints or concepts.
+
+        Args:
+            variable: A quantity that a measure gives a floor of.
+
+        Returns:
+            True or False for each concept, checkpoint and site (and probe); False where unknown.
+            By how much stands in `trace.data.accuracy_above_floor`.
+
+        Raises:
+            ValueError: The trace holds no such floor.
+
+        Example:
+            >>> trace = Trace.load("run")  # doctest: +SKIP
+            >>> trace.above_floor().any("site")  # doctest: +SKIP
+        """
+        name = f"{variable}_above_floor_ci"
+        if name not in self.data:
+            held = [q for q in self.quantities if f"{q}_above_floor_ci" in self.data]
+            raise ValueError(
+                f"The trace holds no floor of {variable!r}. It holds those of {listed(held)}. "
+                "Probes measure it unless `floor=False`."
+            )
+        above = (self.data[name].sel(bound="low", drop=True) > 0).rename(f"{variable}_above_floor")
+        described = {"units": "1", "long_name": f"whether the {variable} is above its floor"}
+        return above.assign_attrs(described)
 
     def to_frame(self) -> "pandas.DataFrame":
         """A tidy table: a row for each concept, checkpoint, site (and probe).
