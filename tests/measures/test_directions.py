@@ -345,7 +345,7 @@ def test_a_concept_without_pairs_is_refused_by_what_needs_them():
     assert ridge_probe()(activations, alone, seed=0).accuracy.notnull().all()
 
 
-@pytest.mark.parametrize("width", [8, 200], ids=["whole", "iterated"])
+@pytest.mark.parametrize("width", [1, 2, 8, 200])
 def test_the_principal_pair_direction_is_the_top_eigenvector(width):
     activations, labels, groups, _ = planted(60, width, strength=2.0, seed=16, content=3.0)
     pairs = find_pairs(labels, groups)
@@ -504,6 +504,20 @@ def test_neither_labels_nor_activations_of_a_fold_move_its_probe(measure):
     after = fitter(values, torch.from_numpy(labels), concept.groups, fold)
     np.testing.assert_allclose(after.directions[:, 2], before.directions[:, 2], rtol=1e-6)
     assert np.abs(after.directions[:, 0] - before.directions[:, 0]).max() > 0.01
+
+
+def test_scores_without_one_more_fold_know_nothing_of_it():
+    concept = pairs_concept(40)
+    activations = readings(concept, [1.0], seed=3)
+    before, fold = ridge_probe().held_out(activations, concept, seed=0)
+    assert np.isnan(before.fewer[fold, np.arange(80)]).all()
+    held = fold == 2
+    labels = np.where(held, 1 - concept.labels, concept.labels)
+    after = ridge_probe().cross_fitter(
+        activations.values, torch.from_numpy(labels), concept.groups, fold
+    )
+    np.testing.assert_array_equal(after.fewer[2, ~held], before.fewer[2, ~held])
+    assert np.abs(after.scores[~held] - before.scores[~held]).max() > 0.1
 
 
 def test_measures_stand_side_by_side():

@@ -193,7 +193,7 @@ class LogisticCrossFitter:
 
 @dataclass(frozen=True)
 class MassMeanCrossFitter:
-    """Mass-mean probes: nothing to choose, one fit for each site and fold."""
+    """Mass-mean probes: nothing to choose, one fit for each site and fold, and for every two."""
 
     @property
     def identity(self) -> str:
@@ -212,18 +212,26 @@ class MassMeanCrossFitter:
         folds = int(fold.max()) + 1
         scores = np.empty((rows, sites))
         directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
+        fewer = np.full((folds, rows, sites), np.nan) if folds > 2 else None
         names = np.asarray(groups, dtype=str)
-        for k in range(folds):
-            held = fold == k
-            train = torch.from_numpy(~held)
+        pairs = combinations(range(folds), 2) if folds > 2 else ()
+        for left_out in [*((k,) for k in range(folds)), *pairs]:
+            kept = ~np.isin(fold, left_out)
+            train = torch.from_numpy(kept)
             for site in range(sites):
                 probe = fit_mass_mean_probe(
-                    activations[train, site], labels[train], groups=names[~held].tolist()
+                    activations[train, site], labels[train], groups=names[kept].tolist()
                 )
-                scores[held, site] = probe.log_odds(activations[~train, site]).cpu().numpy()
-                directions[site, k] = probe.direction.cpu().numpy()
-                biases[site, k] = probe.bias
-        return HeldOut(scores, directions=directions, biases=biases)
+                log_odds = probe.log_odds(activations[~train, site]).cpu().numpy()
+                if fewer is None or len(left_out) == 1:
+                    (k,) = left_out
+                    scores[~kept, site] = log_odds
+                    directions[site, k] = probe.direction.cpu().numpy()
+                    biases[site, k] = probe.bias
+                    continue
+                for k, other in (left_out, left_out[::-1]):
+                    fewer[other, fold == k, site] = log_odds[fold[~kept] == k]
+        return HeldOut(scores, directions=directions, biases=biases, fewer=fewer)
 
     def null(
         self,

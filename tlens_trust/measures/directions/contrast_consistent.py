@@ -30,8 +30,8 @@ def fit_contrast_consistent_direction(
     activations: Float[Tensor, "example d_model"],
     pairs: Int[Tensor, "pair 2"],
     *,
-    restarts: int = 8,
-    steps: int = 300,
+    restarts: int = 6,
+    steps: int = 200,
     seed: int = 0,
 ) -> tuple[LinearProbe, float]:
     """Search for a direction that says of exactly one statement of each pair that it holds.
@@ -198,8 +198,8 @@ def fit_contrast_consistent_probe(
     labels: Int[Tensor, " example"],
     *,
     groups: Sequence[str],
-    restarts: int = 8,
-    steps: int = 300,
+    restarts: int = 6,
+    steps: int = 200,
     seed: int = 0,
 ) -> LinearProbe:
     """Search for a contrast-consistent direction, then let labels say its sign and scale.
@@ -253,8 +253,8 @@ class ContrastConsistentFitter:
         seed: Draws the random starts.
     """
 
-    restarts: int = 8
-    steps: int = 300
+    restarts: int = 6
+    steps: int = 200
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -345,7 +345,7 @@ class ContrastConsistentProbe(ProbeClassifier):
 
     # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
     @no_type_check
-    def __init__(self, *, restarts: int = 8, steps: int = 300, seed: int = 0) -> None:
+    def __init__(self, *, restarts: int = 6, steps: int = 200, seed: int = 0) -> None:
         self.restarts = restarts
         self.steps = steps
         self.seed = seed
@@ -375,8 +375,8 @@ class ContrastConsistentProbe(ProbeClassifier):
 def ccs_probe(
     *,
     variant: str = "gradient",
-    restarts: int = 8,
-    steps: int = 300,
+    restarts: int = 6,
+    steps: int = 200,
     seed: int = 0,
     folds: int = 5,
     resamples: int = 1000,

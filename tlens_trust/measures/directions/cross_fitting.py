@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -52,7 +53,9 @@ class DirectionCrossFitter:
     """One fit for each site and fold, on all folds but that one: a `CrossFitter`.
 
     Whatever has to be chosen (penalty, coordinates, sign, scale) is chosen by the fitter, which
-    is given training rows only. The numbers that fits report are averaged over the folds.
+    is given training rows only. The numbers that fits report are averaged over the folds. With
+    three folds or more, as many fits again leave out every two of them, which is what the
+    intervals of cross-validated scores rest on.
 
     Attributes:
         fitter: Fits the direction.
@@ -78,18 +81,33 @@ class DirectionCrossFitter:
         scores = np.empty((rows, sites))
         directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
         reports = {name: np.empty((sites, folds)) for name in self.fitter.described}
+        fewer = np.full((folds, rows, sites), np.nan) if folds > 2 else None
         names = np.asarray(groups, dtype=str)
-        for k in range(folds):
-            held = fold == k
-            train = torch.from_numpy(~held).to(activations.device)
-            for site in range(sites):
-                fitted = self.fitter(activations[train, site], labels[train], names[~held].tolist())
-                log_odds = fitted.probe.log_odds(activations[~train, site])
-                scores[held, site] = log_odds.cpu().numpy()
+
+        def fit(site: int, *left_out: int) -> Fitted:
+            kept = ~np.isin(fold, left_out)
+            train = torch.from_numpy(kept).to(activations.device)
+            return self.fitter(activations[train, site], labels[train], names[kept].tolist())
+
+        def score(fitted: Fitted, site: int, k: int) -> Float[np.ndarray, " held"]:
+            held = torch.from_numpy(fold == k).to(activations.device)
+            log_odds: np.ndarray = fitted.probe.log_odds(activations[held, site]).cpu().numpy()
+            return log_odds
+
+        for site in range(sites):
+            for k in range(folds):
+                fitted = fit(site, k)
+                scores[fold == k, site] = score(fitted, site, k)
                 directions[site, k] = fitted.probe.direction.cpu().numpy()
                 biases[site, k] = fitted.probe.bias
                 for name, number in fitted.report.items():
                     reports[name][site, k] = number
+            if fewer is None:
+                continue
+            for j, k in combinations(range(folds), 2):
+                fitted = fit(site, j, k)
+                fewer[k, fold == j, site] = score(fitted, site, j)
+                fewer[j, fold == k, site] = score(fitted, site, k)
         return HeldOut(
             scores,
             {
@@ -98,4 +116,5 @@ class DirectionCrossFitter:
             },
             directions,
             biases,
+            fewer,
         )

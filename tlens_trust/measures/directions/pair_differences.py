@@ -7,6 +7,8 @@ from typing import Any, no_type_check
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.linalg import eigh
+from scipy.sparse import coo_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
@@ -17,9 +19,6 @@ from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, 
 from tlens_trust.measures.directions.pairs import ContrastPairs, find_pairs
 from tlens_trust.measures.directions.ridge_path import feature_scale
 from tlens_trust.measures.probe import LinearProbe
-
-# Up to this width a whole decomposition is cheaper than an iteration.
-_NARROW = 128
 
 
 def principal_pair_direction(
@@ -47,35 +46,30 @@ def principal_pair_direction(
     """
     centred = activations.double() - activations.double().mean(dim=0)
     values: np.ndarray = centred.cpu().numpy()
+    # The second moment is `Xᵀ L X`, with `L` the Laplacian of the graph whose edges are the pairs.
     first, second = pairs.positive.cpu().numpy(), pairs.negative.cpu().numpy()
     weight = pairs.weight.cpu().numpy()
-    width = values.shape[1]
-
-    def apply(vectors: np.ndarray) -> np.ndarray:
-        projected = values @ vectors
-        along = (projected[first] - projected[second]) * weight.reshape(
-            -1, *[1] * (vectors.ndim - 1)
-        )
-        back = np.zeros_like(projected)
-        np.add.at(back, first, along)
-        np.subtract.at(back, second, along)
-        product: np.ndarray = values.T @ back
-        return product
-
-    squares = np.zeros(len(values))
-    np.add.at(squares, first, weight)
-    np.add.at(squares, second, weight)
-    cross = np.einsum("pd,pd->p", values[first], values[second])
-    total = float(squares @ np.square(values).sum(axis=1) - 2 * weight @ cross)
+    number, width = np.arange(len(weight)), values.shape[1]
+    ends = [(weight**0.5, (number, first)), (-(weight**0.5), (number, second))]
+    shape = (len(weight), len(values))
+    edges = coo_array(ends[0], shape=shape) + coo_array(ends[1], shape=shape)
+    laplacian = (edges.T @ edges).tocsr()
+    joined = laplacian @ values
+    total = float(np.vdot(values, joined))
     if not total > 0:
         raise ValueError(
             "The statements of every contrast pair have the same activations, so that no direction "
             "tells them apart. Read another position, or use a probe that needs no pairs."
         )
-    if width <= _NARROW:
-        eigenvalues, vectors = np.linalg.eigh(apply(np.eye(width)))
+    if width <= len(values):
+        moment = values.T @ joined
+        eigenvalues, vectors = eigh(moment, subset_by_index=[width - 1, width - 1])
     else:
-        operator = LinearOperator((width, width), matvec=apply, dtype=np.float64)
+        operator = LinearOperator(
+            (width, width),
+            matvec=lambda vector: values.T @ (laplacian @ (values @ vector)),
+            dtype=np.float64,
+        )
         eigenvalues, vectors = eigsh(operator, k=1, which="LA", v0=np.ones(width))
     direction = torch.from_numpy(vectors[:, -1].copy()).to(activations.device)
     return direction, float(eigenvalues[-1]) / total
