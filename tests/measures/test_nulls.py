@@ -11,7 +11,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, mass_mean_probe
 from tlens_trust.measures.cross_validation import LogisticCrossFitter
-from tlens_trust.measures.nulls import held_out_null, separation_null
+from tlens_trust.measures.nulls import held_out_null, refit_null
 from tlens_trust.measures.permutations import permute_labels
 
 # How labels lie in groups: both in each, one in each, some of either, each statement alone.
@@ -123,7 +123,7 @@ def p_values(kind, *, runs, null=None, distance=0.0, sites=3, permutations=99, c
         fold = assign_folds(labels, groups, folds=4, seed=seed)
         permuted = permute_labels(labels, groups, fold, permutations=permutations, seed=seed)
         result = (
-            separation_null(values, permuted, fold, C=(0.01, 0.1, 1.0))
+            refit_null(values, permuted, fold, C=(0.01, 0.1, 1.0))
             if null is None
             else null(values, labels, groups, permuted, fold)
         )
@@ -172,10 +172,10 @@ def test_the_best_site_pays_for_the_choice_and_a_single_site_does_not():
     values = readings(labels, groups, sites=12, seed=3, distance=0.4)
     fold = assign_folds(labels, groups, seed=3)
     permuted = permute_labels(labels, groups, fold, permutations=499, seed=3)
-    among = separation_null(values, permuted, fold, C=(0.1, 1.0))
+    among = refit_null(values, permuted, fold, C=(0.1, 1.0))
     assert (among.p_best >= among.p).all()
     assert among.p_best.min() > among.p.min()
-    alone = separation_null(values[:, -1:], permuted, fold, C=(0.1, 1.0))
+    alone = refit_null(values[:, -1:], permuted, fold, C=(0.1, 1.0))
     np.testing.assert_array_equal(alone.p, alone.p_best)
     assert alone.p[0] == pytest.approx(among.p[-1])
 
@@ -185,13 +185,13 @@ def test_p_ignores_units_of_features_and_which_label_is_called_one():
     values = readings(labels, groups, sites=2, seed=4, distance=0.5)
     fold = assign_folds(labels, groups, folds=4, seed=4)
     permuted = permute_labels(labels, groups, fold, permutations=199, seed=4)
-    straight = separation_null(values, permuted, fold, C=(0.1, 1.0))
+    straight = refit_null(values, permuted, fold, C=(0.1, 1.0))
     scale = torch.logspace(-3, 3, values.shape[2])
-    scaled = separation_null(values * scale + 10 * scale, permuted, fold, C=(0.1, 1.0))
+    scaled = refit_null(values * scale + 10 * scale, permuted, fold, C=(0.1, 1.0))
     np.testing.assert_allclose(scaled.p, straight.p, atol=0.011)
     swapped = permute_labels(1 - labels, groups, fold, permutations=199, seed=4)
     np.testing.assert_array_equal(swapped.draws, 1 - permuted.draws)
-    turned = separation_null(values, swapped, fold, C=(0.1, 1.0))
+    turned = refit_null(values, swapped, fold, C=(0.1, 1.0))
     np.testing.assert_allclose(turned.p, straight.p)
 
 
@@ -202,7 +202,7 @@ def test_more_features_than_statements_give_the_same_as_their_span():
     permuted = permute_labels(labels, groups, fold, permutations=199, seed=5)
     padded = torch.cat([values, torch.zeros(*values.shape[:2], 200)], dim=2)
     # 80 statements: the second goes through the rows' own products.
-    narrow, wide = (separation_null(v, permuted, fold, C=(0.01, 1.0)) for v in (values, padded))
+    narrow, wide = (refit_null(v, permuted, fold, C=(0.01, 1.0)) for v in (values, padded))
     np.testing.assert_allclose(narrow.p, wide.p, atol=0.011)
     np.testing.assert_allclose(narrow.bands["accuracy"], wide.bands["accuracy"], atol=0.02)
 
@@ -214,7 +214,7 @@ def test_labels_that_nothing_can_take_the_place_of_prove_nothing():
     values = readings(labels, groups, sites=2, seed=0, distance=50.0)
     permuted = permute_labels(labels, groups, fold, permutations=99, seed=0)
     assert (permuted.draws == labels).all()
-    assert (separation_null(values, permuted, fold, C=(1.0,)).p == 1).all()
+    assert (refit_null(values, permuted, fold, C=(1.0,)).p == 1).all()
     assert (held_out_null(values[:, :, 0].double().numpy(), permuted, fold).p == 1).all()
 
 
@@ -223,13 +223,13 @@ def test_a_fold_is_tested_where_other_rows_are_only_ever_trained_on():
     fold = assign_folds(labels, groups, folds=5, seed=6) - 4
     values = readings(labels, groups, sites=1, seed=6, distance=1.5)
     permuted = permute_labels(labels, groups, fold, permutations=199, seed=6)
-    assert separation_null(values, permuted, fold, C=(0.1,)).p[0] <= 0.05
+    assert refit_null(values, permuted, fold, C=(0.1,)).p[0] <= 0.05
     # The control: readings that hold nothing anywhere.
     generator = torch.Generator().manual_seed(0)
     found = 0
     for _ in range(40):
         noise = torch.randn(values.shape, generator=generator)
-        found += int(separation_null(noise, permuted, fold, C=(0.1,)).p[0] <= 0.05)
+        found += int(refit_null(noise, permuted, fold, C=(0.1,)).p[0] <= 0.05)
     assert found <= binom.ppf(0.999, 40, 0.05)
 
 

@@ -34,7 +34,7 @@ from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.multiplicity import benjamini_hochberg
-from tlens_trust.measures.nulls import Null, held_out_null, separation_null
+from tlens_trust.measures.nulls import Null, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import (
     LinearProbe,
@@ -51,6 +51,12 @@ from tlens_trust.measures.selectivity import (
     probe_selectivity,
 )
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
+from tlens_trust.measures.tracingllm import (
+    SplitLeaks,
+    TracingLLMMeasure,
+    find_split_leaks,
+    tracingllm_probe,
+)
 
 __all__ = [
     "CalibrationError",
@@ -68,6 +74,8 @@ __all__ = [
     "ProbeMeasure",
     "RidgeProbe",
     "SparseProbe",
+    "SplitLeaks",
+    "TracingLLMMeasure",
     "accuracy_under_noise",
     "assign_folds",
     "benjamini_hochberg",
@@ -78,6 +86,7 @@ __all__ = [
     "collapse_noise",
     "control_labels",
     "find_pairs",
+    "find_split_leaks",
     "first_content_word",
     "fit_contrast_consistent_direction",
     "fit_contrast_consistent_probe",
@@ -97,11 +106,12 @@ __all__ = [
     "probe_calibration",
     "probe_margin",
     "probe_selectivity",
+    "refit_null",
     "reliability_curve",
     "ridge_probe",
     "score_dataset",
-    "separation_null",
     "solve_logistic",
     "sparse_probe",
+    "tracingllm_probe",
     "transfer_score",
 ]

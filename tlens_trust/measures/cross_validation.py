@@ -14,7 +14,7 @@ from torch import Tensor
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.folds import assign_folds
-from tlens_trust.measures.nulls import Null, held_out_bands, held_out_null, separation_null
+from tlens_trust.measures.nulls import Null, held_out_bands, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import fit_mass_mean_probe
 from tlens_trust.measures.references import (
@@ -188,7 +188,7 @@ class LogisticCrossFitter:
         fold: Int[np.ndarray, " example"],
     ) -> Null:
         """Refits of the probe's first step, at every `C`."""
-        return separation_null(activations, permuted, fold, C=self.C)
+        return refit_null(activations, permuted, fold, C=self.C)
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class MassMeanCrossFitter:
     ) -> Null:
         """Refits of the direction; its calibration is left as it is."""
         bands, draws = held_out_bands(scores, permuted, fold)
-        null = separation_null(activations, permuted, fold, C=())
-        return replace(null, bands=bands, refits=draws)
+        null = refit_null(activations, permuted, fold, C=())
+        return replace(null, bands={**bands, **null.bands}, refits=draws)
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class ProbeMeasure:
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
             f"resamples={self.resamples}, permutations={self.permutations}, floor={self.floor}, "
-            "version=2)"
+            "version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

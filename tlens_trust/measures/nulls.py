@@ -2,10 +2,10 @@
 
 Permuting labels against pooled cross-validated predictions is no test: the probe of each fold was
 fitted to the labels of the others, so that the predictions do not stay as they are when labels
-change. A test has to fit again for every permutation. `separation_null` does, with ridge
-discriminants in place of logistic probes (which start out as such: a discriminant is a logistic
-probe's first Newton step). They have a closed form in which labels occur only as sums over rows, so
-that two thousand refits at every penalty cost less than the logistic fits themselves.
+change. A test has to fit again for every permutation. `refit_null` does, with ridge discriminants
+in place of logistic probes (which start out as such: a discriminant is a logistic probe's first
+Newton step). They have a closed form in which labels occur only as sums over rows, so that two
+thousand refits at every penalty are a few matrix products.
 
 `held_out_null` is for any other probe. It permutes the labels of one fold at a time against the
 predictions of the probe that never saw them, and merges the folds' p-values.
@@ -13,7 +13,6 @@ predictions of the probe that never saw them, and merges the folds' p-values.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from torch import Tensor
 
 from tlens_trust.measures.permutations import PermutedLabels
 
-# Draws whose sums over rows are held at once, and refits whose predictions are looked at.
-_DRAWS_AT_ONCE = 512
-_REFITS = 500
+# Refits whose predictions are held at once, and permutations behind the bands of fixed scores.
+_DRAWS_AT_ONCE = 500
+_FIXED = 500
 
 # Statistics this close, in standard deviations, are equal: labels that are permuted into
 # themselves give the same statistic but for rounding, which must not make them look smaller.
@@ -52,7 +51,7 @@ class Null:
     refits: int
 
 
-def separation_null(
+def refit_null(
     activations: Float[Tensor, "example site d_model"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
@@ -61,54 +60,47 @@ def separation_null(
 ) -> Null:
     """Refit ridge discriminants to permuted labels, through the choice of penalty and site.
 
-    With features standardised, labels and features less their means within the strata in which
-    labels are permuted (`ỹ`, `Z`), and the fold `k`'s sums `P_k = Σ_{i∈k} ỹᵢzᵢ`, the discriminant
-    fitted without `k` is `W_C Σ_{j≠k} P_j` with `W_C = (I + C p(1 - p) (1 - 1/K) ZᵀZ)⁻¹`, and what
-    it separates the labels of `k` by is `P_k·W_C Σ_{j≠k} P_j`. The statistic of a site is the sum
-    of this over the folds (a cross-validated Mahalanobis distance between the labels), in standard
-    deviations over all draws, at the penalty where it is largest; then again in standard
-    deviations. Its p-value is `(1 + #{T* ≥ T}) / (1 + B)`; that among all sites compares with the
-    largest `T*` over sites. Both are exact at their level: observed and permuted labels go through
-    the same, penalty and site included, and `W_C` and the scaling know no labels.
+    With features standardised (`x`), `S = Σ xᵢxᵢᵀ` over all rows, and `p` the training rows' share
+    of label 1, the discriminant fitted without the fold `k` is
+    `w = C (I + C p(1 - p) (1 - 1/K) S)⁻¹ Σ (yᵢ - p) xᵢ`, the second sum being over all rows but
+    those of `k`; `w·x + log(p / (1 - p))` scores the rows of `k`. Its `C` is the one that gives
+    the other folds' held-out scores the least cross-entropy. The statistic of a site is the AUROC
+    of the scores, averaged within folds as everywhere, in standard deviations over all draws. Its
+    p-value is `(1 + #{T* ≥ T}) / (1 + B)`; that among all sites compares with the largest `T*` over
+    sites. Both are exact at their level: observed and permuted labels go through the same, penalty
+    and site included, and neither `S` nor the scaling knows labels.
 
-    What it tests is whether labels tell anything, linearly, of the activations. It looks at how far
-    labels lie apart rather than at how many statements are right, which finds more with as many
-    statements.
+    So what is tested is whether labels can be read, in the way that the probe reads them, and small
+    p-values go with an AUROC above the null band. (The largest separation over penalties would find
+    more: in embedded sets that untrained weights read at chance, it found what lies along axes with
+    next to no variance, which no regularised probe reads.)
 
-    The bands are those of the discriminants' own held-out predictions, with the bias of a logistic
-    probe that has taken one step, and the penalty of each fold chosen by the cross-entropy on the
-    others. So in unbalanced labels they lie at the share of the larger class, where a probe that
-    has learnt nothing goes.
+    The bands are those of the discriminants' own held-out predictions. In unbalanced labels that of
+    the accuracy lies at the share of the larger class, where a probe that has learnt nothing goes.
 
     Args:
         activations: One row per statement and site.
         permuted: The labels and their permutations, made with these folds.
         fold: The fold of each statement; below 0 where it is only ever trained on.
-        C: Inverse penalties of the logistic probes that stand behind, or none, to stay with
-            `W = I` and features as they are: the difference of means. Then there are no bands.
+        C: Inverse penalties of the logistic probes that stand behind, or none, for `w` without any
+            inverse and features as they are: the difference of means. Then there are no bands but
+            that of the AUROC.
 
     Source:
-        Nili et al. (2014), PLoS Computational Biology 10, and Walther et al. (2016), NeuroImage
-        137, for the statistic; Westfall and Young (1993), Resampling-Based Multiple Testing, for
-        the null of the maximum.
+        Ojala and Garriga (2010), Journal of Machine Learning Research 11, on permutation tests of
+        classifiers; Westfall and Young (1993), Resampling-Based Multiple Testing, for the null of
+        the maximum.
     """
-    device = activations.device
-    sites = activations.shape[1]
-    folds = _Folds.of(permuted, fold, device)
-    refits = min(_REFITS, permuted.permutations) if C else 0
-    statistics = np.empty((sites, len(permuted.draws)))
-    bands: dict[str, list[np.ndarray]] = {}
-    for site in range(sites):
-        levels, statistics[site] = _refit_site(activations[:, site], folds, C, refits)
-        for name, level in levels.items():
-            bands.setdefault(name, []).append(_middle(level))
+    folds = _Folds.of(permuted, fold, activations.device)
+    sites = [_refit_site(activations[:, s], folds, C) for s in range(activations.shape[1])]
+    statistics = _standardised(np.stack([levels["auroc"] for levels in sites]))
     p, p_best = _p_values(statistics)
     return Null(
         p,
         p_best,
-        {name: np.stack(found) for name, found in bands.items()},
+        {name: np.stack([_middle(levels[name][1:]) for levels in sites]) for name in sites[0]},
         permuted.permutations,
-        refits,
+        permuted.permutations,
     )
 
 
@@ -166,7 +158,7 @@ def held_out_bands(
     Returns:
         The bands, and the number of permutations behind them.
     """
-    draws = min(_REFITS, permuted.permutations)
+    draws = min(_FIXED, permuted.permutations)
     bands = {}
     for name, level in _levels_of_fixed(scores, permuted.draws[1 : draws + 1], fold).items():
         centre = level.mean(axis=0)[:, None]
@@ -181,18 +173,14 @@ class _Folds:
     """Labels and folds as the refits of every site need them.
 
     Attributes:
-        centred: Labels less their expectation, for each draw.
-        draws: The labels.
-        expected: The expectation.
-        stratum: The stratum of each statement.
+        draws: The labels of each draw.
+        expected: Their expectation.
         members: Rows of each fold, and at the end those that are only ever trained on.
         tested: How many of them are scored.
     """
 
-    centred: Float[Tensor, "example draw"]
     draws: Float[Tensor, "example draw"]
     expected: Float[Tensor, " example"]
-    stratum: Int[Tensor, " example"]
     members: tuple[Int[Tensor, " _"], ...]
     tested: int
 
@@ -205,10 +193,8 @@ class _Folds:
         numbers = [*np.unique(fold[fold >= 0]).tolist(), *({-1} if (fold < 0).any() else ())]
         members = [np.flatnonzero(fold == n if n >= 0 else fold < 0) for n in numbers]
         return cls(
-            draws - expected[:, None],
             draws,
             expected,
-            torch.from_numpy(permuted.stratum).to(device),
             tuple(torch.from_numpy(rows).to(device) for rows in members),
             sum(n >= 0 for n in numbers),
         )
@@ -219,72 +205,54 @@ class _Folds:
 
 
 def _refit_site(
-    values: Float[Tensor, "example d_model"],
-    folds: _Folds,
-    C: Sequence[float],
-    refits: int,
-) -> tuple[dict[str, Float[np.ndarray, " refit"]], Float[np.ndarray, " draw"]]:
-    """Scores of the first few refits, and the statistic of every draw."""
+    values: Float[Tensor, "example d_model"], folds: _Folds, C: Sequence[float]
+) -> dict[str, Float[np.ndarray, " draw"]]:
+    """The scores of each draw's refits, of its own labels."""
     features = _standardised_features(values.float(), scale=bool(C))
-    within = features - _stratum_means(features, folds.stratum)
     if C:
-        basis, spread = _principal_axes(within)
-        within, features = within @ basis, features @ basis
+        axes, spread = _principal_axes(features)
+        features = features @ axes
         label_variance = float((folds.expected * (1 - folds.expected)).mean())
         trained = 1 - sum(len(rows) for rows in folds.members[: folds.tested]) / (
             folds.tested * len(values)
         )
         strength = torch.tensor(list(C), device=values.device).unsqueeze(1)
-        weights = 1 / (1 + strength * label_variance * trained * spread)
+        weights = strength / (1 + strength * label_variance * trained * spread)
     else:
-        weights = torch.ones(1, within.shape[1], device=values.device)
+        weights = torch.ones(1, features.shape[1], device=values.device)
 
-    draws = folds.centred.shape[1]
-    separation = torch.empty(len(weights), draws, dtype=torch.float64, device=values.device)
-    starts = [0, *range(1 + refits, draws, _DRAWS_AT_ONCE), draws]
-    levels: dict[str, np.ndarray] = {}
-    for first, last in pairwise(starts):
-        sums = torch.stack([within[r].T @ folds.centred[r, first:last] for r in folds.members])
-        total = sums.sum(dim=0)
-        if first == 0 and refits:
-            predicted = _predict_refits(features, folds, sums[:, :, 1:], strength * weights)
-            levels = _levels_of_refits(predicted, folds)
-        scored = sums[: folds.tested]
-        products = scored.sum(dim=0) * total - scored.square_().sum(dim=0)
-        separation[:, first:last] = (weights @ products).double()
-    best = _standardised(separation.cpu().numpy()).max(axis=0)
-    return levels, _standardised(best[None])[0]
+    levels: list[dict[str, np.ndarray]] = []
+    for first in range(0, folds.draws.shape[1], _DRAWS_AT_ONCE):
+        labels = folds.draws[:, first : first + _DRAWS_AT_ONCE]
+        predicted = _predict_refits(features, folds, labels, weights)
+        levels.append(_levels_of_refits(predicted, folds, labels, all_scores=bool(C)))
+    return {name: np.concatenate([level[name] for level in levels]) for name in levels[0]}
 
 
 def _predict_refits(
     features: Float[Tensor, "example axis"],
     folds: _Folds,
-    sums: Float[Tensor, "fold axis refit"],
+    labels: Float[Tensor, "example refit"],
     weights: Float[Tensor, "penalty axis"],
 ) -> list[Float[Tensor, "_ refit"]]:
-    """Held-out log-odds of a logistic probe's first Newton step from no weights, for each fold.
-
-    The gradient that it steps along is `Σ (yᵢ - p)zᵢ` over the training rows, with `p` their share
-    of label 1: the sums over permuted labels, and a part that no permutation changes. The penalty
-    of a fold is the one that gives the other folds the least cross-entropy.
-    """
+    """Held-out log-odds of a logistic probe's first Newton step from no weights, for each fold."""
+    sums = torch.stack([features[rows].T @ labels[rows] for rows in folds.members])
     total = sums.sum(dim=0)
     gradients, held, offsets = [], [], []
     for k in range(folds.tested):
         train = folds.others(k)
         share = folds.expected[train].mean()
-        fixed = features[train].T @ (folds.expected[train] - share)
-        gradients.append(total - sums[k] + fixed.unsqueeze(1))
+        gradients.append(total - sums[k] - share * features[train].sum(dim=0).unsqueeze(1))
         held.append(features[folds.members[k]] - features[train].mean(dim=0))
         offsets.append(torch.logit(share))
 
-    refits = sums.shape[2]
-    surprise = sums.new_zeros(folds.tested, len(weights), refits)
-    for k in range(folds.tested):
-        away = 1 - 2 * folds.draws[folds.members[k], 1 : 1 + refits]
-        for number, weight in enumerate(weights):
-            log_odds = held[k] @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
-            surprise[k, number] = torch.nn.functional.softplus(away * log_odds).sum(dim=0)
+    surprise = sums.new_zeros(folds.tested, len(weights), labels.shape[1])
+    if len(weights) > 1:
+        for k in range(folds.tested):
+            away = 1 - 2 * labels[folds.members[k]]
+            for number, weight in enumerate(weights):
+                log_odds = held[k] @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
+                surprise[k, number] = torch.nn.functional.softplus(away * log_odds).sum(dim=0)
     predicted = []
     for k in range(folds.tested):
         chosen = (surprise.sum(dim=0) - surprise[k]).argmin(dim=0)
@@ -293,34 +261,44 @@ def _predict_refits(
 
 
 def _levels_of_refits(
-    predicted: Sequence[Float[Tensor, "_ refit"]], folds: _Folds
+    predicted: Sequence[Float[Tensor, "_ refit"]],
+    folds: _Folds,
+    labels: Float[Tensor, "example refit"],
+    *,
+    all_scores: bool,
 ) -> dict[str, Float[np.ndarray, " refit"]]:
-    """The scores of each refit's own predictions of its own labels."""
-    rows = folds.members[: folds.tested]
-    labels = [folds.draws[row, 1 : 1 + predicted[0].shape[1]] for row in rows]
-    ones = sum(label[:, 0].sum() for label in labels)
-    count = sum(len(row) for row in rows)
-    right, recalled, surprise, areas = [], [], [], []
-    for log_odds, label in zip(predicted, labels, strict=True):
-        correct = ((log_odds > 0) == (label > 0)).float()
-        right.append(correct.sum(dim=0))
-        recall = torch.where(label > 0, 0.5 / ones, 0.5 / (count - ones))
-        recalled.append((correct * recall).sum(dim=0))
-        surprise.append(torch.nn.functional.softplus((1 - 2 * label) * log_odds).sum(dim=0))
-        positive = label[:, 0].sum()
-        # NumPy sorts several times faster than torch does, along the last axis above all.
-        order = np.argsort(log_odds.T.cpu().numpy(), axis=1)
-        sorted_labels = label.T.gather(1, torch.from_numpy(order).to(label.device))
-        rank = torch.arange(1, len(label) + 1, device=label.device, dtype=torch.float32)
-        beaten = sorted_labels @ rank - positive * (positive + 1) / 2
-        areas.append(beaten / (positive * (len(label) - positive)))
-    levels = {
-        "accuracy": sum(right) / count,
-        "balanced_accuracy": sum(recalled),
-        "auroc": sum(areas) / len(areas),
-        "cross_entropy": sum(surprise) / count,
-    }
+    """The scores of each refit's predictions of its own labels, or the AUROC alone."""
+    own = [labels[rows] for rows in folds.members[: folds.tested]]
+    levels = {"auroc": sum(map(_area, predicted, own)) / folds.tested}
+    if all_scores:
+        ones = sum(label[:, 0].sum() for label in own)
+        count = sum(len(label) for label in own)
+        right, recalled, surprise = [], [], []
+        for log_odds, label in zip(predicted, own, strict=True):
+            correct = ((log_odds > 0) == (label > 0)).float()
+            right.append(correct.sum(dim=0))
+            recall = torch.where(label > 0, 0.5 / ones, 0.5 / (count - ones))
+            recalled.append((correct * recall).sum(dim=0))
+            surprise.append(torch.nn.functional.softplus((1 - 2 * label) * log_odds).sum(dim=0))
+        levels |= {
+            "accuracy": sum(right) / count,
+            "balanced_accuracy": sum(recalled),
+            "cross_entropy": sum(surprise) / count,
+        }
     return {name: torch.as_tensor(level).double().cpu().numpy() for name, level in levels.items()}
+
+
+def _area(
+    log_odds: Float[Tensor, "_ refit"], label: Float[Tensor, "_ refit"]
+) -> Float[Tensor, " refit"]:
+    """AUROC of each column; every column holds as many labels 1."""
+    positive = label[:, 0].sum()
+    # NumPy sorts several times faster than torch does, along the last axis above all.
+    order = np.argsort(log_odds.T.cpu().numpy(), axis=1)
+    sorted_labels = label.T.gather(1, torch.from_numpy(order).to(label.device))
+    rank = torch.arange(1, len(label) + 1, device=label.device, dtype=torch.float32)
+    beaten = sorted_labels @ rank - positive * (positive + 1) / 2
+    return beaten / (positive * (len(label) - positive))
 
 
 def _levels_of_fixed(
@@ -399,15 +377,6 @@ def _standardised_features(
     deviation = features.square().mean(dim=0).sqrt()
     rounding = 8 * torch.finfo(values.dtype).eps * mean.abs()
     return torch.where(deviation > rounding, features / deviation.clamp_min(1e-30), 0.0)
-
-
-def _stratum_means(
-    features: Float[Tensor, "example d_model"], stratum: Int[Tensor, " example"]
-) -> Float[Tensor, "example d_model"]:
-    """The mean over each statement's stratum."""
-    sizes = torch.bincount(stratum)
-    sums = features.new_zeros(len(sizes), features.shape[1]).index_add_(0, stratum, features)
-    return (sums / sizes.unsqueeze(1))[stratum]
 
 
 def _principal_axes(
