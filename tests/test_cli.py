@@ -26,6 +26,7 @@ def run(monkeypatch, capsys, *arguments):
         (["probe", ".", "--concepts", "toxicty"], "toxicity"),
         (["probe", ".", "--steps", "every"], "'log', 'all'"),
         (["probe", ".", "--csv", "x.csv"], "--trustworthy"),
+        (["probe", ".", "--protocol", "paper"], "'tracingllm'"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, word):
@@ -36,6 +37,37 @@ def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, 
     assert err.startswith("tlens-trust: ")
     assert word in err
     assert out == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "protocol", "cleaned"),
+    [
+        ([], "grouped", True),
+        (["--protocol", "tracingllm"], "tracingllm", False),
+        (["--protocol", "tracingllm", "--clean"], "tracingllm", True),
+        (["--no-clean"], "grouped", False),
+    ],
+)
+def test_the_paper_s_protocol_reads_the_paper_s_files_as_they_are(
+    monkeypatch, capsys, tmp_path, given, protocol, cleaned
+):
+    file = tmp_path / "sst2.csv"
+    rows = [f"film {i} is Good .,1\nfilm {i} is good .,0" for i in range(5)]
+    file.write_text("\n".join(["statement,label", *rows, "film 0 is good .,0"]) + "\n")
+    asked = {}
+
+    def probe_checkpoints(series, concepts, **arguments):
+        asked.update(arguments, concepts=concepts)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(tlens_trust, "probe_checkpoints", probe_checkpoints, raising=False)
+    monkeypatch.setattr(cli, "_series", lambda *_: None)
+    status, _, err = run(
+        monkeypatch, capsys, "probe", str(tmp_path), "--concepts", f"sst2={file}", *given
+    )
+    assert (status, err) == (2, "tlens-trust: far enough\n")
+    assert asked["protocol"] == protocol
+    assert len(asked["concepts"]["sst2"]) == (10 if cleaned else 11)
 
 
 def test_the_version_is_the_packages(monkeypatch, capsys):

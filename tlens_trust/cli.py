@@ -42,6 +42,13 @@ class Dtype(StrEnum):
     float16 = "float16"
 
 
+class Protocol(StrEnum):
+    """How a probe is fitted and scored."""
+
+    grouped = "grouped"
+    tracingllm = "tracingllm"
+
+
 Steps = Annotated[
     str, typer.Option(help="'log', 'all', numbers ('0,512,1000') or a range ('0:100000:10000').")
 ]
@@ -94,6 +101,19 @@ def probe(
     trustworthy: Annotated[
         int | None, typer.Option(help="Which label of --csv is the trustworthy side: 0 or 1.")
     ] = None,
+    protocol: Annotated[
+        Protocol,
+        typer.Option(
+            help="'grouped': cross-validation over groups. 'tracingllm': the paper's own, which "
+            "leaks, to reproduce published figures."
+        ),
+    ] = Protocol.grouped,
+    clean: Annotated[
+        bool | None,
+        typer.Option(
+            help="Whether the paper's files are cleaned; by default unless --protocol tracingllm."
+        ),
+    ] = None,
     steps: Steps = "log",
     run: RunName = None,
     stage: Stage = None,
@@ -109,7 +129,9 @@ def probe(
     quiet: Quiet = False,
 ) -> None:
     """Probe concepts at every block of every checkpoint of SERIES."""
-    wanted = _concepts(concepts, csv, statement, label, group, trustworthy)
+    if clean is None:
+        clean = protocol is not Protocol.tracingllm
+    wanted = _concepts(concepts, csv, statement, label, group, trustworthy, clean=clean)
     checkpoints = _series(series, steps, run, stage)
     import torch
 
@@ -118,6 +140,7 @@ def probe(
     trace = probe_checkpoints(
         checkpoints,
         wanted,
+        protocol=protocol.value,
         sites=_layers_or_kind(sites),
         position=_position(position),
         out=out,
@@ -237,6 +260,8 @@ def _concepts(
     label: str,
     group: str | None,
     trustworthy: int | None,
+    *,
+    clean: bool,
 ) -> "dict[str, Concept]":
     from tlens_trust.concepts import Concept, available_benchmarks, load_concepts
 
@@ -247,7 +272,8 @@ def _concepts(
         if not path and name in embedded:
             wanted[name] = embedded[name]
         elif name in available_benchmarks():
-            wanted.update(load_concepts(name, path=path or None))
+            # What comes from the hub is no file of the paper's.
+            wanted.update(load_concepts(name, path=path or None, clean=clean or not path))
         else:
             raise ValueError(
                 f"No concept named {name!r}. Choose among {', '.join(embedded)}, or a benchmark "

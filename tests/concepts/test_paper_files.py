@@ -80,6 +80,34 @@ def test_every_row_is_kept_or_written_down_as_dropped(concepts, rows):
         assert concept.labels.tolist() == [1 - y if turned else y for _, y in kept]
 
 
+def test_without_cleaning_every_row_stands_as_released_and_in_order(paper_folder, rows):
+    for name, concept in load_concepts(path=paper_folder, clean=False).items():
+        assert list(concept.statements) == [text for text, _ in rows[name]]
+        turned = name in ("toxigen", "confaide", "sst2")
+        assert concept.labels.tolist() == [1 - y if turned else y for _, y in rows[name]]
+        assert not concept.edits
+        assert "nothing" in concept.provenance["dropped"]
+
+
+def test_without_cleaning_what_belongs_together_still_does(paper_folder, concepts):
+    for name, raw in load_concepts(path=paper_folder, clean=False).items():
+        repeats = [text for text, count in Counter(raw.statements).items() if count > 1]
+        of = {}
+        for text, group in zip(raw.statements, raw.groups, strict=True):
+            of.setdefault(text, set()).add(group)
+        assert all(len(of[text]) == 1 for text in repeats)
+        assert len(set(raw.groups)) >= len(set(concepts[name].groups)) - 5
+
+
+def test_only_the_paper_s_files_are_read_without_cleaning(tmp_path):
+    own = tmp_path / "sst2.csv"
+    own.write_text("sentence\nit is good\n")
+    with pytest.raises(ValueError, match=r"without cleaning.*'statement' and 'label'"):
+        load_concepts("sst2", path=own, clean=False)
+    with pytest.raises(ValueError, match=r"clean=False.*embedded sets"):
+        load_concepts("toxicity", clean=False)
+
+
 def test_no_two_statements_are_the_same(concepts):
     for concept in concepts.values():
         assert max(Counter(concept.statements).values()) == 1

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tlens_trust.activations import ActivationStore, collect_activations
-from tlens_trust.measures import mass_mean_probe
-from tlens_trust.tracing import Trace, load_scores, probe_checkpoints
+from tlens_trust.measures import logistic_probe, mass_mean_probe, tracingllm_probe
+from tlens_trust.tracing import Trace, load_scores, probe_checkpoints, trace_checkpoints
 from tlens_trust.tracing import sweep as sweep_module
 from tlens_trust.tracing.arguments import (
     checked_checkpoints,
@@ -190,8 +190,38 @@ def test_a_name_stands_once(sweep, checkpoints, concepts, norm_measure):
 
 
 def test_a_protocol_that_is_not_there_is_refused_with_those_that_are(checkpoints, concepts):
-    with pytest.raises(ValueError, match=r"no protocol 'tracingllm'.*'grouped'"):
-        probe_checkpoints(checkpoints, concepts, protocol="tracingllm")
+    with pytest.raises(ValueError, match=r"no protocol 'paper'.*'grouped', 'tracingllm'"):
+        probe_checkpoints(checkpoints, concepts, protocol="paper")
+
+
+def test_the_paper_s_protocol_is_traced_by_its_name_and_says_what_leaks(
+    checkpoints, concepts, tmp_path
+):
+    options = {"store": None, "progress": False, "device": "cpu"}
+    trace = probe_checkpoints(
+        checkpoints[:2], concepts[0], protocol="tracingllm", out=tmp_path, **options
+    )
+    read = collect_activations(checkpoints[1], concepts[0], device="cpu")
+    cell = tracingllm_probe(floor=False)(read, concepts[0], seed=0)
+    np.testing.assert_array_equal(trace.data.accuracy[0, 1], cell.accuracy)
+    assert (trace.data.accuracy_n == 5).all()
+    # 19 of 24 rows are trained on, and the cut falls within a pair.
+    assert trace.data.leak_group.dims == ("concept", "checkpoint")
+    assert (trace.data.leak_group == 1).all()
+    assert "leak_group" in trace.data.accuracy.attrs["leaks"]
+    assert trace.provenance["settings"]["measures"][0].startswith("tracingllm(")
+    scores = load_scores(tmp_path, "truth")
+    assert scores.isnull().sum("example").values.tolist() == [[19, 19], [19, 19]]
+    both = trace_checkpoints(
+        checkpoints[:1],
+        concepts[0],
+        measures=[logistic_probe(folds=3, resamples=20, permutations=20), tracingllm_probe()],
+        **options,
+    )
+    np.testing.assert_array_equal(
+        both.data.accuracy.sel(probe="tracingllm"), trace.data.accuracy[:, :1]
+    )
+    assert (both.data.accuracy_n.sel(probe="logistic") == 24).all()
 
 
 def test_a_task_travels_to_another_process_and_means_the_same(sweep, saved, tmp_path, monkeypatch):

@@ -24,6 +24,8 @@ class Draft:
         label_note: What the labels were made from.
         group_note: What the groups were made from.
         polarity: False where neither label is the trustworthy side.
+        clean: Whether statements may be dropped and rewritten; if not, whoever asks for it is not
+            heeded, and all rows stay as they are, in their order.
         edits: What was dropped or changed so far.
     """
 
@@ -34,10 +36,13 @@ class Draft:
     label_note: str = ""
     group_note: str = ""
     polarity: bool = True
+    clean: bool = True
     edits: list[Edit] = field(default_factory=list)
 
     def rewrite(self, change: Callable[[str], str], reason: str) -> None:
         """Put every statement through `change`, and write down the rows that it changed."""
+        if not self.clean:
+            return
         changed = [change(statement) for statement in self.statements]
         pairs = zip(self.statements, changed, strict=True)
         self._write_down("changed", reason, [i for i, (old, new) in enumerate(pairs) if old != new])
@@ -45,7 +50,7 @@ class Draft:
 
     def drop(self, positions: Iterable[int], reason: str) -> None:
         """Take statements out, and write down their rows."""
-        gone = set(positions)
+        gone = set(positions) if self.clean else set()
         self._write_down("dropped", reason, sorted(gone))
         kept = [i for i in range(len(self.statements)) if i not in gone]
         self.statements = [self.statements[i] for i in kept]
@@ -101,4 +106,4 @@ class Draft:
 
     def _summary(self, action: str) -> str:
         made = [f"{len(edit)}: {edit.reason}" for edit in self.edits if edit.action == action]
-        return "; ".join(made) or "nothing"
+        return "; ".join(made) or ("nothing" if self.clean else "nothing, as was asked for")

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
@@ -49,6 +49,7 @@ def load_concepts(
     revision: str | None = None,
     config: str | None = None,
     split: str | None = None,
+    clean: bool = True,
     seed: int = 0,
 ) -> dict[str, Concept]:
     """Load embedded concepts, or public benchmarks from a file or the Hugging Face hub.
@@ -75,6 +76,9 @@ def load_concepts(
             `intrasentence` for StereoSet.
         split: Split on the hub; by default `validation` for TruthfulQA and StereoSet, `train` for
             ToxiGen, and `test` for SST-2, whose training split holds fragments of its sentences.
+        clean: False keeps every row of the paper's files as it was released, in order: repeats,
+            statements with both labels, and what exports left in the texts. This is what the paper
+            read, and what `protocol="tracingllm"` wants; for anything else it is worse.
         seed: Decides which letters are flipped in SST-2 from the hub.
 
     Returns:
@@ -104,7 +108,13 @@ def load_concepts(
             )
     if path is None and all(wanted in _OWN for wanted in names or []):
         _refuse_without_use(
-            {"revision": revision, "config": config, "split": split}, "embedded sets"
+            {
+                "revision": revision,
+                "config": config,
+                "split": split,
+                "clean": None if clean else clean,
+            },
+            "embedded sets",
         )
         return {wanted: _own(wanted) for wanted in names or _EMBEDDED}
     if path is not None:
@@ -114,7 +124,7 @@ def load_concepts(
     loaded: dict[str, Concept] = {}
     for wanted in names or []:
         if wanted in BENCHMARKS:
-            loaded[wanted] = _read(BENCHMARKS[wanted], path, revision, config, split, seed)
+            loaded[wanted] = _read(BENCHMARKS[wanted], path, revision, config, split, clean, seed)
         elif path is not None:
             raise ValueError(
                 f"{wanted!r} is embedded, and is read from no file. Name a benchmark "
@@ -129,7 +139,7 @@ def _own(name: str) -> Concept:
     return (control_concepts() if name in CONTROLS else embedded_concepts())[name]
 
 
-def _refuse_without_use(given: dict[str, str | None], source: str) -> None:
+def _refuse_without_use(given: Mapping[str, str | bool | None], source: str) -> None:
     for argument, value in given.items():
         if value is not None:
             raise ValueError(f"`{argument}={value!r}` has no meaning for {source}. Leave it out.")
@@ -164,6 +174,7 @@ def _read(
     revision: str | None,
     config: str | None,
     split: str | None,
+    clean: bool,
     seed: int,
 ) -> Concept:
     if config is not None and config not in benchmark.folders:
@@ -202,7 +213,13 @@ def _read(
             if released
             else f"not {benchmark.paper_file} as released with Qian et al. (2024), but read as such"
         )
-        draft = benchmark.read_paper(table)
+        draft = benchmark.read_paper(table, clean)
+    elif not clean:
+        raise ValueError(
+            f"Only the paper's files can be read as they are, without cleaning, and {table.source} "
+            f"is none of them: it lacks the columns 'statement' and 'label'. Give the paper's "
+            f"{benchmark.paper_file}, or leave `clean` out."
+        )
     elif any(column in table.columns for column in benchmark.columns):
         draft = benchmark.read_rows(table, seed)
     else:

@@ -22,7 +22,7 @@ from tlens_trust.activations.positions import Position, checked_position
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure, logistic_probe
+from tlens_trust.measures import Measure, logistic_probe, tracingllm_probe
 from tlens_trust.tracing.arguments import (
     Concepts,
     checked_checkpoints,
@@ -42,7 +42,10 @@ from tlens_trust.tracing.trace import Trace
 
 Sites: TypeAlias = str | int | Sequence[str | int]
 
-_PROTOCOLS = ("grouped",)
+_PROTOCOLS: dict[str, Callable[[], Measure]] = {
+    "grouped": logistic_probe,
+    "tracingllm": tracingllm_probe,
+}
 
 
 @dataclass(frozen=True)
@@ -252,13 +255,21 @@ def probe_checkpoints(
 ) -> Trace:
     """Probe concepts at every site of every checkpoint of a series.
 
-    `trace_checkpoints` with the logistic probe as its one measure: grouped, stratified 5-fold
-    cross-validation, features standardised and the penalty chosen inside the training folds.
+    `trace_checkpoints` with one measure. By the protocol `"grouped"` it is the logistic probe:
+    grouped, stratified 5-fold cross-validation, features standardised and the penalty chosen inside
+    the training folds. By `"tracingllm"` it is that of Qian et al. (2024), to reproduce published
+    figures with: the first 80% of the rows are trained on and the last 20% tested, features are
+    scaled over all rows, groups are not heeded. What leaks by it is counted in the trace, as
+    `leak_group` and the like (see `tracingllm_probe`). The paper read its files as they are:
+    `load_concepts(…, clean=False)`.
+
+    Both can be had side by side, as
+    `trace_checkpoints(…, measures=[logistic_probe(), tracingllm_probe()])`.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints.
         concepts: A concept, several, or a mapping whose keys are the names in the trace.
-        protocol: `"grouped"`, as described above.
+        protocol: `"grouped"` or `"tracingllm"`, as described above.
         sites: As for `trace_checkpoints`, and so are the following.
         position: Which token of a statement to read.
         bos: Whether a beginning-of-sequence token stands before each statement.
@@ -275,7 +286,7 @@ def probe_checkpoints(
 
     Returns:
         A trace with `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy` (nats), each with
-        its interval and its n.
+        its interval, its n and the levels to hold it against.
 
     Raises:
         ValueError: As `trace_checkpoints`, or `protocol` is unknown.
@@ -287,11 +298,13 @@ def probe_checkpoints(
         >>> trace.plot.heatmap("accuracy").show()  # doctest: +SKIP
     """
     if protocol not in _PROTOCOLS:
-        raise ValueError(f"There is no protocol {protocol!r}. Allowed is {listed(_PROTOCOLS)}.")
+        raise ValueError(
+            f"There is no protocol {protocol!r}. Allowed are {listed(list(_PROTOCOLS))}."
+        )
     return trace_checkpoints(
         series,
         concepts,
-        measures=[logistic_probe()],
+        measures=[_PROTOCOLS[protocol]()],
         sites=sites,
         position=position,
         bos=bos,

@@ -17,7 +17,8 @@ class Benchmark:
         summary: What the two labels are, in a line.
         paper_file: Name of the file in which Qian et al. (2024) released it.
         paper_sha256: Of that file, as released.
-        read_paper: Draft from the columns `statement` and `label` of that file.
+        read_paper: Draft from the columns `statement` and `label` of that file; the second
+            argument is whether to clean it.
         read_rows: Draft from the benchmark's own columns; the second argument is the seed.
         columns: The benchmark's own columns, one of which tells it.
         repository: Data set on the Hugging Face hub; empty where it is not there.
@@ -30,7 +31,7 @@ class Benchmark:
     summary: str
     paper_file: str
     paper_sha256: str
-    read_paper: Callable[[Table], Draft]
+    read_paper: Callable[[Table, bool], Draft]
     read_rows: Callable[[Table, int], Draft]
     columns: tuple[str, ...]
     repository: str = ""

@@ -28,7 +28,7 @@ _TIER_2A = re.compile(r"Information about (.+?) is collected by (.+?) in order t
 _INSTRUCTION = re.compile(r"^Please indicate .*?strongly agree\.?\s*\\n\s*", re.IGNORECASE)
 
 
-def read_paper(table: Table) -> Draft:
+def read_paper(table: Table, clean: bool = True) -> Draft:
     """Tier 2 and generated items in the paper's file; label 1, a violation, becomes 0."""
     draft = Draft(
         statements=texts(table, "statement"),
@@ -37,6 +37,7 @@ def read_paper(table: Table) -> Draft:
         rows=list(table.rows),
         label_note="column 'label', turned round (1 is a violation there); 1 is a fitting flow of "
         "information, the trustworthy side",
+        clean=clean,
     )
     draft.drop_repeats()
     matches = [_TIER_2A.match(statement) for statement in draft.statements]

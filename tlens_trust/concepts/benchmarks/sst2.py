@@ -17,7 +17,7 @@ from tlens_trust.concepts.tables import Table, binary_labels, texts
 _NO_CHANGE = "the perturbed twin is the same text"
 
 
-def read_paper(table: Table) -> Draft:
+def read_paper(table: Table, clean: bool = True) -> Draft:
     """Sentences and their perturbed twins; label 1 is perturbed, and is turned round."""
     statements = texts(table, "statement")
     draft = Draft(
@@ -28,6 +28,7 @@ def read_paper(table: Table) -> Draft:
         label_note="column 'label', turned round (1 is perturbed there); 1 is intact, the "
         "trustworthy side",
         group_note="the sentence with its perturbed twin",
+        clean=clean,
     )
     draft.drop_repeats(contradiction=_NO_CHANGE)
     return draft

@@ -22,7 +22,7 @@ _GOLD = ("anti-stereotype", "stereotype", "unrelated")
 _SENTENCE_END = re.compile(r"""[.!?]+["'”’)]*\s+""")
 
 
-def read_paper(table: Table) -> Draft:
+def read_paper(table: Table, clean: bool = True) -> Draft:
     """Pairs of neighbouring rows, one context each; 1 is a related continuation."""
     statements = texts(table, "statement")
     labels = binary_labels(table, "label").tolist()
@@ -47,6 +47,7 @@ def read_paper(table: Table) -> Draft:
         "they contrast is coherence; neither is the trustworthy side",
         group_note="the context",
         polarity=False,
+        clean=clean,
     )
     draft.drop_repeats()
     return draft

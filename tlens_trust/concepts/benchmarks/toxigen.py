@@ -23,7 +23,7 @@ _CODE_UNITS = re.compile(r"(?:\\+u[0-9a-fA-F]{4})+")
 _SIMILARITY = 0.6
 
 
-def read_paper(table: Table) -> Draft:
+def read_paper(table: Table, clean: bool = True) -> Draft:
     """The revised set in the paper's file; label 1 is toxic there, and is turned round."""
     draft = Draft(
         statements=texts(table, "statement"),
@@ -32,6 +32,7 @@ def read_paper(table: Table) -> Draft:
         rows=list(table.rows),
         label_note="column 'label', turned round (1 is toxic there); 1 is benign, the trustworthy "
         "side",
+        clean=clean,
     )
     _clean(draft)
     _group(draft)

@@ -13,7 +13,7 @@ from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
 _PAPER_ROW = re.compile(r"Q: (.*)\tA: (.*)", re.DOTALL)
 
 
-def read_paper(table: Table) -> Draft:
+def read_paper(table: Table, clean: bool = True) -> Draft:
     """Questions and answers joined by a tab; label 1 is a true answer."""
     statements = texts(table, "statement")
     parted = [_PAPER_ROW.fullmatch(statement) for statement in statements]
@@ -30,6 +30,7 @@ def read_paper(table: Table) -> Draft:
         rows=list(table.rows),
         label_note="column 'label'; 1 is a true answer, the trustworthy side",
         group_note="the question",
+        clean=clean,
     )
     draft.drop_repeats()
     return draft

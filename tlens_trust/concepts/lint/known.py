@@ -86,7 +86,7 @@ def recognise(table: Table, path: str) -> KnownFile | None:
         if not released and PurePath(path).name != benchmark.paper_file:
             continue
         try:
-            draft = benchmark.read_paper(table)
+            draft = benchmark.read_paper(table, True)
         except ValueError:  # another file of that name, or one spoilt; it is read as any other
             return None
         kept = dict(zip(draft.rows, draft.groups, strict=True))
