@@ -107,7 +107,7 @@ def test_too_few_groups_for_a_floor_leave_it_unknown():
     assert data.accuracy.item() > 0.8
     assert data.accuracy_chance.item() == 0.5
     floors = [name for name in data.data_vars if "floor" in name]
-    assert len(floors) == 10
+    assert len(floors) == 11
     assert all(data[name].isnull().all() and data[name].attrs["units"] for name in floors)
 
 

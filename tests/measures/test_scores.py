@@ -135,3 +135,14 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says():
 @pytest.mark.slow
 def test_coverage_is_between_93_and_97_percent():
     assert 0.93 <= coverage(2000) / 2000 <= 0.97
+
+
+def test_scores_by_probes_without_one_more_fold_are_kept_with_the_others():
+    generator = np.random.default_rng(0)
+    labels, fold = np.arange(30) % 2, np.arange(30) // 2 % 3
+    scores, fewer = generator.standard_normal((30, 2)), generator.standard_normal((3, 30, 2))
+    names = [f"{row // 2}" for row in range(30)]
+    data = score_dataset(scores, labels, fold, names, sites=["a", "b"], seed=0, fewer=fewer)
+    kept = data.score_fewer.transpose("left_out", "example", "site")
+    np.testing.assert_allclose(kept, fewer, rtol=1e-6)
+    assert "score_fewer" not in score_dataset(scores, labels, fold, names, sites=["a", "b"], seed=0)

@@ -123,7 +123,8 @@ def floor_dataset(
 
     Returns:
         `accuracy_floor` and its interval, and likewise for the other scores, of the cell as a
-        whole; `accuracy_above_floor` along `site`, and its interval.
+        whole; `accuracy_above_floor` along `site`, and its interval; the classifier's own scores by
+        statement, `score_floor`, and where they are known `score_floor_fewer` along `left_out`.
     """
     if floor is None:
         text = np.zeros(len(fold))
@@ -146,6 +147,12 @@ def floor_dataset(
             beside = own[f"{name}{suffix}"].isel(site=0, drop=True)
             beside.attrs["long_name"] += " of a classifier of the text alone"
             data[f"{name}_floor{suffix}"] = beside
+
+    kept = {"score_floor": own["score"], "score_floor_fewer": own.get("score_fewer")}
+    for name, score in kept.items():
+        if score is not None:
+            data[name] = score.isel(site=0, drop=True)
+            data[name].attrs["long_name"] += " of a classifier of the text alone"
 
     positive = concept.labels == 1
     bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=resamples)

@@ -56,7 +56,8 @@ def score_dataset(
     Returns:
         For each of `accuracy`, `balanced_accuracy`, `auroc`, `cross_entropy`: the value, `…_ci`
         along `bound` (low, high), and `…_n`, the statements that it rests on; all along `site`;
-        then `score` by statement and site, and `fold` by statement.
+        then `score` by statement and site, `fold` by statement, and what was given as `fewer` as
+        `score_fewer`, along `left_out` too.
 
     Source:
         Obuchowski (1997), Biometrics 53, for the clustered AUROC. Bayle et al. (2020),
@@ -129,7 +130,24 @@ def score_dataset(
         fold.astype(np.int16),
         {"units": "1", "long_name": "fold in which the statement was held out"},
     )
-    return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
+    data = xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
+    return data if fewer is None else data.assign(score_fewer=_without_folds(fewer, sites))
+
+
+def _without_folds(
+    fewer: Float[np.ndarray, "fold example site"], sites: Sequence[str]
+) -> xr.DataArray:
+    """Kept by statement, since it takes them to compare two sites or two checkpoints."""
+    return xr.DataArray(
+        fewer.astype(np.float32),
+        dims=("left_out", "example", "site"),
+        coords={"left_out": np.arange(len(fewer)), "site": list(sites)},
+        attrs={
+            "units": "nats",
+            "long_name": "held-out log-odds of label 1, by a probe that was fitted without one "
+            "more fold",
+        },
+    )
 
 
 def stretched_interval(

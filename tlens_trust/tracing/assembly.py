@@ -142,8 +142,10 @@ def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[
     """Labels of every axis within cells, in the order of first appearance."""
     labels: dict[Any, dict[Any, None]] = {}
     for cell in cells.values():
+        # What only leads along statements (a fold left out) is no axis of a trace.
+        used = {axis for v in cell.data_vars.values() if "example" not in v.dims for axis in v.dims}
         for axis, index in cell.indexes.items():
-            if axis != "example":
+            if axis in used:
                 labels.setdefault(axis, {}).update(dict.fromkeys(index.tolist()))
     return {axis: list(found) for axis, found in labels.items()}
 
