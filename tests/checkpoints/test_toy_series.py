@@ -65,7 +65,8 @@ def test_the_trained_model_knows_at_least_three_concepts(best):
 
 @pytest.mark.parametrize("name", DIMENSIONS)
 def test_training_makes_a_concept_readable_that_the_untrained_model_lacks(best, name):
-    assert best[name, -1] - best[name, 0] >= 0.1
+    assert best[name, 0] <= 0.65
+    assert best[name, -1] - best[name, 0] >= 0.2
 
 
 def test_the_untrained_model_is_read_at_chance_where_labels_are_of_no_account(toy_series):
