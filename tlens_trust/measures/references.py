@@ -154,30 +154,19 @@ def floor_dataset(
             data[name] = score.isel(site=0, drop=True)
             data[name].attrs["long_name"] += " of a classifier of the text alone"
 
-    positive = concept.labels == 1
     bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=resamples)
-    gain = _right(scores, positive) - _right(text[:, None], positive)
-    added: np.ndarray | float = 0.0
-    if fewer is not None and text_fewer is not None:
-        folds = len(fewer)
-        member = (fold == np.arange(folds)[:, None]) / len(fold)
-        without = [
-            member @ (_right(fewer[k], positive) - _right(text_fewer[k][:, None], positive))
-            for k in range(folds)
-        ]
-        added = covariance_between_folds(member @ gain, np.stack(without))
-    interval = stretched_interval(
-        gain.mean(axis=0), bootstrap.means(gain), bootstrap.groups, added=added
+    gain, interval = accuracy_gain(
+        scores, text[:, None], concept.labels, fold, bootstrap, fewer=_pair(fewer, text_fewer)
     )
     units = own["accuracy"].attrs["units"]
     data["accuracy_above_floor"] = (
         ("site",),
-        gain.mean(axis=0),
+        gain,
         {"units": units, "long_name": "accuracy above that of a classifier of the text alone"},
     )
     data["accuracy_above_floor_ci"] = (
         ("site", "bound"),
-        interval.clip(-1, 1),
+        interval,
         {
             "units": units,
             "long_name": "95% interval of the accuracy above that of a classifier of the text "
@@ -189,6 +178,57 @@ def floor_dataset(
     if floor is None:
         data = data.map(lambda values: xr.full_like(values, np.nan, dtype=float))
     return data
+
+
+def accuracy_gain(
+    scores: Float[np.ndarray, "example site"],
+    others: Float[np.ndarray, "example other"],
+    labels: Int[np.ndarray, " example"],
+    fold: Int[np.ndarray, " example"],
+    bootstrap: GroupBootstrap,
+    *,
+    fewer: tuple[Float[np.ndarray, "fold example site"], Float[np.ndarray, "fold example other"]]
+    | None = None,
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
+    """By how much one way of telling labels is right more often than another on the same folds.
+
+    Statement by statement, and on the same resamples of groups.
+
+    Args:
+        scores: Held-out log-odds of label 1, in nats, by the one.
+        others: By the other.
+        labels: 0 or 1 for each statement.
+        fold: The fold of each statement, from 0.
+        bootstrap: Of the statements' groups.
+        fewer: Log-odds without one more fold by either (see `score_dataset`); None where they are
+            not known.
+
+    Returns:
+        The difference of the accuracies, and its 95% interval.
+    """
+    positive = labels == 1
+    gain = _right(scores, positive) - _right(others, positive)
+    added: np.ndarray | float = 0.0
+    if fewer is not None:
+        folds = len(fewer[0])
+        member = (fold == np.arange(folds)[:, None]) / len(fold)
+        without = [
+            member @ (_right(one, positive) - _right(other, positive))
+            for one, other in zip(*fewer, strict=True)
+        ]
+        added = covariance_between_folds(member @ gain, np.stack(without))
+    value: np.ndarray = gain.mean(axis=0)
+    interval = stretched_interval(value, bootstrap.means(gain), bootstrap.groups, added=added)
+    return value, interval.clip(-1, 1)
+
+
+def _pair(
+    fewer: Float[np.ndarray, "fold example site"] | None,
+    text_fewer: Float[np.ndarray, "fold example"] | None,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    if fewer is None or text_fewer is None:
+        return None
+    return fewer, text_fewer[:, :, None]
 
 
 def _right(
