@@ -1,0 +1,363 @@
+"""Matrices as plotly figures: checkpoint by checkpoint, and concept by concept."""
+
+import math
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from tlens_trust.views.axes import format_count, quantity_label
+
+_PANEL_COLUMNS = 3
+_MOST_TICKS = 12
+_MOST_TEXTS = 12
+_CELL = 340
+
+
+def draw_transfer(
+    matrix: xr.Dataset, variable: str = "auroc", *, layers: list[int] | None = None
+) -> go.Figure:
+    """Draw how probes of each checkpoint read each other one, one panel a site.
+
+    Upwards stand the checkpoints that probes were fitted at, across those that they were scored at.
+    White is chance. A dot marks a value that lies within the band of probes fitted to labels that
+    mean nothing.
+
+    Args:
+        matrix: What `transfer_matrix` gives.
+        variable: `"auroc"`, `"accuracy"`, either with `_restandardised`, or `"accuracy_drop"`.
+        layers: Layers to draw; all by default.
+
+    Returns:
+        A figure: `.show()` shows it.
+
+    Raises:
+        ValueError: There is no such variable or layer.
+    """
+    values = _pairs(matrix, variable, ("source", "target", "site"), layers)
+    if variable == "accuracy_drop":
+        middle = 0.0
+    elif variable.startswith("accuracy"):
+        middle = float(matrix["accuracy_chance"])
+    else:
+        middle = 0.5
+    reach = max(1 - middle, middle) if middle else _largest(values)
+    return _draw_checkpoints(
+        matrix, variable, values, (middle - reach, middle + reach), "fitted at", "scored at"
+    )
+
+
+def draw_genealogy(
+    genealogy: xr.Dataset,
+    variable: str = "cosine",
+    *,
+    space: str = "standardised",
+    layers: list[int] | None = None,
+) -> go.Figure:
+    """Draw how a concept's direction at each checkpoint lies to that at each other, by site.
+
+    A dot marks a value within the band of directions fitted to permuted labels; on the diagonal,
+    a checkpoint that has no direction to speak of. Cells without a value are blank.
+
+    Args:
+        genealogy: What `direction_genealogy` gives.
+        variable: `"cosine"`, `"cosine_corrected"`, `"cosine_same"`, or `"principal_angle"` (the
+            first).
+        space: `"raw"` or `"standardised"`.
+        layers: Layers to draw; all by default.
+
+    Returns:
+        A figure: `.show()` shows it.
+
+    Raises:
+        ValueError: There is no such variable, space or layer.
+    """
+    data = _of_space(genealogy, space)
+    if variable == "principal_angle":
+        data = data.isel(angle=0)
+    values = _pairs(data, variable, ("source", "target", "site"), layers)
+    bounds = (0.0, 90.0) if variable == "principal_angle" else (-1.0, 1.0)
+    return _draw_checkpoints(data, variable, values, bounds, "checkpoint", "checkpoint")
+
+
+def draw_overlap(
+    overlap: xr.Dataset,
+    variable: str = "cosine",
+    *,
+    space: str = "standardised",
+    checkpoint: str | int = -1,
+    layers: list[int] | None = None,
+) -> go.Figure:
+    """Draw how the directions of concepts lie to each other at one checkpoint, by site.
+
+    A dot marks a value within the band of directions fitted to permuted labels.
+
+    Args:
+        overlap: What `direction_overlap` gives.
+        variable: `"cosine"`, `"cosine_corrected"` or `"cosine_same"`.
+        space: `"raw"` or `"standardised"`.
+        checkpoint: Name or number of the checkpoint.
+        layers: Layers to draw; all by default.
+
+    Returns:
+        A figure: `.show()` shows it.
+
+    Raises:
+        ValueError: There is no such variable, space, checkpoint or layer.
+    """
+    data = _at_checkpoint(_of_space(overlap, space), checkpoint)
+    values = _pairs(data, variable, ("concept", "other_concept", "site"), layers)
+    return _draw_concepts(data, variable, values, 1.0, "", "")
+
+
+def draw_erasure(
+    cost: xr.Dataset,
+    variable: str = "accuracy_cost",
+    *,
+    checkpoint: str | int = -1,
+    layers: list[int] | None = None,
+) -> go.Figure:
+    """Draw what erasing each concept costs each, at one checkpoint, by site.
+
+    Upwards stand the concepts that were erased, across those that were probed. A dot marks a cost
+    within what erasing permuted labels costs.
+
+    Args:
+        cost: What `erasure_cost` gives.
+        variable: `"accuracy_cost"` or `"cross_entropy_cost"`.
+        checkpoint: Name or number of the checkpoint.
+        layers: Layers to draw; all by default.
+
+    Returns:
+        A figure: `.show()` shows it.
+
+    Raises:
+        ValueError: There is no such variable, checkpoint or layer.
+    """
+    data = _at_checkpoint(cost, checkpoint)
+    values = _pairs(data, variable, ("erased", "concept", "site"), layers)
+    return _draw_concepts(data, variable, values, _largest(values), "erased", "probed")
+
+
+def _draw_checkpoints(
+    data: xr.Dataset,
+    variable: str,
+    values: xr.DataArray,
+    bounds: tuple[float, float],
+    upwards: str,
+    across: str,
+) -> go.Figure:
+    source, target = values.dims[:2]
+    figure = _draw(data, variable, values, bounds, texts=False)
+    for axis, dim, told in (("y", source, upwards), ("x", target, across)):
+        labels, title = _training_labels(data, str(dim), told)
+        shown = np.arange(0, len(labels), math.ceil(len(labels) / _MOST_TICKS))
+        # The last checkpoint is the one that readers look for.
+        shown = shown + (len(labels) - 1 - shown[-1])
+        update = figure.update_yaxes if axis == "y" else figure.update_xaxes
+        update(tickvals=shown, ticktext=[labels[i] for i in shown], title_text=title)
+    figure.update_xaxes(tickangle=0)
+    return figure
+
+
+def _draw_concepts(
+    data: xr.Dataset,
+    variable: str,
+    values: xr.DataArray,
+    reach: float,
+    upwards: str,
+    across: str,
+) -> go.Figure:
+    rows, columns = values.dims[:2]
+    figure = _draw(data, variable, values, (-reach, reach), texts=True)
+    for update, dim, told in (
+        (figure.update_yaxes, rows, upwards),
+        (figure.update_xaxes, columns, across),
+    ):
+        names = [escape(str(name)) for name in data[str(dim)].values]
+        update(tickvals=np.arange(len(names)), ticktext=names, title_text=told)
+    figure.update_yaxes(autorange="reversed")
+    return figure
+
+
+def _draw(
+    data: xr.Dataset,
+    variable: str,
+    values: xr.DataArray,
+    bounds: tuple[float, float],
+    *,
+    texts: bool,
+) -> go.Figure:
+    sites = [str(site) for site in values["site"].values]
+    columns = min(_PANEL_COLUMNS, len(sites))
+    rows = math.ceil(len(sites) / columns)
+    height = 130 + _CELL * rows
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        subplot_titles=_panel_titles(values),
+        horizontal_spacing=0.12 if columns > 1 else 0.2,
+        vertical_spacing=min(0.3, 100 / height),
+    )
+    for i, site in enumerate(sites):
+        panel = values.sel(site=site)
+        row, column = i // columns + 1, i % columns + 1
+        shown = texts and max(panel.shape) <= _MOST_TEXTS
+        figure.add_trace(
+            go.Heatmap(
+                z=panel.values,
+                coloraxis="coloraxis",
+                customdata=_hover(data, variable, panel, site),
+                hovertemplate="%{customdata}<extra></extra>",
+                hoverongaps=False,
+                text=_numbers(panel.values) if shown else None,
+                texttemplate="%{text}" if shown else None,
+            ),
+            row=row,
+            col=column,
+        )
+        within = _within_null(data, variable, panel, site)
+        if within.any():
+            upwards, across = np.nonzero(within)
+            figure.add_trace(
+                go.Scatter(
+                    x=across,
+                    # Below the number, where there is one.
+                    y=upwards + (0.3 if shown else 0.0),
+                    mode="markers",
+                    marker={"size": 4, "color": "#555555"},
+                    name="within the null band",
+                    showlegend=i == 0,
+                    hoverinfo="skip",
+                ),
+                row=row,
+                col=column,
+            )
+    figure.update_xaxes(showgrid=False, zeroline=False, constrain="domain")
+    figure.update_yaxes(showgrid=False, zeroline=False)
+    figure.update_layout(
+        template="plotly_white",
+        height=height,
+        width=150 + 420 * columns,
+        font={"size": 13},
+        margin={"l": 80, "r": 30, "t": 60, "b": 70},
+        legend={"orientation": "h", "y": -0.16 * _CELL / height * 2, "x": 0},
+        coloraxis={
+            "colorscale": "RdBu",
+            "cmin": bounds[0],
+            "cmax": bounds[1],
+            "colorbar": {"title": {"text": quantity_label(values), "side": "right"}},
+        },
+    )
+    return figure
+
+
+def _pairs(
+    data: xr.Dataset, variable: str, dims: tuple[str, str, str], layers: list[int] | None
+) -> xr.DataArray:
+    drawable = [str(name) for name in data if set(data[name].dims) == set(dims)]
+    drawable = [name for name in drawable if not name.endswith("_n")]
+    if variable not in drawable:
+        raise ValueError(
+            f"There is no variable {variable!r} along {', '.join(dims)} here. Choose one of "
+            f"{', '.join(drawable) or 'none'}."
+        )
+    values = data[variable].transpose(*dims)
+    if layers is None:
+        return values
+    held = data["layer"].values
+    missing = [layer for layer in layers if layer not in held]
+    if missing or not layers:
+        raise ValueError(
+            f"There is no layer {missing[0] if missing else layers} here. Choose among "
+            f"{sorted(set(held.tolist()))}."
+        )
+    return values.isel(site=np.flatnonzero(np.isin(held, layers)))
+
+
+def _of_space(data: xr.Dataset, space: str) -> xr.Dataset:
+    spaces = [str(name) for name in data["space"].values] if "space" in data.dims else []
+    if space not in spaces:
+        raise ValueError(f"There is no space {space!r} here. Choose one of {', '.join(spaces)}.")
+    return data.sel(space=space)
+
+
+def _at_checkpoint(data: xr.Dataset, checkpoint: str | int) -> xr.Dataset:
+    names = [str(name) for name in data["checkpoint"].values]
+    if isinstance(checkpoint, int) and -len(names) <= checkpoint < len(names):
+        return data.isel(checkpoint=checkpoint)
+    if checkpoint not in names:
+        raise ValueError(
+            f"There is no checkpoint {checkpoint!r} here. Choose a number from 0 to "
+            f"{len(names) - 1}, or one of {', '.join(names)}."
+        )
+    return data.sel(checkpoint=checkpoint)
+
+
+def _largest(values: xr.DataArray) -> float:
+    """The end of a scale with 0 in its middle."""
+    sizes = np.abs(values.values[np.isfinite(values.values)])
+    return float(sizes.max(initial=0.0)) or 1.0
+
+
+def _training_labels(data: xr.Dataset, axis: str, told: str) -> tuple[list[str], str]:
+    """Steps, or where one is unknown names, of the checkpoints along an axis."""
+    steps = np.asarray(data[f"{axis}_step"].values, dtype=float)
+    if np.isfinite(steps).all():
+        return [format_count(step) for step in steps], f"{told} (training step)"
+    return [escape(str(name)) for name in data[axis].values], told
+
+
+def _panel_titles(values: xr.DataArray) -> list[str]:
+    layers = values["layer"].values.tolist()
+    if len(set(layers)) == len(layers):
+        return [f"layer {layer}" for layer in layers]
+    return [escape(str(site)) for site in values["site"].values]
+
+
+def _band(
+    data: xr.Dataset, variable: str, panel: xr.DataArray, site: str, suffix: str
+) -> np.ndarray | None:
+    """Low and high of an interval or band, along the panel's axes and `bound`."""
+    name = f"{variable}_{suffix}"
+    if name not in data or not set(panel.dims) <= set(data[name].dims):
+        return None
+    band: np.ndarray = data[name].sel(site=site).transpose(*panel.dims, "bound").values
+    return band
+
+
+def _within_null(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> np.ndarray:
+    band = _band(data, variable, panel, site, "null")
+    if band is None:
+        return np.zeros(panel.shape, dtype=bool)
+    values = panel.values
+    within: np.ndarray = (values >= band[..., 0]) & (values <= band[..., 1])
+    return within
+
+
+def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> list[list[str]]:
+    rows, columns = (str(dim) for dim in panel.dims)
+    interval = _band(data, variable, panel, site, "ci")
+    null = _band(data, variable, panel, site, "null")
+    texts = []
+    for i, one in enumerate(panel[rows].values):
+        line = []
+        for j, other in enumerate(panel[columns].values):
+            told = [
+                f"<b>{rows.replace('_', ' ')} {escape(str(one))}</b>",
+                f"<b>{columns.replace('_', ' ')} {escape(str(other))}</b>, {escape(site)}",
+                f"{quantity_label(panel)}: {panel.values[i, j]:.3f}",
+            ]
+            if interval is not None:
+                told[-1] += f" [{interval[i, j, 0]:.3f}, {interval[i, j, 1]:.3f}]"
+            if null is not None:
+                told.append(f"null [{null[i, j, 0]:.3f}, {null[i, j, 1]:.3f}]")
+            line.append("<br>".join(told))
+        texts.append(line)
+    return texts
+
+
+def _numbers(values: np.ndarray) -> list[list[str]]:
+    return [[f"{value:.2f}" if np.isfinite(value) else "" for value in row] for row in values]
