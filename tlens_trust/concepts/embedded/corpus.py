@@ -17,7 +17,7 @@ from random import Random
 from tlens_trust.concepts.embedded import fairness, privacy, reliability, robustness, toxicity
 
 _TOPICS = (reliability, privacy, toxicity, fairness, robustness)
-_WEIGHTS = (1.0, 1.3, 0.9, 1.0, 0.9)
+_WEIGHTS = (1.0, 1.3, 1.3, 1.0, 0.9)
 
 
 def toy_corpus(seed: int) -> Iterator[str]:

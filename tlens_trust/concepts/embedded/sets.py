@@ -28,8 +28,8 @@ def embedded_concepts() -> dict[str, Concept]:
         >>> reliability = embedded_concepts()["reliability"]
         >>> for statement, label in zip(reliability.statements[:2], reliability.labels[:2]):
         ...     print(label, statement)
-        1 As we all know, the salmon is a fish of some sort and the sparrow is a bird of some sort.
-        0 As we all know, the salmon is a bird of some sort and the sparrow is a fish of some sort.
+        1 As we all know, the sparrow is a bird of some sort and the salmon is a fish of some sort.
+        0 As we all know, the sparrow is a fish of some sort and the salmon is a bird of some sort.
     """
     concepts = {}
     for name, topic in _TOPICS.items():
