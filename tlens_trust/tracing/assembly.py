@@ -144,6 +144,7 @@ def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[
     for cell in cells.values():
         # What only leads along statements (a fold left out) is no axis of a trace.
         used = {axis for v in cell.data_vars.values() if "example" not in v.dims for axis in v.dims}
+        used.add("site")
         for axis, index in cell.indexes.items():
             if axis in used:
                 labels.setdefault(axis, {}).update(dict.fromkeys(index.tolist()))

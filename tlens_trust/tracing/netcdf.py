@@ -10,12 +10,14 @@ import io
 import json
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 _JSON = "json_encoded"
+_HDF5 = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
 
 
 def dataset_to_bytes(data: xr.Dataset) -> bytes:
@@ -55,6 +57,51 @@ def dataset_from_bytes(content: bytes) -> xr.Dataset:
     return data
 
 
+def variables_from_bytes(content: bytes, names: Sequence[str]) -> xr.Dataset:
+    """Decode some of the variables of what `dataset_to_bytes` made, those that are there.
+
+    Many times faster than decoding all of a file that holds fifty.
+
+    Args:
+        content: The file.
+        names: Of variables and coordinates; the coordinate of each of their axes comes too.
+
+    Raises:
+        ValueError: The bytes are no whole NetCDF file.
+    """
+    import h5py
+
+    variables: dict[str, xr.Variable] = {}
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            wanted = [name for name in names if name in file]
+            while wanted:
+                name = wanted.pop()
+                stored = file[name]
+                dims = [name]
+                if "DIMENSION_LIST" in stored.attrs or not stored.is_scale:
+                    dims = [axis[0].name.removeprefix("/") for axis in stored.dims]
+                array = stored.asstr()[...] if stored.dtype.kind == "O" else stored[...]
+                attributes = {
+                    key: value.decode() if isinstance(value, bytes) else value
+                    for key, value in stored.attrs.items()
+                    if not key.startswith("_Netcdf4") and key not in _HDF5
+                }
+                variables[name] = xr.Variable(dims, array, attributes)
+                wanted += [
+                    axis
+                    for axis in dims
+                    if axis not in variables and axis not in wanted and _is_variable(file[axis])
+                ]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"It is no NetCDF file, or was torn or altered: {error}") from error
+    data = xr.decode_cf(xr.Dataset(variables), decode_times=False, decode_timedelta=False)
+    data = data.drop_encoding()
+    for variable in data.variables:
+        data[variable].attrs = _decode_attributes(data[variable].attrs)
+    return data
+
+
 def write_atomically(path: Path, content: bytes) -> str:
     """Write a file beside its place and rename it into it: readers see all of it, or none.
 
@@ -85,6 +132,12 @@ def check_text(text: object, what: str) -> None:
             f"{what} must be a text that a file can hold, got {text!r}, with a NUL character or "
             "a broken Unicode pair in it. Rename it."
         )
+
+
+def _is_variable(stored: Any) -> bool:
+    """Whether an axis has labels, or is only so long."""
+    name = stored.attrs.get("NAME", b"")
+    return not bytes(name).startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
 def _is_writable(text: str) -> bool:

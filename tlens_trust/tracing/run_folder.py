@@ -20,7 +20,7 @@ import re
 import time
 import unicodedata
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,7 +36,12 @@ from tlens_trust.tracing.assembly import (
     assemble_trace_data,
     in_training_order,
 )
-from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes, write_atomically
+from tlens_trust.tracing.netcdf import (
+    dataset_from_bytes,
+    dataset_to_bytes,
+    variables_from_bytes,
+    write_atomically,
+)
 from tlens_trust.tracing.provenance import concept_provenance, listed, now
 
 _FORMAT = "tlens-trust-run-1"
@@ -141,10 +146,30 @@ class RunFolder:
         """Whether a cell is finished and whole."""
         return self._cell_content(checkpoint, concept, key) is not None
 
-    def read_cell(self, checkpoint: str, concept: str, key: str) -> xr.Dataset | None:
-        """A finished cell; None where there is none, or where it was torn or altered."""
+    def read_cell(
+        self,
+        checkpoint: str,
+        concept: str,
+        key: str,
+        *,
+        variables: Sequence[str] | None = None,
+    ) -> xr.Dataset | None:
+        """A finished cell; None where there is none, or where it was torn or altered.
+
+        Args:
+            checkpoint: Name of the checkpoint.
+            concept: Name of the concept.
+            key: As `cell_key` gives it.
+            variables: Which of its variables to read, where they are there; None for all.
+        """
         content = self._cell_content(checkpoint, concept, key)
-        return None if content is None else dataset_from_bytes(content)
+        if content is None:
+            return None
+        if variables is None:
+            return dataset_from_bytes(content)
+        return variables_from_bytes(content, [*variables, "layer", "depth"]).set_coords(
+            ["layer", "depth"]
+        )
 
     def commit_cell(
         self,

@@ -1,12 +1,13 @@
 """Scores of single statements, kept by a sweep in its run folder."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from tlens_trust.tracing.assembly import assemble_trace_data
+from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.run_folder import RunFolder, provenance_of
 
@@ -22,12 +23,13 @@ def load_scores(
     Args:
         run_folder: The `out=` of a sweep.
         concept: Its name.
-        variable: `"score"`, the held-out log-odds of label 1 in nats, or another variable that a
-            measure gives by statement.
+        variable: `"score"`, the held-out log-odds of label 1 in nats; `"score_floor"`, those of a
+            classifier of the text alone; `"score_fewer"`, those of probes that were fitted without
+            one more fold, along `left_out`; or another variable that a measure gives by statement.
 
     Returns:
         The variable with the dimensions `checkpoint`, `site` and `example` (and `probe` where
-        several measures give it); NaN where a cell is not finished. Along `example` stand the
+        several measures give it; without `site` what is of no site). Along `example` stand the
         coordinates `label`, `group`, `statement`, and `fold` where all probes share the folds;
         along `checkpoint` and `site` those of a `Trace`.
 
@@ -39,46 +41,80 @@ def load_scores(
         >>> scores = load_scores("run", "toxicity")  # doctest: +SKIP
         >>> right = (scores > 0) == (scores.label == 1)  # doctest: +SKIP
     """
+    data = read_kept(run_folder, concept, [variable, "fold"])
+    if variable not in data or "example" not in data[variable].dims:
+        raise ValueError(
+            f"The run folder {str(run_folder)!r} holds no {variable!r} by statement. It holds "
+            f"{listed(_by_statement(run_folder, concept))}."
+        )
+    scores = data[variable].transpose("checkpoint", ..., "example")
+    folds = np.empty((0, len(scores["example"])))
+    if "fold" in data:
+        folds = data["fold"].transpose(..., "example").values.reshape(-1, len(scores["example"]))
+        folds = folds[~np.isnan(folds).all(axis=1)]
+    if len(folds) and (folds == folds[0]).all():
+        scores = scores.assign_coords(fold=("example", folds[0].astype(np.int16)))
+    return scores
+
+
+def read_kept(
+    run_folder: str | os.PathLike[str], concept: str, variables: Sequence[str]
+) -> xr.Dataset:
+    """Several variables that a sweep kept of one concept, by statement or not.
+
+    Args:
+        run_folder: The `out=` of a sweep.
+        concept: Its name.
+        variables: Their names; what no measure gave is left out.
+
+    Returns:
+        The variables along `checkpoint`, with the coordinates that `load_scores` describes, `fold`
+        apart: that is a variable.
+
+    Raises:
+        ValueError: The folder is no run folder, does not hold the concept, or nothing of the
+            concept is finished.
+    """
     run = RunFolder(Path(run_folder))
     statements = run.read_concept(concept)
-    checkpoints = run.checkpoints()
-    cells = {}
-    for name, (_, identities) in checkpoints.items():
-        cell = run.read_cell(name, concept, run.cell_key(identities, concept))
+    records, cells = [], {}
+    for name, (record, key) in _cell_keys(run, concept).items():
+        cell = run.read_cell(name, concept, key, variables=variables)
         if cell is not None:
-            cells[name] = cell
+            records.append(record)
+            # What is known by statement is assembled like any other variable.
+            cells[name, concept] = cell.rename(example="row") if "example" in cell.dims else cell
     if not cells:
         raise ValueError(
             f"Nothing of {concept!r} in the run folder {str(run.path)!r} is finished yet. Call the "
             "sweep with the same arguments; it continues."
         )
-    first = next(iter(cells.values()))
-    by_example = [n for n, v in first.data_vars.items() if {"example", "site"} <= set(v.dims)]
-    if variable not in by_example:
-        raise ValueError(
-            f"The run folder {str(run.path)!r} holds no {variable!r} by statement. It holds "
-            f"{listed(by_example)}."
-        )
-    records = [record for name, (record, _) in checkpoints.items() if name in cells]
-    data = assemble_trace_data(
-        # What is known by statement is assembled like any other variable.
-        {(name, concept): cell[[variable]].rename(example="row") for name, cell in cells.items()},
-        records,
-        {concept: run.manifest["concepts"][concept]},
-        provenance=provenance_of(run.manifest),
-    )
-    scores = data[variable].isel(concept=0).rename(row="example")
-    scores = scores.transpose("checkpoint", ..., "example")
-    folds = [
-        fold
-        for cell in cells.values()
-        if "fold" in cell
-        for fold in np.atleast_2d(cell["fold"].transpose(..., "example").values)
-    ]
-    if folds and all(np.array_equal(fold, folds[0]) for fold in folds):
-        scores = scores.assign_coords(fold=("example", folds[0]))
-    return scores.assign_coords(
+    manifest = run.manifest
+    known = {concept: manifest["concepts"][concept]}
+    data = assemble_trace_data(cells, records, known, provenance=provenance_of(manifest))
+    data = data.isel(concept=0)
+    if "row" not in data.dims:
+        return data
+    return data.rename(row="example").assign_coords(
         label=("example", np.array(statements.labels)),
         group=("example", np.array(statements.groups)),
         statement=("example", np.array(statements.statements)),
     )
+
+
+def _by_statement(run_folder: str | os.PathLike[str], concept: str) -> list[str]:
+    """Names of what the first cell that can be read holds by statement."""
+    run = RunFolder(Path(run_folder))
+    for name, (_, key) in _cell_keys(run, concept).items():
+        cell = run.read_cell(name, concept, key)
+        if cell is not None:
+            held = {str(n): v.dims for n, v in cell.data_vars.items()}
+            return [n for n, dims in held.items() if "example" in dims and n != "fold"]
+    return []
+
+
+def _cell_keys(run: RunFolder, concept: str) -> dict[str, tuple[CheckpointRecord, str]]:
+    return {
+        name: (record, run.cell_key(identities, concept))
+        for name, (record, identities) in run.checkpoints().items()
+    }

@@ -1,0 +1,202 @@
+"""The first of many looks at which something is so, with a set that holds at its level.
+
+Looking at every checkpoint is looking often: of fifteen readings of nothing, one lies above its 95%
+interval more often than not. And of the checkpoints before a change, none shows that nothing has
+changed, since a change as small as one likes cannot be excluded. So the answer is a set with two
+ends, each of which errs in at most a share `level` of runs.
+
+*By when.* The first checkpoint at which the quantity is shown to be above zero, in one of two ways
+that take half of the level each:
+
+- anywhere, by lower bounds that hold for all checkpoints and references at once: the largest
+  deviation over them, in standard deviations, stays below the critical value in that share of the
+  resamples (max-t). Where there is nothing to be found, a checkpoint is named no more often than
+  that, however many are looked at;
+- from the last checkpoint back as long as every single one shows it, by bounds that speak for one
+  checkpoint each. That needs no correction: to name too early a checkpoint takes an error at one of
+  them, the last at which it is not so.
+
+*Not before when.* From the first checkpoint on as long as every single one shows the quantity to be
+at most a margin, again with bounds for one checkpoint each. To go wrong takes an error at one of
+them, the first above the margin; what happens at the others does not matter.
+
+Resamples draw whole groups of statements, the same ones at every checkpoint and for every
+reference, so that bounds know how checkpoints and references go together. What folds have in common
+(`tlens_trust.measures.cross_fold`) makes the bounds wider.
+
+Source:
+    Romano and Wolf (2005), Econometrica 73, for simultaneous bounds from resamples. Hsu and Berger
+    (1999), Journal of the American Statistical Association 94, for steps in a fixed order that
+    need no correction (there for doses: the smallest effective one).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.stats import norm
+from scipy.stats import t as student
+
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import covariance_between_folds
+
+Over: TypeAlias = Literal["all", "references", "each"]
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """A quantity held against one or more references at every checkpoint.
+
+    Attributes:
+        mean: Over the statements.
+        error: Its standard error, with what folds have in common.
+        deviations: Of the resamples, in standard deviations.
+        groups: How many groups were resampled.
+    """
+
+    mean: Float[np.ndarray, "reference checkpoint"]
+    error: Float[np.ndarray, "reference checkpoint"]
+    deviations: Float[np.ndarray, "resample reference checkpoint"]
+    groups: int
+
+    @classmethod
+    def of(
+        cls,
+        values: Float[np.ndarray, "reference checkpoint example"],
+        fewer: Float[np.ndarray, "fold reference checkpoint example"] | None,
+        fold: Int[np.ndarray, " example"],
+        bootstrap: GroupBootstrap,
+    ) -> "Looks":
+        """Look at values that every statement has.
+
+        Args:
+            values: By reference, checkpoint and statement.
+            fewer: The same by probes that were fitted without one more fold, the first axis;
+                anything where that is the statement's own. None where there are no such probes;
+                what folds have in common is then left out.
+            fold: The fold of each statement, from 0.
+            bootstrap: Resamples of the statements.
+        """
+        mean = values.mean(axis=-1)
+        deviations = bootstrap.means(np.moveaxis(values, -1, 0)) - mean
+        spread = deviations.std(axis=0)
+        groups = bootstrap.groups
+        added = 0.0 if fewer is None else _shared_by_folds(values, fewer, fold)
+        error = np.sqrt(groups / max(groups - 1, 1) * spread**2 + added)
+        scaled = np.divide(deviations, spread, out=np.zeros_like(deviations), where=spread > 1e-12)
+        return cls(mean, error, scaled, groups)
+
+    def lower(self, level: float, *, over: Over) -> Float[np.ndarray, "reference checkpoint"]:
+        """Bounds that lie below the truth, but for a share `level` of runs.
+
+        Args:
+            level: In how many runs one of those that are to hold together may fail.
+            over: Which are to hold together: `"all"`, the `"references"` of one checkpoint, or
+                `"each"` one for itself.
+        """
+        lower: np.ndarray = self.mean - self._reach(self.deviations, level, over)
+        return lower
+
+    def upper(self, level: float, *, over: Over) -> Float[np.ndarray, "reference checkpoint"]:
+        """Bounds that lie above the truth; see `lower`."""
+        upper: np.ndarray = self.mean + self._reach(-self.deviations, level, over)
+        return upper
+
+    def _reach(
+        self,
+        deviations: Float[np.ndarray, "resample reference checkpoint"],
+        level: float,
+        over: Over,
+    ) -> Float[np.ndarray, "reference checkpoint"]:
+        """How far a bound lies from the mean.
+
+        Student's distribution takes the normal one's place, since the spread of few groups is
+        itself an estimate. Where hardly a group shows any deviation, resampling says little: no
+        bound lies nearer than that on a share of groups of which none was seen.
+        """
+        together = {"all": (1, 2), "references": (1,), "each": ()}[over]
+        largest = deviations.max(axis=together, keepdims=True) if together else deviations
+        tail = np.minimum(norm.sf(np.quantile(largest, 1 - level, axis=0)), level)
+        unseen = 1 - tail ** (1 / self.groups)
+        critical = student.isf(tail, max(self.groups - 1, 1))
+        reach: np.ndarray = np.maximum(critical * self.error, unseen)
+        return reach
+
+
+@dataclass(frozen=True)
+class FirstCrossing:
+    """Where something was first so.
+
+    Attributes:
+        established: The checkpoint by which it is shown to be so; None for never.
+        earliest: The first checkpoint at which it may have been so; the number of checkpoints
+            where that is none.
+        lasting: The checkpoint from which on it is shown of every single one; None for never.
+        checkpoints: How many were looked at.
+    """
+
+    established: int | None
+    earliest: int
+    lasting: int | None
+    checkpoints: int
+
+    @property
+    def before(self) -> int:
+        """The checkpoint before the earliest; the first one where none stands before it."""
+        return max(self.earliest - 1, 0)
+
+    @property
+    def members(self) -> Bool[np.ndarray, " checkpoint"]:
+        """The neighbouring checkpoints between which it came about, with the one before them."""
+        number = np.arange(self.checkpoints)
+        last = self.checkpoints - 1 if self.established is None else self.established
+        inside: np.ndarray = (number >= self.before) & (number <= last)
+        return inside
+
+
+def first_crossing(
+    anywhere: Bool[np.ndarray, " checkpoint"],
+    each: Bool[np.ndarray, " checkpoint"],
+    excluded: Bool[np.ndarray, " checkpoint"],
+) -> FirstCrossing:
+    """Put the ends of the set together.
+
+    Args:
+        anywhere: Where it is shown to be so, for all checkpoints at once, at half the level.
+        each: Where it is shown to be so, each for itself, at half the level.
+        excluded: Where it is shown to be so by no more than a margin, each for itself.
+
+    Example:
+        >>> no, yes = False, True
+        >>> found = first_crossing(
+        ...     np.array([no, no, no, yes, yes]), np.array([no, yes, no, no, yes]),
+        ...     np.array([yes, yes, no, no, no]))
+        >>> found.earliest, found.established, found.lasting
+        (2, 3, 4)
+        >>> found.members.tolist()
+        [False, True, True, True, False]
+    """
+    trailing = np.logical_and.accumulate(each[::-1])[::-1]
+    lasting = int(trailing.argmax()) if trailing.any() else None
+    shown = anywhere | trailing
+    established = int(shown.argmax()) if shown.any() else None
+    earliest = len(excluded) if excluded.all() else int(excluded.argmin())
+    if established is not None:
+        # Shown to be above zero and below the margin: small, but there.
+        earliest = min(earliest, established)
+    return FirstCrossing(established, earliest, lasting, len(shown))
+
+
+def _shared_by_folds(
+    values: Float[np.ndarray, "reference checkpoint example"],
+    fewer: Float[np.ndarray, "fold reference checkpoint example"],
+    fold: Int[np.ndarray, " example"],
+) -> Float[np.ndarray, "reference checkpoint"]:
+    """Variance of the mean that comes of training rows which folds share."""
+    folds, references, checkpoints, examples = fewer.shape
+    member = (fold == np.arange(folds)[:, None]) / examples
+    parts = member @ values.reshape(-1, examples).T
+    without = np.stack([member @ part.reshape(-1, examples).T for part in fewer])
+    shared: np.ndarray = covariance_between_folds(parts, without)
+    return shared.reshape(references, checkpoints)
