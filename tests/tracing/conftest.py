@@ -8,6 +8,7 @@ import pytest
 import torch
 import xarray as xr
 
+from tlens_trust.activations import Activations
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
@@ -212,3 +213,59 @@ def digest():
         }
 
     return of
+
+
+@pytest.fixture(scope="session")
+def planted():
+    """Activations in which a concept lies along given directions.
+
+    `planted({step: direction}, groups=60)`: unit noise, and the direction added where the label is
+    1; None plants nothing. Every checkpoint draws noise of its own.
+    """
+
+    def plant(
+        directions,
+        *,
+        name="truth",
+        groups=60,
+        seed=0,
+        shift=None,
+        scale=None,
+        kept=0.0,
+        prefix=None,
+        labels=None,
+    ):
+        prefix = name if prefix is None else prefix
+        rows = 2 * groups
+        labels = np.arange(rows) % 2 if labels is None else labels
+        concept = Concept(
+            name,
+            name,
+            tuple(f"{prefix} {row}" for row in range(rows)),
+            labels,
+            tuple(f"{prefix} group {row // 2}" for row in range(rows)),
+        )
+        generator = torch.Generator().manual_seed(seed)
+        width = next(len(d) for d in directions.values() if d is not None)
+        common = torch.randn(rows, width, generator=generator)
+        found = []
+        for step, direction in directions.items():
+            own = torch.randn(rows, width, generator=generator)
+            # With `kept`, checkpoints share a part of what is peculiar to each statement.
+            values = np.sqrt(kept) * common + np.sqrt(1 - kept) * own
+            if direction is not None:
+                planted = torch.tensor(np.asarray(direction), dtype=torch.float32)
+                values = values + torch.from_numpy(labels)[:, None] * planted
+            values = values * (1.0 if scale is None else scale[step])
+            values = values + (0.0 if shift is None else shift[step])
+            found.append(
+                Activations(
+                    values.float().unsqueeze(1),
+                    ("blocks.0.hook_resid_post",),
+                    Checkpoint("planted", f"step{step}", step=step),
+                    concept,
+                )
+            )
+        return found
+
+    return plant

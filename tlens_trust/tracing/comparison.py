@@ -8,6 +8,7 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import covariance_between_folds
 from tlens_trust.tracing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.tracing.shared_folds import paired_interval, shared_variance
 
@@ -36,8 +37,9 @@ def compare_checkpoints(
     observed difference is held against the differences that come of it. The test is exact for the
     probes as they were fitted. It is made wider for what it does not see: probes of different folds
     share training rows, so that near chance a cross-validated accuracy varies more than its
-    statements tell. How much more is told by the interval that the sweep kept beside each
-    accuracy; both checkpoints' shares are added, as if they were independent.
+    statements tell. How much more is told by the scores without one more fold that the
+    sweep kept; where it kept none, by the interval beside each accuracy, both checkpoints' shares
+    added as if they were independent.
 
     Args:
         run_folder: The `out=` of a sweep.
@@ -225,7 +227,21 @@ def list_flips(
 def _shared(
     kept: KeptScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
 ) -> Float[np.ndarray, " site"]:
-    """What shared folds add to the variance of the difference, at most."""
+    """What shared folds add to the variance of the difference.
+
+    From the scores without one more fold where they were kept, else, at most, from the intervals.
+    """
+    fewer = None if kept.fewer is None else kept.fewer[where]
+    # A fold's own probe is among those without it for no other fold, and stays unknown.
+    if fewer is not None and kept.fold is not None and np.isfinite(fewer).any(axis=1).all():
+        folds = fewer.shape[1]
+        member = (kept.fold == np.arange(folds)[:, None]) / len(kept.fold)
+        positive = (kept.labels == 1)[:, None]
+        without = [(each > 0) == positive for each in fewer]
+        change = without[1].astype(np.float64) - without[0]
+        return covariance_between_folds(
+            member @ (right[1] - right[0]), np.stack([member @ each for each in change])
+        )
     total = np.zeros(right[0].shape[1])
     for number, correct in zip(where, right, strict=True):
         interval = kept.interval(number)

@@ -20,22 +20,26 @@ class KeptScores:
 
     Attributes:
         scores: Log-odds of label 1, in nats; NaN where a cell is not finished.
-        intervals: Of the accuracy; None where the sweep kept none.
+        fewer: By probes without one more fold; None where the sweep kept none.
+        intervals: Of the accuracy; None likewise.
         checkpoints: Names along `checkpoint`.
         steps: Training steps; NaN where unknown.
         labels: 0 or 1 for each statement.
         groups: The group of each.
+        fold: The fold of each; None where it is not known.
         site_coordinates: `site`, `layer` and `depth`.
         example_coordinates: `statement`, `label` and `group`.
         checkpoint_coordinates: `checkpoint`, `step` and `tokens`.
     """
 
     scores: Float[np.ndarray, "checkpoint example site"]
+    fewer: Float[np.ndarray, "checkpoint fold example site"] | None
     intervals: Float[np.ndarray, "checkpoint site bound"] | None
     checkpoints: tuple[str, ...]
     steps: Float[np.ndarray, " checkpoint"]
     labels: Int[np.ndarray, " example"]
     groups: tuple[str, ...]
+    fold: Int[np.ndarray, " example"] | None
     site_coordinates: dict[str, Any]
     example_coordinates: dict[str, Any]
     checkpoint_coordinates: dict[str, Any]
@@ -110,17 +114,36 @@ def read_kept_scores(
             found = found.reindex(probe=[probe]).isel(probe=0)
         found = found.reindex(checkpoint=scores["checkpoint"], site=scores["site"])
         interval = found.transpose("checkpoint", "site", "bound").values
+    fold = scores["fold"].values.astype(np.int64) if "fold" in scores.coords else None
     return KeptScores(
         scores=scores.values.astype(np.float64),
+        fewer=None if fold is None else _fewer(run_folder, concept, probe),
         intervals=interval,
         checkpoints=tuple(str(name) for name in scores["checkpoint"].values),
         steps=np.asarray(scores["step"].values, dtype=float),
         labels=scores["label"].values.astype(np.int64),
         groups=tuple(str(name) for name in scores["group"].values),
+        fold=fold,
         site_coordinates=_coordinates(scores, "site", ("layer", "depth")),
         example_coordinates=_coordinates(scores, "example", ("statement", "label", "group")),
         checkpoint_coordinates=_coordinates(scores, "checkpoint", ("step", "tokens")),
     )
+
+
+def _fewer(
+    run_folder: str | os.PathLike[str], concept: str, probe: str | None
+) -> Float[np.ndarray, "checkpoint fold example site"] | None:
+    """Scores by probes without one more fold, where the sweep kept them."""
+    try:
+        fewer = load_scores(run_folder, concept, variable="score_fewer")
+    except ValueError:
+        return None
+    if "probe" in fewer.dims:
+        fewer = fewer.reindex(probe=[probe]).isel(probe=0)
+    values: np.ndarray = fewer.transpose("checkpoint", "left_out", "example", "site").values.astype(
+        np.float64
+    )
+    return values
 
 
 def site_number(

@@ -1,7 +1,6 @@
 """Whether a probe of one checkpoint reads another: every pair of checkpoints of a series."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.readings import Store, one_concept, read_series
 from tlens_trust.tracing.shared_folds import paired_interval, widened
+from tlens_trust.tracing.transfer_null import FittedProbes, fit_permuted, null_bands
 
 _SCORES = ("accuracy", "auroc")
 _FRACTION = "fraction of statements"
@@ -31,6 +31,7 @@ def transfer_matrix(
     concept: Concept | None = None,
     *,
     probe: ProbeMeasure | None = None,
+    permutations: int = 100,
     sites: str | int | Sequence[str | int] = "resid_post",
     position: Position = "last",
     bos: bool | None = None,
@@ -67,6 +68,8 @@ def transfer_matrix(
         series: Checkpoints; or `Activations` of one concept, one for each checkpoint.
         concept: What to read; None where activations are given.
         probe: A linear probe's measure; None for the logistic probe.
+        permutations: How many draws of permuted labels stand behind the null bands. Their
+            directions are held for all checkpoints; a long series with many sites may want fewer.
         sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
         position: Which token of a statement to read.
         bos: Whether a beginning-of-sequence token stands before each statement.
@@ -86,6 +89,14 @@ def transfer_matrix(
         the target's own probe minus that of the source's, statement by statement; each with its
         interval over groups (`…_ci`) and `…_n`. On the diagonal stand cross-validated scores.
         `accuracy_chance` is the share of the larger class; the AUROC of chance is one half.
+
+        For accuracy and AUROC there is a `…_null` as well: the middle 95% of what probes get at the
+        target that were fitted, at the source, to labels that mean nothing (permuted within
+        groups; the first Newton step of a logistic probe at the penalties chosen for the labels,
+        or for probes that choose none a difference of class means). Where the target's
+        activations vary along the concept more than along anything else, any direction at all
+        reads it a little, in this sense or the other, and a few points from one half are no sign
+        of transfer.
 
         Intervals know that folds share training rows as far as the source's own cross-validation
         shows it: what a fold more or less changes in its probes there is added to the variance
@@ -130,16 +141,22 @@ def transfer_matrix(
     own = cell_seed(seed, about)
     count = len(readings)
     with tqdm(total=2 * count, desc="transfer", unit="pass", disable=not progress) as bar:
-        fitted = []
+        fitted, drawn = [], []
         for number in range(count):
             (activations,) = readings.at(number)
-            fitted.append(_fit(activations, about, taken, own))
+            fitted.append(fit_probes(activations, about, taken, own))
+            drawn.append(fit_permuted(activations, about, fitted[-1], permutations, own))
             bar.update()
         _check_widths(readings.checkpoints, fitted)
         columns = []
         for number in range(count):
             (activations,) = readings.at(number)
-            columns.append(_score_all(fitted, number, activations, about, taken, own))
+            column = _score_all(fitted, number, activations, about, taken, own)
+            bands = [
+                null_bands(source, each, fitted[number], activations, about)
+                for source, each in zip(fitted, drawn, strict=True)
+            ]
+            columns.append(column.merge(xr.concat(bands, dim="source")))
             bar.update()
     matrix = xr.concat(columns, dim="target").transpose(*_PAIR, ...)
     ones = float(about.labels.mean())
@@ -153,34 +170,10 @@ def transfer_matrix(
     ).assign_attrs(concept=about.name, probe=taken.name, seed=seed, folds=int(taken.folds))
 
 
-@dataclass(frozen=True, eq=False)
-class _FittedProbes:
-    """The probes of one checkpoint.
-
-    Attributes:
-        scores: Held-out log-odds at home, in nats.
-        fewer: The same without one more fold; None where not known.
-        fold: The fold of each statement.
-        directions: In nats per unit of activation.
-        biases: In nats.
-        mean: Of each feature over the training rows of each fold.
-        deviation: Likewise; 0 where a feature is constant.
-        shared: What shared folds add to the variance of each score at home.
-    """
-
-    scores: Float[np.ndarray, "example site"]
-    fewer: Float[np.ndarray, "fold example site"] | None
-    fold: Int[np.ndarray, " example"]
-    directions: Float[np.ndarray, "site fold d_model"]
-    biases: Float[np.ndarray, "site fold"]
-    mean: Float[np.ndarray, "site fold d_model"]
-    deviation: Float[np.ndarray, "site fold d_model"]
-    shared: Mapping[str, Float[np.ndarray, " site"]]
-
-
-def _fit(
+def fit_probes(
     activations: Activations, concept: Concept, probe: ProbeMeasure, seed: int
-) -> _FittedProbes:
+) -> FittedProbes:
+    """Fit a checkpoint's probes, one for each fold, on the statements outside it."""
     held, fold = probe.held_out(activations, concept, seed=seed)
     if held.directions is None or held.biases is None:
         raise ValueError(
@@ -192,8 +185,16 @@ def _fit(
     else:
         shared = dict(cross_fold_variance(held.scores, held.fewer, concept.labels, fold))
     mean, deviation = _standardisation(activations, fold)
-    return _FittedProbes(
-        held.scores, held.fewer, fold, held.directions, held.biases, mean, deviation, shared
+    return FittedProbes(
+        scores=held.scores,
+        fewer=held.fewer,
+        fold=fold,
+        directions=held.directions,
+        biases=held.biases,
+        mean=mean,
+        deviation=deviation,
+        shared=shared,
+        strength=held.variables["C"][0] if "C" in held.variables else None,
     )
 
 
@@ -213,7 +214,7 @@ def _standardisation(
     return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
 
-def _check_widths(checkpoints: Sequence[str], fitted: Sequence[_FittedProbes]) -> None:
+def _check_widths(checkpoints: Sequence[str], fitted: Sequence[FittedProbes]) -> None:
     widths = [each.directions.shape[2] for each in fitted]
     for name, width in zip(checkpoints, widths, strict=True):
         if width != widths[0]:
@@ -224,7 +225,7 @@ def _check_widths(checkpoints: Sequence[str], fitted: Sequence[_FittedProbes]) -
 
 
 def _score_all(
-    fitted: Sequence[_FittedProbes],
+    fitted: Sequence[FittedProbes],
     target: int,
     activations: Activations,
     concept: Concept,
@@ -239,7 +240,7 @@ def _score_all(
     at_home = ((home.scores > 0) == positive).astype(np.float64)
     column = []
     for source, probes in enumerate(fitted):
-        raw, restandardised = _transfer(probes, home, values)
+        raw, restandardised = transferred_scores(probes, home, values)
         if source == target:
             # To the last bit what a sweep has, not what a sum in another order gives.
             raw = restandardised = home.scores
@@ -290,8 +291,8 @@ def _score_all(
     return xr.concat(column, dim="source")
 
 
-def _transfer(
-    probes: _FittedProbes, home: _FittedProbes, values: Float[np.ndarray, "example site d_model"]
+def transferred_scores(
+    probes: FittedProbes, home: FittedProbes, values: Float[np.ndarray, "example site d_model"]
 ) -> tuple[Float[np.ndarray, "example site"], Float[np.ndarray, "example site"]]:
     """Log-odds of each statement by the probe of its fold: as it is, and restandardised."""
     raw, restandardised = np.empty(values.shape[:2]), np.empty(values.shape[:2])
