@@ -27,6 +27,7 @@ def run(monkeypatch, capsys, *arguments):
         (["probe", ".", "--steps", "every"], "'log', 'all'"),
         (["probe", ".", "--csv", "x.csv"], "--trustworthy"),
         (["probe", ".", "--protocol", "paper"], "'tracingllm'"),
+        (["probe", ".", "--untrained", "first"], "'step0'"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, tmp_path, arguments, word):
@@ -67,6 +68,7 @@ def test_the_paper_s_protocol_reads_the_paper_s_files_as_they_are(
     )
     assert (status, err) == (2, "tlens-trust: far enough\n")
     assert asked["protocol"] == protocol
+    assert asked["untrained"] == "auto"
     assert len(asked["concepts"]["sst2"]) == (10 if cleaned else 11)
 
 

@@ -49,6 +49,15 @@ class Protocol(StrEnum):
     tracingllm = "tracingllm"
 
 
+class Untrained(StrEnum):
+    """Which weights tell how much was there before training."""
+
+    auto = "auto"
+    step0 = "step0"
+    random = "random"
+    none = "none"
+
+
 Steps = Annotated[
     str, typer.Option(help="'log', 'all', numbers ('0,512,1000') or a range ('0:100000:10000').")
 ]
@@ -126,6 +135,13 @@ def probe(
     device: Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.float32,
     backend: Annotated[Backend, typer.Option(help="Which hooked model.")] = Backend.auto,
+    untrained: Annotated[
+        Untrained,
+        typer.Option(
+            help="What checkpoints are held against: step 0 of the series, random weights of the "
+            "same architecture (one more to read), or as it is there."
+        ),
+    ] = Untrained.auto,
     quiet: Quiet = False,
 ) -> None:
     """Probe concepts at every block of every checkpoint of SERIES."""
@@ -148,9 +164,11 @@ def probe(
         device=device,
         dtype=getattr(torch, dtype.value),
         backend=backend.value,
+        untrained=None if untrained is Untrained.none else untrained.value,
         progress=not quiet,
     )
-    _show(trace, out)
+    # Where there is one split, there are no folds to choose a site on.
+    _show(trace, out, onset=protocol is Protocol.grouped)
 
 
 @app.command()
@@ -292,12 +310,23 @@ def _concepts(
     return wanted or dict(embedded)
 
 
-def _show(trace: "Trace", out: Path) -> None:
+def _show(trace: "Trace", out: Path, *, onset: bool = True) -> None:
+    from tlens_trust.tracing import find_onset
     from tlens_trust.views import summary_table
 
     figure = out / "accuracy.html"
     trace.plot.heatmap("accuracy").write_html(figure, include_plotlyjs=True)
-    typer.echo(summary_table(trace))
+    found = None
+    if onset:
+        floors = trace.data.get("accuracy_floor")
+        found = find_onset(
+            out,
+            concepts=trace.concepts,
+            checkpoints=trace.checkpoints,
+            # Groups may be too few for one.
+            floor=floors is not None and bool(floors.notnull().any()),
+        )
+    typer.echo(summary_table(trace, found))
     typer.echo(f"\ntrace    {out / 'trace.nc'}\nheatmap  {figure}")
 
 

@@ -1,9 +1,12 @@
 """One set of weights on the way of a training run."""
 
+import copy
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +45,8 @@ class Checkpoint:
         folder: Where the weights lie on disk; None on the hub and in memory.
         in_memory: The model itself; None on the hub and on disk.
         tokenizer: A tokenizer, or the name or folder of one, to use in place of the model's own.
+        random_seed: Of weights that are drawn at random, as `untrained` has them; None for the
+            model's own.
     """
 
     model: str
@@ -54,6 +59,7 @@ class Checkpoint:
     folder: Path | None = None
     in_memory: Any = None
     tokenizer: Any = field(default=None, compare=False)
+    random_seed: int | None = None
 
     @classmethod
     def from_hub(
@@ -121,7 +127,50 @@ class Checkpoint:
     def name(self) -> str:
         """A short label, as `mini-pythia@step512`."""
         short = self._short_model
+        if self.random_seed is not None:
+            return f"{short}@random{self.random_seed}"
         return short if self.revision is None else f"{short}@{self.revision}"
+
+    def untrained(self, *, seed: int = 0) -> "Checkpoint":
+        """The same architecture with random weights, as it may have been before training.
+
+        They are drawn when the checkpoint is loaded, as transformers draws them, by the settings
+        in `config.json`: nothing but that is read of the model, and its own weights need not be
+        there. What a training run began with may have been scaled in another way that its settings
+        do not tell; where step 0 was published, that is to be preferred.
+
+        Args:
+            seed: Draws the weights. The same seed gives the same ones with one release of torch and
+                transformers.
+
+        Returns:
+            A checkpoint named `…@random0` after the seed. Of a model in memory, which is drawn at
+            once, its settings, device and number format are taken.
+
+        Raises:
+            ValueError: The model is in memory and TransformerLens made it, so that how to draw its
+                weights is not known.
+
+        Example:
+            >>> Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000").untrained()
+            Checkpoint('pythia-160m@random0', step=0, tokens=0)
+        """
+        changed = replace(self, step=0, tokens=0, stage=None, loss=None, random_seed=seed)
+        if self.in_memory is None:
+            return changed
+        from tlens_trust.checkpoints.loading import draw_weights
+
+        model = self.in_memory
+        model = model.model if isinstance(model, PlainModel) else model
+        if not is_plain_model(model):
+            raise ValueError(
+                f"{self.name!r} is in memory and was made by TransformerLens, which does not tell "
+                "how its weights are drawn. Put an untrained model into the series as step 0."
+            )
+        weights = next(model.parameters())
+        # A copy, since a model keeps the settings that it is made with and may change them.
+        drawn = draw_weights(lambda: type(model)(copy.deepcopy(model.config)), seed=seed)
+        return replace(changed, in_memory=drawn.to(weights.device, weights.dtype))
 
     @property
     def identity(self) -> str:
@@ -134,20 +183,24 @@ class Checkpoint:
         anew each time, since the model may be in training.
 
         Two checkpoints share it only where their weights and settings are the same, whatever they
-        are called.
+        are called. Of random weights it is a hash of settings, seed and the libraries' releases.
         """
         if self.in_memory is not None:
             model = self.in_memory
             return model_identity(model.model if isinstance(model, PlainModel) else model)
+        if self.random_seed is not None:
+            return self._random_identity()
         if self.folder is not None:
-            config = (self.folder / "config.json").read_bytes()
-            return files_identity(folder_files(self.folder), git_oid(config))
+            return files_identity(folder_files(self.folder), self._config_oid())
         return self._hub_identity
 
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:
-        """The files that hold the weights, each with its SHA-256; empty for a model in memory."""
-        if self.in_memory is not None:
+        """The files that hold the weights, each with its SHA-256; empty where there are none.
+
+        There are none of a model in memory, nor of random weights.
+        """
+        if self.in_memory is not None or self.random_seed is not None:
             return ()
         return self.snapshot.weight_files() if self.folder is None else folder_files(self.folder)
 
@@ -164,7 +217,20 @@ class Checkpoint:
 
     @cached_property
     def _hub_identity(self) -> str:
-        return files_identity(self.snapshot.weight_files(), self.snapshot.config_oid())
+        return files_identity(self.snapshot.weight_files(), self._config_oid())
+
+    def _config_oid(self) -> str:
+        """Git's hash of `config.json`."""
+        if self.folder is None:
+            return self.snapshot.config_oid()
+        return git_oid((self.folder / "config.json").read_bytes())
+
+    def _random_identity(self) -> str:
+        releases = [
+            f"{name} {version(name).partition('+')[0]}" for name in ("torch", "transformers")
+        ]
+        made_of = ["random weights", str(self.random_seed), self._config_oid(), *releases]
+        return hashlib.sha256("\0".join(made_of).encode()).hexdigest()
 
     def load(
         self,
@@ -198,8 +264,9 @@ class Checkpoint:
         if self.in_memory is not None:
             return self._loaded_in_memory(backend)
         tokenizer = self.load_tokenizer(trust_remote_code=trust_remote_code)
+        drawn = self.random_seed is not None
         return load_hooked_model(
-            self._folder(remote_code=trust_remote_code),
+            self._folder(weights=not drawn, remote_code=trust_remote_code),
             model=self.model if self.folder is None else self._short_model,
             tokenizer=tokenizer,
             device=device,
@@ -207,6 +274,7 @@ class Checkpoint:
             backend=backend,
             device_map=device_map,
             trust_remote_code=trust_remote_code,
+            random_seed=self.random_seed,
         )
 
     @contextmanager

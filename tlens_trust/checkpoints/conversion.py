@@ -46,17 +46,26 @@ def load_hooked_transformer(
     device: str | torch.device | None,
     dtype: torch.dtype,
     trust_remote_code: bool,
+    weights: Callable[[Any], Any],
 ) -> Any:
     """Load a folder of weights as a `HookedTransformer`, unprocessed.
+
+    Args:
+        folder: Weights and `config.json`.
+        config: The model's settings, from transformers.
+        model: Its name on the hub, or what to call it in errors.
+        tokenizer: For the `HookedTransformer` to keep.
+        device: Where to put it.
+        dtype: Number format of the weights.
+        trust_remote_code: Whether the folder's own Python files may run.
+        weights: Makes of one of transformers' auto classes what loads or draws the weights.
 
     Raises:
         ValueError: A weight of the model is missing after the conversion.
     """
     from transformers import AutoModelForCausalLM
 
-    from tlens_trust.checkpoints.loading import WholeWeights
-
-    published: Any = WholeWeights(AutoModelForCausalLM).from_pretrained(
+    published: Any = weights(AutoModelForCausalLM).from_pretrained(
         str(folder), dtype=dtype, trust_remote_code=trust_remote_code
     )
     published.requires_grad_(False)

@@ -14,7 +14,8 @@ import logging
 import pickle
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def load_hooked_model(
     backend: str,
     device_map: str | dict[str, Any] | None,
     trust_remote_code: bool,
+    random_seed: int | None = None,
 ) -> HookedModel:
     """Load a folder of weights as a hooked model.
 
@@ -50,17 +52,25 @@ def load_hooked_model(
         backend: One of `BACKENDS`.
         device_map: How to spread a model over several devices, as transformers takes it.
         trust_remote_code: Whether the folder's own Python files may run.
+        random_seed: Draws weights in place of those in the folder, which need not be there; None
+            for the folder's.
 
     Raises:
-        ValueError: The backend is unknown or cannot have this model, weights are missing, or a
-            pickle holds anything but tensors.
+        ValueError: The backend is unknown or cannot have this model, weights are missing, a
+            pickle holds anything but tensors, or random weights are to be spread over devices.
     """
     if device is not None and device_map is not None:
         raise ValueError(
             f"`device` puts a model in one place and `device_map` spreads it, got {device!r} and "
             f"{device_map!r}. Give one of them."
         )
-    check_folder(folder)
+    if random_seed is None:
+        check_folder(folder)
+    elif device_map is not None:
+        raise ValueError(
+            f"Random weights are drawn in one place, got device_map={device_map!r}. Leave it out."
+        )
+    weights = WholeWeights if random_seed is None else partial(RandomWeights, seed=random_seed)
     config = load_config(folder, trust_remote_code=trust_remote_code)
     chosen = choose_backend(config, model=model, backend=backend, device_map=device_map)
     if device is None and device_map is None:
@@ -77,6 +87,7 @@ def load_hooked_model(
                 device=device,
                 dtype=dtype,
                 trust_remote_code=trust_remote_code,
+                weights=weights,
             )
         else:
             hooked = _boot_bridge(
@@ -87,6 +98,7 @@ def load_hooked_model(
                 dtype=dtype,
                 device_map=device_map,
                 trust_remote_code=trust_remote_code,
+                weights=weights,
             )
     hooked.cfg.model_name = model
     hooked.own_tokenizer = tokenizer
@@ -211,6 +223,42 @@ class WholeWeights:
         return loaded
 
 
+class RandomWeights:
+    """One of transformers' auto classes, which draws weights where others would be loaded.
+
+    Args:
+        auto_class: The class.
+        seed: Draws the weights, on the CPU, alike on every device.
+    """
+
+    def __init__(self, auto_class: Any, *, seed: int) -> None:
+        self._auto_class = auto_class
+        self._seed = seed
+
+    def from_pretrained(self, folder: str, *, config: Any = None, **settings: Any) -> nn.Module:
+        """A model of the folder's architecture; the settings are those of transformers."""
+        trust = bool(settings.get("trust_remote_code"))
+        taken = {
+            name: settings[name]
+            for name in ("attn_implementation", "trust_remote_code")
+            if settings.get(name) is not None
+        }
+        make = getattr(self._auto_class, "from_config", None) or self._auto_class._from_config
+        if config is None:
+            config = load_config(Path(folder), trust_remote_code=trust)
+        return draw_weights(
+            lambda: make(config, dtype=settings.get("dtype", settings.get("torch_dtype")), **taken),
+            seed=self._seed,
+        )
+
+
+def draw_weights(make: Callable[[], nn.Module], *, seed: int) -> nn.Module:
+    """Make a model whose weights are drawn; the user's own random numbers go on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make().eval().requires_grad_(False)
+
+
 def _boot_bridge(
     folder: Path,
     config: Any,
@@ -220,6 +268,7 @@ def _boot_bridge(
     dtype: torch.dtype,
     device_map: str | dict[str, Any] | None,
     trust_remote_code: bool,
+    weights: Callable[[Any], Any],
 ) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
     from transformer_lens.model_bridge.sources.transformers import (
@@ -233,7 +282,7 @@ def _boot_bridge(
         device=device,
         dtype=dtype,
         tokenizer=tokenizer,
-        model_class=WholeWeights(get_hf_model_class_for_architecture(architecture)),
+        model_class=weights(get_hf_model_class_for_architecture(architecture)),
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )

@@ -1,12 +1,14 @@
 """What a user names for a sweep: checkpoints, concepts and measures, checked and in order."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, PlainModel
+from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure, logistic_probe
+from tlens_trust.tracing.assembly import CheckpointRecord, is_step_0
 from tlens_trust.tracing.netcdf import check_text
 
 Concepts: TypeAlias = Concept | Iterable[Concept] | Mapping[str, Concept]
@@ -77,6 +79,87 @@ def checked_measures(measures: Any) -> tuple[Measure, ...]:
         )
     _check_distinct("measure", [m.name for m in taken], "Give each a name of its own.")
     return taken
+
+
+@dataclass(frozen=True)
+class UntrainedWeights:
+    """What a sweep holds its checkpoints against.
+
+    Attributes:
+        named: What a checkpoint's record says: the name of random weights, "" for step 0 of the
+            same model, None for nothing.
+        drawn_like: The checkpoint in whose architecture random weights are drawn; None where none
+            are.
+        unknown: Why there are none for some; empty where there are for all.
+    """
+
+    named: str | None
+    drawn_like: Checkpoint | None = None
+    unknown: str = ""
+
+
+def choose_untrained(
+    untrained: Any,
+    series: Any,
+    checkpoints: Sequence[Checkpoint],
+    known: Sequence[CheckpointRecord],
+    *,
+    seed: int,
+    device_map: Any,
+) -> UntrainedWeights:
+    """Which untrained weights a sweep takes.
+
+    Args:
+        untrained: `"auto"`, `"step0"`, `"random"` or None.
+        series: The series as it was given.
+        checkpoints: What is in it.
+        known: Checkpoints of earlier sweeps into the same run folder.
+        seed: Draws random weights.
+        device_map: How models are spread over devices.
+
+    Raises:
+        ValueError: Another word; or what was asked for is not to be had.
+    """
+    if untrained is None:
+        return UntrainedWeights(None, unknown="not asked for")
+    if untrained not in ("auto", "step0", "random"):
+        raise ValueError(
+            f"`untrained` must be 'auto', 'step0', 'random' or None, got {untrained!r}."
+        )
+    there: list[Checkpoint | CheckpointRecord] = [*checkpoints, *known]
+    begun = {each.model for each in there if is_step_0(each)}
+    lacking = [each for each in checkpoints if each.model not in begun]
+    if untrained != "random" and not lacking:
+        return UntrainedWeights("")
+    if untrained == "step0":
+        raise ValueError(
+            f"untrained='step0' needs step 0 of {lacking[0].model!r} among the checkpoints, and it "
+            "is not there. Add it to the series, or take 'random' weights, or None."
+        )
+    like = (lacking or checkpoints)[0]
+    name = replace(like, random_seed=seed).name
+    if name in (each.name for each in checkpoints):
+        return UntrainedWeights(name)
+    obstacle = _why_not_drawn(like, series, checkpoints, device_map)
+    if obstacle and untrained == "random":
+        raise ValueError(f"There are no random weights to be had: {obstacle}. Take None.")
+    if obstacle:
+        return UntrainedWeights("", unknown=f"there is no step 0, and {obstacle}")
+    return UntrainedWeights(name, drawn_like=like)
+
+
+def _why_not_drawn(
+    like: Checkpoint, series: Any, checkpoints: Sequence[Checkpoint], device_map: Any
+) -> str:
+    models = dict.fromkeys(each.model for each in checkpoints)
+    if len(models) > 1 and not isinstance(series, CheckpointSeries):
+        return f"the checkpoints are of {len(models)} models, where random weights are of one"
+    model = like.in_memory
+    if model is not None and not isinstance(model, PlainModel) and not is_plain_model(model):
+        return "models in memory that TransformerLens made do not tell how weights are drawn"
+    if device_map is not None:
+        return "random weights are drawn in one place, while `device_map` spreads the others"
+    return ""
 
 
 def _check_distinct(what: str, names: Sequence[str], way_out: str) -> None:

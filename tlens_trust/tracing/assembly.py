@@ -4,6 +4,7 @@ What compares checkpoints with each other belongs here: cells do not know of one
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
@@ -13,8 +14,11 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
 from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import now
+from tlens_trust.tracing.untrained import UntrainedComparison
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,10 @@ class CheckpointRecord:
         stage: Stage of training, or None.
         loss: Training loss in nats a token, or None.
         identity: Hash of the weights' content.
+        drawn: Whether these are random weights that a sweep added to hold others against, and that
+            are not on the axis.
+        untrained: Name of the random weights to hold this checkpoint against; "" for step 0 of the
+            same model, wherever that is among the checkpoints; None for nothing.
     """
 
     name: str
@@ -40,10 +48,14 @@ class CheckpointRecord:
     stage: str | None
     loss: float | None
     identity: str
+    drawn: bool = False
+    untrained: str | None = ""
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "CheckpointRecord":
-        """Note a checkpoint, its identity included."""
+    def of(
+        cls, checkpoint: Checkpoint, *, drawn: bool = False, untrained: str | None = ""
+    ) -> "CheckpointRecord":
+        """Note a checkpoint, its identity included, and what it is to be held against."""
         return cls(
             name=checkpoint.name,
             model=str(checkpoint.model),
@@ -53,7 +65,32 @@ class CheckpointRecord:
             stage=checkpoint.stage,
             loss=checkpoint.loss,
             identity=checkpoint.identity,
+            drawn=drawn,
+            untrained=untrained,
         )
+
+
+def is_step_0(checkpoint: Checkpoint | CheckpointRecord) -> bool:
+    """Whether these are a run's own weights from before training.
+
+    Not so where step 0 begins a later stage, where tokens have been seen by then, or where steps
+    count saved checkpoints (`ckpt_000`).
+    """
+    first = checkpoint.stage is None or re.sub(r"\D", "", checkpoint.stage) in ("", "1")
+    counted = re.fullmatch(r"ckpt_\d+", checkpoint.revision or "") is not None
+    return checkpoint.step == 0 and not checkpoint.tokens and first and not counted
+
+
+def find_untrained(
+    record: CheckpointRecord, records: Sequence[CheckpointRecord]
+) -> CheckpointRecord | None:
+    """The untrained weights that a checkpoint is held against, if they are among the records."""
+    if record.untrained is None:
+        return None
+    if record.untrained:
+        return next((r for r in records if r.name == record.untrained), None)
+    own = (r for r in records if not r.drawn and r.model == record.model and is_step_0(r))
+    return next(own, None)
 
 
 def in_training_order(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
@@ -71,6 +108,8 @@ def assemble_trace_data(
     concepts: Mapping[str, Mapping[str, Any]],
     *,
     provenance: Mapping[str, Any],
+    statements: Mapping[str, Concept] | None = None,
+    against: Sequence[CheckpointRecord] = (),
 ) -> xr.Dataset:
     """Put cells side by side.
 
@@ -80,12 +119,16 @@ def assemble_trace_data(
         checkpoints: Along the `checkpoint` axis, in order.
         concepts: What `concept_provenance` says of each concept along the `concept` axis.
         provenance: What else the trace was made with.
+        statements: The concepts themselves, by name: those that are to be held against untrained
+            weights, so that `…_untrained` and `accuracy_above_untrained` stand beside their scores.
+        against: Untrained weights that are not on the axis, whose cells are there.
 
     Returns:
         What a `Trace` holds. Variables along `example` are left out. For every p-value among sites
         (`accuracy_p_best`), its least over sites is corrected for all concepts and checkpoints that
         are put together here (`accuracy_q`): with other cells beside it, a cell has another.
     """
+    cells, told = _beside_untrained(cells, checkpoints, against, statements or {}, provenance)
     labels = _axis_labels(cells)
     grid = [(record.name, concept) for concept in concepts for record in checkpoints]
     present = [cells[where] for where in grid if where in cells]
@@ -99,6 +142,9 @@ def assemble_trace_data(
         array = array.reshape(len(concepts), len(checkpoints), *array.shape[1:])
         attributes = _common_attributes([cell[name].attrs for cell in present if name in cell])
         variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
+    for name in ("accuracy_untrained", "accuracy_above_untrained"):
+        if name in variables:
+            variables[name][2]["untrained"] = told
     variables.update(_corrected(variables))
     data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
     data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
@@ -108,6 +154,40 @@ def assemble_trace_data(
         .assign_coords(_site_coordinates(present, labels["site"]))
         .assign_attrs(_trace_attributes(checkpoints, concepts, provenance))
     )
+
+
+def _beside_untrained(
+    cells: Mapping[tuple[str, str], xr.Dataset],
+    checkpoints: Sequence[CheckpointRecord],
+    against: Sequence[CheckpointRecord],
+    statements: Mapping[str, Concept],
+    provenance: Mapping[str, Any],
+) -> tuple[dict[tuple[str, str], xr.Dataset], str]:
+    """Cells with the scores of untrained weights beside their own, and which weights those are."""
+    records = [*checkpoints, *against]
+    untrained = {record.name: find_untrained(record, records) for record in checkpoints}
+    comparisons = {
+        name: UntrainedComparison(
+            concept, seed=cell_seed(int(provenance["settings"]["seed"]), concept)
+        )
+        for name, concept in statements.items()
+    }
+    asked = {record.name for record in checkpoints if record.untrained is not None}
+    found = {}
+    for (checkpoint, concept), cell in cells.items():
+        if checkpoint not in untrained:
+            continue
+        if concept in comparisons and checkpoint in asked:
+            other = untrained[checkpoint]
+            there = None if other is None else cells.get((other.name, concept))
+            cell = cell.assign(comparisons[concept].beside(cell, there).data_vars)
+        found[checkpoint, concept] = cell
+    names = dict.fromkeys(other.name for other in untrained.values() if other is not None)
+    told = ", ".join(names)
+    if None in untrained.values():
+        why = provenance["arguments"].get("untrained_unknown") or "there is no step 0"
+        told = f"{told}; for others unknown: {why}" if told else f"unknown: {why}"
+    return found, told
 
 
 def _corrected(

@@ -43,6 +43,7 @@ from tlens_trust.tracing.netcdf import (
     write_atomically,
 )
 from tlens_trust.tracing.provenance import concept_provenance, listed, now
+from tlens_trust.tracing.untrained import light_cell
 
 _FORMAT = "tlens-trust-run-1"
 _STALE_AFTER = 24 * 60 * 60  # seconds until a file that was never finished counts as abandoned
@@ -208,8 +209,14 @@ class RunFolder:
         if _read_json(path) != _as_json(known):
             _write_json(path, known)
 
-    def checkpoints(self) -> dict[str, tuple[CheckpointRecord, dict[str, str]]]:
-        """Every checkpoint that was begun, with its identities, in training order."""
+    def checkpoints(
+        self, *, drawn: bool = False
+    ) -> dict[str, tuple[CheckpointRecord, dict[str, str]]]:
+        """Every checkpoint that was begun, with its identities, in training order.
+
+        Args:
+            drawn: Whether to name random weights too, against which the others are held.
+        """
         found = {}
         for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
             # A file that was altered names no checkpoint; the next sweep writes it again.
@@ -217,7 +224,8 @@ class RunFolder:
                 known = _read_json(path) or {}
                 identities = known.pop("identities")
                 record = CheckpointRecord(**known)
-                found[record.name] = (record, identities)
+                if drawn or not record.drawn:
+                    found[record.name] = (record, identities)
         ordered = in_training_order([record for record, _ in found.values()])
         return {record.name: found[record.name] for record in ordered}
 
@@ -276,7 +284,7 @@ class RunFolder:
     def _made_of(self, manifest: Mapping[str, Any]) -> str:
         """Hash of everything that an assembled trace is made of."""
         parts: list[Any] = [provenance_of(manifest), manifest["concepts"]]
-        for name, (record, identities) in self.checkpoints().items():
+        for name, (record, identities) in self.checkpoints(drawn=True).items():
             parts.append(asdict(record))
             for concept in manifest["concepts"]:
                 key = _cell_key(manifest, identities, concept)
@@ -285,7 +293,7 @@ class RunFolder:
 
     def _assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
         manifest = self.manifest
-        checkpoints = self.checkpoints()
+        checkpoints = self.checkpoints(drawn=True)
         cells, torn = dict(at_hand), []
         for name, (_, identities) in checkpoints.items():
             for concept in manifest["concepts"]:
@@ -294,7 +302,7 @@ class RunFolder:
                 key = _cell_key(manifest, identities, concept)
                 cell = self.read_cell(name, concept, key)
                 if cell is not None:
-                    cells[name, concept] = cell
+                    cells[name, concept] = light_cell(cell)
                 elif self._commit_record(name, concept, key) is not None:
                     torn.append(f"{concept} at {name}")
         if not cells:
@@ -310,11 +318,18 @@ class RunFolder:
             )
         begun = {checkpoint for checkpoint, _ in cells}
         met = {concept for _, concept in cells}
+        statements = {}
+        for name in met:
+            # Where the statements were altered, nothing is compared.
+            with suppress(ValueError):
+                statements[name] = self.read_concept(name)
         return assemble_trace_data(
             cells,
-            [record for record, _ in checkpoints.values() if record.name in begun],
+            [r for r, _ in checkpoints.values() if r.name in begun and not r.drawn],
             {name: known for name, known in manifest["concepts"].items() if name in met},
             provenance=provenance_of(manifest),
+            statements=statements,
+            against=[r for r, _ in checkpoints.values() if r.name in begun and r.drawn],
         )
 
     def _cell_content(self, checkpoint: str, concept: str, key: str) -> bytes | None:

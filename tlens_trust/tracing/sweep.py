@@ -22,30 +22,27 @@ from tlens_trust.activations.positions import Position, checked_position
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure, logistic_probe, tracingllm_probe
+from tlens_trust.measures import Measure
 from tlens_trust.tracing.arguments import (
     Concepts,
+    UntrainedWeights,
     checked_checkpoints,
     checked_concepts,
     checked_measures,
+    choose_untrained,
 )
-from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data
+from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
 from tlens_trust.tracing.cells import measure_cell
 from tlens_trust.tracing.provenance import (
     concept_provenance,
-    listed,
     reading_versions,
     versions,
 )
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.trace import Trace
+from tlens_trust.tracing.untrained import light_cell
 
 Sites: TypeAlias = str | int | Sequence[str | int]
-
-_PROTOCOLS: dict[str, Callable[[], Measure]] = {
-    "grouped": logistic_probe,
-    "tracingllm": tracingllm_probe,
-}
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,19 @@ class ReadingOptions:
 
 @dataclass(frozen=True)
 class CheckpointTask:
-    """Everything that tracing one checkpoint takes. Can be pickled."""
+    """Everything that tracing one checkpoint takes. Can be pickled.
+
+    Attributes:
+        checkpoint: What is loaded.
+        concepts: What is read.
+        measures: What is made of a reading.
+        reading: How it is read.
+        seed: The sweep's.
+        store: Where readings are kept.
+        run: Where cells are kept.
+        untrained: What its record says of untrained weights.
+        drawn: Whether these are random weights that the others are held against.
+    """
 
     checkpoint: Checkpoint
     concepts: tuple[Concept, ...]
@@ -74,6 +83,8 @@ class CheckpointTask:
     seed: int
     store: ActivationStore | None
     run: RunFolder | None
+    untrained: str | None = ""
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class TracedCheckpoint:
 
     Attributes:
         record: The checkpoint.
-        cells: Cells that were made, by concept, without held-out scores.
+        cells: Cells that were made, by concept, light.
         kept: Keys of the cells that stand in the run folder already, by concept.
     """
 
@@ -108,6 +119,7 @@ def trace_checkpoints(
     device_map: Any = None,
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    untrained: str | None = "auto",
     progress: bool = True,
 ) -> Trace:
     """Measure concepts at every site of every checkpoint of a series.
@@ -141,6 +153,12 @@ def trace_checkpoints(
         device_map: How a model too large for one device is spread, as transformers takes it.
         trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once, padding included. Halved when memory runs out.
+        untrained: What `accuracy_untrained` and `accuracy_above_untrained` are taken from.
+            `"step0"`: step 0 of the same model, from this call or an earlier one with the same
+            `out`; it must be there. `"random"`: random weights in the architecture of the first
+            checkpoint, drawn from `seed` (see `Checkpoint.untrained`), which is one checkpoint more
+            to read, though none to fetch. `"auto"`: step 0 where it is there, else random weights
+            where they can be drawn. None: nothing; no checkpoint is read for it.
         progress: Whether to show a bar.
 
     Returns:
@@ -184,6 +202,10 @@ def trace_checkpoints(
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
+    run = None if out is None else RunFolder(Path(out))
+    against = choose_untrained(
+        untrained, series, checkpoints, _known(run), seed=seed, device_map=device_map
+    )
     origin = {
         "settings": _settings(reading, taken, seed),
         "arguments": {
@@ -191,31 +213,36 @@ def trace_checkpoints(
             "device": None if device is None else str(device),
             "device_map": None if device_map is None else str(device_map),
             "trust_remote_code": trust_remote_code,
+            "untrained": untrained,
+            "untrained_unknown": against.unknown,
         },
         "versions": versions(),
     }
-    run = None
-    if out is not None:
-        run = RunFolder(Path(out))
+    if run is not None:
         run.begin(
             origin["settings"],
             {concept.name: concept for concept in named},
             arguments=origin["arguments"],
             versions=origin["versions"],
         )
-    tasks = [
+    kept_in = ActivationStore() if store == "default" else store
+
+    tasks = (
         CheckpointTask(
             checkpoint=checkpoint,
             concepts=named,
             measures=taken,
             reading=reading,
             seed=seed,
-            store=ActivationStore() if store == "default" else store,
+            store=kept_in,
             run=run,
+            untrained=against.named,
+            drawn=drawn,
         )
-        for checkpoint in checkpoints
-    ]
-    traced = list(_traced(tasks, progress=progress))
+        for checkpoint, drawn in _to_read(checkpoints, against, seed)
+    )
+    total = (len(checkpoints) + (against.drawn_like is not None)) * len(named)
+    traced = list(_traced(tasks, total=total, progress=progress))
     cells = {
         (each.record.name, concept): cell for each in traced for concept, cell in each.cells.items()
     }
@@ -225,100 +252,19 @@ def trace_checkpoints(
         if (whole.checkpoints, whole.concepts) == asked:
             return whole
         cells = _filled(cells, traced, run)
+    records = [each.record for each in traced]
+    beside = [record for record in records if record.drawn]
+    if run is not None:
+        beside += _add_step_0(cells, records, named, run)
     data = assemble_trace_data(
         cells,
-        [each.record for each in traced],
+        [record for record in records if not record.drawn],
         {concept.name: concept_provenance(concept) for concept in named},
         provenance=origin,
+        statements={concept.name: concept for concept in named},
+        against=beside,
     )
     return Trace(data)
-
-
-def probe_checkpoints(
-    series: Checkpoint | Iterable[Checkpoint],
-    concepts: Concepts,
-    *,
-    protocol: str = "grouped",
-    sites: Sites = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    out: str | os.PathLike[str] | None = None,
-    store: ActivationStore | Literal["default"] | None = "default",
-    seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
-    progress: bool = True,
-) -> Trace:
-    """Probe concepts at every site of every checkpoint of a series.
-
-    `trace_checkpoints` with one measure. By the protocol `"grouped"` it is the logistic probe:
-    grouped, stratified 5-fold cross-validation, features standardised and the penalty chosen inside
-    the training folds. By `"tracingllm"` it is that of Qian et al. (2024), to reproduce published
-    figures with: the first 80% of the rows are trained on and the last 20% tested, features are
-    scaled over all rows, groups are not heeded. What leaks by it is counted in the trace, as
-    `leak_group` and the like (see `tracingllm_probe`). The paper read its files as they are:
-    `load_concepts(…, clean=False)`.
-
-    Both can be had side by side, as
-    `trace_checkpoints(…, measures=[logistic_probe(), tracingllm_probe()])`.
-
-    Args:
-        series: A `CheckpointSeries`, or one or several checkpoints.
-        concepts: A concept, several, or a mapping whose keys are the names in the trace.
-        protocol: `"grouped"` or `"tracingllm"`, as described above.
-        sites: As for `trace_checkpoints`, and so are the following.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        out: Run folder.
-        store: Where activations are kept between sweeps.
-        seed: Deals folds and draws resamples.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
-        batch_tokens: Tokens read at once.
-        progress: Whether to show a bar.
-
-    Returns:
-        A trace with `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy` (nats), each with
-        its interval, its n and the levels to hold it against.
-
-    Raises:
-        ValueError: As `trace_checkpoints`, or `protocol` is unknown.
-
-    Example:
-        >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
-        >>> trace = probe_checkpoints(
-        ...     pretrain_toy_series(), load_concepts(), out="run")  # doctest: +SKIP
-        >>> trace.plot.heatmap("accuracy").show()  # doctest: +SKIP
-    """
-    if protocol not in _PROTOCOLS:
-        raise ValueError(
-            f"There is no protocol {protocol!r}. Allowed are {listed(list(_PROTOCOLS))}."
-        )
-    return trace_checkpoints(
-        series,
-        concepts,
-        measures=[_PROTOCOLS[protocol]()],
-        sites=sites,
-        position=position,
-        bos=bos,
-        out=out,
-        store=store,
-        seed=seed,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
 
 
 def trace_checkpoint(
@@ -335,7 +281,7 @@ def trace_checkpoint(
     """
     checkpoint, run = task.checkpoint, task.run
     with _noting(f"This was at checkpoint {checkpoint.name!r}."):
-        record = CheckpointRecord.of(checkpoint)
+        record = CheckpointRecord.of(checkpoint, drawn=task.drawn, untrained=task.untrained)
         keys = {} if run is None else _cell_keys(task, run, record)
     kept = {
         name: key
@@ -363,15 +309,16 @@ def trace_checkpoint(
                 run.commit_cell(
                     record.name, concept.name, keys[concept.name], cell, made_with=made_with
                 )
-            cells[concept.name] = cell.drop_dims("example", errors="ignore")
+            cells[concept.name] = light_cell(cell)
             advance()
     return TracedCheckpoint(record, cells, kept)
 
 
-def _traced(tasks: Sequence[CheckpointTask], *, progress: bool) -> Iterator[TracedCheckpoint]:
+def _traced(
+    tasks: Iterable[CheckpointTask], *, total: int, progress: bool
+) -> Iterator[TracedCheckpoint]:
     from tqdm.auto import tqdm
 
-    total = sum(len(task.concepts) for task in tasks)
     with tqdm(total=total, desc="trace", unit="cell", disable=not progress) as bar:
         for task in tasks:
             bar.set_postfix_str(task.checkpoint.name)
@@ -387,8 +334,42 @@ def _filled(
         for concept, key in each.kept.items():
             cell = run.read_cell(each.record.name, concept, key)
             if cell is not None:
-                filled[each.record.name, concept] = cell
+                filled[each.record.name, concept] = light_cell(cell)
     return filled
+
+
+def _to_read(
+    checkpoints: Sequence[Checkpoint], against: UntrainedWeights, seed: int
+) -> Iterator[tuple[Checkpoint, bool]]:
+    """Random weights first, which are drawn only now, since a model may be large."""
+    if against.drawn_like is not None:
+        yield against.drawn_like.untrained(seed=seed), True
+    for checkpoint in checkpoints:
+        yield checkpoint, False
+
+
+def _add_step_0(
+    cells: dict[tuple[str, str], xr.Dataset],
+    records: Sequence[CheckpointRecord],
+    concepts: Sequence[Concept],
+    run: RunFolder,
+) -> list[CheckpointRecord]:
+    """Add what an earlier sweep made of step 0 to the cells, and say which checkpoints it is."""
+    known = run.checkpoints()
+    there = {record.name for record in records}
+    found = [find_untrained(record, [r for r, _ in known.values()]) for record in records]
+    added = {r.name: r for r in found if r is not None and r.name not in there}
+    for name in added:
+        for concept in concepts:
+            key = run.cell_key(known[name][1], concept.name)
+            cell = run.read_cell(name, concept.name, key)
+            if cell is not None:
+                cells[name, concept.name] = light_cell(cell)
+    return list(added.values())
+
+
+def _known(run: RunFolder | None) -> list[CheckpointRecord]:
+    return [] if run is None else [record for record, _ in run.checkpoints().values()]
 
 
 def _readings(task: CheckpointTask, concepts: Sequence[Concept]) -> Generator[Activations]:

@@ -27,7 +27,8 @@ Names: TypeAlias = str | Sequence[str]
 # What stands beside a quantity under its name and one of these belongs to it.
 _SUFFIXES = (
     "_ci", "_n", "_null", "_p", "_p_best", "_q", "_chance", "_floor", "_floor_ci",
-    "_above_floor", "_above_floor_ci",
+    "_above_floor", "_above_floor_ci", "_untrained", "_untrained_ci", "_above_untrained",
+    "_above_untrained_ci",
 )  # fmt: skip
 
 
@@ -45,8 +46,10 @@ class Trace:
     that it has to be held against: `accuracy_chance` (the larger class), `accuracy_null` (a band
     where labels are permuted), `accuracy_p` and `accuracy_p_best` (p-values of a site by itself and
     among all), `accuracy_q` (of the best site, corrected for all concepts and checkpoints that the
-    trace held when it was put together), `accuracy_floor` (a classifier of the text alone) and
-    `accuracy_above_floor`.
+    trace held when it was put together), `accuracy_floor` (a classifier of the text alone),
+    `accuracy_above_floor`, `accuracy_untrained` (the same site of untrained weights: step 0, or
+    random ones; its attribute `untrained` says which, or why it is unknown) and
+    `accuracy_above_untrained`.
     NaN, and "" among texts, stand for "unknown".
 
     Two traces are equal if they hold the same labels and numbers, to the last bit, and the same
@@ -264,16 +267,43 @@ class Trace:
             >>> trace = Trace.load("run")  # doctest: +SKIP
             >>> trace.above_floor().any("site")  # doctest: +SKIP
         """
-        name = f"{variable}_above_floor_ci"
+        return self._above(variable, "floor", "Probes measure it unless `floor=False`.")
+
+    def above_untrained(self, variable: str = "accuracy") -> xr.DataArray:
+        """Where training has added something to what untrained weights hold.
+
+        Statement by statement, the probe is right more often than one on the same site of untrained
+        weights, on the same folds: the 95% interval of the difference lies above 0. Each interval
+        speaks for itself, and is not corrected for sites, checkpoints or concepts.
+
+        Args:
+            variable: A quantity that a sweep holds against untrained weights.
+
+        Returns:
+            True or False for each concept, checkpoint and site (and probe); False where unknown.
+            By how much stands in `trace.data.accuracy_above_untrained`.
+
+        Raises:
+            ValueError: The trace holds no such comparison.
+
+        Example:
+            >>> trace = Trace.load("run")  # doctest: +SKIP
+            >>> trace.above_untrained().any("site")  # doctest: +SKIP
+        """
+        return self._above(variable, "untrained", "Sweeps take it for a probe's accuracy.")
+
+    def _above(self, variable: str, level: str, way_out: str) -> xr.DataArray:
+        name = f"{variable}_above_{level}_ci"
         if name not in self.data:
-            held = [q for q in self.quantities if f"{q}_above_floor_ci" in self.data]
+            held = [q for q in self.quantities if f"{q}_above_{level}_ci" in self.data]
+            what = "floor" if level == "floor" else "untrained level"
             raise ValueError(
-                f"The trace holds no floor of {variable!r}. It holds those of {listed(held)}. "
-                "Probes measure it unless `floor=False`."
+                f"The trace holds no {what} of {variable!r}. It holds those of {listed(held)}. "
+                f"{way_out}"
             )
-        above = (self.data[name].sel(bound="low", drop=True) > 0).rename(f"{variable}_above_floor")
-        described = {"units": "1", "long_name": f"whether the {variable} is above its floor"}
-        return above.assign_attrs(described)
+        above = (self.data[name].sel(bound="low", drop=True) > 0).rename(name.removesuffix("_ci"))
+        what = "its floor" if level == "floor" else "that of untrained weights"
+        return above.assign_attrs(units="1", long_name=f"whether the {variable} is above {what}")
 
     def to_frame(self) -> "pandas.DataFrame":
         """A tidy table: a row for each concept, checkpoint, site (and probe).
