@@ -246,7 +246,7 @@ def planted():
             tuple(f"{prefix} group {row // 2}" for row in range(rows)),
         )
         generator = torch.Generator().manual_seed(seed)
-        width = next(len(d) for d in directions.values() if d is not None)
+        width = next((len(d) for d in directions.values() if d is not None), 8)
         common = torch.randn(rows, width, generator=generator)
         found = []
         for step, direction in directions.items():

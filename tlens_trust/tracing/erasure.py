@@ -202,7 +202,8 @@ def fit_eraser(
         # Whatever is there is to be erased, however little.
         svd_tol=1e-9,
     ).eraser
-    return eraser.proj_left[:, 0] * scale, eraser.proj_right[0] / scale, centre
+    direction, readout = eraser.proj_left[:, 0] * scale, eraser.proj_right[0] / scale
+    return torch.where(varies, direction, 0.0), torch.where(varies, readout, 0.0), centre
 
 
 def check_erasure_installed() -> None:

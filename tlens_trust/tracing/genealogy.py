@@ -73,7 +73,9 @@ def direction_genealogy(
         direction: `"logistic"`, the weights of a logistic probe, or `"mass_mean"`, the difference
             of the class means.
         C: Inverse strength of the logistic probe's penalty, the same at all checkpoints, since the
-            penalty turns the direction.
+            penalty turns the direction: where it is strong the probe weighs each standardised
+            feature by its own difference of means; where it is weak it allows for how features
+            vary together, and is noisier.
         splits: How often groups are halved; all numbers are means over the splits.
         blocks: How many blocks of groups the jackknife leaves out, one at a time.
         permutations: How many draws of permuted labels stand behind the null.
