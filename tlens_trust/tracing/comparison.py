@@ -92,7 +92,7 @@ def compare_checkpoints(
     shared = _shared(kept, where, right, bootstrap)
     difference = gain.mean(axis=0)
     interval = paired_interval(gain, bootstrap, added=shared).clip(-1, 1)
-    p, p_best, band = _flip_signs(gain, bootstrap.group, shared, permutations, seed)
+    p, p_best, band = flip_signs(gain, bootstrap.group, shared, permutations, seed)
 
     told = "held-out accuracy after minus before"
     tested = {"permutations": permutations, "groups": bootstrap.groups}
@@ -251,14 +251,27 @@ def _shared(
     return total
 
 
-def _flip_signs(
+def flip_signs(
     gain: Float[np.ndarray, "example site"],
     group: Int[np.ndarray, " example"],
     shared: Float[np.ndarray, " site"],
     permutations: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
-    """p-values by themselves and among all sites, and the band of the difference."""
+    """Hold mean gains against those where groups' signs are flipped, all sites together.
+
+    Args:
+        gain: Of each statement.
+        group: The number of its group.
+        shared: Variance of the mean that flipping does not show; differences are held against a
+            null as much wider.
+        permutations: How many flips.
+        seed: Draws them.
+
+    Returns:
+        Two-sided p-values by themselves, p-values by the null of the maximum over sites, and the
+        middle 95% of the mean gain.
+    """
     totals = np.zeros((int(group.max()) + 1, gain.shape[1]))
     np.add.at(totals, group, gain)
     totals /= len(gain)
