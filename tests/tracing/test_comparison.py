@@ -2,12 +2,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binom
 
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import score_dataset
+from tlens_trust.measures import assign_folds, score_dataset
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_validation import LogisticCrossFitter
 from tlens_trust.tracing import compare_checkpoints, list_flips, trace_checkpoints
-from tlens_trust.tracing.comparison import flip_signs
+from tlens_trust.tracing.comparison import flip_signs, shared_by_folds
+from tlens_trust.tracing.kept_scores import KeptScores
 
 
 @dataclass(frozen=True)
@@ -174,3 +178,50 @@ def test_a_difference_that_is_there_is_found():
     wide, _, wider = flip_signs(gain, np.arange(200) // 2, np.full(1, 1.0), 999, 0)
     assert wide[0] > 0.5
     assert np.ptp(wider) > 5 * np.ptp(band)
+
+
+@pytest.mark.slow
+def test_refitted_probes_that_read_nothing_do_not_differ_and_a_test_blind_to_folds_says_so():
+    """300 pairs of checkpoints of pure noise, probes cross-validated at each.
+
+    Folds share training rows, so that accuracies near chance vary more than their statements tell.
+    """
+    generator = np.random.default_rng(7)
+    runs, rows = 300, 120
+    labels = np.arange(rows) % 2
+    groups = tuple(f"g{row // 2}" for row in range(rows))
+    group = np.unique(groups, return_inverse=True)[1]
+    fitter = LogisticCrossFitter((0.01, 0.1, 1.0))
+    knowing, blind = 0, 0
+    for number in range(runs):
+        fold = assign_folds(labels, groups, folds=5, seed=number)
+        held = [
+            fitter(
+                torch.from_numpy(generator.normal(size=(rows, 1, 8))),
+                torch.from_numpy(labels),
+                groups,
+                fold,
+            )
+            for _ in range(2)
+        ]
+        right = [((each.scores > 0) == (labels == 1)[:, None]).astype(float) for each in held]
+        kept = KeptScores(
+            scores=np.stack([each.scores for each in held]),
+            fewer=np.stack([each.fewer for each in held]),
+            intervals=None,
+            checkpoints=("a", "b"),
+            steps=np.array([0.0, 1.0]),
+            labels=labels,
+            groups=groups,
+            fold=fold,
+            site_coordinates={},
+            example_coordinates={},
+            checkpoint_coordinates={},
+        )
+        bootstrap = GroupBootstrap.draw(groups, seed=0, resamples=2)
+        shared = shared_by_folds(kept, [0, 1], right, bootstrap)
+        gain = right[1] - right[0]
+        knowing += flip_signs(gain, group, shared, 199, number)[0][0] <= 0.05
+        blind += flip_signs(gain, group, np.zeros(1), 199, number)[0][0] <= 0.05
+    most = binom.ppf(0.999, runs, 0.05)
+    assert knowing <= most < blind

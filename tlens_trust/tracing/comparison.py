@@ -89,7 +89,7 @@ def compare_checkpoints(
     right = [kept.right(number).astype(np.float64) for number in where]
     gain = right[1] - right[0]
     bootstrap = GroupBootstrap.draw(kept.groups, seed=seed, resamples=resamples)
-    shared = _shared(kept, where, right, bootstrap)
+    shared = shared_by_folds(kept, where, right, bootstrap)
     difference = gain.mean(axis=0)
     interval = paired_interval(gain, bootstrap, added=shared).clip(-1, 1)
     p, p_best, band = flip_signs(gain, bootstrap.group, shared, permutations, seed)
@@ -224,7 +224,7 @@ def list_flips(
     )
 
 
-def _shared(
+def shared_by_folds(
     kept: KeptScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
 ) -> Float[np.ndarray, " site"]:
     """What shared folds add to the variance of the difference.

@@ -39,7 +39,7 @@ def draw_comparison(comparison: xr.Dataset) -> go.Figure:
         go.Bar(
             x=where,
             y=null[:, 1] - null[:, 0],
-            base=null[:, 0],
+            base=null[:, 0].tolist(),
             width=0.8,
             marker={"color": _QUIET, "opacity": 0.25},
             name="middle 95% where nothing changed",
