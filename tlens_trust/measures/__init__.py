@@ -33,6 +33,7 @@ from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.mlp import MLPProbe, mlp_probe
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.nulls import Null, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
@@ -66,6 +67,7 @@ __all__ = [
     "LinearProbe",
     "LogisticFits",
     "LogisticProbe",
+    "MLPProbe",
     "MassMeanProbe",
     "Measure",
     "Null",
@@ -101,6 +103,7 @@ __all__ = [
     "lda_probe",
     "logistic_probe",
     "mass_mean_probe",
+    "mlp_probe",
     "pair_difference_probe",
     "permute_labels",
     "probe_calibration",
