@@ -3,7 +3,6 @@ import pytest
 import xarray as xr
 
 from tlens_trust.tracing import Trace
-from tlens_trust.views import summarise, summary_table
 
 STEPS = [0, 1, 8, 64, 512]
 SITES = [f"blocks.{i}.hook_resid_post" for i in range(4)]
@@ -117,19 +116,3 @@ def test_a_variable_that_is_not_there_is_answered_with_those_that_are():
 def test_unknown_tokens_are_an_error_and_not_an_empty_figure():
     with pytest.raises(ValueError, match="Draw over x='step'"):
         synthetic_trace({"a": 1}, tokens=False).plot.lines("accuracy", x="tokens")
-
-
-def test_the_summary_finds_the_planted_layer_and_step_and_says_never_where_nothing_is_planted():
-    frame = summarise(TRACE).set_index("concept")
-    assert frame.loc["toxicity", "layer"] == 2
-    assert frame["since_step"].tolist()[:2] == [64, 512]
-    assert np.isnan(frame.loc["never", "since_step"])
-    text = summary_table(TRACE)
-    assert "step 64" in text.splitlines()[1]
-    assert "never" in text.splitlines()[3].split()
-
-
-def test_a_rise_that_does_not_last_is_no_onset():
-    data = TRACE.data.copy(deep=True)
-    data["accuracy_p_best"][{"concept": 0, "checkpoint": -1}] = 0.4
-    assert np.isnan(summarise(Trace(data)).set_index("concept").loc["toxicity", "since_step"])
