@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
@@ -174,3 +175,20 @@ def test_the_interval_of_a_corrected_cosine_covers_the_planted_one(planted):
         low, high = found.cosine_corrected_ci.sel(space="raw").isel(source=0, target=1, site=0)
         covered += float(low) <= np.cos(np.pi / 4) <= float(high)
     assert covered >= 0.90 * 200
+
+
+@pytest.mark.slow
+def test_where_nothing_was_planted_cosines_leave_their_null_at_its_rate(planted):
+    """300 runs, by a binomial bound: between two checkpoints, and between halves of one."""
+    runs, outside = 300, np.zeros(2, dtype=int)
+    for seed in range(runs):
+        series = planted({1: None, 2: None}, groups=50, kept=0.8, seed=5000 + seed)
+        found = direction_genealogy(
+            series, direction="mass_mean", splits=4, blocks=5, permutations=40, progress=False
+        )
+        raw = found.sel(space="raw").isel(site=0, source=0)
+        low, high = (raw.cosine_null.sel(bound=bound).values for bound in ("low", "high"))
+        cosine = raw.cosine.values
+        outside += (cosine < low) | (cosine > high)
+    most = binom.ppf(0.999, runs, 0.05)
+    assert (outside <= most).all(), outside

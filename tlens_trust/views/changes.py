@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.labels import wrapped_label
 
 _LEARNED, _FORGOTTEN, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
 
@@ -86,7 +87,7 @@ def draw_comparison(comparison: xr.Dataset) -> go.Figure:
     figure.update_xaxes(
         tickvals=where, ticktext=labels, title_text="layer" if labels != names else "site"
     )
-    figure.update_yaxes(title_text=quantity_label(difference))
+    figure.update_yaxes(title_text=wrapped_label(difference))
     before, after = comparison.attrs.get("before", "before"), comparison.attrs.get("after", "after")
     return _finish(figure, f"{comparison.attrs.get('concept', '')}: {before} → {after}")
 

@@ -9,6 +9,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.labels import wrapped_label
 
 _PANEL_COLUMNS = 3
 _MOST_TICKS = 12
@@ -198,7 +199,7 @@ def _draw(
         rows=rows,
         cols=columns,
         subplot_titles=_panel_titles(values),
-        horizontal_spacing=0.12 if columns > 1 else 0.2,
+        horizontal_spacing=0.1,
         vertical_spacing=min(0.3, 100 / height),
     )
     for i, site in enumerate(sites):
@@ -248,7 +249,9 @@ def _draw(
             "colorscale": "RdBu",
             "cmin": bounds[0],
             "cmax": bounds[1],
-            "colorbar": {"title": {"text": quantity_label(values), "side": "right"}},
+            "colorbar": {
+                "title": {"text": wrapped_label(values), "side": "right", "font": {"size": 11}}
+            },
         },
     )
     return figure
