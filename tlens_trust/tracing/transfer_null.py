@@ -147,4 +147,7 @@ def _areas(
 
 def _inverse(deviation: Float[np.ndarray, " d_model"]) -> Float[np.ndarray, " d_model"]:
     """One over it; 0 where a feature is constant."""
-    return np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+    inverse: np.ndarray = np.divide(
+        1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0
+    )
+    return inverse
