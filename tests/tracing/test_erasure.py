@@ -7,7 +7,8 @@ import torch
 
 from tlens_trust.measures import logistic_probe
 from tlens_trust.tracing import erasure_cost
-from tlens_trust.tracing.erasure import fit_eraser
+from tlens_trust.tracing.erasure import _unseen
+from tlens_trust.tracing.leace import fit_eraser
 
 pytestmark = pytest.mark.skipif(find_spec("concept_erasure") is None, reason="extra `erasure`")
 
@@ -71,8 +72,6 @@ def test_nothing_that_is_scored_had_a_part_in_erasing(planted):
     """With twice the same statements under two names, the eraser leaves the held-out ones out."""
     one = planted({1: E[0]}, groups=20)[0]
     twin = replace(one, concept=replace(one.concept, name="twin"))
-    from tlens_trust.tracing.erasure import _unseen
-
     fold = PROBE.held_out(one, one.concept, seed=1)[1]
     kept = _unseen(twin.concept, one.concept, fold)
     np.testing.assert_array_equal(kept, fold != np.arange(3)[:, None])
