@@ -1,0 +1,18 @@
+"""Checkpoints held against each other, and concepts: transfer, change, directions, erasure."""
+
+from tlens_trust.tracing.comparing.comparison import compare_checkpoints, list_flips
+from tlens_trust.tracing.comparing.erasure import erasure_cost
+from tlens_trust.tracing.comparing.forgetting import find_forgetting
+from tlens_trust.tracing.comparing.genealogy import direction_genealogy
+from tlens_trust.tracing.comparing.overlap import direction_overlap
+from tlens_trust.tracing.comparing.transfer import transfer_matrix
+
+__all__ = [
+    "compare_checkpoints",
+    "direction_genealogy",
+    "direction_overlap",
+    "erasure_cost",
+    "find_forgetting",
+    "list_flips",
+    "transfer_matrix",
+]

@@ -1,0 +1,189 @@
+"""Held-out scores that a sweep kept, as arrays, for what compares checkpoints."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.run_folder import RunFolder
+from tlens_trust.tracing.scores import load_scores
+
+
+@dataclass(frozen=True, eq=False)
+class KeptScores:
+    """One probe's scores of one concept's statements.
+
+    Attributes:
+        scores: Log-odds of label 1, in nats; NaN where a cell is not finished.
+        fewer: By probes without one more fold; None where the sweep kept none.
+        intervals: Of the accuracy; None likewise.
+        checkpoints: Names along `checkpoint`.
+        steps: Training steps; NaN where unknown.
+        labels: 0 or 1 for each statement.
+        groups: The group of each.
+        fold: The fold of each; None where it is not known.
+        site_coordinates: `site`, `layer` and `depth`.
+        example_coordinates: `statement`, `label` and `group`.
+        checkpoint_coordinates: `checkpoint`, `step` and `tokens`.
+    """
+
+    scores: Float[np.ndarray, "checkpoint example site"]
+    fewer: Float[np.ndarray, "checkpoint fold example site"] | None
+    intervals: Float[np.ndarray, "checkpoint site bound"] | None
+    checkpoints: tuple[str, ...]
+    steps: Float[np.ndarray, " checkpoint"]
+    labels: Int[np.ndarray, " example"]
+    groups: tuple[str, ...]
+    fold: Int[np.ndarray, " example"] | None
+    site_coordinates: dict[str, Any]
+    example_coordinates: dict[str, Any]
+    checkpoint_coordinates: dict[str, Any]
+
+    def checkpoint_number(self, which: str | int) -> int:
+        """Where a checkpoint stands, by name or step.
+
+        Raises:
+            ValueError: It is not there, was not finished, or several are of that step.
+        """
+        if isinstance(which, str):
+            found = [i for i, name in enumerate(self.checkpoints) if name == which]
+        else:
+            found = np.flatnonzero(self.steps == which).tolist()
+        if len(found) != 1:
+            what = "checkpoint" if isinstance(which, str) else "step"
+            held: Sequence[object] = self.checkpoints
+            if what == "step" and not found:
+                held = [int(step) for step in self.steps if np.isfinite(step)]
+            raise ValueError(
+                f"The run holds {len(found) or 'no'} {what}{'s' if found else ''} {which!r}. "
+                f"Choose one of {listed(held)}."
+            )
+        if np.isnan(self.scores[found[0]]).any():
+            raise ValueError(
+                f"Not every score at {self.checkpoints[found[0]]!r} is there. Call the sweep with "
+                "the same arguments; it continues."
+            )
+        return int(found[0])
+
+    def right(self, checkpoint: int) -> Bool[np.ndarray, "example site"]:
+        """Where a statement is on its label's side. A score of 0 counts as label 0's."""
+        right: np.ndarray = (self.scores[checkpoint] > 0) == (self.labels == 1)[:, None]
+        return right
+
+    def interval(self, checkpoint: int) -> Float[np.ndarray, "site bound"] | None:
+        """Of the accuracy at one checkpoint; None where it is not known at every site."""
+        if self.intervals is None:
+            return None
+        interval: np.ndarray = self.intervals[checkpoint]
+        return None if np.isnan(interval).any() else interval
+
+
+def read_kept_scores(
+    run_folder: str | os.PathLike[str], concept: str, *, probe: str | None = None
+) -> KeptScores:
+    """Read the scores of one concept, and the intervals beside them.
+
+    Args:
+        run_folder: The `out=` of a sweep.
+        concept: Its name.
+        probe: Which measure's, where several kept scores.
+
+    Raises:
+        ValueError: As `load_scores`; or there are several probes and none was chosen.
+    """
+    scores = load_scores(run_folder, concept)
+    names = [str(name) for name in scores["probe"].values] if "probe" in scores.dims else []
+    if names:
+        if probe not in names:
+            raise ValueError(
+                f"The run folder {str(run_folder)!r} holds the scores of {listed(names)}, and "
+                f"`probe` is {probe!r}. Choose one of them."
+            )
+        scores = scores.sel(probe=probe)
+    scores = scores.transpose("checkpoint", "example", "site")
+    interval = None
+    found = RunFolder(Path(run_folder)).trace_data().get("accuracy_ci")
+    if found is not None:
+        found = found.sel(concept=concept)
+        if "probe" in found.dims:
+            found = found.reindex(probe=[probe]).isel(probe=0)
+        found = found.reindex(checkpoint=scores["checkpoint"], site=scores["site"])
+        interval = found.transpose("checkpoint", "site", "bound").values
+    fold = scores["fold"].values.astype(np.int64) if "fold" in scores.coords else None
+    return KeptScores(
+        scores=scores.values.astype(np.float64),
+        fewer=None if fold is None else _fewer(run_folder, concept, probe),
+        intervals=interval,
+        checkpoints=tuple(str(name) for name in scores["checkpoint"].values),
+        steps=np.asarray(scores["step"].values, dtype=float),
+        labels=scores["label"].values.astype(np.int64),
+        groups=tuple(str(name) for name in scores["group"].values),
+        fold=fold,
+        site_coordinates=_coordinates(scores, "site", ("layer", "depth")),
+        example_coordinates=_coordinates(scores, "example", ("statement", "label", "group")),
+        checkpoint_coordinates=_coordinates(scores, "checkpoint", ("step", "tokens")),
+    )
+
+
+def _fewer(
+    run_folder: str | os.PathLike[str], concept: str, probe: str | None
+) -> Float[np.ndarray, "checkpoint fold example site"] | None:
+    """Scores by probes without one more fold, where the sweep kept them."""
+    try:
+        fewer = load_scores(run_folder, concept, variable="score_fewer")
+    except ValueError:
+        return None
+    if "probe" in fewer.dims:
+        fewer = fewer.reindex(probe=[probe]).isel(probe=0)
+    values: np.ndarray = fewer.transpose("checkpoint", "left_out", "example", "site").values.astype(
+        np.float64
+    )
+    return values
+
+
+def site_number(
+    sites: Sequence[str], layers: Sequence[int], layer: int | None, site: str | None
+) -> int:
+    """Where one site stands, by its name or its layer.
+
+    Args:
+        sites: All names.
+        layers: The layer of each.
+        layer: Which layer; None if `site` says it.
+        site: Which site; None if `layer` says it. Where there is only one, neither need.
+
+    Raises:
+        ValueError: It is not there, or several are meant.
+
+    Example:
+        >>> site_number(["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"], [0, 1], 1, None)
+        1
+    """
+    found = [
+        i
+        for i, (name, block) in enumerate(zip(sites, layers, strict=True))
+        if (site is None or name == site) and (layer is None or block == layer)
+    ]
+    if len(found) == 1:
+        return found[0]
+    asked = " and ".join(
+        f"{key}={value!r}" for key, value in (("layer", layer), ("site", site)) if value is not None
+    )
+    raise ValueError(
+        f"One site is needed, and {len(found) or 'none'} {'have' if len(found) > 1 else 'has'} "
+        f"{asked or 'been chosen'}. Choose by `layer=` or `site=` among {listed(sites)}."
+    )
+
+
+def _coordinates(scores: Any, axis: str, names: Sequence[str]) -> dict[str, Any]:
+    own = {axis: scores[axis].values.tolist()} if axis in scores.coords else {}
+    return own | {
+        name: (axis, scores[name].values, dict(scores[name].attrs))
+        for name in names
+        if name in scores.coords
+    }

@@ -1,0 +1,105 @@
+"""What folds share, where only an interval is left to tell of it.
+
+See `tlens_trust.measures.cross_fold`: near chance, a cross-validated score varies more than the
+resampling of its statements shows.
+"""
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import t as student
+
+from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.scores import stretched_interval
+
+
+def paired_interval(
+    difference: Float[np.ndarray, "example site"],
+    bootstrap: GroupBootstrap,
+    *,
+    added: Float[np.ndarray, " site"] | float = 0.0,
+    confidence: float = 0.95,
+) -> Float[np.ndarray, "site bound"]:
+    """An interval over groups of a mean difference, statement by statement.
+
+    Where no group differs, it is as wide as the share of groups that may differ all the same, by
+    Clopper and Pearson.
+
+    Args:
+        difference: Of each statement.
+        bootstrap: Resamples of the groups.
+        added: Variance that resampling does not show.
+        confidence: Of the interval.
+
+    Example:
+        >>> bootstrap = GroupBootstrap.draw(list("abcdefghij"), seed=0, resamples=10)
+        >>> paired_interval(np.zeros((10, 1)), bootstrap).round(2).tolist()
+        [[-0.31, 0.31]]
+    """
+    mean = difference.mean(axis=0)
+    resampled = bootstrap.means(difference)
+    interval = stretched_interval(
+        mean, resampled, bootstrap.groups, added=added, confidence=confidence
+    )
+    still = (np.ptp(resampled, axis=0) < 1e-12) & (np.abs(mean) < 1e-12)
+    _, most = clopper_pearson(0.0, bootstrap.groups, confidence)
+    interval[still] = [-most, most]
+    return interval
+
+
+def widened(
+    value: Float[np.ndarray, "..."],
+    interval: Float[np.ndarray, "... bound"],
+    added: Float[np.ndarray, "..."],
+    *,
+    groups: int,
+    confidence: float = 0.95,
+) -> Float[np.ndarray, "... bound"]:
+    """An interval stretched about its value for a variance that it does not know of.
+
+    Args:
+        value: What the interval is of.
+        interval: Low and high, as `stretched_interval` gives them without that variance.
+        added: The variance.
+        groups: How many groups were resampled.
+        confidence: Of the interval.
+
+    Example:
+        >>> wide = widened(np.array([0.5]), np.array([[0.4, 0.6]]), np.array([1.0]), groups=100)
+        >>> bool(wide[0, 1] - wide[0, 0] > 3.9)
+        True
+    """
+    spread = _variance(interval, groups, confidence)
+    more = np.divide(spread + added, spread, out=np.ones_like(spread), where=spread > 0)
+    about = np.asarray(value)[..., None]
+    stretched: np.ndarray = about + np.sqrt(more)[..., None] * (interval - about)
+    return stretched
+
+
+def shared_variance(
+    interval: Float[np.ndarray, "... bound"],
+    resampled: Float[np.ndarray, "..."],
+    *,
+    groups: int,
+    confidence: float = 0.95,
+) -> Float[np.ndarray, "..."]:
+    """The variance behind an interval beyond what resampling groups shows; at least 0.
+
+    Args:
+        interval: Low and high, as `score_dataset` gives them.
+        resampled: The variance over resampled groups.
+        groups: How many groups were resampled.
+        confidence: Of the interval.
+    """
+    beyond = _variance(interval, groups, confidence) - groups / max(groups - 1, 1) * resampled
+    # Where resampling shows no spread the interval is of another make, and tells nothing of folds.
+    found: np.ndarray = np.where(resampled > 1e-12, np.maximum(beyond, 0.0), 0.0)
+    return found
+
+
+def _variance(
+    interval: Float[np.ndarray, "... bound"], groups: int, confidence: float
+) -> Float[np.ndarray, "..."]:
+    """Of the value, where Student's distribution made the interval of it."""
+    half = (interval[..., 1] - interval[..., 0]) / 2
+    quantile = student.ppf((1 + confidence) / 2, max(groups - 1, 1))
+    return np.asarray(np.square(half / quantile))
