@@ -151,13 +151,18 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
         return "p-values of the labels being read"
     fold = dealt.transpose("checkpoint", "example").values[finished[0]]
     rows = np.flatnonzero((fold >= 0) & np.isfinite(scores[finished]).all(axis=(0, 1)))
+    if not len(rows):
+        return "statements with a held-out score at every checkpoint and site"
     fold = fold[rows].astype(np.int64)
+    folds = int(fold.max()) + 1
     positive = (cells["label"].values == 1)[rows]
 
     def right(name: str, *dims: str) -> np.ndarray | None:
         found = kept(name)
         if found is None:
             return None
+        if "left_out" in dims:  # another probe may have more folds
+            found = found.isel(left_out=slice(folds))
         values = found.isel(checkpoint=finished, example=rows).transpose(*dims, "example").values
         known: np.ndarray = (values > 0) == positive
         return known if np.isfinite(values).any() else None
@@ -189,7 +194,6 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
         )
         for s in range(len(sites))
     ]
-    folds = int(fold.max()) + 1
     if folds < 2:
         return ProbeAnswers(sites, tuple(answers), None, finished)
     chosen = choose_sites(own, fewer, fold)
