@@ -247,3 +247,45 @@ def test_what_cannot_be_asked_for_is_an_error():
         probe_calibration(positive=2)
     with pytest.raises(ValueError, match="at least two groups"):
         calibration_error(np.zeros(3), np.array([0, 1, 0]), ["a", "a", "a"])
+
+
+def concept_of(rows: int) -> Concept:
+    texts = tuple(f"statement {row}" for row in range(rows))
+    groups = tuple(f"pair {row // 2}" for row in range(rows))
+    return Concept("x", "reliability", texts, np.arange(rows) % 2, groups)
+
+
+def test_intervals_know_of_training_rows_that_folds_share():
+    concept = concept_of(160)
+    values = torch.randn(160, 1, 8, generator=torch.Generator().manual_seed(0))
+    probe = logistic_probe(floor=False)
+    held_out, fold = probe.held_out(
+        Activations(values, ("blocks.0.hook_resid_post",)), concept, seed=0
+    )
+    scores, fewer = held_out.scores[:, 0], held_out.fewer[:, :, 0]
+    bare = calibration_error(scores, concept.labels, concept.groups)
+    found = calibration_error(scores, concept.labels, concept.groups, fold=fold, fewer=fewer)
+    assert (found.rms, found.ece, found.ece_null) == (bare.rms, bare.ece, bare.ece_null)
+    assert found.low < bare.low
+    assert found.high > bare.high
+    # The control: folds that have nothing in common, since the probes are the same.
+    apart = np.broadcast_to(scores, fewer.shape).copy()
+    same = calibration_error(scores, concept.labels, concept.groups, fold=fold, fewer=apart)
+    assert (same.low, same.high) == pytest.approx((bare.low, bare.high), abs=1e-9)
+
+
+def test_errors_and_rates_lie_within_their_intervals():
+    concept = concept_of(120)
+    values = torch.randn(120, 2, 4, generator=torch.Generator().manual_seed(0))
+    values[:, 1, 0] += torch.from_numpy(2.0 * concept.labels)
+    sites = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+    data = probe_calibration(mass_mean_probe(folds=4, floor=False))(
+        Activations(values, sites), concept, seed=0
+    )
+    for name in ("calibration_error", "false_positive_rate", "true_positive_rate"):
+        low, high = data[f"{name}_ci"].values.T
+        assert (low <= high).all(), name
+        assert data[f"{name}_ci"].attrs["long_name"]
+    for name in ("false_positive_rate", "true_positive_rate"):
+        low, high = data[f"{name}_ci"].values.T
+        assert ((low <= data[name]) & (data[name] <= high)).all()

@@ -1,5 +1,7 @@
 """Every kind of direction finds what is planted, in its own way, and says so in log-odds."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -545,3 +547,36 @@ def test_calibration_on_the_fits_own_rows_would_be_too_sure():
     assert cross_entropy(left_out.log_odds(fresh), labels[200:]) < cross_entropy(
         too_sure, labels[200:]
     )
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lda_probe,
+        ridge_probe,
+        sparse_probe,
+        ccs_probe,
+        partial(ccs_probe, variant="tpc"),
+        pair_difference_probe,
+    ],
+)
+def test_permutations_and_floor_can_be_chosen_as_for_the_logistic_probe(make):
+    probe = make(permutations=7, floor=False)
+    assert (probe.permutations, probe.floor) == (7, False)
+    assert (make().permutations, make().floor) == (2000, True)
+    assert probe.identity != make().identity
+
+
+def test_the_permutations_asked_for_stand_behind_the_p_values_and_a_floor_only_on_request():
+    activations, labels, groups, _ = planted(30, 6, strength=1.0, seed=0)
+    texts = tuple(f"statement {row}" for row in range(60))
+    concept = Concept("x", "reliability", texts, labels.numpy(), tuple(groups))
+    read = Activations(activations.unsqueeze(1), ("blocks.0.hook_resid_post",))
+    bare, whole = (
+        lda_probe(folds=3, resamples=20, permutations=19, floor=floor)(read, concept, seed=0)
+        for floor in (False, True)
+    )
+    assert bare.accuracy_p.attrs["permutations"] == 19
+    assert bare.accuracy_p.item() >= 1 / 20
+    assert "accuracy_floor" in whole
+    assert "accuracy_floor" not in bare

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
@@ -12,10 +12,13 @@ from tlens_trust.measures import (
     ProbeMeasure,
     accuracy_under_noise,
     collapse_noise,
+    fit_mass_mean_probe,
+    lda_probe,
     logistic_probe,
     mass_mean_probe,
     probe_margin,
 )
+from tlens_trust.measures.bootstrap import GroupBootstrap, percentile_interval
 from tlens_trust.measures.cross_validation import HeldOut
 
 
@@ -166,3 +169,67 @@ def test_the_interval_of_the_noise_at_collapse_holds_the_truth():
         low, high = data.collapse_noise_ci.values[0] * scale
         held += low <= truth <= high
     assert held >= 34
+
+
+def plain(values, groups):
+    """Percentiles of resampled groups, which know nothing of training rows in common."""
+    return percentile_interval(GroupBootstrap.draw(groups, seed=0, resamples=1000).means(values))
+
+
+def test_the_interval_knows_that_folds_share_training_rows():
+    concept = pairs(80)
+    activations = readings(concept, [0.0, 4.0])
+    probe = mass_mean_probe()
+    data = probe_margin(probe)(activations, concept, seed=0)
+    held_out, fold = probe.held_out(activations, concept, seed=0)
+    signs = np.where(concept.labels == 1, 1.0, -1.0)[:, None]
+    norms = np.linalg.norm(held_out.directions, axis=2)[:, fold].T
+    margins = signs * held_out.scores / norms / data.rms.values
+    np.testing.assert_allclose(data.margin, margins.mean(axis=0))
+    width = np.diff(data.margin_ci.values)[:, 0]
+    before = np.diff(plain(margins, concept.groups))[:, 0]
+    # Near chance the folds' probes hang together; where there is much to read they hardly move.
+    assert width[0] > 1.15 * before[0]
+    assert width[1] < 1.1 * before[1]
+    np.testing.assert_allclose(data.rms, (data.rms_ci[:, 0] + data.rms_ci[:, 1]) / 2, rtol=0.02)
+
+
+def test_norms_of_probes_without_one_more_fold_are_those_of_their_fits():
+    concept = pairs(60)
+    activations = readings(concept, [1.0])
+    labels = torch.from_numpy(concept.labels.copy())
+    for probe in (mass_mean_probe(folds=3), lda_probe(folds=3), logistic_probe(C=(0.1,), folds=3)):
+        held_out, fold = probe.held_out(activations, concept, seed=0)
+        norms = held_out.fewer_norms[0]
+        assert np.isnan(np.diag(norms)).all()
+        np.testing.assert_allclose(norms, norms.T)  # one C: the same fit serves both folds
+        kept = torch.from_numpy(fold == 2)
+        if probe.name == "mass_mean":
+            fit = fit_mass_mean_probe(
+                activations.values[kept, 0],
+                labels[kept],
+                groups=[g for g, k in zip(concept.groups, kept.tolist(), strict=True) if k],
+            )
+            assert norms[0, 1] == pytest.approx(float(fit.direction.norm()), rel=1e-6)
+    # Scores over norms are distances: whatever the scale of the log-odds, none is far out.
+    assert np.nanmax(np.abs(held_out.fewer / norms[fold][:, :, None].transpose(1, 0, 2))) < 20
+
+
+@pytest.mark.slow
+def test_the_margin_s_interval_covers_nought_where_there_is_nothing_to_read():
+    """Labels that mean nothing: on fresh statements any plane's mean signed distance is 0."""
+    concept, runs = pairs(60), 400
+    covered = narrow = 0
+    probe = mass_mean_probe(permutations=1, floor=False)
+    for seed in range(runs):
+        activations = readings(concept, [0.0], seed=seed)
+        data = probe_margin(probe)(activations, concept, seed=seed)
+        low, high = data.margin_ci.values[0]
+        covered += low <= 0 <= high
+        held_out, fold = probe.held_out(activations, concept, seed=seed)
+        signs = np.where(concept.labels == 1, 1.0, -1.0)[:, None]
+        norms = np.linalg.norm(held_out.directions, axis=2)[:, fold].T
+        low, high = plain(signs * held_out.scores / norms, concept.groups)[0]
+        narrow += low <= 0 <= high
+    assert binom.ppf(0.001, runs, 0.93) <= covered
+    assert narrow < binom.ppf(0.001, runs, 0.93)

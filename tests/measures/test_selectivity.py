@@ -1,5 +1,7 @@
 """A control task is right only for who learns types by heart."""
 
+from dataclasses import dataclass, replace
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +144,31 @@ def test_what_makes_no_control_task_is_an_error():
         probe_selectivity(controls=0)
     with pytest.raises(ValueError, match="All 3 statements are of the one type 'a'"):
         control_labels(["a"] * 3, np.array([0, 1, 0]), seed=0)
+
+
+def test_the_interval_is_wider_than_that_of_scores_which_know_nothing_of_common_rows():
+    concept = worded(60)
+    activations = readings(concept, heart=0.0, label=0.0)
+    probe = mass_mean_probe(floor=False)
+    data = probe_selectivity(probe)(activations, concept, seed=0)
+    bare = replace(probe, cross_fitter=Bare(probe.cross_fitter))
+    without = probe_selectivity(bare)(activations, concept, seed=0)
+    np.testing.assert_array_equal(data.selectivity, without.selectivity)
+    for name in ("selectivity", "control_accuracy"):
+        found, plain = (np.diff(each[f"{name}_ci"].values)[0, 0] for each in (data, without))
+        assert found >= plain, name
+    assert np.diff(data.selectivity_ci.values) > 1.05 * np.diff(without.selectivity_ci.values)
+    clear = readings(concept, heart=0.0, label=6.0)
+    sure = probe_selectivity(probe)(clear, concept, seed=0)
+    assert sure.selectivity_ci.values[0, 0] > 0.3
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A cross-fitter that keeps what it knows of probes without one more fold to itself."""
+
+    cross_fitter: object
+    identity: str = "bare"
+
+    def __call__(self, activations, labels, groups, fold):
+        return replace(self.cross_fitter(activations, labels, groups, fold), fewer=None)

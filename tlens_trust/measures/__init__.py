@@ -4,9 +4,9 @@ from tlens_trust.measures.calibration import (
     CalibrationError,
     calibration_error,
     choose_threshold,
-    probe_calibration,
     reliability_curve,
 )
+from tlens_trust.measures.calibration_measure import probe_calibration
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe, mass_mean_probe
 from tlens_trust.measures.directions import (
     ContrastConsistentProbe,

@@ -76,32 +76,6 @@ def percentile_interval(
     return interval
 
 
-def fraction_interval(
-    fraction: Float[np.ndarray, "..."],
-    resampled: Float[np.ndarray, "resample ..."],
-    *,
-    trials: int,
-    confidence: float = 0.95,
-) -> Float[np.ndarray, "... bound"]:
-    """The percentile interval of a fraction; Clopper and Pearson's where nothing varies.
-
-    Args:
-        fraction: The fraction itself.
-        resampled: Of each resample.
-        trials: How many independent trials the fraction is taken to rest on where all resamples
-            agree; groups, not statements.
-        confidence: Of the interval.
-    """
-    interval = percentile_interval(resampled, confidence)
-    spread = np.nanmax(np.where(np.isnan(resampled), -np.inf, resampled), axis=0) - np.nanmin(
-        np.where(np.isnan(resampled), np.inf, resampled), axis=0
-    )
-    for place in zip(*np.nonzero(np.atleast_1d(spread < 1e-12)), strict=True):
-        where = place if spread.ndim else ()
-        interval[where] = clopper_pearson(float(fraction[where]), trials, confidence)
-    return interval
-
-
 def clopper_pearson(fraction: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
     """Exact binomial interval; `fraction` of the `trials` succeeded.
 

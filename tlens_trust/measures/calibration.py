@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import inf, pi, sqrt
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Float, Int
 from scipy.special import expit
 from scipy.stats import norm
 
-from tlens_trust.activations import Activations
-from tlens_trust.concepts import Concept
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson, percentile_interval
-from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe
 
 _GAP = "probability"
 
@@ -48,6 +45,8 @@ def calibration_error(
     groups: Sequence[str] | None = None,
     *,
     bins: int = 10,
+    fold: Int[np.ndarray, " example"] | None = None,
+    fewer: Float[np.ndarray, "fold example"] | None = None,
     confidence: float = 0.95,
 ) -> CalibrationError:
     """Gaps between the probabilities that log-odds state and the frequencies that come about.
@@ -62,7 +61,8 @@ def calibration_error(
     `ece_null = Σ_b (n_b/n) √(2 Var m_b / π)` says how much of it is to be expected of calibrated
     scores. The latter is unbiased and may be negative. Its interval is from the estimate's
     variance, `2 tr(AA) + 4 mᵀA W m` with `A = W Cov(m)`, `W = diag(n_b/n)`. The covariance of the
-    `m_b` is taken over groups, whose statements need not be independent.
+    `m_b` is taken over groups, whose statements need not be independent; what folds that share
+    training rows have in common is added to it for the interval, where `fewer` tells it.
 
     What varies within a bin is not seen, so both are lower bounds of the error without bins.
 
@@ -71,6 +71,10 @@ def calibration_error(
         labels: 0 or 1 for each statement.
         groups: The group of each statement; None where every one stands for itself.
         bins: How many. Equal scores stay in one bin.
+        fold: The fold in which each statement was held out; with `fewer`.
+        fewer: Log-odds by the probes without the statement's fold and one more fold, the first
+            axis (see `score_dataset`). None where scores are no cross-validated ones, or these are
+            not known.
         confidence: Of the interval of `rms`.
 
     Returns:
@@ -100,7 +104,7 @@ def calibration_error(
             f"{number}. Give more statements, or `groups` that hold fewer each."
         )
     stated = expit(scores)
-    place, sizes = _bin(stated, bins)
+    place, sizes = bin_by_probability(stated, bins)
     gap = stated - labels
     means = np.bincount(place, gap, minlength=len(sizes)) / sizes
     within = np.zeros((number, len(sizes)))
@@ -109,6 +113,9 @@ def calibration_error(
     share = sizes / sizes.sum()
     variances = np.diag(covariance)
     square = float(share @ (means**2 - variances))
+    if fold is not None and fewer is not None:
+        # For the interval alone: it errs upwards, and would take too much off the error itself.
+        covariance = covariance + _shared_covariance(stated, expit(fewer), place, sizes, fold)
     weighted = share[:, None] * covariance
     noise = float(np.trace(weighted @ weighted))
     slope = float((share * means) @ covariance @ (share * means)) - noise
@@ -123,11 +130,35 @@ def calibration_error(
     )
 
 
+def _shared_covariance(
+    stated: Float[np.ndarray, " example"],
+    fewer: Float[np.ndarray, "fold example"],
+    place: Int[np.ndarray, " example"],
+    sizes: Float[np.ndarray, " bin"],
+    fold: Int[np.ndarray, " example"],
+) -> Float[np.ndarray, "bin bin"]:
+    """What the covariance between folds adds to that of the bins' mean gaps.
+
+    As `cross_fold_variance`, for several means at once: `Σ_{A≠B} (m_A - m_A⁻)(m_B - m_B⁻)ᵀ`, of
+    which only the part is kept that a covariance can have.
+    """
+    bins = (place[:, None] == np.arange(len(sizes))) / sizes
+    member = fold == np.arange(len(fewer))[:, None]
+    change = np.stack([member @ (bins * (stated - np.nan_to_num(part))[:, None]) for part in fewer])
+    added = np.zeros((len(sizes), len(sizes)))
+    for one, other in combinations(range(len(fewer)), 2):
+        product = np.outer(change[other, one], change[one, other])
+        added += product + product.T
+    spread, axes = np.linalg.eigh(added)
+    kept: np.ndarray = (axes * spread.clip(min=0)) @ axes.T
+    return kept
+
+
 def _signed_root(square: float) -> float:
     return sqrt(square) if square >= 0 else -sqrt(-square)
 
 
-def _bin(
+def bin_by_probability(
     stated: Float[np.ndarray, " example"], bins: int
 ) -> tuple[Int[np.ndarray, " example"], Float[np.ndarray, " bin"]]:
     """The bin of each statement, and how many each holds; bins that ties leave empty are gone."""
@@ -176,7 +207,7 @@ def reliability_curve(
     names = [str(row) for row in range(len(scores))] if groups is None else groups
     bootstrap = GroupBootstrap.draw(names, seed=seed, resamples=resamples)
     stated = expit(scores)
-    place, sizes = _bin(stated, bins)
+    place, sizes = bin_by_probability(stated, bins)
     held = len(sizes)
     member = (place[:, None] == np.arange(held)).astype(np.float64)
     frequency = (member * labels[:, None]).sum(axis=0) / sizes
@@ -274,250 +305,3 @@ def choose_threshold(
     # Guarded against (1 - α)(n + 1) that rounding puts a hair above a whole number.
     rank = int(np.ceil((1 - false_positive_rate) * (len(others) + 1) - 1e-9))
     return side * (float(others[rank - 1]) if rank <= len(others) else inf)
-
-
-@dataclass(frozen=True)
-class CalibrationMeasure:
-    """Calibration of a probe's held-out log-odds, and their use at a threshold: a `Measure`.
-
-    Attributes:
-        probe: Whose log-odds.
-        bins: How many bins of equal number.
-        false_positive_rate: Wanted.
-        positive: Which label counts as positive.
-    """
-
-    probe: ProbeMeasure
-    bins: int
-    false_positive_rate: float
-    positive: int
-
-    @property
-    def name(self) -> str:
-        """`calibration_` and the probe's name."""
-        return f"calibration_{self.probe.name}"
-
-    @property
-    def identity(self) -> str:
-        """Everything that changes the result."""
-        return (
-            f"{self.name}({self.probe.identity}; bins={self.bins}, "
-            f"false_positive_rate={self.false_positive_rate}, positive={self.positive}, version=1)"
-        )
-
-    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
-
-        Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Labels and groups.
-            seed: Deals the folds and draws the resamples.
-
-        Returns:
-            `calibration_error` with its interval, `ece` and `ece_null`; `reliability_confidence`
-            and `reliability_frequency` along `bin`; `threshold`, and the held-out
-            `false_positive_rate` and `true_positive_rate` with their intervals.
-
-        Raises:
-            ValueError: As the probe.
-        """
-        held_out, fold = self.probe.held_out(activations, concept, seed=seed)
-        labels, sites = concept.labels, list(activations.sites)
-        errors, curves = [], []
-        for site in range(len(sites)):
-            scores = held_out.scores[:, site]
-            errors.append(calibration_error(scores, labels, concept.groups, bins=self.bins))
-            curve = reliability_curve(
-                scores,
-                labels,
-                concept.groups,
-                bins=self.bins,
-                seed=seed,
-                resamples=self.probe.resamples,
-            )
-            curves.append(curve)
-        gap = f"gap between stated probability and frequency of the {self.probe.name} probe"
-        number = np.full(len(sites), len(concept))
-        data = xr.Dataset(
-            {
-                "calibration_error": (
-                    ("site",),
-                    np.array([error.rms for error in errors]),
-                    {"units": _GAP, "long_name": f"root-mean-square {gap}, chance taken off"},
-                ),
-                "calibration_error_ci": (
-                    ("site", "bound"),
-                    np.array([[error.low, error.high] for error in errors]),
-                    {"units": _GAP, "long_name": f"95% interval of the root-mean-square {gap}"},
-                ),
-                "calibration_error_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the {gap}"},
-                ),
-                "ece": (
-                    ("site",),
-                    np.array([error.ece for error in errors]),
-                    {"units": _GAP, "long_name": f"mean absolute {gap}, chance included"},
-                ),
-                "ece_null": (
-                    ("site",),
-                    np.array([error.ece_null for error in errors]),
-                    {
-                        "units": _GAP,
-                        "long_name": f"mean absolute {gap} to expect of calibrated scores",
-                    },
-                ),
-                "ece_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the {gap}"},
-                ),
-            },
-            coords={"site": sites, "bound": ["low", "high"]},
-        )
-        curve = xr.concat(curves, dim=xr.Variable("site", sites), combine_attrs="override")
-        data = data.merge(curve.rename({name: f"reliability_{name}" for name in curve.data_vars}))
-        return data.merge(
-            self._at_threshold(activations, concept, fold, held_out.scores, seed=seed)
-        )
-
-    def _at_threshold(
-        self,
-        activations: Activations,
-        concept: Concept,
-        fold: Int[np.ndarray, " example"],
-        scores: Float[np.ndarray, "example site"],
-        *,
-        seed: int,
-    ) -> xr.Dataset:
-        """Thresholds chosen without the fold that they are used on, and what comes of it."""
-        labels, sites = concept.labels, list(activations.sites)
-        folds = int(fold.max()) + 1
-        thresholds = np.empty((folds, len(sites)))
-        names = np.asarray(concept.groups, dtype=str)
-        for k in range(folds):
-            kept = fold != k
-            # Folds of the training rows, numbered without a gap.
-            inner = np.unique(fold[kept], return_inverse=True)[1]
-            fitted = self.probe.cross_fitter(
-                activations.values[torch.from_numpy(kept)],
-                torch.from_numpy(labels[kept]),
-                names[kept].tolist(),
-                inner,
-            )
-            for site in range(len(sites)):
-                thresholds[k, site] = choose_threshold(
-                    fitted.scores[:, site],
-                    labels[kept],
-                    false_positive_rate=self.false_positive_rate,
-                    positive=self.positive,
-                )
-        above = scores > thresholds[fold]
-        called = above if self.positive == 1 else scores < thresholds[fold]
-        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
-        variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {
-            "threshold": (
-                ("site",),
-                thresholds.mean(axis=0),
-                {
-                    "units": "nats",
-                    "long_name": f"log-odds beyond which the {self.probe.name} probe calls label "
-                    f"{self.positive}, for a false-positive rate of {self.false_positive_rate}, "
-                    "mean over the folds",
-                },
-            )
-        }
-        for name, side in (
-            ("false_positive_rate", labels != self.positive),
-            ("true_positive_rate", labels == self.positive),
-        ):
-            value, interval = _rate(called, side, bootstrap)
-            told = f"share of label {labels[side][0]} called label {self.positive} at the threshold"
-            variables[name] = (
-                ("site",),
-                value,
-                {"units": "fraction of statements", "long_name": told},
-            )
-            variables[f"{name}_ci"] = (
-                ("site", "bound"),
-                interval,
-                {
-                    "units": "fraction of statements",
-                    "long_name": f"95% interval of the {told}",
-                    "resamples": self.probe.resamples,
-                    "groups": bootstrap.groups,
-                },
-            )
-            variables[f"{name}_n"] = (
-                ("site",),
-                np.full(len(sites), int(side.sum())),
-                {"units": "statements", "long_name": f"statements behind the {told}"},
-            )
-        return xr.Dataset(variables, coords={"site": sites, "bound": ["low", "high"]})
-
-
-def _rate(
-    called: np.ndarray, side: np.ndarray, bootstrap: GroupBootstrap
-) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
-    """The share of one label that is called positive, with its interval over groups."""
-    hits = (called & side[:, None]).astype(np.float64)
-    value = hits.sum(axis=0) / side.sum()
-    with np.errstate(invalid="ignore"):
-        # A resample may lack the label; the interval leaves it out.
-        resampled = bootstrap.sums(hits) / bootstrap.sums(side.astype(np.float64))[:, None]
-    interval = percentile_interval(resampled)
-    trials = len(np.unique(bootstrap.group[side]))
-    for site in np.flatnonzero((value == 0) | (value == 1)):
-        interval[site] = clopper_pearson(float(value[site]), trials)
-    return value, interval
-
-
-def probe_calibration(
-    probe: ProbeMeasure | None = None,
-    *,
-    bins: int = 10,
-    false_positive_rate: float = 0.05,
-    positive: int = 1,
-) -> CalibrationMeasure:
-    """Whether a probe's held-out log-odds can be taken at their word, and used at a threshold.
-
-    - `calibration_error` (chance taken off, with an interval), `ece` and what chance makes of it,
-      `ece_null`: see `calibration_error`. `reliability_…`: see `reliability_curve`.
-    - `threshold`: for each fold, chosen for the wanted false-positive rate (see
-      `choose_threshold`) by cross-validating the probe inside the training folds;
-      `false_positive_rate` and `true_positive_rate`: what comes of it on the fold held out. The
-      probe of all training folds is somewhat surer than those inside, so the rate may come out a
-      little higher than wanted where statements are few.
-
-    This fits the probe as often again as there are folds.
-
-    Args:
-        probe: Whose calibration; None for the logistic probe. It is cross-validated on one fold
-            fewer than it has, so the logistic probe needs at least 4.
-        bins: How many bins of equal number.
-        false_positive_rate: The share of the other label that may be called positive.
-        positive: Which label counts as positive; 0 for an alarm that a statement is on the
-            untrustworthy side.
-
-    Returns:
-        A measure named `calibration_` and the probe's name.
-
-    Raises:
-        ValueError: `bins` is less than 1, `false_positive_rate` is not between 0 and 1, or
-            `positive` is neither label.
-
-    Example:
-        >>> probe_calibration().name
-        'calibration_logistic'
-    """
-    _bin(np.zeros(1), bins)
-    nothing = np.zeros(0)
-    choose_threshold(
-        nothing,
-        nothing.astype(np.int64),
-        false_positive_rate=false_positive_rate,
-        positive=positive,
-    )
-    taken = logistic_probe() if probe is None else probe
-    return CalibrationMeasure(taken, bins, false_positive_rate, positive)

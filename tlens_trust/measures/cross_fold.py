@@ -73,6 +73,26 @@ def covariance_between_folds(
     return total
 
 
+def mean_covariance(
+    rows: Float[np.ndarray, "example site"],
+    fewer: Float[np.ndarray, "fold example site"] | None,
+    fold: Int[np.ndarray, " example"],
+) -> Float[np.ndarray, " site"] | float:
+    """The estimate, for the mean of any number that each statement has.
+
+    Args:
+        rows: The number of each statement, by the probe without its fold.
+        fewer: The same by the probe without that fold and one more, the first axis; None where
+            that is not known, which adds nothing.
+        fold: The fold of each statement, from 0.
+    """
+    if fewer is None:
+        return 0.0
+    member = (fold == np.arange(len(fewer))[:, None]) / len(fold)
+    without = np.stack([member @ np.nan_to_num(part) for part in fewer])
+    return covariance_between_folds(member @ rows, without)
+
+
 def fold_parts(
     scores: Float[np.ndarray, "example site"],
     labels: Int[np.ndarray, " example"],

@@ -41,6 +41,8 @@ class HeldOut:
         biases: Log-odds at the origin of activation space, in nats; None likewise.
         fewer: Log-odds by probes that were fitted without the statement's fold and one more, the
             first axis (NaN where the two are one); None where there are no such probes.
+        fewer_norms: Lengths of those probes' directions, the fold that is scored before the one
+            more; None where there are none.
     """
 
     scores: Float[np.ndarray, "example site"]
@@ -48,6 +50,7 @@ class HeldOut:
     directions: Float[np.ndarray, "site fold d_model"] | None = None
     biases: Float[np.ndarray, "site fold"] | None = None
     fewer: Float[np.ndarray, "fold example site"] | None = None
+    fewer_norms: Float[np.ndarray, "site fold fold"] | None = None
 
 
 @runtime_checkable
@@ -135,6 +138,7 @@ class LogisticCrossFitter:
         directions = np.empty((sites, folds, activations.shape[2]))
         biases = np.empty((sites, folds))
         fewer = np.full((folds, len(labels), sites), np.nan)
+        norms = np.full((sites, folds, folds), np.nan)
         signs = (2.0 * labels - 1).double().cpu().reshape(-1, 1, 1)
         for site in range(sites):
             values = activations[:, site].double()
@@ -157,6 +161,7 @@ class LogisticCrossFitter:
                         other = i if j == k else j
                         found = logits[rows, number, chosen[site, k]]
                         fewer[other, rows.numpy(), site] = found
+                        norms[site, k, other] = float(fits.coef[site, number, fit[2]].norm())
         strengths = np.asarray(self.C)[chosen]
         unconverged = (~fits.converged).flatten(1).sum(dim=1).cpu().numpy()
         return HeldOut(
@@ -178,6 +183,7 @@ class LogisticCrossFitter:
             directions,
             biases,
             fewer,
+            norms,
         )
 
     def null(
@@ -213,6 +219,7 @@ class MassMeanCrossFitter:
         scores = np.empty((rows, sites))
         directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
         fewer = np.full((folds, rows, sites), np.nan) if folds > 2 else None
+        norms = None if fewer is None else np.full((sites, folds, folds), np.nan)
         names = np.asarray(groups, dtype=str)
         pairs = combinations(range(folds), 2) if folds > 2 else ()
         for left_out in [*((k,) for k in range(folds)), *pairs]:
@@ -223,7 +230,7 @@ class MassMeanCrossFitter:
                     activations[train, site], labels[train], groups=names[kept].tolist()
                 )
                 log_odds = probe.log_odds(activations[~train, site]).cpu().numpy()
-                if fewer is None or len(left_out) == 1:
+                if fewer is None or norms is None or len(left_out) == 1:
                     (k,) = left_out
                     scores[~kept, site] = log_odds
                     directions[site, k] = probe.direction.cpu().numpy()
@@ -231,7 +238,8 @@ class MassMeanCrossFitter:
                     continue
                 for k, other in (left_out, left_out[::-1]):
                     fewer[other, fold == k, site] = log_odds[fold[~kept] == k]
-        return HeldOut(scores, directions=directions, biases=biases, fewer=fewer)
+                    norms[site, k, other] = float(probe.direction.norm())
+        return HeldOut(scores, directions=directions, biases=biases, fewer=fewer, fewer_norms=norms)
 
     def null(
         self,

@@ -9,8 +9,10 @@ from scipy.special import ndtr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap, percentile_interval
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, logistic_probe
+from tlens_trust.measures.scores import stretched_interval
 
 _UNITS = "RMS of the site"
 # Noise levels at which the accuracy is worked out, between which it is interpolated.
@@ -114,7 +116,7 @@ class MarginMeasure:
     @property
     def identity(self) -> str:
         """Name, and everything that changes the probe."""
-        return f"{self.name}({self.probe.identity}; version=1)"
+        return f"{self.name}({self.probe.identity}; version=2)"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
         """Measure at every site.
@@ -125,24 +127,46 @@ class MarginMeasure:
             seed: Deals the folds and draws the resamples.
 
         Returns:
-            `margin` and `collapse_noise`, each with its interval and number, and `rms`.
+            `margin` and `collapse_noise`, each with its interval and number, and `rms` with its
+            interval.
 
         Raises:
             ValueError: As the probe; or it is not linear.
         """
         held_out, fold = self.probe.held_out(activations, concept, seed=seed)
-        rms = activations.values.double().square().mean(dim=(0, 2)).sqrt().numpy()
+        squares = activations.values.double().square().mean(dim=2).cpu().numpy()
+        rms = np.sqrt(squares.mean(axis=0))
         margins = _margins(held_out, fold, concept.labels, self.probe.name) / rms
+        fewer = _fewer_margins(held_out, fold, concept.labels)
+        fewer = None if fewer is None else fewer / rms
         bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
-        collapse, interval = np.empty(len(rms)), np.empty((len(rms), 2))
+        margin_interval = stretched_interval(
+            margins.mean(axis=0),
+            bootstrap.means(margins),
+            bootstrap.groups,
+            added=mean_covariance(margins, fewer, fold),
+        )
+        rms_interval = stretched_interval(rms, np.sqrt(bootstrap.means(squares)), bootstrap.groups)
+        collapse, interval = np.empty(len(rms)), np.full((len(rms), 2), np.nan)
         for site in range(len(rms)):
             levels = _noise_levels(margins[:, site])
             kept = _kept(margins[:, site], levels)
             collapse[site] = _half_way(levels, kept.mean(axis=0)[None])[0]
-            resampled = _half_way(levels, bootstrap.means(kept))
+            if np.isnan(collapse[site]):
+                continue
             # A resample at chance collapses without any noise.
-            interval[site] = percentile_interval(np.nan_to_num(resampled, nan=0.0))
-        interval[np.isnan(collapse)] = np.nan
+            resampled = np.nan_to_num(_half_way(levels, bootstrap.means(kept)), nan=0.0)
+            interval[site] = stretched_interval(
+                collapse[site : site + 1],
+                resampled[:, None],
+                bootstrap.groups,
+                added=_collapse_covariance(
+                    margins[:, site],
+                    None if fewer is None else fewer[:, :, site],
+                    fold,
+                    collapse[site],
+                ),
+            )[0].clip(min=0)
         number = np.full(len(rms), len(concept))
         resampling = {"resamples": self.probe.resamples, "groups": bootstrap.groups}
         margin = f"distance of held-out statements from the {self.probe.name} probe's boundary"
@@ -156,7 +180,7 @@ class MarginMeasure:
                 ),
                 "margin_ci": (
                     ("site", "bound"),
-                    percentile_interval(bootstrap.means(margins)),
+                    margin_interval,
                     {"units": _UNITS, "long_name": f"95% interval of the mean {margin}"}
                     | resampling,
                 ),
@@ -184,6 +208,16 @@ class MarginMeasure:
                         "long_name": "root mean square of the activations' coordinates",
                     },
                 ),
+                "rms_ci": (
+                    ("site", "bound"),
+                    rms_interval,
+                    {
+                        "units": "activation",
+                        "long_name": "95% interval of the root mean square of the activations' "
+                        "coordinates",
+                    }
+                    | resampling,
+                ),
             },
             coords={"site": list(activations.sites), "bound": ["low", "high"]},
         )
@@ -208,6 +242,49 @@ def _margins(
     return margins
 
 
+def _fewer_margins(
+    held_out: HeldOut, fold: np.ndarray, labels: np.ndarray
+) -> Float[np.ndarray, "fold example site"] | None:
+    """The same by probes without one more fold; anything where the two are one."""
+    if held_out.fewer is None or held_out.fewer_norms is None:
+        return None
+    signs = np.where(labels == 1, 1.0, -1.0)[:, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        parts = [
+            signs * scores / held_out.fewer_norms[:, fold, other].T
+            for other, scores in enumerate(held_out.fewer)
+        ]
+    margins: np.ndarray = np.nan_to_num(np.stack(parts), posinf=0.0, neginf=0.0)
+    return margins
+
+
+def _collapse_covariance(
+    margins: Float[np.ndarray, " example"],
+    fewer: Float[np.ndarray, "fold example"] | None,
+    fold: np.ndarray,
+    level: float,
+) -> float:
+    """What the folds' covariance adds to the variance of the noise at collapse, to first order.
+
+    That noise is where the mean of `Φ(m/λ) - Φ(m/0)/2` falls to a quarter, so its error is that
+    of this mean over the slope.
+    """
+    if fewer is None:
+        return 0.0
+
+    def surplus(m: np.ndarray, at: float) -> np.ndarray:
+        found = _kept(m.ravel(), np.array([at, 0.0]))
+        return (found[:, 0] - found[:, 1] / 2).reshape(m.shape)
+
+    step = 1e-3 * level
+    ends = [surplus(margins, at).mean() for at in (level - step, level + step)]
+    slope = float(ends[1] - ends[0]) / (2 * step)
+    added = mean_covariance(
+        surplus(margins, level)[:, None], surplus(fewer, level)[:, :, None], fold
+    )
+    return float(np.squeeze(added)) / slope**2 if slope < 0 else 0.0
+
+
 def probe_margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
     """How far held-out statements lie from a probe's boundary, and how much noise it stands.
 
@@ -222,7 +299,8 @@ def probe_margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
       as the activations themselves. It is worked out in closed form (see
       `accuracy_under_noise`), the probes staying as they are.
 
-    Intervals are percentiles over resampled groups, as for the accuracy.
+    Intervals are percentiles over resampled groups, stretched for the training rows that folds
+    share, as for the accuracy.
 
     Args:
         probe: A linear probe's measure; None for the logistic probe.

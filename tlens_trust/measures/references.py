@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept, TextFloor, text_floor
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.measures.cross_fold import covariance_between_folds
+from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.scores import score_dataset, stretched_interval
 
@@ -208,15 +208,13 @@ def accuracy_gain(
     """
     positive = labels == 1
     gain = _right(scores, positive) - _right(others, positive)
-    added: np.ndarray | float = 0.0
+    without = None
     if fewer is not None:
-        folds = len(fewer[0])
-        member = (fold == np.arange(folds)[:, None]) / len(fold)
-        without = [
-            member @ (_right(one, positive) - _right(other, positive))
-            for one, other in zip(*fewer, strict=True)
-        ]
-        added = covariance_between_folds(member @ gain, np.stack(without))
+        pairs = zip(*fewer, strict=True)
+        without = np.stack(
+            [_right(one, positive) - _right(other, positive) for one, other in pairs]
+        )
+    added = mean_covariance(gain, without, fold)
     value: np.ndarray = gain.mean(axis=0)
     interval = stretched_interval(value, bootstrap.means(gain), bootstrap.groups, added=added)
     return value, interval.clip(-1, 1)

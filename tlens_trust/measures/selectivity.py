@@ -20,8 +20,10 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap, fraction_interval, percentile_interval
+from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe
+from tlens_trust.measures.scores import stretched_interval
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRACTION = "fraction of statements"
@@ -128,7 +130,7 @@ class SelectivityMeasure:
         """Name, types, and everything that changes the probe."""
         return (
             f"{self.name}({self.probe.identity}; types={self.types_name}, "
-            f"controls={self.controls}, version=1)"
+            f"controls={self.controls}, version=2)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -148,16 +150,34 @@ class SelectivityMeasure:
         """
         held_out, fold = self.probe.held_out(activations, concept, seed=seed)
         correct = _correct(held_out.scores, concept.labels)
+        fewer = _fewer_correct(held_out.fewer, concept.labels)
         types = [self.types(statement) for statement in concept.statements]
         control = np.zeros_like(correct)
+        control_fewer = None if fewer is None else np.zeros_like(fewer)
         for number in range(self.controls):
             labels = control_labels(types, concept.labels, seed=seed + number)
             fitted = self.probe.cross_fitter(
                 activations.values, torch.from_numpy(labels), concept.groups, fold
             )
             control += _correct(fitted.scores, labels) / self.controls
+            without = _fewer_correct(fitted.fewer, labels)
+            if control_fewer is not None and without is not None:
+                control_fewer += without / self.controls
         bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
-        drawn = bootstrap.means(control)
+        gained = None if fewer is None or control_fewer is None else fewer - control_fewer
+        intervals = [
+            stretched_interval(
+                rows.mean(axis=0),
+                bootstrap.means(rows),
+                bootstrap.groups,
+                added=mean_covariance(rows, without, fold),
+            )
+            for rows, without in ((correct - control, gained), (control, control_fewer))
+        ]
+        # Where all resamples agree they say nothing of the spread.
+        certain = (control.mean(axis=0) == 0) | (control.mean(axis=0) == 1)
+        for site in np.flatnonzero(certain):
+            intervals[1][site] = clopper_pearson(float(control[0, site]), bootstrap.groups)
         sites = activations.sites
         number_of = np.full(len(sites), len(concept))
         seen = np.full(len(sites), _seen_elsewhere(types, fold))
@@ -173,7 +193,7 @@ class SelectivityMeasure:
                 ),
                 "selectivity_ci": (
                     ("site", "bound"),
-                    percentile_interval(bootstrap.means(correct) - drawn),
+                    intervals[0].clip(-1, 1),
                     {"units": _FRACTION, "long_name": f"95% interval of the {gap}"} | resampling,
                 ),
                 "selectivity_n": (
@@ -188,7 +208,7 @@ class SelectivityMeasure:
                 ),
                 "control_accuracy_ci": (
                     ("site", "bound"),
-                    fraction_interval(control.mean(axis=0), drawn, trials=bootstrap.groups),
+                    intervals[1].clip(0, 1),
                     {"units": _FRACTION, "long_name": f"95% interval of the {task}"} | resampling,
                 ),
                 "control_accuracy_n": (
@@ -217,6 +237,12 @@ def _correct(
     return correct
 
 
+def _fewer_correct(
+    fewer: Float[np.ndarray, "fold example site"] | None, labels: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, "fold example site"] | None:
+    return None if fewer is None else np.stack([_correct(scores, labels) for scores in fewer])
+
+
 def _seen_elsewhere(types: Sequence[str], fold: Int[np.ndarray, " example"]) -> float:
     folds_of: dict[str, set[int]] = {}
     for kind, number in zip(types, fold.tolist(), strict=True):
@@ -242,7 +268,7 @@ def probe_selectivity(
     0 nothing *could* be learnt by heart under these folds, whatever the probe.
 
     The interval is over resampled groups, paired, for the fitted probes and the control tasks
-    that were drawn.
+    that were drawn, and stretched for the training rows that folds share.
 
     Args:
         probe: Whose selectivity; None for the logistic probe.

@@ -380,6 +380,8 @@ def ccs_probe(
     seed: int = 0,
     folds: int = 5,
     resamples: int = 1000,
+    permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """Contrast-consistent search as a measure: grouped cross-validation at every site.
 
@@ -391,6 +393,8 @@ def ccs_probe(
         seed: Draws the random starts; for `"gradient"`.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `ccs` or `ccs_tpc`. On a concept without contrast pairs it is a ValueError.
@@ -404,8 +408,8 @@ def ccs_probe(
     """
     if variant == "tpc":
         closed = DirectionCrossFitter(PairDifferenceFitter(standardise=True))
-        return ProbeMeasure("ccs_tpc", closed, folds, resamples)
+        return ProbeMeasure("ccs_tpc", closed, folds, resamples, permutations, floor)
     if variant != "gradient":
         raise ValueError(f'`variant` must be "gradient" or "tpc", got {variant!r}.')
     fitter = DirectionCrossFitter(ContrastConsistentFitter(restarts, steps, seed))
-    return ProbeMeasure("ccs", fitter, folds, resamples)
+    return ProbeMeasure("ccs", fitter, folds, resamples, permutations, floor)

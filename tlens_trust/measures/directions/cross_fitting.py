@@ -82,6 +82,7 @@ class DirectionCrossFitter:
         directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
         reports = {name: np.empty((sites, folds)) for name in self.fitter.described}
         fewer = np.full((folds, rows, sites), np.nan) if folds > 2 else None
+        norms = None if fewer is None else np.full((sites, folds, folds), np.nan)
         names = np.asarray(groups, dtype=str)
 
         def fit(site: int, *left_out: int) -> Fitted:
@@ -102,12 +103,13 @@ class DirectionCrossFitter:
                 biases[site, k] = fitted.probe.bias
                 for name, number in fitted.report.items():
                     reports[name][site, k] = number
-            if fewer is None:
+            if fewer is None or norms is None:
                 continue
             for j, k in combinations(range(folds), 2):
                 fitted = fit(site, j, k)
                 fewer[k, fold == j, site] = score(fitted, site, j)
                 fewer[j, fold == k, site] = score(fitted, site, k)
+                norms[site, j, k] = norms[site, k, j] = float(fitted.probe.direction.norm())
         return HeldOut(
             scores,
             {
@@ -117,4 +119,5 @@ class DirectionCrossFitter:
             directions,
             biases,
             fewer,
+            norms,
         )

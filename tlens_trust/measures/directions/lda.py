@@ -193,7 +193,12 @@ class LDAProbe(ProbeClassifier):
 
 
 def lda_probe(
-    *, shrinkage: float | None = None, folds: int = 5, resamples: int = 1000
+    *,
+    shrinkage: float | None = None,
+    folds: int = 5,
+    resamples: int = 1000,
+    permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """Linear discriminant analysis as a measure: grouped cross-validation at every site.
 
@@ -201,6 +206,8 @@ def lda_probe(
         shrinkage: Between 0 and 1; None for Ledoit and Wolf's, on the training rows.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `lda`.
@@ -213,4 +220,4 @@ def lda_probe(
         'lda'
     """
     fitter = DirectionCrossFitter(LDAFitter(checked_shrinkage(shrinkage)))
-    return ProbeMeasure("lda", fitter, folds, resamples)
+    return ProbeMeasure("lda", fitter, folds, resamples, permutations, floor)

@@ -239,7 +239,12 @@ class PairDifferenceProbe(ProbeClassifier):
 
 
 def pair_difference_probe(
-    *, standardise: bool = False, folds: int = 5, resamples: int = 1000
+    *,
+    standardise: bool = False,
+    folds: int = 5,
+    resamples: int = 1000,
+    permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """The principal direction of pair differences as a measure: grouped cross-validation.
 
@@ -247,6 +252,8 @@ def pair_difference_probe(
         standardise: Scale each feature to unit variance on the training rows first.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `pair_difference`. On a concept without contrast pairs it is a ValueError.
@@ -256,4 +263,4 @@ def pair_difference_probe(
         'pair_difference'
     """
     fitter = DirectionCrossFitter(PairDifferenceFitter(standardise))
-    return ProbeMeasure("pair_difference", fitter, folds, resamples)
+    return ProbeMeasure("pair_difference", fitter, folds, resamples, permutations, floor)

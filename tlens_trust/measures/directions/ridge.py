@@ -191,6 +191,8 @@ def ridge_probe(
     penalty: float | Sequence[float] = DEFAULT_PENALTIES,
     folds: int = 5,
     resamples: int = 1000,
+    permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """The ridge probe as a measure: grouped cross-validation at every site.
 
@@ -198,6 +200,8 @@ def ridge_probe(
         penalty: What to choose from inside the training folds, over left-out groups.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `ridge`.
@@ -209,5 +213,5 @@ def ridge_probe(
         >>> ridge_probe().name
         'ridge'
     """
-    fitter = RidgeFitter(checked_penalties(penalty))
-    return ProbeMeasure("ridge", DirectionCrossFitter(fitter), folds, resamples)
+    fitter = DirectionCrossFitter(RidgeFitter(checked_penalties(penalty)))
+    return ProbeMeasure("ridge", fitter, folds, resamples, permutations, floor)

@@ -232,6 +232,8 @@ def sparse_probe(
     C: float = 1.0,
     folds: int = 5,
     resamples: int = 1000,
+    permutations: int = 2000,
+    floor: bool = True,
 ) -> ProbeMeasure:
     """The k-sparse probe as a measure: grouped cross-validation at every site.
 
@@ -241,6 +243,8 @@ def sparse_probe(
         C: Inverse penalty strength.
         folds: Into how many folds the groups are dealt.
         resamples: How many bootstrap resamples stand behind an interval.
+        permutations: How many permutations of the labels stand behind a p-value.
+        floor: Whether to classify the statements by their text alone as well.
 
     Returns:
         A measure named `sparse_` and `k`, so that several can run side by side.
@@ -254,4 +258,5 @@ def sparse_probe(
     """
     fitter = _checked_fitter(k, ranking, C)
     name = f"sparse_{fitter.k}" + ("_adaptive" if ranking == "adaptive" else "")
-    return ProbeMeasure(name, DirectionCrossFitter(fitter), folds, resamples)
+    cross_fitter = DirectionCrossFitter(fitter)
+    return ProbeMeasure(name, cross_fitter, folds, resamples, permutations, floor)
