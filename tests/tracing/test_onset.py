@@ -353,6 +353,8 @@ def test_what_it_takes_and_was_not_kept_is_named(sweep, probe, told_by_a_word, t
     sweep(wanted=[told_by_a_word], measures=without, out=tmp_path / "bare")
     with pytest.raises(ValueError, match=r"lacks scores by the text alone \(`floor=False`"):
         find_onset(tmp_path / "bare")
+    with pytest.raises(ValueError, match=r"400 permutations.*at least 2000.*less `confidence`"):
+        find_onset(tmp_path / "bare", floor=False, confidence=0.998, resamples=10_000)
     with pytest.raises(ValueError, match=r"'toxicity'"):
         find_onset(tmp_path / "bare", concepts="toxicity")
     with pytest.raises(ValueError, match="no run folder"):

@@ -44,6 +44,7 @@ class Question:
         value: What is looked at: `gain`, say.
         told: What they and `lasting` and the value's `…_ci` are, in words.
         floor: Whether it takes the text's answers.
+        least_p: The p-value that a single checkpoint has to come down to.
         confidence: Of the intervals of the accuracy.
         resamples: How many bootstrap resamples.
         seed: Draws them.
@@ -54,6 +55,7 @@ class Question:
     value: str
     told: Mapping[str, str]
     floor: bool
+    least_p: float
     confidence: float
     resamples: int
     seed: int
@@ -95,6 +97,7 @@ def ask_everywhere(
                 continue
             finished = cells["checkpoint"].values[answers.finished]
             where = np.flatnonzero(np.isin(axes["checkpoint"].values, finished))
+            _check_permutations(cells["accuracy_p"].attrs.get("permutations"), question)
             kept[concept, probe] = _ask(answers, where, axes, question)
     if not kept:
         raise ValueError(
@@ -110,6 +113,17 @@ def ask_everywhere(
         for concept in axes["concept"].values.tolist()
     ]
     return _labelled(rows, probes, axes, question)
+
+
+def _check_permutations(permutations: int | None, question: Question) -> None:
+    """Refuse p-values that could not come down far enough whatever is read."""
+    if permutations is not None and 1 / (1 + permutations) > question.least_p:
+        raise ValueError(
+            f"The p-values of this run rest on {permutations} permutations, so that none lies "
+            f"below {1 / (1 + permutations):.3g}; at this confidence it takes "
+            f"{question.least_p:.3g}. Sweep with at least {np.ceil(1 / question.least_p):.0f} "
+            "`permutations`, or ask with less `confidence`."
+        )
 
 
 def _ask(

@@ -1,9 +1,9 @@
 """The first of many looks at which something is so, with a set that holds at its level.
 
-Looking at every checkpoint is looking often: of fifteen readings of nothing, one lies above its 95%
-interval more often than not. And of the checkpoints before a change, none shows that nothing has
-changed, since a change as small as one likes cannot be excluded. So the answer is a set with two
-ends, each of which errs in at most a share `level` of runs.
+Looking at every checkpoint is looking often: of fifteen independent readings of nothing, one lies
+above its 95% interval in nearly a third of all runs. And of the checkpoints before a change, none
+shows that nothing has changed, since a change as small as one likes cannot be excluded. So the
+answer is a set with two ends, each of which errs in at most a share `level` of runs.
 
 *By when.* The first checkpoint at which the quantity is shown to be above zero, in one of two ways
 that take half of the level each:

@@ -82,7 +82,8 @@ def find_onset(
 
     Raises:
         ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept
-            there what it takes; `margin` or `confidence` is out of range.
+            there what it takes; p-values rest on too few permutations for the confidence; `margin`
+            or `confidence` is out of range.
 
     Source:
         Romano and Wolf (2005), Econometrica 73; Hsu and Berger (1999), Journal of the American
@@ -111,6 +112,7 @@ def find_onset(
             "gain_ci": "bounds of the gain, low for all checkpoints at once",
         },
         floor=floor,
+        least_p=level / 2,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
@@ -182,6 +184,7 @@ def find_saturation(
             "shortfall_ci": "bounds of the shortfall, high for all checkpoints at once",
         },
         floor=floor,
+        least_p=level,
         confidence=confidence,
         resamples=resamples,
         seed=seed,
