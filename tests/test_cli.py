@@ -5,6 +5,9 @@ import pytest
 
 import tlens_trust
 from tlens_trust import cli
+from tlens_trust.concepts.controls import CONTROLS
+
+DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -24,6 +27,7 @@ def run(monkeypatch, capsys, *arguments):
         (["probe", "."], "holds no checkpoint"),
         (["probe", "./not-there"], "No folder './not-there'"),
         (["probe", ".", "--concepts", "toxicty"], "toxicity"),
+        (["probe", ".", "--concepts", "tense=x.csv"], "is read from no file"),
         (["probe", ".", "--steps", "every"], "'log', 'all'"),
         (["probe", ".", "--csv", "x.csv"], "--trustworthy"),
         (["probe", ".", "--protocol", "paper"], "'tracingllm'"),
@@ -70,6 +74,29 @@ def test_the_paper_s_protocol_reads_the_paper_s_files_as_they_are(
     assert asked["protocol"] == protocol
     assert asked["untrained"] == "auto"
     assert len(asked["concepts"]["sst2"]) == (10 if cleaned else 11)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["tense,toxicity"], ["tense", "toxicity"]),
+        (["controls"], [*CONTROLS]),
+        (["reliability", "number_plain"], ["reliability", "number_plain"]),
+        ([], [*DIMENSIONS]),
+    ],
+)
+def test_controls_are_concepts_like_any_other(monkeypatch, capsys, given, expected):
+    asked = {}
+
+    def probe_checkpoints(series, concepts, **arguments):
+        asked.update(concepts)
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(tlens_trust, "probe_checkpoints", probe_checkpoints, raising=False)
+    monkeypatch.setattr(cli, "_series", lambda *_: None)
+    chosen = [part for name in given for part in ("--concepts", name)]
+    assert run(monkeypatch, capsys, "probe", ".", *chosen)[0] == 2
+    assert list(asked) == expected
 
 
 def test_the_version_is_the_packages(monkeypatch, capsys):

@@ -97,8 +97,8 @@ def probe(
     concepts: Annotated[
         list[str] | None,
         typer.Option(
-            help="Embedded set or benchmark, repeated or separated by commas; NAME=PATH reads a "
-            "benchmark from a file. All embedded sets by default."
+            help="Embedded set, control ('controls' for all) or benchmark, repeated or separated "
+            "by commas; NAME=PATH reads a benchmark from a file. All embedded sets by default."
         ),
     ] = None,
     csv: Annotated[
@@ -284,19 +284,15 @@ def _concepts(
     from tlens_trust.concepts import Concept, available_benchmarks, load_concepts
 
     wanted: dict[str, Concept] = {}
-    embedded = load_concepts()
     for entry in [e.strip() for text in named or [] for e in text.split(",") if e.strip()]:
         name, _, path = entry.partition("=")
-        if not path and name in embedded:
-            wanted[name] = embedded[name]
-        elif name in available_benchmarks():
-            # What comes from the hub is no file of the paper's.
-            wanted.update(load_concepts(name, path=path or None, clean=clean or not path))
-        else:
+        if path and name not in available_benchmarks():
             raise ValueError(
-                f"No concept named {name!r}. Choose among {', '.join(embedded)}, or a benchmark "
-                f"({', '.join(available_benchmarks())}) as NAME=PATH."
+                f"{name!r} is read from no file. Give a benchmark "
+                f"({', '.join(available_benchmarks())}) as NAME=PATH, or your own file as --csv."
             )
+        # What comes from the hub is no file of the paper's.
+        wanted.update(load_concepts(name, path=path or None, clean=clean or not path))
     if csv is not None:
         if trustworthy is None:
             raise ValueError(
@@ -307,7 +303,7 @@ def _concepts(
             csv, statement=statement, label=label, group=group, trustworthy=trustworthy
         )
         wanted[own.name] = own
-    return wanted or dict(embedded)
+    return wanted or load_concepts()
 
 
 def _show(trace: "Trace", out: Path, *, onset: bool = True) -> None:

@@ -239,6 +239,8 @@ def test_the_default_folder_lies_in_the_cache_and_differs_between_seeds(tmp_path
     assert [s.steps for s in series] == [STEPS, STEPS]
     assert series[0].model != series[1].model
     assert all(s.model.startswith(str(tmp_path)) for s in series)
+    for each in series:
+        assert [c.name for c in each] == [f"toy@step{step}" for step in STEPS]
 
 
 def test_without_the_variable_the_cache_is_the_users(monkeypatch):

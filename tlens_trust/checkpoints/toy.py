@@ -67,7 +67,8 @@ def pretrain_toy_series(
     """
     settings = run_settings(seed=seed)
     if folder is None:
-        folder = cache_folder() / "toy-series" / _digest(settings)[:16]
+        # The last part is what checkpoints are named after: toy@step512.
+        folder = cache_folder() / "toy-series" / _digest(settings)[:16] / "toy"
     train_toy_run(folder, settings, progress=progress)
     return CheckpointSeries.from_directory(Path(folder))
 
