@@ -157,28 +157,27 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     folds = int(fold.max()) + 1
     positive = (cells["label"].values == 1)[rows]
 
-    def right(name: str, *dims: str) -> np.ndarray | None:
-        found = kept(name)
-        if found is None:
-            return None
+    def right(found: xr.DataArray, *dims: str) -> np.ndarray:
         if "left_out" in dims:  # another probe may have more folds
             found = found.isel(left_out=slice(folds))
         values = found.isel(checkpoint=finished, example=rows).transpose(*dims, "example").values
-        known: np.ndarray = (values > 0) == positive
-        return known if np.isfinite(values).any() else None
+        told: np.ndarray = (values > 0) == positive
+        return told
 
-    own = right("score", "checkpoint", "site")
-    fewer = right("score_fewer", "left_out", "checkpoint", "site")
-    text, text_fewer = right("score_floor", "checkpoint"), None
-    if text is not None:
-        text, text_fewer = text[0], right("score_floor_fewer", "left_out", "checkpoint")
-        text_fewer = None if text_fewer is None else text_fewer[:, 0]
+    def right_if_known(name: str, *dims: str) -> np.ndarray | None:
+        found = kept(name)
+        return None if found is None or found.isnull().all() else right(found, *dims)
+
+    own = right(score, "checkpoint", "site")
+    fewer = right_if_known("score_fewer", "left_out", "checkpoint", "site")
+    text = right_if_known("score_floor", "checkpoint")
+    text_fewer = right_if_known("score_floor_fewer", "left_out", "checkpoint")
     if floor and text is None:
         return "scores by the text alone (`floor=False` does without)"
-    assert own is not None
     shared = {
-        "text": text,
-        "text_fewer": text_fewer,
+        # The text is the same at every checkpoint.
+        "text": None if text is None else text[0],
+        "text_fewer": None if text_fewer is None else text_fewer[:, 0],
         "chance": float(np.nanmax(chance.values)),
         "fold": fold,
         "groups": tuple(cells["group"].values[rows].tolist()),
