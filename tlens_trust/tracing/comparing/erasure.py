@@ -22,10 +22,10 @@ from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
 from tlens_trust.measures.cross_validation import CrossFitter, HeldOut
 from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.cells import cell_seed
+from tlens_trust.tracing.comparing.leace import check_erasure_installed, fit_eraser
 from tlens_trust.tracing.comparing.overlap import check_several
 from tlens_trust.tracing.comparing.readings import Store, read_series
 from tlens_trust.tracing.comparing.shared_folds import paired_interval
-from tlens_trust.tracing.comparing.leace import check_erasure_installed, fit_eraser
 
 _FRACTION = "fraction of statements"
 # Unit, name, and the sign that makes a loss positive.
