@@ -242,3 +242,15 @@ def test_held_out_scores_are_those_of_the_directions_that_come_with_them(fitter)
         rows = fold == k
         by_hand = np.einsum("nsd,sd->ns", values[rows].double(), held_out.directions[:, k])
         np.testing.assert_allclose(by_hand + held_out.biases[:, k], held_out.scores[rows])
+
+
+@pytest.mark.parametrize("C", [[], [1.0, -1.0], [0.0], [float("inf")]])
+def test_a_grid_that_holds_no_penalties_is_refused(C):
+    with pytest.raises(ValueError, match=r"`C` must be a list of positive numbers"):
+        logistic_probe(C=C)
+
+
+@pytest.mark.parametrize("name", ["folds", "resamples", "permutations"])
+def test_a_number_that_no_statistic_can_rest_on_is_refused_before_a_sweep(name):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number from [12], got 0"):
+        logistic_probe(**{name: 0})

@@ -17,7 +17,7 @@ from tlens_trust.measures.calibration import (
     reliability_curve,
 )
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, logistic_probe
+from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.scores import stretched_interval
 
 _GAP = "probability"
@@ -38,6 +38,9 @@ class CalibrationMeasure:
     bins: int
     false_positive_rate: float
     positive: int
+
+    def __post_init__(self) -> None:
+        check_probe(self.probe)
 
     @property
     def name(self) -> str:

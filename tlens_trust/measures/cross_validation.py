@@ -102,9 +102,7 @@ class LogisticCrossFitter:
     C: tuple[float, ...] = DEFAULT_C
 
     def __post_init__(self) -> None:
-        grid = tuple(sorted({float(strength) for strength in self.C}))
-        if not grid or grid[0] <= 0:
-            raise ValueError(f"`C` must be a list of positive numbers, got {self.C!r}.")
+        grid = _checked_grid(self.C)
         object.__setattr__(self, "C", grid)
 
     @property
@@ -274,6 +272,12 @@ class ProbeMeasure:
     permutations: int = 2000
     floor: bool = True
 
+    def __post_init__(self) -> None:
+        for name, least in (("folds", 2), ("resamples", 1), ("permutations", 1)):
+            number = getattr(self, name)
+            if not isinstance(number, int) or number < least:
+                raise ValueError(f"`{name}` must be a whole number from {least}, got {number!r}.")
+
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
@@ -403,7 +407,7 @@ def logistic_probe(
         'logistic'
     """
     return ProbeMeasure(
-        "logistic", LogisticCrossFitter(tuple(C)), folds, resamples, permutations, floor
+        "logistic", LogisticCrossFitter(_checked_grid(C)), folds, resamples, permutations, floor
     )
 
 
@@ -426,3 +430,29 @@ def mass_mean_probe(
         'mass_mean'
     """
     return ProbeMeasure("mass_mean", MassMeanCrossFitter(), folds, resamples, permutations, floor)
+
+
+def check_probe(probe: object) -> None:
+    """Refuse what is no measure of a probe, before a sweep has begun.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if not isinstance(probe, ProbeMeasure):
+        raise ValueError(
+            "`probe` must be the measure of a probe, as `logistic_probe()` makes one, got "
+            f"{probe!r}."
+        )
+
+
+def _checked_grid(C: object) -> tuple[float, ...]:
+    try:
+        grid = tuple(sorted({float(strength) for strength in C}))  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        grid = ()
+    if not grid or not 0 < grid[0] <= grid[-1] < float("inf"):
+        raise ValueError(
+            f"`C` must be a list of positive numbers, got {C!r}. They are inverse strengths of the "
+            "penalty; one alone is a list too, as [1.0]."
+        )
+    return grid

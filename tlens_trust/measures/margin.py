@@ -11,7 +11,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, logistic_probe
+from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.scores import stretched_interval
 
 _UNITS = "RMS of the site"
@@ -107,6 +107,9 @@ class MarginMeasure:
     """
 
     probe: ProbeMeasure
+
+    def __post_init__(self) -> None:
+        check_probe(self.probe)
 
     @property
     def name(self) -> str:

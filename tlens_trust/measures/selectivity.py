@@ -22,7 +22,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe
+from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.scores import stretched_interval
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -118,6 +118,9 @@ class SelectivityMeasure:
     types: Callable[[str], str]
     types_name: str
     controls: int
+
+    def __post_init__(self) -> None:
+        check_probe(self.probe)
 
     @property
     def name(self) -> str:
