@@ -115,3 +115,8 @@ def test_a_reader_gives_the_same_concept_twice(tmp_path):
     one, other = (load_concepts("toxigen", path=tmp_path)["toxigen"] for _ in range(2))
     assert one == other
     assert one.provenance == other.provenance
+
+
+def test_an_empty_list_of_names_is_no_wish_for_all():
+    with pytest.raises(ValueError, match="An empty list names no concept"):
+        load_concepts([])

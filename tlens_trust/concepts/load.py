@@ -97,6 +97,11 @@ def load_concepts(
     if names and _ALL_CONTROLS in names:
         at = names.index(_ALL_CONTROLS)
         names[at : at + 1] = CONTROLS
+    if names is not None and not names:
+        raise ValueError(
+            "An empty list names no concept. Leave it out for the embedded sets, or name some of "
+            f"{', '.join([*_OWN, _ALL_CONTROLS, *BENCHMARKS])}."
+        )
     for wanted in names or []:
         if wanted not in _OWN and wanted not in BENCHMARKS:
             known = [*_OWN, _ALL_CONTROLS, *BENCHMARKS]

@@ -33,15 +33,19 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
         accuracy_p=(
             ("site",),
             null.p,
-            {**described, "long_name": "permutation p-value of the labels being read at the site"},
+            {
+                **described,
+                "long_name": "permutation p-value, by the AUROC, of the labels being read at the "
+                "site",
+            },
         ),
         accuracy_p_best=(
             ("site",),
             null.p_best,
             {
                 **described,
-                "long_name": "permutation p-value of the labels being read at the site, by the "
-                "null of the maximum over sites",
+                "long_name": "permutation p-value, by the AUROC, of the labels being read at the "
+                "site, by the null of the maximum over sites",
             },
         ),
     )

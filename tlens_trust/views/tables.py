@@ -192,7 +192,7 @@ def _legend(rows: list[dict[str, Any]], onset: xr.Dataset | None) -> list[str]:
         f"layer   with the highest accuracy at the last checkpoint, {chosen}",
         "null    where labels mean nothing, the upper end of the middle 95% at that layer",
         "floor   of a classifier of the text alone; untrained: of random weights, at that layer",
-        "q       of labels being read at any layer, corrected for concepts and checkpoints",
+        "q       of labels being read at any layer (by AUROC), corrected for concepts, checkpoints",
     ]
     if onset is None:
         return lines

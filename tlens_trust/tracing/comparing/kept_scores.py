@@ -105,6 +105,15 @@ def read_kept_scores(
                 f"`probe` is {probe!r}. Choose one of them."
             )
         scores = scores.sel(probe=probe)
+    elif probe is not None:
+        # One measure's scores carry no name of their own; the settings do.
+        measured = RunFolder(Path(run_folder)).manifest["settings"]["measures"]
+        held = [str(identity).partition("(")[0] for identity in measured]
+        if probe not in held:
+            raise ValueError(
+                f"The run folder {str(run_folder)!r} holds the scores of {listed(held)}, and "
+                f"`probe` is {probe!r}. Choose one of them, or leave it out."
+            )
     scores = scores.transpose("checkpoint", "example", "site")
     interval = None
     found = RunFolder(Path(run_folder)).trace_data().get("accuracy_ci")
