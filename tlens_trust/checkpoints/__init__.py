@@ -22,10 +22,12 @@ __all__ = [
     "own_tokenizer",
     "pretrain_toy_series",
     "release",
+    "tune_toy_checkpoint",
 ]
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints.toy import pretrain_toy_series
+    from tlens_trust.checkpoints.toy_tuning import tune_toy_checkpoint
 
 
 def __getattr__(name: str) -> object:
@@ -34,4 +36,8 @@ def __getattr__(name: str) -> object:
         from tlens_trust.checkpoints.toy import pretrain_toy_series
 
         return pretrain_toy_series
+    if name == "tune_toy_checkpoint":
+        from tlens_trust.checkpoints.toy_tuning import tune_toy_checkpoint
+
+        return tune_toy_checkpoint
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -146,7 +146,7 @@ def train_toy_run(
         return
     # One thread, so that the weights depend neither on the number of cores nor on who else wants
     # them: matrices of this size gain little from a second thread and wait for it at length.
-    with _one_thread():
+    with one_thread():
         _train(place, settings, record, _last_with_state(place, done), progress=progress)
     shutil.rmtree(place / _PARTIAL, ignore_errors=True)
 
@@ -249,7 +249,8 @@ def _loss(model: nn.Module, batch: Int[Tensor, "row position"]) -> Float[Tensor,
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Torch on one thread, and as it was after."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
