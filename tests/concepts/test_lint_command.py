@@ -47,10 +47,31 @@ def test_an_error_in_the_file_is_status_1(monkeypatch, capsys, clean):
     assert "rows 92, 93" in out
 
 
+def test_a_column_that_holds_no_labels_is_no_share_of_nothing(monkeypatch, capsys, clean):
+    status, out, _ = run(monkeypatch, capsys, clean, "--statement", "text", "--label", "pair")
+    assert status == 1
+    assert "no statement with a label is left" in out
+    assert "neither 0 nor 1 ('pair 0', 'pair 1', 'pair 2', 'pair 3', 'pair 4', …)" in out
+    assert "nan" not in out
+
+
+def test_one_of_a_kind_is_told_in_the_singular(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "few.csv"
+    path.write_text("statement,label,group\nIt is.,1,a\nIt is not.,0,a\n")
+    _, out, _ = run(monkeypatch, capsys, path, "--group", "group")
+    assert "2 statements in 1 group;" in out
+    assert "in 1 group alone" in out
+    assert "1 group cannot be dealt into 5 folds" in out
+    assert "1 groups" not in out
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["no-such-file.csv"], "no-such-file.csv"),
+        (["no-such-file.csv"], "There is no file 'no-such-file.csv'"),
+        (["claen.csv"], "Did you mean 'clean.csv'"),
+        (["."], "'.' is a folder, and a file is wanted. Name one in it (clean.csv)"),
+        (["clean.csv", "--statement", "text", "--label", "text"], "cannot both be column 'text'"),
         (["clean.csv"], "No column 'statement'"),
         (["clean.csv", "--statement", "text", "--label", "old", "--trustworthy", "7"], "got 7"),
         ([], "Missing argument"),

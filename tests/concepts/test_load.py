@@ -1,7 +1,10 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from tlens_trust.concepts import available_benchmarks, load_concepts
+from tlens_trust.concepts import Concept, available_benchmarks, load_concepts
 
 FIVE = ["reliability", "privacy", "toxicity", "fairness", "robustness"]
 
@@ -46,7 +49,6 @@ def test_an_unknown_name_gets_the_nearest_one_and_all_there_are(wrong, near):
         ("toxigen", {"config": "annotatd"}, "no configuration 'annotatd', but 'annotated'"),
         ("confaide", {}, "not on the Hugging Face hub. Give `path=`"),
         ("confaide", {"path": "tier_1.txt"}, "got 'tier_1.txt'"),
-        (None, {"path": "mine.csv"}, "'mine.csv', is like none of the paper's"),
     ],
 )
 def test_an_argument_that_cannot_act_is_refused_rather_than_ignored(name, arguments, message):
@@ -54,9 +56,85 @@ def test_an_argument_that_cannot_act_is_refused_rather_than_ignored(name, argume
         load_concepts(name, **arguments)
 
 
-def test_a_file_that_is_not_there_is_an_os_error():
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.csv"):
-        load_concepts("toxigen", path="nowhere.csv")
+@pytest.mark.parametrize("name", ["toxigen", None])
+def test_a_file_that_is_not_there_is_said_to_be_missing_with_the_nearest_beside_it(tmp_path, name):
+    (tmp_path / "toxigen.csv").touch()
+    with pytest.raises(FileNotFoundError, match=r"no file '.*toxgen\.csv'\. Did you mean 'toxigen"):
+        load_concepts(name, path=tmp_path / "toxgen.csv")
+    with pytest.raises(FileNotFoundError, match=r"Looked for in"):
+        load_concepts(name, path=tmp_path / "quite-another-name")
+    with pytest.raises(FileNotFoundError, match=r"folder, '.*gone', is not there either"):
+        load_concepts(name, path=tmp_path / "gone" / "toxigen.csv")
+
+
+def test_a_file_of_a_name_that_tells_nothing_is_not_guessed_at(tmp_path):
+    (tmp_path / "mine.csv").write_text("statement,label\na,1\nb,0\n")
+    with pytest.raises(ValueError, match=r"'mine\.csv', is like none of the paper's"):
+        load_concepts(path=tmp_path / "mine.csv")
+
+
+def test_what_is_no_name_is_told_so_where_nothing_checks_types():
+    # Under test beartype is first; users have no beartype.
+    code = (
+        "from tlens_trust.concepts import load_concepts\n"
+        "for name in (3, [3], b'x'):\n"
+        "    try: load_concepts(name)\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert [line.partition("got ")[2].partition(".")[0] for line in lines] == ["3", "3", "120"]
+    assert all("'reliability'" in line for line in lines)
+
+
+QA = [f"Q: Is it {i}?\tA: It is {i}." for i in range(12)]
+TWINS = [text for i in range(6) for text in (f"Film {i} is fun .", f"film {i} is fun .")]
+# In order of the questions these are pairs with a common beginning too.
+PAIRS = [f"He is {i} feet tall. {end}" for i in range(6) for end in ("He towers.", "Fish swim.")]
+PLAIN = [f"{word} goes there" for word in "abcdefghijkl"]
+FORMS = {"truthfulqa": QA, "sst2": TWINS, "stereoset": PAIRS}
+
+
+def written(path, statements):
+    lines = [f'"{text}",{i % 2}' for i, text in enumerate(statements)]
+    path.write_text("\n".join(["statement,label", *lines]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_a_file_in_the_form_of_another_benchmark_is_refused_whatever_it_is_called(tmp_path, form):
+    path = written(tmp_path / "mine.csv", FORMS[form])
+    for name in available_benchmarks():
+        if name == form:
+            assert list(load_concepts(name, path=path)) == [name]
+        else:
+            with pytest.raises(ValueError, match=f"looks like a file of '{form}'.*100% of its"):
+                load_concepts(name, path=path)
+
+
+def test_sst2_without_twins_is_no_sst2_but_a_part_of_a_shuffled_file_of_twins_is(tmp_path):
+    with pytest.raises(ValueError, match=r"no file of SST-2.*0% of its 12 rows.*from_csv"):
+        load_concepts("sst2", path=written(tmp_path / "mine.csv", PLAIN))
+    part = written(tmp_path / "part.csv", TWINS + PLAIN[:6])
+    assert len(load_concepts("sst2", path=part)["sst2"]) == 18
+    # Twins of one label are repeats, and no twins.
+    same = [text for i in range(6) for text in (f"Film {i}", f"other {i}", f"film {i}", f"now {i}")]
+    with pytest.raises(ValueError, match="0% of its 24 rows"):
+        load_concepts("sst2", path=written(tmp_path / "same.csv", same))
+
+
+def test_a_file_that_has_the_name_of_another_benchmark_s_is_refused(tmp_path):
+    path = written(tmp_path / "confaide.csv", PLAIN)
+    with pytest.raises(ValueError, match=r"file of 'confaide' \(by its name\).*'toxigen'"):
+        load_concepts("toxigen", path=path)
+    # Without a form of its own, a name that tells nothing is taken at its word.
+    assert load_concepts("toxigen", path=written(tmp_path / "mine.csv", PLAIN))
+
+
+def test_a_folder_is_no_file(tmp_path):
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(ValueError, match=r"is a folder.*\(x\.csv\)"):
+        Concept.from_csv(tmp_path, statement="statement", label="label", trustworthy=1)
 
 
 def test_a_folder_without_a_known_file_is_refused(tmp_path):

@@ -59,6 +59,17 @@ def test_each_file_is_told_as_the_released_one(concepts):
         assert "as released with Qian et al. (2024)" in concept.provenance["file"]
 
 
+def test_no_file_is_read_as_another_benchmark_s(paper_folder, tmp_path):
+    files = {"truthfulqa": "truthfulqa_train.csv"}
+    files |= {name: f"{name}.csv" for name in ("confaide", "toxigen", "stereoset", "sst2")}
+    for of, file in files.items():
+        renamed = tmp_path / "mine.csv"
+        renamed.write_bytes((paper_folder / file).read_bytes())
+        for name in sorted(set(files) - {of}):
+            with pytest.raises(ValueError, match=rf"is the file of '{of}' \(released.*'{name}'"):
+                load_concepts(name, path=renamed)
+
+
 def test_an_altered_file_is_not_told_as_the_released_one(paper_folder, tmp_path):
     altered = tmp_path / "sst2.csv"
     altered.write_bytes(
@@ -246,11 +257,15 @@ def test_the_questions_without_answers_are_no_concept(paper_folder):
         load_concepts("truthfulqa", path=paper_folder / "truthfulqa_test.csv")
 
 
-def test_a_file_of_another_benchmark_is_refused_where_it_can_be_told(paper_folder):
-    with pytest.raises(ValueError, match="'Q: …', a tab, 'A: …'"):
-        load_concepts("truthfulqa", path=paper_folder / "toxigen.csv")
-    with pytest.raises(ValueError, match="stand in pairs"):
-        load_concepts("stereoset", path=paper_folder / "toxigen.csv")
+def test_an_altered_file_of_another_benchmark_is_refused_where_its_rows_tell(
+    paper_folder, tmp_path
+):
+    altered = tmp_path / "mine.csv"
+    altered.write_bytes((paper_folder / "toxigen.csv").read_bytes() + b"One more.,1\n")
+    refusals = {"truthfulqa": "'Q: …', a tab", "stereoset": "stand in pairs", "sst2": "twin"}
+    for name, message in refusals.items():
+        with pytest.raises(ValueError, match=message):
+            load_concepts(name, path=altered)
 
 
 def test_a_reader_says_in_words_what_it_did(concepts):

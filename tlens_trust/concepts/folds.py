@@ -54,8 +54,10 @@ def assign_folds(
     names, group_of_row = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(names) < folds:
         raise ValueError(
-            f"{len(names)} groups cannot be dealt into {folds} folds, since a group is never "
-            f"divided. Ask for at most {len(names)} folds, or give more groups."
+            f"{len(names)} group{'s' * (len(names) != 1)} cannot be dealt into {folds} folds, "
+            "since a group is never divided. "
+            + (f"Ask for at most {len(names)} folds, or give" if len(names) > 1 else "Give")
+            + " more groups."
         )
     counts = np.zeros((len(names), 2), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)

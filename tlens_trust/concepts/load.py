@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
 from tlens_trust.concepts.benchmarks.confaide import tier_2_table
 from tlens_trust.concepts.concept import Concept
 from tlens_trust.concepts.controls import CONTROLS, control_concepts
 from tlens_trust.concepts.embedded import embedded_concepts
+from tlens_trust.concepts.lint.known import told_by
 from tlens_trust.concepts.sources import (
     file_name,
     is_address,
@@ -20,13 +23,16 @@ from tlens_trust.concepts.sources import (
     read_parquet,
     sibling,
 )
-from tlens_trust.concepts.tables import Table, parse_csv
+from tlens_trust.concepts.tables import Table, as_label, missing_file, parse_csv
 
 _EMBEDDED = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 _OWN = (*_EMBEDDED, *CONTROLS)
 _ALL_CONTROLS = "controls"
 _TIERS = ("tier_2a.txt", "tier_2b.txt")
 _RATINGS = "tier_2_labels.txt"
+# The most particular form first: answers to questions in order of the questions are pairs too.
+_FORMS = tuple(BENCHMARKS[name] for name in ("truthfulqa", "sst2", "stereoset"))
+_IN_FORM = 0.9
 
 
 def available_benchmarks() -> dict[str, str]:
@@ -93,7 +99,7 @@ def load_concepts(
         >>> list(load_concepts())
         ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
     """
-    names = [name] if isinstance(name, str) else None if name is None else list(name)
+    names = _checked_names(name)
     if names and _ALL_CONTROLS in names:
         at = names.index(_ALL_CONTROLS)
         names[at : at + 1] = CONTROLS
@@ -140,6 +146,21 @@ def load_concepts(
     return loaded
 
 
+def _checked_names(name: object) -> list[str] | None:
+    if name is None:
+        return None
+    names = [name] if isinstance(name, str) else list(name) if isinstance(name, Iterable) else []
+    strange = [each for each in names if not isinstance(each, str)]
+    if strange or not isinstance(name, Iterable):
+        got = repr(strange[0] if strange else name)
+        raise ValueError(
+            f"A concept is asked for by its name, a text, got {got}. Give a name or a list of "
+            f"names, as {', '.join(map(repr, _EMBEDDED[:2]))}, or {_ALL_CONTROLS!r}, or one of "
+            "`available_benchmarks()`."
+        )
+    return names
+
+
 def _own(name: str) -> Concept:
     return (control_concepts() if name in CONTROLS else embedded_concepts())[name]
 
@@ -158,6 +179,8 @@ def _recognised(path: str | os.PathLike[str]) -> list[str]:
             found.append("confaide")
         where = f"The folder {os.fspath(path)!r} holds none of the paper's files ("
     else:
+        if not is_address(path) and not Path(path).exists():
+            raise missing_file(path)
         file = file_name(path)
         found = [
             name
@@ -218,6 +241,8 @@ def _read(
             if released
             else f"not {benchmark.paper_file} as released with Qian et al. (2024), but read as such"
         )
+        if path is not None:
+            _check_benchmark(benchmark, table, file_name(path))
         draft = benchmark.read_paper(table, clean)
     elif not clean:
         raise ValueError(
@@ -235,6 +260,35 @@ def _read(
             f"are expected. Read another file with `Concept.from_csv`."
         )
     return draft.concept(benchmark.name, benchmark.dimension, table, provenance)
+
+
+def _check_benchmark(benchmark: Benchmark, table: Table, name: str) -> None:
+    """Refuse what is another benchmark's file, whose labels would be read the wrong way round."""
+    told = told_by(table, name)
+    if told is not None and told[0] is not benchmark:
+        other, released = told
+        why = "released with Qian et al. (2024)" if released else "by its name"
+        raise ValueError(
+            f"{table.source} is the file of {other.name!r} ({why}), and was to be read as "
+            f"{benchmark.name!r}, whose labels mean something else. Read it as {other.name!r}, or "
+            f"give the file of {benchmark.name!r}."
+        )
+    statements = [str(text) for text in table.column("statement")]
+    labels = np.array([as_label(cell) or 0 for cell in table.column("label")], dtype=np.int64)
+    if not statements:
+        return
+    for other in _FORMS:
+        share = other.in_form(statements, labels) if other.in_form is not None else 0.0
+        if share < _IN_FORM:
+            continue
+        if other is not benchmark:
+            raise ValueError(
+                f"{table.source} looks like a file of {other.name!r}: {share:.0%} of its rows are "
+                f"statements {other.form}. It was to be read as {benchmark.name!r}, whose labels "
+                f"mean something else. Read it as {other.name!r}, or make your own concept with "
+                "`Concept.from_csv(…, trustworthy=…)`."
+            )
+        return
 
 
 def _read_path(

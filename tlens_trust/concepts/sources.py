@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from tlens_trust.concepts.tables import Table
+from tlens_trust.concepts.tables import Table, missing_file, read_file
 
 _TIMEOUT = 30.0  # seconds
 _FROM_0 = "counted from 0 within the split"
@@ -31,7 +31,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         OSError: No such file, or no answer.
     """
     if not is_address(path):
-        return Path(path).read_bytes()
+        return read_file(path)
     request = urllib.request.Request(str(path), headers={"User-Agent": "tlens-trust"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         content: bytes = answer.read()
@@ -118,6 +118,8 @@ def read_folder(path: Path, *, config: str, folder: str, split: str) -> Table | 
 
 def read_parquet(path: str | os.PathLike[str]) -> Table:
     """Rows of one Parquet file, counted from 0."""
+    if not Path(path).is_file():
+        raise missing_file(path)
     return _parquet_table([Path(path)], repr(os.fspath(path)))
 
 

@@ -5,6 +5,7 @@ table, so the numbers travel with the columns.
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import math
@@ -86,9 +87,44 @@ def read_csv(path: str | os.PathLike[str]) -> Table:
 
     Raises:
         ValueError: Not UTF-8, no header, a column named twice, or a row with more or fewer cells
-            than the header.
+            than the header; or a folder.
+        OSError: There is no such file, or it may not be read.
     """
-    return parse_csv(Path(path).read_bytes(), repr(os.fspath(path)))
+    return parse_csv(read_file(path), repr(os.fspath(path)))
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ValueError: The path is that of a folder.
+        OSError: There is no such file, or it may not be read.
+    """
+    place = Path(path)
+    if place.is_dir():
+        held = sorted(file.name for file in place.iterdir() if file.is_file())
+        shown = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
+        raise ValueError(
+            f"{os.fspath(path)!r} is a folder, and a file is wanted. Name one in it"
+            + (f" ({shown})." if held else "; it holds none.")
+        )
+    if not place.exists():
+        raise missing_file(path)
+    return place.read_bytes()
+
+
+def missing_file(path: str | os.PathLike[str]) -> FileNotFoundError:
+    """The error for a path at which there is nothing, with the nearest name beside it."""
+    place = Path(path)
+    told = f"There is no file {os.fspath(path)!r}."
+    if not place.parent.is_dir():
+        return FileNotFoundError(f"{told} Its folder, {str(place.parent)!r}, is not there either.")
+    names = [file.name for file in place.parent.iterdir()]
+    near = difflib.get_close_matches(place.name, names, n=1)
+    way_out = (
+        f"Did you mean {near[0]!r}?" if near else f"Looked for in {str(place.parent.resolve())!r}."
+    )
+    return FileNotFoundError(f"{told} {way_out}")
 
 
 def parse_csv(content: bytes, source: str) -> Table:

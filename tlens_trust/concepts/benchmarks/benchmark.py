@@ -1,7 +1,10 @@
 """What a reader of a public benchmark has to say of itself."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Int
 
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table
@@ -21,6 +24,9 @@ class Benchmark:
             argument is whether to clean it.
         read_rows: Draft from the benchmark's own columns; the second argument is the seed.
         columns: The benchmark's own columns, one of which tells it.
+        form: How its statements stand in the paper's file, in words that follow "statements";
+            empty where they have no form of their own.
+        in_form: From the statements and labels of a file, the share that stand in that form.
         repository: Data set on the Hugging Face hub; empty where it is not there.
         folders: Folder of the repository for each configuration; the first is the default.
         splits: Default split for each configuration.
@@ -34,6 +40,8 @@ class Benchmark:
     read_paper: Callable[[Table, bool], Draft]
     read_rows: Callable[[Table, int], Draft]
     columns: tuple[str, ...]
+    form: str = ""
+    in_form: Callable[[Sequence[str], Int[np.ndarray, " example"]], float] | None = None
     repository: str = ""
     folders: Mapping[str, str] = field(default_factory=dict)
     splits: Mapping[str, str] = field(default_factory=dict)

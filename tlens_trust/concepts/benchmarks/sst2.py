@@ -7,22 +7,34 @@ letter" tells the two apart, so a probe need not know more than that.
 """
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Int
 
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, texts
 
+# Some are lost where a part of the shuffled file is taken; another file has next to none.
+_LEAST_TWINS = 0.5
 _NO_CHANGE = "the perturbed twin is the same text"
 
 
 def read_paper(table: Table, clean: bool = True) -> Draft:
     """Sentences and their perturbed twins; label 1 is perturbed, and is turned round."""
-    statements = texts(table, "statement")
+    statements, labels = texts(table, "statement"), binary_labels(table, "label")
+    share = in_form(statements, labels)
+    if share < _LEAST_TWINS:
+        raise ValueError(
+            f"{table.source} is no file of SST-2 as Qian et al. (2024) have it: "
+            f"{share:.0%} of its {len(statements)} rows have a twin that differs in case "
+            f"alone and carries the other label, where all should, and {_LEAST_TWINS:.0%} must. "
+            "Give another file, or make your own concept with `Concept.from_csv(…, trustworthy=…)`."
+        )
     draft = Draft(
         statements=statements,
-        labels=(1 - binary_labels(table, "label")).tolist(),
+        labels=(1 - labels).tolist(),
         groups=[statement.casefold() for statement in statements],
         rows=list(table.rows),
         label_note="column 'label', turned round (1 is perturbed there); 1 is intact, the "
@@ -56,6 +68,13 @@ def read_rows(table: Table, seed: int) -> Draft:
     draft.labels = [1, 0] * len(intact)
     draft.statements = [twin for s in intact for twin in (s, flip_case(s, seed=seed))]
     return draft
+
+
+def in_form(statements: Sequence[str], labels: Int[np.ndarray, " example"]) -> float:
+    """The share of statements that have a twin: the same but for case, with the other label."""
+    said = list(zip([text.casefold() for text in statements], labels.tolist(), strict=True))
+    there = set(said)
+    return sum((text, 1 - label) in there for text, label in said) / len(said)
 
 
 def flip_case(sentence: str, *, seed: int) -> str:
@@ -103,6 +122,8 @@ SST2 = Benchmark(
     read_paper=read_paper,
     read_rows=read_rows,
     columns=("sentence",),
+    form="with a twin that differs in case alone and has the other label",
+    in_form=in_form,
     repository="stanfordnlp/sst2",
     folders={"default": "data"},
     splits={"default": "test"},

@@ -12,6 +12,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from jaxtyping import Int
+
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
@@ -88,6 +91,16 @@ def read_rows(table: Table, seed: int) -> Draft:
     return draft
 
 
+def in_form(statements: Sequence[str], labels: Int[np.ndarray, " example"]) -> float:
+    """The share of statements in neighbouring pairs of one context, one of either label."""
+    pairs = range(0, len(statements) - 1, 2)
+    paired = sum(
+        bool(_shared_context(statements[i : i + 2])) and int(labels[i] + labels[i + 1]) == 1
+        for i in pairs
+    )
+    return 2 * paired / len(statements)
+
+
 def _field(sentences: Any, name: str) -> Sequence[Any]:
     # A sequence of records comes as a record of sequences from a data set that was made before
     # `datasets` 4, and as itself since.
@@ -119,6 +132,8 @@ STEREOSET = Benchmark(
     read_paper=read_paper,
     read_rows=read_rows,
     columns=("sentences",),
+    form="in neighbouring pairs that begin with one context and differ in label",
+    in_form=in_form,
     repository="McGill-NLP/stereoset",
     folders={"intersentence": "intersentence", "intrasentence": "intrasentence"},
     splits={"intersentence": "validation", "intrasentence": "validation"},

@@ -5,6 +5,10 @@ whose true and false answers never stand on both sides of a split.
 """
 
 import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
 
 from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.draft import Draft
@@ -65,6 +69,11 @@ def read_rows(table: Table, seed: int) -> Draft:
     return draft
 
 
+def in_form(statements: Sequence[str], labels: Int[np.ndarray, " example"]) -> float:
+    """The share of statements that read as a question and its answer."""
+    return sum(_PAPER_ROW.fullmatch(text) is not None for text in statements) / len(statements)
+
+
 def _sentence(answer: str) -> str:
     # The benchmark's own code ends an answer with a full stop, and so do the paper's files.
     answer = answer.strip()
@@ -80,6 +89,8 @@ TRUTHFULQA = Benchmark(
     read_paper=read_paper,
     read_rows=read_rows,
     columns=("mc2_targets", "correct_answers"),
+    form="that read 'Q: …', a tab, 'A: …'",
+    in_form=in_form,
     repository="truthfulqa/truthful_qa",
     folders={"generation": "generation", "multiple_choice": "multiple_choice"},
     splits={"generation": "validation", "multiple_choice": "validation"},

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tlens_trust.concepts.lint.report import Finding
-from tlens_trust.concepts.lint.rows import Rows, share
+from tlens_trust.concepts.lint.rows import Rows, counted, share
 
 _EVEN = (0.4, 0.6)
 _USABLE = (0.1, 0.9)
@@ -37,8 +37,8 @@ def group_sizes(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "few-groups",
             "error" if len(sizes) < 5 else "warning",
-            f"{len(rows)} statements stand in {len(sizes)} groups alone, too few for an interval "
-            f"that resamples groups"
+            f"{counted(len(rows), 'statement')} in {counted(len(sizes), 'group')} alone, too "
+            f"few for an interval that resamples groups"
             + (", and for five folds" if len(sizes) < 5 else "")
             + "; add groups rather than statements",
             (),
@@ -73,8 +73,9 @@ def single_label_groups(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "single-label-groups",
             "note",
-            f"{len(lone)} of {len(sizes)} groups hold one label only, where the others hold both: "
-            f"their {int(held.sum())} statements have nothing to be contrasted with",
+            f"{len(lone)} of {len(sizes)} groups {'holds' if len(lone) == 1 else 'hold'} one "
+            f"label only, where the others hold both: their "
+            f"{counted(int(held.sum()), 'statement')} can be contrasted with nothing",
             rows.at(held),
             {"groups": len(lone), "rows": int(held.sum())},
         )

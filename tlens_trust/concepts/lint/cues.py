@@ -100,7 +100,9 @@ def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> Finding
         told += f", balanced {balanced:.1%}"
     told += f" (right in {share(int(right[rule.holds].sum()), held)} of the {held} that do)"
     if more:
-        told += f"; {more} more of this kind tell the label beyond chance"
+        told += (
+            f"; {more} more of this kind {'tells' if more == 1 else 'tell'} the label beyond chance"
+        )
     severity: Any = "note" if balanced < _WARNING else "warning" if balanced < _ERROR else "error"
     return Finding(
         rule.family,

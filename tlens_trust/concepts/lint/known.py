@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from tlens_trust.concepts.benchmarks import BENCHMARKS
+from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
 from tlens_trust.concepts.lint.report import Finding, Severity
 from tlens_trust.concepts.lint.rows import plain_text
 from tlens_trust.concepts.tables import Table
@@ -79,12 +79,26 @@ class KnownFile:
         return _MEANINGS[self.benchmark]
 
 
+def told_by(table: Table, path: str) -> tuple[Benchmark, bool] | None:
+    """Of which benchmark the paper's file is, and whether its content tells so or its name alone.
+
+    Args:
+        table: What was read from it.
+        path: Where it lies.
+    """
+    benchmarks = BENCHMARKS.values()
+    for benchmark in benchmarks:
+        if table.sha256 == benchmark.paper_sha256:
+            return benchmark, True
+    name = PurePath(path).name
+    return next(((each, False) for each in benchmarks if name == each.paper_file), None)
+
+
 def recognise(table: Table, path: str) -> KnownFile | None:
     """The paper's file that a table was read from, told by its content or else by its name."""
-    for benchmark in BENCHMARKS.values():
-        released = table.sha256 == benchmark.paper_sha256
-        if not released and PurePath(path).name != benchmark.paper_file:
-            continue
+    told = told_by(table, path)
+    if told is not None:
+        benchmark, released = told
         try:
             draft = benchmark.read_paper(table, True)
         except ValueError:  # another file of that name, or one spoilt; it is read as any other

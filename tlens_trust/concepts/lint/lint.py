@@ -21,7 +21,7 @@ from tlens_trust.concepts.lint.repeats import (
     twins_apart,
 )
 from tlens_trust.concepts.lint.report import Finding, LintReport, Severity
-from tlens_trust.concepts.lint.rows import Rows, rows_that
+from tlens_trust.concepts.lint.rows import Rows, quoted, rows_that
 from tlens_trust.concepts.tables import as_label, is_missing, read_csv
 
 _CHECKS = (
@@ -127,6 +127,11 @@ def lint_file(
             f"`trustworthy` is the label on the trustworthy side, 0 or 1, got {trustworthy!r}."
         )
     table = read_csv(path)
+    if statement == label:
+        raise ValueError(
+            f"The statements and their labels cannot both be column {label!r} of {table.source}, "
+            f"whose columns are: {', '.join(map(repr, table.columns))}. Name two."
+        )
     texts, labels = table.column(statement), [as_label(cell) for cell in table.column(label)]
     named = None if group is None else table.column(group)
     if not len(texts):
@@ -143,11 +148,13 @@ def lint_file(
         findings.append(Finding("empty-statements", "error", message, at, {"rows": len(empty)}))
     strange = [i for i, one in enumerate(labels) if one is None]
     if strange:
-        kinds = list(dict.fromkeys(repr(table.column(label)[i]) for i in strange))
+        cells = [str(table.column(label)[i]) for i in strange]
+        kinds = list(dict.fromkeys(cells))
         at = tuple(table.rows[i] for i in strange)
         message = (
             f"{rows_that(len(strange), 'give')} a label that is neither 0 nor 1 "
-            f"({', '.join(kinds[:5])}): left out of what follows"
+            f"({quoted(kinds, limit=5, width=30)}{', …' if len(kinds) > 5 else ''}): left out of "
+            "what follows"
         )
         findings.append(Finding("unknown-labels", "error", message, at, {"rows": len(strange)}))
     if named is not None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.report import Finding
-from tlens_trust.concepts.lint.rows import Rows, plain_text, quoted, share
+from tlens_trust.concepts.lint.rows import Rows, counted, plain_text, quoted, share
 
 _SIMILARITY = 0.6
 _TRAINING_PART = 0.8
@@ -30,8 +30,8 @@ def duplicates(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "duplicates",
             "warning",
-            f"{len(repeats)} of {len(rows)} rows repeat an earlier statement letter by letter: "
-            f"{len(places)} different ones are left",
+            f"{len(repeats)} of {len(rows)} rows {'repeats' if len(repeats) == 1 else 'repeat'} "
+            f"an earlier statement letter by letter: different ones are {len(places)}",
             rows.at(repeats),
             {"repeats": len(repeats), "different": len(places)},
         )
@@ -57,9 +57,10 @@ def twins_apart(rows: Rows) -> Iterator[Finding]:
         yield Finding(
             "twins-apart",
             "warning",
-            f"{held} statements occur in several groups, the same but for case, punctuation and "
-            f"white space ({len(apart)} rows), so that a split can part a statement from its twin; "
-            f"name what belongs together in a column, and give it as the group",
+            f"{counted(held, 'statement')} {'occurs' if held == 1 else 'occur'} in several "
+            f"groups, the same but for case, punctuation and white space ({len(apart)} "
+            f"rows), so that a split can part a statement from its twin; name what "
+            f"belongs together in a column, and give it as the group",
             rows.at(apart),
             {"statements": held, "rows": len(apart)},
         )

@@ -139,10 +139,13 @@ class LintReport:
 
     @property
     def _head(self) -> str:
-        parts = [
-            f"{self.n} statements in {self.n_groups} groups",
-            f"{self.share:.1%} carry label 1" + (f" ({self.labels})" if self.labels else ""),
-        ]
+        parts = ["no statement with a label is left"]
+        if self.n:
+            said = f"{self.n} statement{'s' * (self.n != 1)}"
+            parts = [
+                f"{said} in {self.n_groups} group{'s' * (self.n_groups != 1)}",
+                f"{self.share:.1%} carry label 1" + (f" ({self.labels})" if self.labels else ""),
+            ]
         if self.floor is not None:
             parts.append(
                 f"text alone: {self.floor.accuracy('words'):.1%} by words, "

@@ -118,6 +118,16 @@ def rows_that(count: int, verb: str) -> str:
     return f"1 row {verb}s" if count == 1 else f"{count} rows {verb}"
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with a noun that agrees.
+
+    Example:
+        >>> counted(1, "group"), counted(2, "group")
+        ('1 group', '2 groups')
+    """
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def quoted(texts: Sequence[str], *, limit: int = 3, width: int = 60) -> str:
     r"""A few texts in quotes, cut to a width; a backslash stays one, what cannot be seen is spelt.
 
