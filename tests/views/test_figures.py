@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -66,11 +68,60 @@ def test_a_heatmap_shows_every_number_of_the_trace_with_layers_going_up():
         assert list(panel.y) == ["0", "1", "2", "3"]
 
 
+def read_hover(drawn, *where):
+    """What plotly would write: numbers put into the template."""
+    numbers = drawn.customdata[where]
+
+    def number(match):
+        value = numbers[int(match[1])]
+        return f"{value:,.0f}" if match[2] == ",.0f" else f"{value:.3f}"
+
+    return re.sub(r"%{customdata\[(\d+)\]:([^}]*)}", number, drawn.hovertemplate)
+
+
 def test_hovering_tells_the_value_its_interval_and_n():
-    text = TRACE.plot.heatmap("accuracy").data[0].customdata[2][4]
+    text = read_hover(TRACE.plot.heatmap("accuracy").data[0], 2, 4)
     assert "0.900 [0.850, 0.950]" in text
     assert "n = 200" in text
     assert "step 512" in text
+    lines = [curve for curve in TRACE.plot.lines("accuracy").data if curve.customdata is not None]
+    assert read_hover(lines[2], 4) == text.replace("%{y}", "2")
+
+
+def test_hovering_shows_no_interval_where_there_is_none():
+    trace = Trace(TRACE.data.drop_vars(["accuracy_ci", "accuracy_n"]))
+    text = read_hover(trace.plot.heatmap("accuracy").data[0], 2, 4)
+    assert "0.900" in text
+    assert "[" not in text
+    assert "n =" not in text
+
+
+def test_a_slider_shows_the_map_of_one_concept_at_a_time():
+    figure = TRACE.plot.heatmap("accuracy", slider=True)
+    assert [drawn.visible for drawn in figure.data] == [True, False, False]
+    (slider,) = figure.layout.sliders
+    assert [step.label for step in slider.steps] == list(TRACE.concepts)
+    for i, step in enumerate(slider.steps):
+        (change,) = step.args
+        assert [j for j, visible in enumerate(change["visible"]) if visible] == [i]
+    bounds = figure.layout.coloraxis
+    assert (bounds.cmin, bounds.cmax) == (TRACE.data.accuracy.min(), TRACE.data.accuracy.max())
+
+
+def test_what_a_curve_must_be_held_against_is_drawn_where_the_trace_holds_it():
+    data = TRACE.data.assign(
+        accuracy_floor=TRACE.data.accuracy.isel(site=0, drop=True) + 0.1,
+        accuracy_untrained=TRACE.data.accuracy * 0 + 0.55,
+        accuracy_chance=TRACE.data.accuracy.isel(site=0, drop=True) * 0 + 0.5,
+        accuracy_null=TRACE.data.accuracy_ci * 0 + 0.5,
+    )
+    named = {curve.name: curve for curve in Trace(data).plot.lines("accuracy").data if curve.name}
+    assert named["text alone"].y == pytest.approx([0.6] * 5)
+    assert named["untrained weights"].y == pytest.approx([0.55] * 5)
+    assert named["larger class"].y == pytest.approx([0.5] * 5)
+    assert named["labels permuted"].fill == "toself"
+    bare = {curve.name for curve in TRACE.plot.lines("accuracy").data}
+    assert not bare & {"text alone", "untrained weights", "larger class", "labels permuted"}
 
 
 def test_checkpoints_whose_tokens_print_alike_keep_columns_of_their_own():
@@ -99,10 +150,12 @@ def test_a_band_is_drawn_for_few_sites_and_not_for_many():
 
 
 def test_a_hostile_concept_name_is_escaped_in_titles_and_hover_texts():
-    trace = synthetic_trace({"<img src=x onerror=alert(1)>": 8})
-    for figure in (trace.plot.heatmap("accuracy"), trace.plot.lines("accuracy")):
+    trace = synthetic_trace({"<img src=x onerror=alert(1)>%{customdata[0]}": 8})
+    plot = trace.plot
+    for figure in (plot.heatmap(), plot.heatmap(slider=True), plot.lines()):
         page = str(figure.to_dict())
         assert "<img" not in page
+        assert "alert(1)&gt;%{customdata" not in "".join(d.hovertemplate or "" for d in figure.data)
         assert "&lt;img" in page
 
 

@@ -5,12 +5,13 @@ import plotly.graph_objects as go
 import xarray as xr
 
 from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.figure import Figure
 from tlens_trust.views.labels import wrapped_label
 
 _LEARNED, _FORGOTTEN, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
 
 
-def draw_comparison(comparison: xr.Dataset) -> go.Figure:
+def draw_comparison(comparison: xr.Dataset) -> Figure:
     """Draw by how much a concept is read better at one checkpoint than at another, by site.
 
     Points with their 95% intervals, over the band where nothing changed. Filled where the
@@ -35,7 +36,7 @@ def draw_comparison(comparison: xr.Dataset) -> go.Figure:
     null = comparison["accuracy_difference_null"].transpose("site", "bound").values
     p = comparison["accuracy_difference_p_best"].values
     where = np.arange(len(labels))
-    figure = go.Figure()
+    figure = Figure()
     figure.add_trace(
         go.Bar(
             x=where,
@@ -92,7 +93,7 @@ def draw_comparison(comparison: xr.Dataset) -> go.Figure:
     return _finish(figure, f"{comparison.attrs.get('concept', '')}: {before} → {after}")
 
 
-def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> go.Figure:
+def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
     """Draw how many known statements are forgotten at each checkpoint, beside what noise gives.
 
     Bars are known statements that are wrong. The dotted line is what luck gives at most: statements
@@ -116,7 +117,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> go.Figure:
     where = np.arange(len(axis))
     noise = forgetting["forgotten_noise"].values
     excess = forgetting["forgotten_excess"].values
-    figure = go.Figure()
+    figure = Figure()
     figure.add_trace(
         go.Bar(
             x=where,
@@ -184,7 +185,7 @@ def _check(data: xr.Dataset, variable: str, maker: str) -> None:
         raise ValueError(f"This draws what `{maker}` gives, got a data set of {held}.")
 
 
-def _finish(figure: go.Figure, title: str) -> go.Figure:
+def _finish(figure: Figure, title: str) -> Figure:
     figure.update_layout(
         template="plotly_white",
         height=440,

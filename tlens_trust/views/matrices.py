@@ -9,6 +9,7 @@ import xarray as xr
 from plotly.subplots import make_subplots
 
 from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.figure import Figure
 from tlens_trust.views.labels import wrapped_label
 
 _PANEL_COLUMNS = 3
@@ -19,7 +20,7 @@ _CELL = 340
 
 def draw_transfer(
     matrix: xr.Dataset, variable: str = "auroc", *, layers: list[int] | None = None
-) -> go.Figure:
+) -> Figure:
     """Draw how probes of each checkpoint read each other one, one panel a site.
 
     Upwards stand the checkpoints that probes were fitted at, across those that they were scored at.
@@ -56,7 +57,7 @@ def draw_genealogy(
     *,
     space: str = "standardised",
     layers: list[int] | None = None,
-) -> go.Figure:
+) -> Figure:
     """Draw how a concept's direction at each checkpoint lies to that at each other, by site.
 
     A dot marks a value within the band of directions fitted to permuted labels; on the diagonal,
@@ -90,7 +91,7 @@ def draw_overlap(
     space: str = "standardised",
     checkpoint: str | int = -1,
     layers: list[int] | None = None,
-) -> go.Figure:
+) -> Figure:
     """Draw how the directions of concepts lie to each other at one checkpoint, by site.
 
     A dot marks a value within the band of directions fitted to permuted labels.
@@ -119,7 +120,7 @@ def draw_erasure(
     *,
     checkpoint: str | int = -1,
     layers: list[int] | None = None,
-) -> go.Figure:
+) -> Figure:
     """Draw what erasing each concept costs each, at one checkpoint, by site.
 
     Upwards stand the concepts that were erased, across those that were probed. A dot marks a cost
@@ -149,7 +150,7 @@ def _draw_checkpoints(
     bounds: tuple[float, float],
     upwards: str,
     across: str,
-) -> go.Figure:
+) -> Figure:
     source, target = values.dims[:2]
     figure = _draw(data, variable, values, bounds, texts=False)
     for axis, dim, told in (("y", source, upwards), ("x", target, across)):
@@ -170,7 +171,7 @@ def _draw_concepts(
     reach: float,
     upwards: str,
     across: str,
-) -> go.Figure:
+) -> Figure:
     rows, columns = values.dims[:2]
     figure = _draw(data, variable, values, (-reach, reach), texts=True)
     for update, dim, told in (
@@ -190,17 +191,18 @@ def _draw(
     bounds: tuple[float, float],
     *,
     texts: bool,
-) -> go.Figure:
+) -> Figure:
     sites = [str(site) for site in values["site"].values]
     columns = min(_PANEL_COLUMNS, len(sites))
     rows = math.ceil(len(sites) / columns)
     height = 130 + _CELL * rows
-    figure = make_subplots(
+    figure: Figure = make_subplots(
         rows=rows,
         cols=columns,
         subplot_titles=_panel_titles(values),
         horizontal_spacing=0.1,
         vertical_spacing=min(0.3, 100 / height),
+        figure=Figure(),
     )
     for i, site in enumerate(sites):
         panel = values.sel(site=site)

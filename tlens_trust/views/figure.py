@@ -1,0 +1,82 @@
+"""The plotly figure that every drawing function gives, and how it is written to a file."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+
+_PICTURES = (".png", ".svg", ".pdf")
+_PIXELS_PER_UNIT = 2
+
+
+class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
+    """A plotly figure that can be saved by a file's name.
+
+    `.show()` shows it; in a notebook its name as a line's last expression does.
+
+    Example:
+        >>> figure = Figure({"data": [{"y": [0.5, 0.9]}]})
+        >>> figure.save("rise.html")  # doctest: +SKIP
+    """
+
+    def save(self, path: str | os.PathLike[str], *, width: int = 1100, height: int = 0) -> Path:
+        """Write the figure: a page that opens without a network, or a picture.
+
+        The file is written beside its place and renamed into it.
+
+        Args:
+            path: `.html` (plotly's script is written into the page, 5 MB), `.png` (at twice the
+                size in pixels, for print), `.svg` or `.pdf`.
+            width: Of a picture, in pixels.
+            height: Of a picture, in pixels; 0 for the figure's own.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: The file's name has another ending.
+            ImportError: A picture was asked for, and kaleido is not installed.
+            RuntimeError: A picture was asked for, and kaleido finds no Chrome.
+        """
+        file = Path(path).expanduser()
+        ending = file.suffix.lower()
+        if ending not in (".html", *_PICTURES):
+            raise ValueError(
+                f"A figure is saved as .html, .png, .svg or .pdf, got {str(path)!r}. Give the file "
+                "one of these endings."
+            )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_name(f".{file.name}.partial{ending}")
+        try:
+            if ending == ".html":
+                self.write_html(partial, include_plotlyjs=True)
+            else:
+                partial.write_bytes(self._picture(ending[1:], width, height))
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+        return file
+
+    def _picture(self, form: str, width: int, height: int) -> bytes:
+        size: dict[str, Any] = {"width": width}
+        if height or self.layout.height:
+            size["height"] = height or self.layout.height
+        try:
+            import kaleido  # noqa: F401
+        except ImportError as error:
+            raise ImportError(
+                f"A figure is exported as .{form} by kaleido, which is not installed. Install it "
+                "with `pip install 'tlens-trust[export]'`, or save as .html."
+            ) from error
+        try:
+            picture: bytes = self.to_image(format=form, scale=_PIXELS_PER_UNIT, **size)
+        except RuntimeError as error:
+            if "requires Google Chrome" not in str(error):
+                raise
+            raise RuntimeError(
+                f"A figure is exported as .{form} by kaleido, which needs Chrome or Chromium and "
+                "found neither. Install one, or let kaleido do so with `plotly_get_chrome`; or "
+                "save as .html."
+            ) from error
+        return picture
