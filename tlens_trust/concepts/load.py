@@ -14,6 +14,7 @@ from tlens_trust.concepts.concept import Concept
 from tlens_trust.concepts.controls import CONTROLS, control_concepts
 from tlens_trust.concepts.embedded import embedded_concepts
 from tlens_trust.concepts.lint.known import told_by
+from tlens_trust.concepts.paraphrases import PARAPHRASES, paraphrased_concepts
 from tlens_trust.concepts.sources import (
     file_name,
     is_address,
@@ -26,8 +27,9 @@ from tlens_trust.concepts.sources import (
 from tlens_trust.concepts.tables import Table, as_label, missing_file, parse_csv
 
 _EMBEDDED = ("reliability", "privacy", "toxicity", "fairness", "robustness")
-_OWN = (*_EMBEDDED, *CONTROLS)
+_OWN = (*_EMBEDDED, *CONTROLS, *PARAPHRASES)
 _ALL_CONTROLS = "controls"
+_SEVERAL = {_ALL_CONTROLS: CONTROLS, "paraphrases": PARAPHRASES}
 _TIERS = ("tier_2a.txt", "tier_2b.txt")
 _RATINGS = "tier_2_labels.txt"
 # The most particular form first: answers to questions in order of the questions are pairs too.
@@ -67,9 +69,10 @@ def load_concepts(
     Args:
         name: One of the embedded sets (`reliability`, `privacy`, `toxicity`, `fairness`,
             `robustness`), a control that has nothing to do with trust (`tense`, `number`, `topic`,
-            `tense_plain`, `number_plain`, `topic_plain`; `controls` is all of these), one of
-            `available_benchmarks()`, or several of them. None: with `path`, whatever benchmarks are
-            recognised there by the names of their files; without, the five embedded sets.
+            `tense_plain`, `number_plain`, `topic_plain`; `controls` is all of these), an embedded
+            set in other sentences (`reliability_paraphrased`, …; `paraphrases` is all five), one
+            of `available_benchmarks()`, or several of them. None: with `path`, whatever benchmarks
+            are recognised there by the names of their files; without, the five embedded sets.
         path: Where to read a benchmark from, instead of the hub: the paper's CSV file or the
             folder of all five (Qian et al. 2024), a file of the benchmark's own columns (CSV or
             Parquet), a copy of its hub repository, a folder written by `Dataset.save_to_disk`; for
@@ -100,17 +103,18 @@ def load_concepts(
         ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
     """
     names = _checked_names(name)
-    if names and _ALL_CONTROLS in names:
-        at = names.index(_ALL_CONTROLS)
-        names[at : at + 1] = CONTROLS
+    for several, held in _SEVERAL.items():
+        if names and several in names:
+            at = names.index(several)
+            names[at : at + 1] = held
     if names is not None and not names:
         raise ValueError(
             "An empty list names no concept. Leave it out for the embedded sets, or name some of "
-            f"{', '.join([*_OWN, _ALL_CONTROLS, *BENCHMARKS])}."
+            f"{', '.join([*_OWN, *_SEVERAL, *BENCHMARKS])}."
         )
     for wanted in names or []:
         if wanted not in _OWN and wanted not in BENCHMARKS:
-            known = [*_OWN, _ALL_CONTROLS, *BENCHMARKS]
+            known = [*_OWN, *_SEVERAL, *BENCHMARKS]
             near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
             raise ValueError(
                 f"No concept named {wanted!r}."
@@ -162,6 +166,8 @@ def _checked_names(name: object) -> list[str] | None:
 
 
 def _own(name: str) -> Concept:
+    if name in PARAPHRASES:
+        return paraphrased_concepts()[name]
     return (control_concepts() if name in CONTROLS else embedded_concepts())[name]
 
 
