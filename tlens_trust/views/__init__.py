@@ -1,20 +1,24 @@
 """Looking at results: figures and tables of a `Trace`."""
 
 from tlens_trust.views.changes import draw_comparison, draw_forgetting
+from tlens_trust.views.comparison_table import comparison_table
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.figures import TracePlot
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
+from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.tables import summarise, summary_table
 
 __all__ = [
     "Figure",
     "TracePlot",
+    "comparison_table",
     "draw_comparison",
     "draw_erasure",
     "draw_forgetting",
     "draw_genealogy",
     "draw_overlap",
     "draw_transfer",
+    "onset_table",
     "summarise",
     "summary_table",
 ]
