@@ -13,6 +13,7 @@ from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
+from tlens_trust.tracing.token_scores import trace_tokens
 from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
 __all__ = [
@@ -29,5 +30,6 @@ __all__ = [
     "probe_checkpoints",
     "register_trace_accessor",
     "trace_checkpoints",
+    "trace_tokens",
     "transfer_matrix",
 ]

@@ -7,9 +7,11 @@ from tlens_trust.views.figures import TracePlot
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
 from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.tables import summarise, summary_table
+from tlens_trust.views.tokens import TokenView, draw_tokens
 
 __all__ = [
     "Figure",
+    "TokenView",
     "TracePlot",
     "comparison_table",
     "draw_comparison",
@@ -17,6 +19,7 @@ __all__ = [
     "draw_forgetting",
     "draw_genealogy",
     "draw_overlap",
+    "draw_tokens",
     "draw_transfer",
     "onset_table",
     "summarise",
