@@ -7,6 +7,7 @@ from tlens_trust.tracing.comparing import (
     erasure_cost,
     find_forgetting,
     list_flips,
+    trace_transfer,
     transfer_matrix,
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
@@ -31,5 +32,6 @@ __all__ = [
     "register_trace_accessor",
     "trace_checkpoints",
     "trace_tokens",
+    "trace_transfer",
     "transfer_matrix",
 ]
