@@ -1,0 +1,216 @@
+"""How far activations depend on their input and on the labels, by kernels: a measure of a sweep."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.kernels.halves import HalfSamples
+from tlens_trust.measures.kernels.kernel import gaussian_of, median_of, squared_distances
+from tlens_trust.measures.kernels.results import VARIANTS, Results
+from tlens_trust.measures.kernels.sides import LabelSide, Setting, Side
+from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
+from tlens_trust.measures.kernels.text import represent_text
+from tlens_trust.measures.permutations import permute_labels
+
+FIRST_BLOCK = "blocks.0.hook_resid_post"
+
+
+@dataclass(frozen=True)
+class KernelDependence:
+    """HSIC, CKA and normalised HSIC with the input and with the labels: a `Measure`.
+
+    Attributes:
+        multiples: Widths of the Gaussian kernels, as multiples of each reading's median distance.
+        components: Of the rank-matched variant; None for an eighth of the statements and no more
+            than the width, which is the same at every checkpoint of a series.
+        epsilon: `ε` of normalised HSIC.
+        permutations: How many, at most, stand behind a null.
+        resamples: How many half samples stand behind an interval.
+        examples: Of more statements than this, whole groups are drawn, the same ones at every
+            checkpoint.
+        rank: Of the low-rank kernels in normalised HSIC.
+    """
+
+    multiples: tuple[float, ...] = (0.5, 1.0, 2.0)
+    components: int | None = None
+    epsilon: float = 1e-2
+    permutations: int = 1000
+    resamples: int = 32
+    examples: int = 2048
+    rank: int = 256
+
+    def __post_init__(self) -> None:
+        multiples = tuple(sorted({float(m) for m in self.multiples}))
+        if not multiples or not 0 < multiples[0] <= multiples[-1] < float("inf"):
+            raise ValueError(
+                f"`multiples` must be positive numbers, got {self.multiples!r}. They are widths, "
+                "in median distances."
+            )
+        object.__setattr__(self, "multiples", multiples)
+        for name, least in (("permutations", 1), ("resamples", 2), ("examples", 8), ("rank", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if self.components is not None and self.components < 1:
+            raise ValueError(f"`components` must be at least 1, got {self.components}.")
+        if not 0 < self.epsilon < float("inf"):
+            raise ValueError(f"`epsilon` must be a positive number, got {self.epsilon!r}.")
+
+    @property
+    def name(self) -> str:
+        """`kernel_dependence`."""
+        return "kernel_dependence"
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return (
+            f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
+            f"epsilon={self.epsilon}, permutations={self.permutations}, "
+            f"resamples={self.resamples}, examples={self.examples}, rank={self.rank}, version=1)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: Draws permutations and half samples, the same ones at every site and checkpoint.
+
+        Returns:
+            See `kernel_dependence`.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or it has fewer than
+                8 groups.
+        """
+        _check(activations, concept)
+        rows = draw_rows(concept.groups, most=self.examples, seed=seed)
+        groups = [concept.groups[row] for row in rows]
+        rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
+        # Seated once, so that no kernel matrix has to be.
+        rows = rows[rotations.order]
+        groups = [concept.groups[row] for row in rows]
+        halves = HalfSamples.draw(groups, resamples=self.resamples, seed=seed)
+        permuted = permute_labels(
+            concept.labels[rows],
+            groups,
+            np.zeros(len(rows), dtype=np.int64),
+            permutations=self.permutations,
+            seed=seed,
+        )
+        setting = Setting(
+            rotations, halves, halves.weights(), permuted.draws, self.epsilon, self.rank
+        )
+        results = Results.empty(activations.sites, self.multiples, halves, len(rows))
+        values = activations.values[torch.from_numpy(rows)]
+        components = self.components or default_components(len(rows), values.shape[2])
+        text = represent_text(concept.statements)[torch.from_numpy(rows)]
+        text_sides = list(self._sides(text, setting))
+        labels = LabelSide.of(setting)
+        read = FIRST_BLOCK in activations.sites
+        for variant in VARIANTS:
+            first: Sequence[Side | None] = [None] * len(self.multiples)
+            if read:
+                block = values[:, activations.sites.index(FIRST_BLOCK)]
+                first = list(self._sides(_variant(block, variant, components), setting))
+            for site in range(len(activations.sites)):
+                reading = _variant(values[:, site], variant, components)
+                for width, side in enumerate(self._sides(reading, setting)):
+                    if side is None:
+                        continue
+                    place = site, VARIANTS.index(variant), width
+                    results.put(place, "label", labels.compare(side, setting))
+                    for against, x in (("text", text_sides[width]), ("first_block", first[width])):
+                        if x is not None:
+                            results.put(place, against, side.compare(x, setting))
+        return results.dataset(
+            first_block=read,
+            permutations={
+                "label": permuted.permutations,
+                "first_block": rotations.permutations,
+                "text": rotations.permutations,
+            },
+            components=components,
+            epsilon=self.epsilon,
+        )
+
+    def _sides(
+        self, reading: Float[Tensor, "example d"], setting: Setting
+    ) -> Iterator[Side | None]:
+        """Of each width; None where all examples are the same."""
+        squared = squared_distances(reading, reading)
+        median = median_of(squared)
+        for multiple in self.multiples:
+            if not isfinite(median):
+                yield None
+            else:
+                yield Side.of(gaussian_of(squared, multiple * median), setting)
+
+
+def _variant(
+    values: Float[Tensor, "example d"], variant: str, components: int
+) -> Float[Tensor, "example _"]:
+    return values if variant == "raw" else flatten_spectrum(values, components=components)
+
+
+def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
+    """Rows of whole groups, drawn by seed and the groups' names alone, at most so many.
+
+    All rows where there are no more; of a group that is larger than all that is left, none.
+    """
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sizes = np.bincount(group)
+    taken, room = np.zeros(len(names), dtype=bool), most
+    for number in np.random.default_rng([seed, 11]).permutation(len(names)):
+        if sizes[number] <= room:
+            taken[number] = True
+            room -= int(sizes[number])
+    return np.flatnonzero(taken[group])
+
+
+def _check(activations: Activations, concept: Concept) -> None:
+    if len(activations) != len(concept):
+        raise ValueError(
+            f"The activations hold {len(activations)} statements, but concept {concept.name!r} "
+            f"has {len(concept)}. Collect them from this concept."
+        )
+    groups = len(set(concept.groups))
+    if groups < 8:
+        raise ValueError(
+            f"The concept {concept.name!r} has {groups} groups, and dependence is estimated on "
+            "halves of them, which takes at least 8. Give more statements."
+        )
+
+
+def kernel_dependence(
+    *,
+    multiples: Sequence[float] = (0.5, 1.0, 2.0),
+    components: int | None = None,
+    epsilon: float = 1e-2,
+    permutations: int = 1000,
+    resamples: int = 32,
+    examples: int = 2048,
+) -> KernelDependence:
+    """Dependence by kernels on the input and on the labels, with nulls and sensitivity: a measure.
+
+    Todo:
+
+    Example:
+        >>> kernel_dependence().name
+        'kernel_dependence'
+    """
+    return KernelDependence(
+        tuple(multiples), components, epsilon, permutations, resamples, examples
+    )
