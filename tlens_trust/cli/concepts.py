@@ -21,14 +21,17 @@ def concepts() -> None:
     typer.echo("\nControls, which have nothing to do with trust (--concepts controls for all):")
     for name, concept in load_concepts("controls").items():
         typer.echo(_sized(name, concept))
+    typer.echo("\nThe embedded concepts in other sentences (--concepts paraphrases for all):")
+    for name, concept in load_concepts("paraphrases").items():
+        typer.echo(_sized(name, concept, width=27))
     typer.echo("\nBenchmarks, from a file (--concepts NAME=PATH) or from the hub:")
     for name, text in available_benchmarks().items():
         typer.echo(f"{name:<14}{text}")
 
 
-def _sized(name: str, concept: "Concept") -> str:
+def _sized(name: str, concept: "Concept", *, width: int = 14) -> str:
     return (
-        f"{name:<14}{concept.dimension:<14}{len(concept):>10}"
+        f"{name:<{width}}{concept.dimension:<14}{len(concept):>10}"
         f"{len(set(concept.groups)):>8}{concept.labels.mean():>9.0%}"
     )
 
