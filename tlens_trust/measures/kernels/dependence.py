@@ -12,11 +12,18 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.kernel import gaussian_of, median_of, squared_distances
 from tlens_trust.measures.kernels.results import VARIANTS, Results
-from tlens_trust.measures.kernels.sides import LabelSide, Setting, Side
+from tlens_trust.measures.kernels.sides import (
+    GaussianSide,
+    LinearSide,
+    Setting,
+    label_side,
+    linear_label_side,
+)
 from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
 from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.permutations import permute_labels
@@ -32,21 +39,19 @@ class KernelDependence:
         multiples: Widths of the Gaussian kernels, as multiples of each reading's median distance.
         components: Of the rank-matched variant; None for an eighth of the statements and no more
             than the width, which is the same at every checkpoint of a series.
-        epsilon: `ε` of normalised HSIC.
+        ridge: Of normalised HSIC at a multiple of 1, as a share of each reading's variance.
         permutations: How many, at most, stand behind a null.
         resamples: How many half samples stand behind an interval.
         examples: Of more statements than this, whole groups are drawn, the same ones at every
             checkpoint.
-        rank: Of the low-rank kernels in normalised HSIC.
     """
 
     multiples: tuple[float, ...] = (0.5, 1.0, 2.0)
     components: int | None = None
-    epsilon: float = 1e-2
+    ridge: float = 0.025
     permutations: int = 1000
     resamples: int = 32
     examples: int = 2048
-    rank: int = 256
 
     def __post_init__(self) -> None:
         multiples = tuple(sorted({float(m) for m in self.multiples}))
@@ -56,13 +61,13 @@ class KernelDependence:
                 "in median distances."
             )
         object.__setattr__(self, "multiples", multiples)
-        for name, least in (("permutations", 1), ("resamples", 2), ("examples", 8), ("rank", 1)):
+        for name, least in (("permutations", 1), ("resamples", 2), ("examples", 16)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
         if self.components is not None and self.components < 1:
             raise ValueError(f"`components` must be at least 1, got {self.components}.")
-        if not 0 < self.epsilon < float("inf"):
-            raise ValueError(f"`epsilon` must be a positive number, got {self.epsilon!r}.")
+        if not 0 < self.ridge < float("inf"):
+            raise ValueError(f"`ridge` must be a positive number, got {self.ridge!r}.")
 
     @property
     def name(self) -> str:
@@ -74,8 +79,8 @@ class KernelDependence:
         """Name and every parameter that changes the result."""
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
-            f"epsilon={self.epsilon}, permutations={self.permutations}, "
-            f"resamples={self.resamples}, examples={self.examples}, rank={self.rank}, version=1)"
+            f"ridge={self.ridge}, permutations={self.permutations}, "
+            f"resamples={self.resamples}, examples={self.examples}, version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -108,31 +113,38 @@ class KernelDependence:
             permutations=self.permutations,
             seed=seed,
         )
-        setting = Setting(
-            rotations, halves, halves.weights(), permuted.draws, self.epsilon, self.rank
-        )
+        setting = Setting.of(rotations, halves, permuted.draws)
         results = Results.empty(activations.sites, self.multiples, halves, len(rows))
         values = activations.values[torch.from_numpy(rows)]
         components = self.components or default_components(len(rows), values.shape[2])
         text = represent_text(concept.statements)[torch.from_numpy(rows)]
-        text_sides = list(self._sides(text, setting))
-        labels = LabelSide.of(setting)
+        labels = label_side(setting), linear_label_side(self.ridges, setting)
+        text_sides = self._hold(text, PrincipalComponents.of(text, standardise=False), setting)
         read = FIRST_BLOCK in activations.sites
-        for variant in VARIANTS:
-            first: Sequence[Side | None] = [None] * len(self.multiples)
+        for number, variant in enumerate(VARIANTS):
+            others = {"text": text_sides}
             if read:
                 block = values[:, activations.sites.index(FIRST_BLOCK)]
-                first = list(self._sides(_variant(block, variant, components), setting))
+                others["first_block"] = self._hold(*_variant(block, variant, components), setting)
             for site in range(len(activations.sites)):
-                reading = _variant(values[:, site], variant, components)
-                for width, side in enumerate(self._sides(reading, setting)):
-                    if side is None:
-                        continue
-                    place = site, VARIANTS.index(variant), width
-                    results.put(place, "label", labels.compare(side, setting))
-                    for against, x in (("text", text_sides[width]), ("first_block", first[width])):
-                        if x is not None:
-                            results.put(place, against, side.compare(x, setting))
+                reading, principal = _variant(values[:, site], variant, components)
+                gaussian = self._gaussian(reading, setting)
+                for width, side in enumerate(gaussian):
+                    place = site, number, width
+                    results.put(place, "label", side.compare_labels(labels[0], setting))
+                    for against, (sides, _) in others.items():
+                        if sides:
+                            results.put(place, against, side.compare(sides[width], setting))
+                if principal.count == 0:
+                    continue
+                linear = LinearSide.of(principal, self.ridges, setting)
+                by_ridge = {"label": linear.compare_labels(labels[1], self.ridges, setting)}
+                for against, (_, other) in others.items():
+                    if other is not None:
+                        by_ridge[against] = linear.compare(other, self.ridges, setting)
+                for against, compared in by_ridge.items():
+                    for width, comparison in enumerate(compared):
+                        results.put((site, number, width), against, {"nhsic": comparison})
         return results.dataset(
             first_block=read,
             permutations={
@@ -141,26 +153,43 @@ class KernelDependence:
                 "text": rotations.permutations,
             },
             components=components,
-            epsilon=self.epsilon,
+            ridge=self.ridge,
         )
 
-    def _sides(
+    @property
+    def ridges(self) -> tuple[float, ...]:
+        """Of normalised HSIC: the paper's `ε σ²`, where σ is multiplied as the widths are."""
+        return tuple(self.ridge * multiple**2 for multiple in self.multiples)
+
+    def _gaussian(
         self, reading: Float[Tensor, "example d"], setting: Setting
-    ) -> Iterator[Side | None]:
-        """Of each width; None where all examples are the same."""
+    ) -> Iterator[GaussianSide]:
+        """Of each width; none where all examples are the same."""
         squared = squared_distances(reading, reading)
         median = median_of(squared)
-        for multiple in self.multiples:
-            if not isfinite(median):
-                yield None
-            else:
-                yield Side.of(gaussian_of(squared, multiple * median), setting)
+        if isfinite(median):
+            for multiple in self.multiples:
+                yield GaussianSide.of(gaussian_of(squared, multiple * median), setting)
+
+    def _hold(
+        self,
+        reading: Float[Tensor, "example d"],
+        principal: PrincipalComponents,
+        setting: Setting,
+    ) -> tuple[list[GaussianSide], LinearSide | None]:
+        """What every site is compared with."""
+        linear = LinearSide.of(principal, self.ridges, setting) if principal.count else None
+        return list(self._gaussian(reading, setting)), linear
 
 
 def _variant(
     values: Float[Tensor, "example d"], variant: str, components: int
-) -> Float[Tensor, "example _"]:
-    return values if variant == "raw" else flatten_spectrum(values, components=components)
+) -> tuple[Float[Tensor, "example _"], PrincipalComponents]:
+    """A reading as the kernels take it, and its principal components."""
+    if variant == "raw":
+        return values, PrincipalComponents.of(values)
+    basis = flatten_spectrum(values, components=components)
+    return basis, PrincipalComponents.flat(basis)
 
 
 def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
@@ -198,7 +227,7 @@ def kernel_dependence(
     *,
     multiples: Sequence[float] = (0.5, 1.0, 2.0),
     components: int | None = None,
-    epsilon: float = 1e-2,
+    ridge: float = 0.025,
     permutations: int = 1000,
     resamples: int = 32,
     examples: int = 2048,
@@ -211,6 +240,4 @@ def kernel_dependence(
         >>> kernel_dependence().name
         'kernel_dependence'
     """
-    return KernelDependence(
-        tuple(multiples), components, epsilon, permutations, resamples, examples
-    )
+    return KernelDependence(tuple(multiples), components, ridge, permutations, resamples, examples)

@@ -149,7 +149,10 @@ def hsic_unbiased(x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) 
 
 
 def centre(
-    kernel: Float[Tensor, "example example"], *, unbiased: bool = True
+    kernel: Float[Tensor, "example example"],
+    *,
+    unbiased: bool = True,
+    out: Float[Tensor, "example example"] | None = None,
 ) -> Float[Tensor, "example example"]:
     """A symmetric kernel matrix about its row and column means.
 
@@ -157,18 +160,24 @@ def centre(
     `K̃` the matrix without its diagonal, so that the unbiased HSIC of two kernels is the sum of the
     products of their entries over `n(n-3)`. Otherwise `H K H`.
 
+    Args:
+        kernel: Symmetric.
+        unbiased: Which of the two.
+        out: Where to put the result; `kernel` itself to save memory.
+
     Source:
         Székely and Rizzo (2014), Annals of Statistics 42, for the former.
     """
     n = len(kernel)
-    if not unbiased:
-        means = kernel.mean(dim=0)
-        return kernel - means[:, None] - means + means.mean()
-    total = kernel.sum(dim=0) - kernel.diagonal()
-    rows = total / (n - 2)
-    centred = kernel - rows[:, None]
-    centred -= rows - total.sum() / ((n - 1) * (n - 2))
-    return centred.fill_diagonal_(0)
+    if unbiased:
+        total = kernel.sum(dim=0) - kernel.diagonal()
+        rows, middle = total / (n - 2), total.sum() / ((n - 1) * (n - 2))
+    else:
+        rows = kernel.mean(dim=0)
+        middle = rows.mean()
+    centred = torch.sub(kernel, rows[:, None], out=out)
+    centred -= rows - middle
+    return centred.fill_diagonal_(0) if unbiased else centred
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Results:
         first_block: bool,
         permutations: Mapping[str, int],
         components: int,
-        epsilon: float,
+        ridge: float,
     ) -> xr.Dataset:
         """All of it; NaN where nothing was put.
 
@@ -75,7 +75,7 @@ class Results:
             first_block: Whether the first block's output was read.
             permutations: By what is compared against, how many stand behind its nulls.
             components: Of the rank-matched variant.
-            epsilon: Of normalised HSIC.
+            ridge: Of normalised HSIC at a multiple of 1.
         """
         shape = len(self.sites), len(AGAINST), len(VARIANTS), len(self.multiples)
         dims = "site", "against", "variant", "width"
@@ -96,76 +96,48 @@ class Results:
         counted = ", ".join(f"{name}: {count}" for name, count in permutations.items())
         for name, described in ESTIMATORS.items():
             about = f"{described} (a dependence, not in nats)"
-            known = {"components": components, "groups": self.halves.groups}
+            known: dict[str, object] = {"components": components, "groups": self.halves.groups}
             if name == "nhsic":
-                known |= {"epsilon": epsilon}
+                known |= {"ridge": ridge}
             if not first_block:
                 known |= {"first_block": _NOT_READ}
             arrays = self._arrays(name, shape)
-
-            def add(
-                suffix: str,
-                array: np.ndarray,
-                long_name: str,
-                more: tuple[str, ...] = (),
-                units: str = "1",
-                **attributes: object,
-            ) -> None:
-                data[f"{name}{suffix}"] = (
-                    (*dims[: array.ndim - len(more)], *more),
-                    array,
-                    {"units": units, "long_name": long_name, **attributes, **known},
-                )
-
-            add("", arrays["value"], about)
-            add(
-                "_ci",
-                arrays["ci"],
-                f"95% interval of the {about}",
-                ("bound",),
-                resamples=self.halves.resamples,
-            )
-            add("_draws", arrays["draws"], f"half-sample replicates of the {about}", ("resample",))
-            add(
-                "_null",
-                arrays["null"],
-                f"middle 95% of the {about} under permutations",
-                ("bound",),
-                permutations=counted,
-            )
-            add("_p", arrays["p"], f"permutation p-value of the {about}", permutations=counted)
-            add(
-                "_p_best",
-                arrays["p_best"],
-                f"permutation p-value of the {about}, by the null of the maximum over sites",
-                permutations=counted,
-            )
-            add(
-                "_n",
+            described_by = {
+                "": (about, (), {}),
+                "_ci": (f"95% interval of the {about}", ("bound",), {}),
+                "_draws": (f"half-sample replicates of the {about}", ("resample",), {}),
+                "_null": (f"middle 95% of the {about} under permutations", ("bound",), counted),
+                "_p": (f"permutation p-value of the {about}", (), counted),
+                "_p_best": (
+                    f"permutation p-value of the {about}, by the null of the maximum over sites",
+                    (),
+                    counted,
+                ),
+            }
+            for suffix, (long_name, more, count) in described_by.items():
+                attributes = {"units": "1", "long_name": long_name, **known}
+                if count:
+                    attributes["permutations"] = count
+                if suffix in ("_ci", "_draws"):
+                    attributes["resamples"] = self.halves.resamples
+                data[f"{name}{suffix}"] = (*dims, *more), arrays[suffix], attributes
+            data[f"{name}_n"] = (
+                ("site",),
                 np.full(len(self.sites), self.statements),
-                f"statements behind the {about}",
-                units="statements",
+                {"units": "statements", "long_name": f"statements behind the {about}"},
             )
-            if name == "nhsic":
-                add(
-                    "_error",
-                    arrays["error"],
-                    "how far at most the normalised Hilbert-Schmidt "
-                    "independence criterion lies below an exact evaluation",
-                )
         return data
 
     def _arrays(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         arrays = {
             key: np.full((*shape, *more), np.nan)
             for key, more in {
-                "value": (),
-                "error": (),
-                "ci": (2,),
-                "null": (2,),
-                "draws": (self.halves.resamples,),
-                "p": (),
-                "p_best": (),
+                "": (),
+                "_ci": (2,),
+                "_draws": (self.halves.resamples,),
+                "_null": (2,),
+                "_p": (),
+                "_p_best": (),
             }.items()
         }
         for cell in np.ndindex(shape[1:]):
@@ -177,19 +149,14 @@ class Results:
             for site, comparison in found.items():
                 here = (site, *cell)
                 replicates = self.halves.about(comparison.value, comparison.on_halves)
-                arrays["value"][here], arrays["error"][here] = comparison.value, comparison.error
-                arrays["draws"][here] = replicates
-                arrays["ci"][here] = self.halves.interval(comparison.value, replicates)
-                arrays["null"][here] = middle_95(comparison.null[1:])
+                arrays[""][here] = comparison.value
+                arrays["_draws"][here] = replicates
+                arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)
+                arrays["_null"][here] = middle_95(comparison.null[1:])
             if found:
                 statistics = in_deviations(np.stack([each.null for each in found.values()]))
                 alone, best = p_values_of(statistics)
                 for number, site in enumerate(found):
-                    arrays["p"][(site, *cell)] = alone[number]
-                    arrays["p_best"][(site, *cell)] = best[number]
+                    arrays["_p"][(site, *cell)] = alone[number]
+                    arrays["_p_best"][(site, *cell)] = best[number]
         return arrays
-
-
-def kernel_names() -> tuple[str, ...]:
-    """The estimators' names, which are those of their variables."""
-    return tuple(ESTIMATORS)

@@ -1,10 +1,11 @@
-"""One reading's kernel, with all that its dependence on any other reading takes.
+"""One reading's kernels, with all that its dependence on any other reading takes.
 
 What costs `n²` operations is done once for each reading and width; what is left for each pair of
 readings is a few sums.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +13,19 @@ import torch
 from jaxtyping import Float, Int8
 from torch import Tensor
 
+from tlens_trust.measures.kernels.components import (
+    PrincipalComponents,
+    influence,
+    linearised_halves,
+    shared_directions,
+)
 from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples, HalfSums
 from tlens_trust.measures.kernels.hsic import centre
-from tlens_trust.measures.kernels.low_rank import factorise_matrix
-from tlens_trust.measures.kernels.normalised import NormalisedFactor
 
-# Eigenvectors whose weight in R is below this do not matter to the spread of half samples.
+# Components whose weight is below this part of the largest are left out of permutations.
 _LEAST_WEIGHT = 0.02
+_QUADRANTS = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +35,12 @@ class Comparison:
     Attributes:
         value: The estimate.
         null: The same statistic where rows, or labels, are permuted; first where they are not.
-        on_halves: The estimate on each half sample.
-        error: How far at most the value may lie below an exact one; 0 where it is exact.
+        on_halves: The estimate on each half sample, but for a constant.
     """
 
     value: float
     null: Float[np.ndarray, " draw"]
     on_halves: Float[np.ndarray, " resample"]
-    error: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,196 +51,198 @@ class Setting:
         rotations: Of the rows, which are in their order.
         halves: Half samples of the rows.
         weights: `halves.weights()`.
-        labels: 0 or 1: the labels themselves, then draws of what they might have been.
-        epsilon: `ε` of normalised HSIC.
-        rank: Of low-rank kernels at most.
+        signs: 1 and -1 for labels 1 and 0: first the labels themselves, then draws of what they
+            might have been.
     """
 
     rotations: Rotations
     halves: HalfSamples
     weights: Float[Tensor, "example resample"]
-    labels: Int8[np.ndarray, "draw example"]
-    epsilon: float
-    rank: int
+    signs: Float[Tensor, "example draw"]
+
+    @classmethod
+    def of(
+        cls, rotations: Rotations, halves: HalfSamples, draws: Int8[np.ndarray, "draw example"]
+    ) -> "Setting":
+        """Of draws of labels 0 and 1."""
+        signs = torch.from_numpy(2.0 * draws.T - 1).float().contiguous()
+        return cls(rotations, halves, halves.weights(), signs)
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
-    """A reading's kernel, ready to be compared.
+class GaussianSide:
+    """A reading's kernel of one width, ready to be compared.
 
     Attributes:
         sums: The centred kernel, and its row sums within half samples.
         own: Unbiased HSIC with itself.
         own_halves: The same on half samples.
-        transform: Of the centred kernel, for rotations of its rows.
-        normalised: `R`, as eigenvectors and eigenvalues.
-        normalised_transform: Of `R`.
-        half_factors: For each half, `B` with `R = B Bᵀ` there.
+        transform: Of the centred kernel, for rotations of its rows; none for labels.
     """
 
     sums: HalfSums
     own: float
     own_halves: Float[np.ndarray, " resample"]
     transform: tuple[Tensor, ...]
-    normalised: NormalisedFactor
-    normalised_transform: tuple[Tensor, ...]
-    half_factors: tuple[Tensor, ...]
 
     @classmethod
-    def of(cls, kernel: Float[Tensor, "example example"], setting: Setting) -> "Side":
+    def of(
+        cls, kernel: Float[Tensor, "example example"], setting: Setting, *, turn: bool = True
+    ) -> "GaussianSide":
         """Take a kernel matrix apart.
 
         Args:
-            kernel: In float64, its rows in the order of the rotations.
+            kernel: In float64, its rows in the order of the rotations. It is written over.
             setting: What readings share.
+            turn: Whether its rows are to be permuted.
         """
         n = len(kernel)
-        normalised = NormalisedFactor.of(
-            factorise_matrix(kernel, rank=setting.rank), setting.epsilon
-        )
-        centred = centre(kernel)
-        own = float(centred.square().sum()) / (n * (n - 3))
+        centred = centre(kernel, out=kernel)
+        own = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
         sums = HalfSums.of(centred.float(), setting.weights)
-        factor = normalised.scaled().float()
-        return cls(
-            sums,
-            own,
-            sums.hsic(sums, setting.weights)[1],
-            setting.rotations.transform(sums.matrix, seated=True),
-            normalised,
-            setting.rotations.transform(factor @ factor.T, seated=True),
-            _half_factors(normalised, setting.halves),
-        )
+        transform = setting.rotations.transform(sums.matrix, seated=True) if turn else ()
+        return cls(sums, own, sums.hsic(sums, setting.weights)[1], transform)
 
-    def compare(self, other: "Side", setting: Setting) -> Mapping[str, Comparison]:
-        """HSIC, CKA and normalised HSIC with another reading of the same statements."""
+    def compare(self, other: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
+        """HSIC and CKA with another reading of the same statements."""
         n = len(self.sums.matrix)
         null = setting.rotations.sums(self.transform, other.transform) / (n * (n - 3))
+        return self._scaled(other, null, setting)
+
+    def compare_labels(self, labels: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
+        """HSIC and CKA with the labels, whose delta kernel is `(1 + s sᵀ)/2` for signs `s`."""
+        n = len(self.sums.matrix)
+        null = 0.5 * quadratic_forms(self.sums.matrix, setting.signs) / (n * (n - 3))
+        return self._scaled(labels, null, setting)
+
+    def _scaled(
+        self, other: "GaussianSide", null: Float[np.ndarray, " draw"], setting: Setting
+    ) -> dict[str, Comparison]:
         value, on_halves = self.sums.hsic(other.sums, setting.weights)
-        normalised = self.normalised.dot(other.normalised)
+        length = np.sqrt(self.own * other.own)
+        lengths = np.sqrt(np.clip(self.own_halves * other.own_halves, 1e-300, None))
         return {
-            **_hsic_and_cka(
-                value,
-                null,
-                on_halves,
-                (self.own, other.own),
-                (self.own_halves, other.own_halves),
-            ),
-            "nhsic": Comparison(
-                normalised.value,
-                setting.rotations.sums(self.normalised_transform, other.normalised_transform),
-                _overlaps(self.half_factors, other.half_factors),
-                normalised.bound,
-            ),
+            "hsic": Comparison(value, null, on_halves),
+            "cka": Comparison(value / length, null / length, on_halves / lengths),
         }
+
+
+def label_side(setting: Setting) -> GaussianSide:
+    """The delta kernel of the labels."""
+    label = setting.signs[:, 0].double()
+    return GaussianSide.of(0.5 + 0.5 * torch.outer(label, label), setting, turn=False)
+
+
+def quadratic_forms(
+    matrix: Float[Tensor, "example example"], vectors: Float[Tensor, "example draw"]
+) -> Float[np.ndarray, " draw"]:
+    """`vᵀ M v` of each column, of a symmetric matrix: by its blocks on and above the diagonal."""
+    edges = np.linspace(0, len(matrix), _QUADRANTS + 1).astype(int).tolist()
+    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
+    forms = torch.zeros(vectors.shape[1], dtype=torch.float64)
+    for number, part in enumerate(parts):
+        onto = matrix[part, part] @ vectors[part]
+        rest = slice(part.stop, len(matrix))
+        if number + 1 < len(parts):
+            onto += 2 * (matrix[part, rest] @ vectors[rest])
+        forms += torch.einsum("nd,nd->d", onto, vectors[part]).double().cpu()
+    return np.asarray(forms.numpy())
 
 
 @dataclass(frozen=True, eq=False)
-class LabelSide:
-    """The delta kernel of the labels, and of their permutations.
+class LinearSide:
+    """A reading's principal components, with their permutations at each ridge.
 
     Attributes:
-        signs: 1 and -1 for each draw of labels, the first the labels themselves.
-        side: The labels' sums on half samples.
-        own: Unbiased HSIC with itself, the same for all draws.
-        own_halves: The same on half samples.
-        weight: The one eigenvalue of `R`, that all draws have.
-        half_factors: For each half, `b` with `R = b bᵀ` there.
+        components: Of the reading.
+        traces: `tr R` at each ridge: whole, and of what permutations are made of.
+        transforms: Of `R` at each ridge, for rotations of its rows; none for labels.
     """
 
-    signs: Float[Tensor, "example draw"]
-    sums: HalfSums
-    own: float
-    own_halves: Float[np.ndarray, " resample"]
-    weight: float
-    half_factors: tuple[Tensor, ...]
+    components: PrincipalComponents
+    traces: Sequence[tuple[float, float]]
+    transforms: Sequence[tuple[Tensor, ...]]
 
     @classmethod
-    def of(cls, setting: Setting) -> "LabelSide":
-        """Of the setting's labels."""
-        signs = torch.from_numpy(2.0 * setting.labels.T - 1).float().contiguous()
-        n = len(signs)
-        label = signs[:, 0].double()
-        centred = centre(0.5 + 0.5 * torch.outer(label, label))
-        sums = HalfSums.of(centred.float(), setting.weights)
-        spread = 0.5 * float(label.var(correction=0))
-        factors = []
-        for rows in _rows(setting.halves):
-            inside = label[rows] - label[rows].mean()
-            size = 0.5 * inside.square().sum()
-            scale = 0.5 / (size + setting.epsilon * len(inside))
-            factors.append((inside * scale.sqrt()).float().unsqueeze(1))
-        return cls(
-            signs,
-            sums,
-            float(centred.square().sum()) / (n * (n - 3)),
-            sums.hsic(sums, setting.weights)[1],
-            spread / (spread + setting.epsilon),
-            tuple(factors),
-        )
+    def of(
+        cls,
+        components: PrincipalComponents,
+        ridges: Sequence[float],
+        setting: Setting,
+        *,
+        turn: bool = True,
+    ) -> "LinearSide":
+        """Take a reading's components, and with `turn` prepare them for permutations."""
+        traces, transforms = [], []
+        flat = bool((components.shares == components.shares[0]).all())
+        for number, ridge in enumerate(ridges):
+            weights = components.weights(ridge)
+            kept = weights > _LEAST_WEIGHT * weights[0]
+            traces.append((float(weights.sum()), float(weights[kept].sum())))
+            if not turn:
+                continue
+            if flat and number:
+                ratio = float(weights[0] / components.weights(ridges[0])[0])
+                transforms.append(tuple(part * ratio for part in transforms[0]))
+                continue
+            factor = (components.vectors[:, kept] * weights[kept].sqrt()).float()
+            transforms.append(setting.rotations.transform(factor @ factor.T, seated=True))
+        return cls(components, traces, transforms)
 
-    def compare(self, other: Side, setting: Setting) -> Mapping[str, Comparison]:
-        """HSIC, CKA and normalised HSIC with a reading of the statements."""
-        n = len(self.signs)
-        matrix = other.sums.matrix
-        null = (0.5 * (self.signs * (matrix @ self.signs)).sum(dim=0)).double() / (n * (n - 3))
-        hsic, on_halves = other.sums.hsic(self.sums, setting.weights)
-        directions = self.signs - self.signs.mean(dim=0)
-        directions = directions / directions.norm(dim=0)
-        factor = other.normalised.scaled()
-        projected = (factor.float().T @ directions).square().sum(dim=0)
-        value = self.weight * float((factor.T @ directions[:, 0].double()).square().sum())
-        return {
-            **_hsic_and_cka(
-                hsic,
-                null.cpu().numpy(),
-                on_halves,
-                (self.own, other.own),
-                (self.own_halves, other.own_halves),
-            ),
-            "nhsic": Comparison(
-                value,
-                self.weight * projected.double().cpu().numpy(),
-                _overlaps(other.half_factors, self.half_factors),
-                self.weight * min(other.normalised.residual / setting.epsilon, 1.0),
-            ),
-        }
+    def compare(
+        self, other: "LinearSide", ridges: Sequence[float], setting: Setting
+    ) -> list[Comparison]:
+        """Normalised HSIC with another reading of the same statements, at each ridge."""
+        n = len(self.components.vectors)
+        overlap = self.components.overlap(other.components)
+        found = []
+        for number, ridge in enumerate(ridges):
+            null = setting.rotations.sums(self.transforms[number], other.transforms[number])
+            (whole, kept), (others, other_kept) = self.traces[number], other.traces[number]
+            # The mean over all permutations is known, that of what was left out with it.
+            null += (whole * others - kept * other_kept) / (n - 1)
+            found.append(self._compared(other, overlap, ridge, null, setting))
+        return found
+
+    def compare_labels(
+        self, labels: "LinearSide", ridges: Sequence[float], setting: Setting
+    ) -> list[Comparison]:
+        """Normalised HSIC with the labels, at each ridge."""
+        directions = setting.signs - setting.signs.mean(dim=0)
+        directions = directions / torch.linalg.vector_norm(directions, dim=0)
+        projected = (self.components.vectors.float().T @ directions).square().double()
+        overlap = self.components.overlap(labels.components)
+        found = []
+        for ridge in ridges:
+            null = self.components.weights(ridge) @ projected
+            null *= labels.components.weights(ridge)[0]
+            found.append(
+                self._compared(labels, overlap, ridge, np.asarray(null.cpu().numpy()), setting)
+            )
+        return found
+
+    def _compared(
+        self,
+        other: "LinearSide",
+        overlap: Float[Tensor, "component other"],
+        ridge: float,
+        null: Float[np.ndarray, " draw"],
+        setting: Setting,
+    ) -> Comparison:
+        value = shared_directions(self.components, other.components, overlap, ridge)
+        moved = influence(self.components, other.components, overlap, ridge)
+        return Comparison(value, null, linearised_halves(moved, setting.halves))
 
 
-def _hsic_and_cka(
-    value: float,
-    null: Float[np.ndarray, " draw"],
-    on_halves: Float[np.ndarray, " resample"],
-    own: tuple[float, float],
-    own_halves: tuple[Float[np.ndarray, " resample"], Float[np.ndarray, " resample"]],
+def linear_label_side(ridges: Sequence[float], setting: Setting) -> LinearSide:
+    """The labels as one standardised component."""
+    column = setting.signs[:, :1].double()
+    return LinearSide.of(PrincipalComponents.of(column), ridges, setting, turn=False)
+
+
+def merged(
+    gaussian: Mapping[str, Comparison] | None, linear: Comparison | None
 ) -> dict[str, Comparison]:
-    length = np.sqrt(own[0] * own[1])
-    lengths = np.sqrt(np.clip(own_halves[0] * own_halves[1], 1e-300, None))
-    return {
-        "hsic": Comparison(value, null, on_halves),
-        "cka": Comparison(value / length, null / length, on_halves / lengths),
-    }
-
-
-def _rows(halves: HalfSamples) -> list[Tensor]:
-    return [torch.from_numpy(np.flatnonzero(half)) for half in halves.members]
-
-
-def _half_factors(factor: NormalisedFactor, halves: HalfSamples) -> tuple[Tensor, ...]:
-    """`B` with `B Bᵀ = K (K + ε n I)⁻¹` on each half, by its leading components, in float32."""
-    n = len(factor.vectors)
-    kept = factor.weights > _LEAST_WEIGHT
-    coordinates = (factor.vectors[:, kept] * (n * factor.spread[kept]).sqrt()).float()
-    found = []
-    for rows in _rows(halves):
-        inside = coordinates[rows]
-        inside = inside - inside.mean(dim=0)
-        system = inside.T @ inside
-        system.diagonal().add_(factor.epsilon * len(inside))
-        lower = torch.linalg.cholesky(system)
-        found.append(torch.linalg.solve_triangular(lower.T, inside, upper=True, left=False))
-    return tuple(found)
-
-
-def _overlaps(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> Float[np.ndarray, " resample"]:
-    return np.array([float((a.T @ b).square().sum()) for a, b in zip(one, other, strict=True)])
+    """Comparisons by the name of the estimator."""
+    found = dict(gaussian or {})
+    return found if linear is None else {**found, "nhsic": linear}
