@@ -5,7 +5,7 @@ the target's statements whose groups that fold holds; those of no fold get the m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,10 +14,17 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from tlens_trust.concepts import Concept, text_floor
-from tlens_trust.measures.nulls import Null, in_deviations, middle_95, p_values_of, principal_axes
-from tlens_trust.measures.permutations import PermutedLabels
+from tlens_trust.measures.nulls import (
+    in_deviations,
+    levels_of_fixed,
+    middle_95,
+    p_values_of,
+    principal_axes,
+)
+from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 
-_DRAWS_AT_ONCE = 500
+# Enough for the ends of a band.
+MOST_REFITS = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,37 @@ class Elsewhere:
     parts: Int[np.ndarray, " other"]
 
 
-def refit_null_elsewhere(
+def null_elsewhere(
+    scores: Float[np.ndarray, "other site"],
+    groups: Sequence[str],
+    elsewhere: Elsewhere,
+    *,
+    permutations: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+    """Permute the target's labels against its scores, which no label of it has any part in.
+
+    The statistic is the AUROC. Exact at its level, since the probes are fixed: unlike in
+    cross-validation, none was fitted to a label that is permuted.
+
+    Args:
+        scores: Of the target's statements, by probes of another set.
+        groups: Of the target; labels change places within them, as in `permute_labels`.
+        elsewhere: Its labels, and the parts within which the AUROC is taken.
+        permutations: How many.
+        seed: Draws them.
+
+    Returns:
+        p-values of each site by itself, and among all by the null of the maximum.
+    """
+    permuted = permute_labels(
+        elsewhere.labels, groups, elsewhere.parts, permutations=permutations, seed=seed
+    )
+    areas = levels_of_fixed(scores, permuted.draws, elsewhere.parts)["auroc"]
+    return p_values_of(in_deviations(areas.T))
+
+
+def refit_bands_elsewhere(
     source: Float[Tensor, "example site d_model"],
     target: Float[Tensor, "other site d_model"],
     permuted: PermutedLabels,
@@ -43,42 +80,34 @@ def refit_null_elsewhere(
     elsewhere: Elsewhere,
     *,
     C: Sequence[float],
-) -> Null:
-    """Refit ridge discriminants to permuted labels of the source, and score the target with them.
+) -> dict[str, Float[np.ndarray, "site bound"]]:
+    """What the target is read with by directions that were fitted to meaningless labels.
 
-    The discriminants are those of `refit_null`: a logistic probe's first Newton step, its penalty
-    chosen in the source for every draw anew. They are scored against the target's labels, which are
-    not permuted. So what is tested is whether the source's labels tell of the target's; that a
-    direction drawn without them reads the target is in the null. Observed and permuted labels go
-    through the same, and the p-values are exact at their level, the choices of penalty and site
-    included, where the source's labels might as well have changed places within its groups.
+    The discriminants are those of `refit_null`: a logistic probe's first Newton step, fitted to
+    permuted labels of the source, its penalty chosen there for every draw anew. They are scored
+    against the target's own labels. Where its statements vary along the concept more than along
+    anything else, any direction reads it, in this sense or the other, and the bands are wide.
 
     Args:
         source: One row per statement and site.
         target: The same sites of the other set.
-        permuted: The source's labels and their permutations.
+        permuted: The source's labels and their permutations, of which 500 are refitted.
         fold: The fold of each of the source's statements, from 0.
         elsewhere: What is scored.
         C: Inverse penalties of the logistic probes, or none, for a difference of means.
 
     Returns:
-        p-values by the target's AUROC, and the bands of accuracy and AUROC.
+        The middle 95% of `accuracy` and `auroc`.
     """
+    kept = replace(permuted, draws=permuted.draws[: 1 + MOST_REFITS])
     levels = [
-        _refit_site(source[:, site], target[:, site], permuted, fold, elsewhere, C)
+        _refit_site(source[:, site], target[:, site], kept, fold, elsewhere, C)
         for site in range(source.shape[1])
     ]
-    p, p_best = p_values_of(in_deviations(np.stack([level["auroc"] for level in levels])))
-    return Null(
-        p,
-        p_best,
-        {
-            name: np.stack([middle_95(level[name][1:]) for level in levels])
-            for name in ("accuracy", "auroc")
-        },
-        permuted.permutations,
-        permuted.permutations,
-    )
+    return {
+        name: np.stack([middle_95(level[name][1:]) for level in levels])
+        for name in ("accuracy", "auroc")
+    }
 
 
 def _refit_site(
@@ -108,27 +137,17 @@ def _refit_site(
         here, there = here / scale, there / scale
         weights = torch.ones(1, here.shape[1], device=values.device)
 
-    draws = torch.from_numpy(permuted.draws).T.to(values.device, torch.float32)
-    found: dict[str, list[np.ndarray]] = {"accuracy": [], "auroc": []}
-    for first in range(0, draws.shape[1], _DRAWS_AT_ONCE):
-        log_odds = _score_refits(
-            here,
-            there,
-            draws[:, first : first + _DRAWS_AT_ONCE].contiguous(),
-            permuted,
-            fold,
-            elsewhere.judged_by,
-            weights,
-            prior=bool(C),
-        )
-        ones = elsewhere.labels == 1
-        found["accuracy"].append(((log_odds > 0) == ones[:, None]).mean(axis=0))
-        numbers = np.unique(elsewhere.parts)
-        areas = [
-            _areas(log_odds[elsewhere.parts == n], ones[elsewhere.parts == n]) for n in numbers
-        ]
-        found["auroc"].append(np.mean(areas, axis=0))
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    draws = torch.from_numpy(permuted.draws).T.to(values.device, torch.float32).contiguous()
+    log_odds = _score_refits(
+        here, there, draws, permuted, fold, elsewhere.judged_by, weights, prior=bool(C)
+    )
+    ones = elsewhere.labels == 1
+    parts = [elsewhere.parts == number for number in np.unique(elsewhere.parts)]
+    areas = [_areas(log_odds[part], ones[part]) for part in parts]
+    return {
+        "accuracy": ((log_odds > 0) == ones[:, None]).mean(axis=0),
+        "auroc": np.mean(areas, axis=0),
+    }
 
 
 def _score_refits(

@@ -160,7 +160,7 @@ def held_out_bands(
     """
     draws = min(_FIXED, permuted.permutations)
     bands = {}
-    for name, level in _levels_of_fixed(scores, permuted.draws[1 : draws + 1], fold).items():
+    for name, level in levels_of_fixed(scores, permuted.draws[1 : draws + 1], fold).items():
         centre = level.mean(axis=0)[:, None]
         bands[name] = centre + np.sqrt(1 + 2 / np.pi) * (middle_95(level) - centre)
         if name != "cross_entropy":
@@ -301,7 +301,7 @@ def _area(
     return beaten / (positive * (len(label) - positive))
 
 
-def _levels_of_fixed(
+def levels_of_fixed(
     scores: Float[np.ndarray, "example site"],
     draws: Int[np.ndarray, "draw example"],
     fold: Int[np.ndarray, " example"],

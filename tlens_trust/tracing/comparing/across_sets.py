@@ -105,13 +105,17 @@ def trace_transfer(
           by statement.
         - `accuracy_untrained`, `auroc_untrained`: the same transfer in untrained weights.
           `accuracy_above_untrained`, statement by statement.
-        - `accuracy_null`, `auroc_null`: the middle 95% where labels of `fitted_on` are permuted
-          within groups and discriminants are fitted anew (see `refit_null`). A direction that was
-          drawn without labels may read the scored set, in this sense or the other; the null knows.
-          `accuracy_p`, by the AUROC and one-sided; `accuracy_p_best`, its null of the maximum over
-          sites; `accuracy_q`, for the best site, corrected over sets and checkpoints (Benjamini and
-          Hochberg). They test whether labels of the one set tell of the other's; nothing is
-          rejected by a probe that reads the scored set the wrong way round.
+        - `accuracy_p`, by the AUROC and one-sided, the larger of two permutation p-values: that of
+          `fitted_on` being read at all (as in a sweep), and that of its probes telling labels of
+          the scored set, which are permuted within its groups. `accuracy_p_best`, the same by the
+          null of the maximum over sites; `accuracy_q`, for the best site, corrected over sets and
+          checkpoints (Benjamini and Hochberg).
+        - `accuracy_null`, `auroc_null`: the middle 95% of what directions get that were fitted to
+          labels of `fitted_on` permuted within groups (the first Newton step of a logistic probe;
+          for other probes a difference of means). Where statements vary along the concept more than
+          along anything else, any direction reads the scored set a little, in this sense or the
+          other. That a score lies in the band does not make it chance; it means that the axis was
+          not hard to come by, and that it is its sense, above all, that labels had to tell.
         - `accuracy_chance`, the share of the larger class, and `held_out_n`, of how many
           statements the group was held out.
 

@@ -1,6 +1,7 @@
 """A set of statements that probes of another set are scored on, at one checkpoint after another."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
@@ -11,15 +12,22 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, permute_labels, score_dataset
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 from tlens_trust.measures.cross_fold import cross_fold_variance
-from tlens_trust.measures.cross_validation import HeldOut, LogisticCrossFitter
-from tlens_trust.measures.elsewhere import Elsewhere, refit_null_elsewhere, text_elsewhere
+from tlens_trust.measures.cross_validation import HeldOut, LogisticCrossFitter, Refitter
+from tlens_trust.measures.elsewhere import (
+    MOST_REFITS,
+    Elsewhere,
+    null_elsewhere,
+    refit_bands_elsewhere,
+    text_elsewhere,
+)
 from tlens_trust.measures.generalisation import (
     check_same_reading,
     find_judges,
     number_parts,
     score_elsewhere,
 )
-from tlens_trust.measures.nulls import Null
+from tlens_trust.measures.nulls import held_out_null
+from tlens_trust.measures.permutations import PermutedLabels
 from tlens_trust.measures.references import chance_dataset
 from tlens_trust.measures.scores import stretched_interval
 from tlens_trust.tracing.cells import cell_seed
@@ -81,6 +89,27 @@ class FittedSet:
     def right(self) -> Float[np.ndarray, "example site"]:
         """Which statements they get right, held out."""
         return _right(self.held.scores, self.concept.labels)
+
+    @cached_property
+    def permuted(self) -> PermutedLabels:
+        """Its labels, permuted as for the null of a sweep."""
+        return permute_labels(
+            self.concept.labels,
+            self.concept.groups,
+            self.fold,
+            permutations=self.probe.permutations,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def p_values(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+        """Of its labels being read at all, at each site and among all, as a sweep has them."""
+        fitter = self.probe.cross_fitter
+        if isinstance(fitter, Refitter):
+            null = fitter.null(self.activations.values, self.held.scores, self.permuted, self.fold)
+        else:
+            null = held_out_null(self.held.scores, self.permuted, self.fold)
+        return null.p, null.p_best
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +205,7 @@ class ScoredSet:
                 data[name].values, interval.values, shared[name], groups=bootstrap.groups
             )
             data[f"{name}_ci"] = interval.copy(data=wider.clip(0, 1))
-        data = data.merge(_null_variables(self._null(fitted, activations)))
+        data = data.merge(self._null(fitted, activations, scores))
         own = FittedSet.fit(self.concept, activations, probe, seed=self.seed)
         data = data.merge(own.scores("target", "of probes fitted to the scored set itself"))
         drop, interval = self._drop(
@@ -217,19 +246,59 @@ class ScoredSet:
             resamples=self.resamples,
         )
 
-    def _null(self, fitted: FittedSet, activations: Activations) -> Null:
+    def _null(
+        self,
+        fitted: FittedSet,
+        activations: Activations,
+        scores: Float[np.ndarray, "example site"],
+    ) -> xr.Dataset:
+        """p-values and bands."""
         probe = fitted.probe
-        permuted = permute_labels(
-            self.source.labels,
-            self.source.groups,
-            fitted.fold,
+        fitter = probe.cross_fitter
+        here = null_elsewhere(
+            scores,
+            self.concept.groups,
+            self.how,
             permutations=probe.permutations,
-            seed=fitted.seed,
+            seed=cell_seed(self.seed, self.concept),
         )
-        C = probe.cross_fitter.C if isinstance(probe.cross_fitter, LogisticCrossFitter) else ()
-        return refit_null_elsewhere(
-            fitted.activations.values, activations.values, permuted, fitted.fold, self.how, C=C
+        bands = refit_bands_elsewhere(
+            fitted.activations.values,
+            activations.values,
+            fitted.permuted,
+            fitted.fold,
+            self.how,
+            C=fitter.C if isinstance(fitter, LogisticCrossFitter) else (),
         )
+        # Both have to be rejected, so the larger p-value holds for either being true.
+        p, p_best = (
+            np.maximum(one, other) for one, other in zip(fitted.p_values, here, strict=True)
+        )
+        described = {"units": "1", "permutations": probe.permutations}
+        told = (
+            "permutation p-value, by the AUROC, of labels being read in the fitted set and its "
+            "probes telling those of the scored set"
+        )
+        variables = {
+            "accuracy_p": (("site",), p, {**described, "long_name": told}),
+            "accuracy_p_best": (
+                ("site",),
+                p_best,
+                {**described, "long_name": f"{told}, by the null of the maximum over sites"},
+            ),
+        }
+        for name, units in (("accuracy", _FRACTION), ("auroc", "1")):
+            variables[f"{name}_null"] = (
+                ("site", "bound"),
+                bands[name],
+                {
+                    "units": units,
+                    "long_name": f"middle 95% of the {name} in the scored set where labels are "
+                    "permuted in the fitted set",
+                    "permutations": min(probe.permutations, MOST_REFITS),
+                },
+            )
+        return xr.Dataset(variables)
 
     def _drop(
         self,
@@ -277,31 +346,6 @@ def difference(
         "groups": groups,
     }
     return (("site",), value, described), (("site", "bound"), interval.clip(-1, 1), behind)
-
-
-def _null_variables(null: Null) -> xr.Dataset:
-    described = {"units": "1", "permutations": null.permutations}
-    told = "permutation p-value, by the AUROC, of the fitted set's labels telling the scored set's"
-    variables = {
-        "accuracy_p": (("site",), null.p, {**described, "long_name": told}),
-        "accuracy_p_best": (
-            ("site",),
-            null.p_best,
-            {**described, "long_name": f"{told}, by the null of the maximum over sites"},
-        ),
-    }
-    for name, units in (("accuracy", _FRACTION), ("auroc", "1")):
-        variables[f"{name}_null"] = (
-            ("site", "bound"),
-            null.bands[name],
-            {
-                "units": units,
-                "long_name": f"middle 95% of the {name} in the scored set where labels are "
-                "permuted in the fitted set",
-                "permutations": null.refits,
-            },
-        )
-    return xr.Dataset(variables)
 
 
 def _chosen(scored: xr.Dataset, suffix: str, told: str) -> xr.Dataset:
