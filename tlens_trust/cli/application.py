@@ -12,7 +12,7 @@ import typer
 
 from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
-from tlens_trust.cli.results import compare, onset
+from tlens_trust.cli.results import compare, onset, report
 from tlens_trust.cli.sweeps import demo, probe
 
 app = typer.Typer(
@@ -35,7 +35,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (demo, probe, onset, compare, concepts, lint, checkpoints):
+for _command in (demo, probe, onset, compare, report, concepts, lint, checkpoints):
     app.command()(_command)
 
 

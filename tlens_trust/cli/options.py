@@ -112,7 +112,7 @@ def read_device(text: str | None) -> str | None:
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise ValueError(
-            f"--device got {text!r}, which cannot be used here: {first} Leave it out for what "
-            "there is, or give 'cpu'."
+            f"--device got {text!r}, which cannot be used here ({first.rstrip('.')}). Leave it out "
+            "for what there is, or give 'cpu'."
         ) from None
     return text

@@ -1,5 +1,6 @@
 """The commands that read a run folder: nothing is collected or fitted."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -73,6 +74,29 @@ def compare(
         typer.echo("")
         for row in listed.itertuples():
             typer.echo(f"{row.flip:<10}  label {row.label}  {row.statement!r}")
+
+
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; RUN/report.html by default.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
+) -> None:
+    """Write what RUN found into one page, which opens without a network."""
+    _check_run(run)
+    from tlens_trust import Trace
+    from tlens_trust.tracing import find_onset
+    from tlens_trust.views import write_report
+
+    trace = Trace.load(run)
+    found = None
+    if {"accuracy", "accuracy_ci"} <= set(trace.data):
+        floors = trace.data.get("accuracy_floor")
+        # By the paper's protocol there are no folds to choose a site on.
+        with suppress(ValueError):
+            found = find_onset(run, floor=floors is not None and bool(floors.notnull().any()))
+    typer.echo(str(write_report(trace, out or run / "report.html", onset=found, title=title)))
 
 
 def _checkpoint(text: str) -> str | int:

@@ -157,7 +157,7 @@ def _check_out(out: Path) -> None:
 
 def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     from tlens_trust.tracing import find_onset
-    from tlens_trust.views import summary_table
+    from tlens_trust.views import summary_table, write_report
 
     found, why_not = None, ""
     if dated:
@@ -178,6 +178,7 @@ def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     for name, part in _single_probes(trace):
         figure = part.plot.heatmap("accuracy").save(out / f"accuracy{name}.html")
         typer.echo(f"heatmap  {figure}")
+    typer.echo(f"report   {write_report(trace, out / 'report.html', onset=found)}")
 
 
 def _single_probes(trace: "Trace") -> "Iterator[tuple[str, Trace]]":

@@ -85,6 +85,7 @@ class Trace:
     data: xr.Dataset
 
     plot = LazyAccessor("plot", home="tlens_trust.views")
+    report = LazyAccessor("report", home="tlens_trust.views")
 
     def __post_init__(self) -> None:
         check_trace_data(self.data)

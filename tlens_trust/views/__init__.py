@@ -6,6 +6,7 @@ from tlens_trust.views.figure import Figure
 from tlens_trust.views.figures import TracePlot
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
 from tlens_trust.views.onset_table import onset_table
+from tlens_trust.views.report import TraceReport, write_report
 from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView, draw_tokens
 
@@ -13,6 +14,7 @@ __all__ = [
     "Figure",
     "TokenView",
     "TracePlot",
+    "TraceReport",
     "comparison_table",
     "draw_comparison",
     "draw_erasure",
@@ -24,4 +26,5 @@ __all__ = [
     "onset_table",
     "summarise",
     "summary_table",
+    "write_report",
 ]

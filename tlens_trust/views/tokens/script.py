@@ -29,7 +29,11 @@ def as_script_data(value: Any) -> str:
         >>> as_script_data({"a": "</script><b>"})
         '{"a": "\\u003c/script\\u003e\\u003cb\\u003e"}'
     """
-    text = json.dumps(value, allow_nan=False)
+    return within_script(json.dumps(value, allow_nan=False))
+
+
+def within_script(text: str) -> str:
+    """JSON that stands within a page, in which no text can end the script."""
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
