@@ -13,8 +13,11 @@ from torch import Tensor
 
 from tlens_trust.measures.kernels.halves import HalfSamples
 
-# Components that hold a smaller share of the variance than this are rounding.
-_LEAST_SHARE = 1e-12
+# Rounding of the numbers that came in, in multiples of their precision and of their root mean
+# square, below which a direction holds nothing else.
+_ROUNDING = 4.0
+# Likewise of the largest direction, in float64: what eigenvectors mix of it into the others.
+_OWN_ROUNDING = 64.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +25,7 @@ class PrincipalComponents:
     """Where the examples lie along each principal axis, and how the variance is shared out.
 
     Attributes:
-        vectors: Orthonormal over the examples, each with mean 0, largest share first.
+        vectors: Of length 1 over the examples, uncorrelated, each with mean 0, largest share first.
         shares: Of the variance; they sum to 1.
     """
 
@@ -35,34 +38,44 @@ class PrincipalComponents:
     ) -> "PrincipalComponents":
         """Of centred features.
 
+        A component is kept where its standard deviation is above the rounding of the numbers that
+        came in: four times their precision times their root mean square.
+
         Args:
             x: One row per example.
             standardise: Whether to divide every feature by its standard deviation first; constant
                 ones are left out.
         """
-        features = x.double() - x.double().mean(dim=0)
+        precision = torch.finfo(x.dtype).eps
+        values = x.double()
+        size = values.square().mean(dim=0).sqrt()
+        features = values - values.mean(dim=0)
         if standardise:
             deviation = features.square().mean(dim=0).sqrt()
-            rounding = 8 * torch.finfo(x.dtype).eps * x.double().square().mean(dim=0).sqrt()
-            features = features[:, deviation > rounding] / deviation[deviation > rounding]
+            varies = deviation > 2 * _ROUNDING * precision * size
+            features = features[:, varies] / deviation[varies]
+            size = size[varies] / deviation[varies]
         n, d = features.shape
-        if d <= n:
-            squares, axes = torch.linalg.eigh(features.T @ features)
-            vectors = features @ axes
-        else:
-            squares, vectors = torch.linalg.eigh(features @ features.T)
-        kept = squares > _LEAST_SHARE * squares.clamp_min(0).sum()
-        vectors = vectors[:, kept].flip(1)
-        # Their length by the features is the eigenvalue's root, but for rounding.
-        vectors = vectors / torch.linalg.vector_norm(vectors, dim=0)
-        shares = squares[kept].flip(0)
-        return cls(vectors, shares / shares.sum())
+        if n < 2 or d == 0:
+            return cls(features[:, :0], features.new_zeros(0))
+        vectors = _principal_scores(features)
+        lengths = torch.linalg.vector_norm(vectors, dim=0)
+        own = _OWN_ROUNDING * torch.finfo(torch.float64).eps * float(lengths.max())
+        rounding = _ROUNDING * precision * float(size.square().mean().sqrt()) * n**0.5
+        kept = lengths > max(rounding, own)
+        vectors, lengths = vectors[:, kept], lengths[kept]
+        shares = lengths.square()
+        return cls(vectors / lengths, shares / shares.sum())
 
-    @classmethod
-    def flat(cls, basis: Float[Tensor, "example component"]) -> "PrincipalComponents":
-        """Of what `flatten_spectrum` gives: every component holds the same share."""
-        n, count = basis.shape
-        return cls(basis / n**0.5, torch.full((count,), 1 / max(count, 1), dtype=torch.float64))
+    def flat(self, components: int) -> "PrincipalComponents":
+        """The leading components, every one with the same share, and exactly uncorrelated."""
+        leading = self.vectors[:, :components]
+        if leading.shape[1] == 0:
+            return PrincipalComponents(leading, self.shares[:0])
+        # Small components come out mixed with each other, which this undoes.
+        basis, _ = torch.linalg.qr(leading)
+        count = basis.shape[1]
+        return PrincipalComponents(basis, self.shares.new_full((count,), 1 / count))
 
     @property
     def count(self) -> int:
@@ -133,15 +146,20 @@ def influence(
     other: PrincipalComponents,
     overlap: Float[Tensor, "component other"],
     ridge: float,
+    *,
+    least: float = 0.0,
 ) -> Float[Tensor, " example"]:
     """What each example adds to `shared_directions`, to first order in its weight.
 
     With `P = U ρ Uᵀ` for each reading: `2 (P P')ᵢᵢ - (P P' P)ᵢᵢ - (P' P P')ᵢᵢ`, about their mean,
-    since the estimate does not change where all weights do. In float32.
+    since the estimate does not change where all weights do. In float32, without components whose
+    `ρ` is below the part `least` of the largest.
     """
-    rho, others = one.weights(ridge).float(), other.weights(ridge).float()
-    turned = rho[:, None] * overlap.float() * others
-    u, v = one.vectors.float(), other.vectors.float()
+    rho, others = one.weights(ridge), other.weights(ridge)
+    left, right = (weights > least * weights[0] for weights in (rho, others))
+    rho, others = rho[left].float(), others[right].float()
+    turned = rho[:, None] * overlap[left][:, right].float() * others
+    u, v = one.vectors[:, left].float(), other.vectors[:, right].float()
     onto = u @ turned
     back = v @ turned.T
     # P P' P has the diagonal of (u ρ c √ρ')(...)ᵀ.
@@ -158,3 +176,19 @@ def linearised_halves(
     members = halves.members.astype(np.float64)
     moved: np.ndarray = members @ values.cpu().numpy() * len(values) / members.sum(axis=1)
     return moved
+
+
+def _principal_scores(centred: Float[Tensor, "example d"]) -> Float[Tensor, "example component"]:
+    """Coordinates along the principal axes, the largest first.
+
+    By the eigenvectors of the smaller of the two matrices of products. Small directions come out
+    mixed with each other, and with large ones only to the rounding of these.
+    """
+    n, d = centred.shape
+    if d <= n:
+        _, axes = torch.linalg.eigh(centred.T @ centred)
+        return centred @ axes.flip(1)
+    _, vectors = torch.linalg.eigh(centred @ centred.T)
+    vectors = vectors.flip(1)
+    # Square roots of small eigenvalues would hold half the digits.
+    return vectors * torch.linalg.vector_norm(centred.T @ vectors, dim=0)

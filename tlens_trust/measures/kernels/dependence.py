@@ -1,6 +1,6 @@
 """How far activations depend on their input and on the labels, by kernels: a measure of a sweep."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -24,11 +24,24 @@ from tlens_trust.measures.kernels.sides import (
     label_side,
     linear_label_side,
 )
-from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
+from tlens_trust.measures.kernels.spectrum_matching import default_components
 from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.permutations import permute_labels
 
 FIRST_BLOCK = "blocks.0.hook_resid_post"
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A reading that every site is compared with, at every width.
+
+    Attributes:
+        gaussian: Its Gaussian kernels; none where all examples are the same.
+        linear: Its principal components; None likewise.
+    """
+
+    gaussian: Sequence[GaussianSide]
+    linear: LinearSide | None
 
 
 @dataclass(frozen=True)
@@ -121,30 +134,17 @@ class KernelDependence:
         labels = label_side(setting), linear_label_side(self.ridges, setting)
         text_sides = self._hold(text, PrincipalComponents.of(text, standardise=False), setting)
         read = FIRST_BLOCK in activations.sites
-        for number, variant in enumerate(VARIANTS):
-            others = {"text": text_sides}
-            if read:
-                block = values[:, activations.sites.index(FIRST_BLOCK)]
-                others["first_block"] = self._hold(*_variant(block, variant, components), setting)
-            for site in range(len(activations.sites)):
-                reading, principal = _variant(values[:, site], variant, components)
-                gaussian = self._gaussian(reading, setting)
-                for width, side in enumerate(gaussian):
-                    place = site, number, width
-                    results.put(place, "label", side.compare_labels(labels[0], setting))
-                    for against, (sides, _) in others.items():
-                        if sides:
-                            results.put(place, against, side.compare(sides[width], setting))
-                if principal.count == 0:
-                    continue
-                linear = LinearSide.of(principal, self.ridges, setting)
-                by_ridge = {"label": linear.compare_labels(labels[1], self.ridges, setting)}
-                for against, (_, other) in others.items():
-                    if other is not None:
-                        by_ridge[against] = linear.compare(other, self.ridges, setting)
-                for against, compared in by_ridge.items():
-                    for width, comparison in enumerate(compared):
-                        results.put((site, number, width), against, {"nhsic": comparison})
+        first: list[Held | None] = [None for _ in VARIANTS]
+        if read:
+            block = values[:, activations.sites.index(FIRST_BLOCK)]
+            first = [self._hold(*each, setting) for each in _variants(block, components)]
+        for site in range(len(activations.sites)):
+            for variant, reading in enumerate(_variants(values[:, site], components)):
+                others = {"text": text_sides}
+                block_sides = first[variant]
+                if block_sides is not None:
+                    others["first_block"] = block_sides
+                self._compare(results, (site, variant), reading, labels, others, setting)
         return results.dataset(
             first_block=read,
             permutations={
@@ -155,6 +155,34 @@ class KernelDependence:
             components=components,
             ridge=self.ridge,
         )
+
+    def _compare(
+        self,
+        results: Results,
+        place: tuple[int, int],
+        reading: tuple[Float[Tensor, "example _"], PrincipalComponents],
+        labels: tuple[GaussianSide, LinearSide],
+        others: Mapping[str, Held],
+        setting: Setting,
+    ) -> None:
+        """Compare one reading with the labels and with all others, at every width."""
+        values, principal = reading
+        for width, side in enumerate(self._gaussian(values, setting)):
+            results.put((*place, width), "label", side.compare_labels(labels[0], setting))
+            for against, other in others.items():
+                if other.gaussian:
+                    found = side.compare(other.gaussian[width], setting)
+                    results.put((*place, width), against, found)
+        if principal.count == 0:
+            return
+        linear = LinearSide.of(principal, self.ridges, setting)
+        compared = {"label": linear.compare_labels(labels[1], self.ridges, setting)}
+        for against, other in others.items():
+            if other.linear is not None:
+                compared[against] = linear.compare(other.linear, self.ridges, setting)
+        for against, at_ridges in compared.items():
+            for width, comparison in enumerate(at_ridges):
+                results.put((*place, width), against, {"nhsic": comparison})
 
     @property
     def ridges(self) -> tuple[float, ...]:
@@ -176,20 +204,18 @@ class KernelDependence:
         reading: Float[Tensor, "example d"],
         principal: PrincipalComponents,
         setting: Setting,
-    ) -> tuple[list[GaussianSide], LinearSide | None]:
-        """What every site is compared with."""
+    ) -> Held:
         linear = LinearSide.of(principal, self.ridges, setting) if principal.count else None
-        return list(self._gaussian(reading, setting)), linear
+        return Held(list(self._gaussian(reading, setting)), linear)
 
 
-def _variant(
-    values: Float[Tensor, "example d"], variant: str, components: int
-) -> tuple[Float[Tensor, "example _"], PrincipalComponents]:
-    """A reading as the kernels take it, and its principal components."""
-    if variant == "raw":
-        return values, PrincipalComponents.of(values)
-    basis = flatten_spectrum(values, components=components)
-    return basis, PrincipalComponents.flat(basis)
+def _variants(
+    values: Float[Tensor, "example d"], components: int
+) -> list[tuple[Float[Tensor, "example _"], PrincipalComponents]]:
+    """A reading as it is and with its spectrum made flat, each with its principal components."""
+    principal = PrincipalComponents.of(values)
+    flat = principal.flat(components)
+    return [(values, principal), (flat.vectors * len(values) ** 0.5, flat)]
 
 
 def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:

@@ -219,7 +219,8 @@ def median_of(squared: Float[Tensor, "example example"]) -> float:
     n = len(squared)
     if n < 2:
         return nan
-    pairs = squared.cpu().numpy()[np.triu_indices(n, 1)]
+    rows = squared.cpu().numpy()
+    pairs = np.concatenate([rows[i, i + 1 :] for i in range(n - 1)])
     # Rounding leaves duplicates a little apart.
     least = 1e-14 * float(pairs.max(initial=0.0))
     middle = float(np.partition(pairs, (len(pairs) - 1) // 2)[(len(pairs) - 1) // 2])

@@ -4,13 +4,13 @@ What costs `n²` operations is done once for each reading and width; what is lef
 readings is a few sums.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int8
+from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from tlens_trust.measures.kernels.components import (
@@ -23,9 +23,10 @@ from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples, HalfSums
 from tlens_trust.measures.kernels.hsic import centre
 
-# Components whose weight is below this part of the largest are left out of permutations.
-_LEAST_WEIGHT = 0.02
-_QUADRANTS = 4
+# Components whose weight is below this part of the largest are left out of permutations, and of
+# first-order changes.
+_LEAST_WEIGHT = 0.1
+_BANDS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,12 +54,14 @@ class Setting:
         weights: `halves.weights()`.
         signs: 1 and -1 for labels 1 and 0: first the labels themselves, then draws of what they
             might have been.
+        units: Rows whose labels go together in every draw, as sums of signs.
     """
 
     rotations: Rotations
     halves: HalfSamples
     weights: Float[Tensor, "example resample"]
     signs: Float[Tensor, "example draw"]
+    units: "SignUnits"
 
     @classmethod
     def of(
@@ -66,7 +69,7 @@ class Setting:
     ) -> "Setting":
         """Of draws of labels 0 and 1."""
         signs = torch.from_numpy(2.0 * draws.T - 1).float().contiguous()
-        return cls(rotations, halves, halves.weights(), signs)
+        return cls(rotations, halves, halves.weights(), signs, SignUnits.of(signs))
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +77,14 @@ class GaussianSide:
     """A reading's kernel of one width, ready to be compared.
 
     Attributes:
-        sums: The centred kernel, and its row sums within half samples.
+        centred: The centred kernel, in float64, of which values are made.
+        sums: The same in float32, of which nulls and half samples are made.
         own: Unbiased HSIC with itself.
         own_halves: The same on half samples.
         transform: Of the centred kernel, for rotations of its rows; none for labels.
     """
 
+    centred: Float[Tensor, "example example"]
     sums: HalfSums
     own: float
     own_halves: Float[np.ndarray, " resample"]
@@ -101,7 +106,7 @@ class GaussianSide:
         own = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
         sums = HalfSums.of(centred.float(), setting.weights)
         transform = setting.rotations.transform(sums.matrix, seated=True) if turn else ()
-        return cls(sums, own, sums.hsic(sums, setting.weights)[1], transform)
+        return cls(centred, sums, own, sums.hsic(sums, setting.weights), transform)
 
     def compare(self, other: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
         """HSIC and CKA with another reading of the same statements."""
@@ -112,13 +117,15 @@ class GaussianSide:
     def compare_labels(self, labels: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
         """HSIC and CKA with the labels, whose delta kernel is `(1 + s sᵀ)/2` for signs `s`."""
         n = len(self.sums.matrix)
-        null = 0.5 * quadratic_forms(self.sums.matrix, setting.signs) / (n * (n - 3))
+        null = 0.5 * setting.units.quadratic_forms(self.sums.matrix) / (n * (n - 3))
         return self._scaled(labels, null, setting)
 
     def _scaled(
         self, other: "GaussianSide", null: Float[np.ndarray, " draw"], setting: Setting
     ) -> dict[str, Comparison]:
-        value, on_halves = self.sums.hsic(other.sums, setting.weights)
+        n = len(self.centred)
+        value = float(torch.dot(self.centred.flatten(), other.centred.flatten())) / (n * (n - 3))
+        on_halves = self.sums.hsic(other.sums, setting.weights)
         length = np.sqrt(self.own * other.own)
         lengths = np.sqrt(np.clip(self.own_halves * other.own_halves, 1e-300, None))
         return {
@@ -133,20 +140,53 @@ def label_side(setting: Setting) -> GaussianSide:
     return GaussianSide.of(0.5 + 0.5 * torch.outer(label, label), setting, turn=False)
 
 
-def quadratic_forms(
-    matrix: Float[Tensor, "example example"], vectors: Float[Tensor, "example draw"]
-) -> Float[np.ndarray, " draw"]:
-    """`vᵀ M v` of each column, of a symmetric matrix: by its blocks on and above the diagonal."""
-    edges = np.linspace(0, len(matrix), _QUADRANTS + 1).astype(int).tolist()
-    parts = [slice(a, b) for a, b in itertools.pairwise(edges)]
-    forms = torch.zeros(vectors.shape[1], dtype=torch.float64)
-    for number, part in enumerate(parts):
-        onto = matrix[part, part] @ vectors[part]
-        rest = slice(part.stop, len(matrix))
-        if number + 1 < len(parts):
-            onto += 2 * (matrix[part, rest] @ vectors[rest])
-        forms += torch.einsum("nd,nd->d", onto, vectors[part]).double().cpu()
-    return np.asarray(forms.numpy())
+@dataclass(frozen=True, eq=False)
+class SignUnits:
+    """Vectors of signs in which some rows always have the same sign, or always the opposite one.
+
+    The two statements of a pair with labels 0 and 1 do, and so do those of a group with one label.
+    A quadratic form in such vectors is one in fewer numbers.
+
+    Attributes:
+        unit: Of each row.
+        side: 1 or -1 for each row: `vectors[i] = side[i] * signs[unit[i]]`.
+        signs: Of each unit in each draw.
+    """
+
+    unit: Int[Tensor, " example"]
+    side: Float[Tensor, " example"]
+    signs: Float[Tensor, "unit draw"]
+
+    @classmethod
+    def of(cls, vectors: Float[Tensor, "example draw"]) -> "SignUnits":
+        """Find what goes together in draws of 1 and -1."""
+        side = vectors[:, 0]
+        turned = vectors * side[:, None]
+        packed = np.packbits(turned.cpu().numpy() > 0, axis=1)
+        whole = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+        _, first, unit = np.unique(whole, return_index=True, return_inverse=True)
+        return cls(torch.from_numpy(unit.ravel()), side, turned[torch.from_numpy(first)])
+
+    def quadratic_forms(
+        self, matrix: Float[Tensor, "example example"]
+    ) -> Float[np.ndarray, " draw"]:
+        """`vᵀ M v` for each draw, of a symmetric matrix."""
+        count = len(self.signs)
+        if count < len(self.unit):
+            half = matrix.new_zeros(count, len(matrix))
+            half.index_add_(0, self.unit, matrix * self.side[:, None])
+            half *= self.side
+            whole = matrix.new_zeros(count, count)
+            matrix = whole.index_add_(0, self.unit, half.T.contiguous())
+        forms = torch.zeros(self.signs.shape[1], dtype=torch.float64)
+        edges = np.linspace(0, count, _BANDS + 1).astype(int).tolist()
+        for start, stop in pairwise(edges):
+            # Symmetric: what is left of the diagonal block is what is right of it.
+            onto = matrix[start:stop, start:] @ self.signs[start:]
+            onto *= 2
+            onto -= matrix[start:stop, start:stop] @ self.signs[start:stop]
+            forms += onto.mul_(self.signs[start:stop]).sum(dim=0).double().cpu()
+        return np.asarray(forms.numpy())
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,7 +270,7 @@ class LinearSide:
         setting: Setting,
     ) -> Comparison:
         value = shared_directions(self.components, other.components, overlap, ridge)
-        moved = influence(self.components, other.components, overlap, ridge)
+        moved = influence(self.components, other.components, overlap, ridge, least=_LEAST_WEIGHT)
         return Comparison(value, null, linearised_halves(moved, setting.halves))
 
 
@@ -238,11 +278,3 @@ def linear_label_side(ridges: Sequence[float], setting: Setting) -> LinearSide:
     """The labels as one standardised component."""
     column = setting.signs[:, :1].double()
     return LinearSide.of(PrincipalComponents.of(column), ridges, setting, turn=False)
-
-
-def merged(
-    gaussian: Mapping[str, Comparison] | None, linear: Comparison | None
-) -> dict[str, Comparison]:
-    """Comparisons by the name of the estimator."""
-    found = dict(gaussian or {})
-    return found if linear is None else {**found, "nhsic": linear}
