@@ -51,11 +51,11 @@ def test_p_values_of_scores_that_know_are_small_and_of_those_that_err_are_not():
 
 def bands(source_axis, target_axis, *, C=(0.1, 10.0), shift=0.0):
     generator = torch.Generator().manual_seed(0)
-    labels, groups = pairs(60)
+    labels, groups = pairs(200)
     fold = assign_folds(labels, groups, folds=3, seed=0)
     both = []
     for axis in (source_axis, target_axis):
-        values = torch.randn(120, 1, 5, generator=generator)
+        values = torch.randn(400, 1, 5, generator=generator)
         values[:, 0] += torch.from_numpy(2 * labels - 1)[:, None] * torch.tensor(axis)
         both.append(values)
     how = Elsewhere(labels, fold, fold)
@@ -70,7 +70,7 @@ def test_directions_without_labels_read_a_set_that_varies_along_one_axis_and_no_
             wide, narrow = (bands(strong, axis, C=C)[name][0] for axis in (strong, none))
             assert wide[0] < 0.2
             assert wide[1] > 0.8
-            assert 0.36 < narrow[0] < 0.5 < narrow[1] < 0.64
+            assert 0.4 < narrow[0] < 0.5 < narrow[1] < 0.6
 
 
 def test_a_shift_of_the_target_moves_the_band_of_the_accuracy_alone():

@@ -14,6 +14,7 @@ from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
 from tlens_trust.cli.results import compare, onset, report
 from tlens_trust.cli.sweeps import demo, probe
+from tlens_trust.cli.transfers import transfer
 
 app = typer.Typer(
     name="tlens-trust",
@@ -35,7 +36,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (demo, probe, onset, compare, report, concepts, lint, checkpoints):
+for _command in (demo, probe, transfer, onset, compare, report, concepts, lint, checkpoints):
     app.command()(_command)
 
 

@@ -9,6 +9,8 @@ from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.report import TraceReport, write_report
 from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView, draw_tokens
+from tlens_trust.views.transfer_table import transfer_table
+from tlens_trust.views.transfers import draw_transfer_curves
 
 __all__ = [
     "Figure",
@@ -23,8 +25,10 @@ __all__ = [
     "draw_overlap",
     "draw_tokens",
     "draw_transfer",
+    "draw_transfer_curves",
     "onset_table",
     "summarise",
     "summary_table",
+    "transfer_table",
     "write_report",
 ]

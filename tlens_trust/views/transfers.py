@@ -2,7 +2,6 @@
 
 from html import escape
 
-import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
@@ -19,6 +18,7 @@ from tlens_trust.views.panels import (
     site_labels,
     site_title,
 )
+from tlens_trust.views.transfer_table import by_set, chosen_site
 
 _SCORES = ("accuracy", "auroc")
 # Behind the score's name: what is drawn, in which colour, dashed or not.
@@ -57,17 +57,10 @@ def draw_transfer_curves(
         ValueError: It is no result of `trace_transfer`, there is no such variable or site, or `x`
             is unknown for some checkpoint.
     """
-    if "accuracy_source" not in transfer:
-        held = ", ".join(str(name) for name in transfer) or "nothing"
-        raise ValueError(f"This draws what `trace_transfer` gives, got a data set of {held}.")
     if variable not in _SCORES:
         raise ValueError(f"No curve of {variable!r} here. Choose 'accuracy' or 'auroc'.")
-    several = transfer if "scored_on" in transfer.dims else transfer.expand_dims("scored_on")
-    # What is the same for all sets does not get an axis of them.
-    for name in _SCORES:
-        for part in ("", "_ci", "_n"):
-            several[f"{name}_source{part}"] = transfer[f"{name}_source{part}"]
-    data = several.isel(site=[_chosen_site(several, variable, site)])
+    several = by_set(transfer)
+    data = several.isel(site=[chosen_site(several, variable, site)])
     axis = training_axis(data, x)
     where = log_positions(axis)
     names = [str(name) for name in data["scored_on"].values]
@@ -113,14 +106,3 @@ def draw_transfer_curves(
         legend={"orientation": "h", "y": -0.25, "x": 0},
     )  # fmt: skip
     return figure
-
-
-def _chosen_site(data: xr.Dataset, variable: str, site: str | int | None) -> int:
-    """The number of the site that is drawn."""
-    if site is None:
-        return int(data[f"{variable}_source"].mean("checkpoint").argmax("site"))
-    held = data["site" if isinstance(site, str) else "layer"].values.tolist()
-    if site not in held:
-        kind = "site" if isinstance(site, str) else "layer"
-        raise ValueError(f"There is no {kind} {site!r} here. Choose among {sorted(set(held))}.")
-    return held.index(site)
