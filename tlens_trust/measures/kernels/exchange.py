@@ -12,7 +12,7 @@ few Fourier transforms together and not n² operations each. For two readings of
 1,999 rotations cost about as much as three single permutations.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -152,6 +152,38 @@ class Rotations:
         (m, s), (k, t) = self.circles[one], self.circles[other]
         block = seated[starts[one] : starts[one + 1], starts[other] : starts[other + 1]]
         return block.reshape(m, s, k, t).permute(1, 3, 0, 2)
+
+
+def exchange_rows(
+    groups: Sequence[str], *, permutations: int, seed: int
+) -> Iterator[Int[np.ndarray, " example"]]:
+    """Random permutations of rows: groups of one size change places, rows within each as well.
+
+    Args:
+        groups: The group of each row.
+        permutations: How many.
+        seed: Draws them.
+
+    Raises:
+        ValueError: `permutations` is less than 1.
+
+    Example:
+        >>> next(exchange_rows(["a", "a", "b"], permutations=1, seed=0)).tolist() in (
+        ...     [0, 1, 2], [1, 0, 2])
+        True
+    """
+    if permutations < 1:
+        raise ValueError(f"`permutations` must be at least 1, got {permutations}.")
+    generator = np.random.default_rng([seed, 6])
+    _, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sizes = np.bincount(group)
+    home = np.lexsort((group, sizes[group]))
+    for _ in range(permutations):
+        seat = generator.random(len(sizes))[group]
+        within = generator.random(len(group))
+        permutation = np.empty(len(group), dtype=np.int64)
+        permutation[home] = np.lexsort((within, seat, sizes[group]))
+        yield permutation
 
 
 def _diagonals(matrix: Float[Tensor, "example example"]) -> Float[Tensor, "half example"]:

@@ -1,5 +1,6 @@
 """Kernel matrices as products of thin factors, with what is left out measured."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,24 +83,14 @@ def pivoted_cholesky(
     )
 
 
-def factorise_matrix(
-    kernel: Float[Tensor, "example example"],
+def _factorise(
+    columns: Callable[[Int[Tensor, " pivot"]], Float[Tensor, "example pivot"]],
+    diagonal: Float[Tensor, " example"],
     *,
     rank: int,
-    tolerance: float = 1e-10,
-    seed: int = 0,
+    tolerance: float,
+    seed: int,
 ) -> LowRankKernel:
-    """`pivoted_cholesky` of a kernel matrix that is there already."""
-    return _factorise(
-        lambda pivots: kernel[:, pivots],
-        kernel.diagonal().clone(),
-        rank=rank,
-        tolerance=tolerance,
-        seed=seed,
-    )
-
-
-def _factorise(columns, diagonal, *, rank, tolerance, seed) -> LowRankKernel:  # type: ignore
     if rank < 1:
         raise ValueError(f"`rank` must be at least 1, got {rank}.")
     n, trace = len(diagonal), float(diagonal.sum())

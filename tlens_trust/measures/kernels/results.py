@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.measures.kernels.halves import HalfSamples
-from tlens_trust.measures.kernels.sides import Comparison
+from tlens_trust.measures.kernels.sides import FIRST_BLOCK, Comparison
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 
 AGAINST = ("first_block", "text", "label")
@@ -18,8 +18,8 @@ ESTIMATORS = {
     "nhsic": "normalised Hilbert-Schmidt independence criterion",
 }
 _NOT_READ = (
-    "NaN: the first block's output was not read. Have the site 'blocks.0.hook_resid_post' among "
-    "the sites, as sites='resid_post' does"
+    f"NaN: the first block's output was not read. Have {FIRST_BLOCK!r} among the sites, as "
+    "sites='resid_post' does"
 )
 
 

@@ -23,6 +23,8 @@ from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples, HalfSums
 from tlens_trust.measures.kernels.hsic import centre
 
+# The paper's X.
+FIRST_BLOCK = "blocks.0.hook_resid_post"
 # Components whose weight is below this part of the largest are left out of permutations, and of
 # first-order changes.
 _LEAST_WEIGHT = 0.1

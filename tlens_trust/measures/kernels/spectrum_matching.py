@@ -48,6 +48,7 @@ def flatten_spectrum(
         Raghu et al. (2017), arXiv:1706.05806, compare representations after the same projection.
 
     Example:
+        >>> import torch
         >>> z = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).double()
         >>> flat = flatten_spectrum(z * torch.tensor([1.0, 1e-2, 1e-4, 1e-6]), components=4)
         >>> same = flatten_spectrum(z, components=4)
