@@ -42,6 +42,8 @@ class Null:
         bands: For each score, the middle 95% under permuted labels, low and high.
         permutations: How many permutations stand behind the p-values.
         refits: How many of them stand behind the bands.
+        draws: For each score, what refits to every draw of labels give, those to the labels
+            themselves first; None where nothing was refitted.
     """
 
     p: Float[np.ndarray, " site"]
@@ -49,6 +51,7 @@ class Null:
     bands: Mapping[str, Float[np.ndarray, "site bound"]]
     permutations: int
     refits: int
+    draws: Mapping[str, Float[np.ndarray, "site draw"]] | None = None
 
 
 def refit_null(
@@ -93,14 +96,15 @@ def refit_null(
     """
     folds = _Folds.of(permuted, fold, activations.device)
     sites = [_refit_site(activations[:, s], folds, C) for s in range(activations.shape[1])]
-    statistics = in_deviations(np.stack([levels["auroc"] for levels in sites]))
-    p, p_best = p_values_of(statistics)
+    draws = {name: np.stack([levels[name] for levels in sites]) for name in sites[0]}
+    p, p_best = p_values_of(in_deviations(draws["auroc"]))
     return Null(
         p,
         p_best,
-        {name: np.stack([middle_95(levels[name][1:]) for levels in sites]) for name in sites[0]},
+        {name: middle_95(levels[:, 1:].T) for name, levels in draws.items()},
         permuted.permutations,
         permuted.permutations,
+        draws,
     )
 
 
