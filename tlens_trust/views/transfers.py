@@ -8,7 +8,6 @@ import xarray as xr
 from tlens_trust.views.axes import format_count, log_positions, training_axis
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.hover import hover_head, hover_numbers
-from tlens_trust.views.labels import wrapped_label
 from tlens_trust.views.panels import (
     axis_title,
     chosen_ticks,
@@ -98,7 +97,8 @@ def draw_transfer_curves(
         tickvals=where[ticks],
         ticktext=[format_count(axis[i]) for i in ticks],
     )
-    figure.update_yaxes(title_text=wrapped_label(transfer[variable], width=30), col=1)
+    units = "" if variable == "auroc" else " (fraction of statements)"
+    figure.update_yaxes(title_text=f"{variable}{units}", col=1)
     figure.update_layout(
         title={
             "text": f"{site_title(data)} {escape(site_labels(data)[0])}", "font": {"size": 14},

@@ -208,22 +208,22 @@ class ScoredSet:
         data = data.merge(self._null(fitted, activations, scores))
         own = FittedSet.fit(self.concept, activations, probe, seed=self.seed)
         data = data.merge(own.scores("target", "of probes fitted to the scored set itself"))
-        drop, interval = self._drop(
+        drop, drop_interval = self._drop(
             fitted.right, right, fitted.shared["accuracy"] + shared["accuracy"]
         )
         told = "held-out accuracy in the fitted set minus accuracy in the scored one"
         data["accuracy_drop"], data["accuracy_drop_ci"] = difference(
-            drop, interval, told, resamples=self.resamples, groups=bootstrap.groups
+            drop, drop_interval, told, resamples=self.resamples, groups=bootstrap.groups
         )
-        gain = np.full(right.shape, np.nan)
+        gain = np.full(right.shape[1], np.nan)
+        gain_interval = np.full((right.shape[1], 2), np.nan)
         if self.text is not None:
-            gain = right - _right(self.text[:, None], self.concept.labels)
+            more = right - _right(self.text[:, None], self.concept.labels)
+            gain = more.mean(axis=0)
+            gain_interval = paired_interval(more, bootstrap, added=shared["accuracy"])
         told = "accuracy above that of classifiers fitted to the other set's text"
-        interval = np.full((right.shape[1], 2), np.nan)
-        if self.text is not None:
-            interval = paired_interval(gain, bootstrap, added=shared["accuracy"])
         data["accuracy_above_floor"], data["accuracy_above_floor_ci"] = difference(
-            gain.mean(axis=0), interval, told, resamples=self.resamples, groups=bootstrap.groups
+            gain, gain_interval, told, resamples=self.resamples, groups=bootstrap.groups
         )
         return ScoredCell(data, right, shared["accuracy"])
 
@@ -279,7 +279,7 @@ class ScoredSet:
             "permutation p-value, by the AUROC, of labels being read in the fitted set and its "
             "probes telling those of the scored set"
         )
-        variables = {
+        variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {
             "accuracy_p": (("site",), p, {**described, "long_name": told}),
             "accuracy_p_best": (
                 ("site",),

@@ -53,19 +53,15 @@ def with_untrained(
     Raises:
         ValueError: Another word; or what was asked for is not to be had.
     """
-    listing = (
-        series if isinstance(series, Checkpoint | CheckpointSeries | Activations) else list(series)
-    )
-    single = isinstance(listing, Activations)
-    if single or (listing and all(isinstance(each, Activations) for each in listing)):
+    listing = series if isinstance(series, Checkpoint | CheckpointSeries) else _listed(series)
+    if isinstance(listing, list) and listing and isinstance(listing[0], Activations):
         if untrained not in ("auto", "step0", None):
             raise ValueError(
                 f"`untrained` must be 'auto', 'step0' or None where activations are given, got "
                 f"{untrained!r}. Random weights have to be read: give checkpoints."
             )
-        read = [listing] if single else listing
-        there = {each.checkpoint for each in read if each.checkpoint is not None}
-        if untrained == "step0" and not any(is_step_0(each) for each in there):
+        there = [getattr(each, "checkpoint", None) for each in listing]
+        if untrained == "step0" and not any(each and is_step_0(each) for each in there):
             raise ValueError(
                 "untrained='step0' needs activations of step 0, and none are given. Add them, or "
                 "take None."
@@ -77,3 +73,7 @@ def with_untrained(
         return listing, UntrainedReading(chosen.named)
     drawn = chosen.drawn_like.untrained(seed=seed)
     return [drawn, *checkpoints], UntrainedReading(drawn.name, added=1)
+
+
+def _listed(series: Any) -> list[Any]:
+    return [series] if isinstance(series, Activations) else list(series)
