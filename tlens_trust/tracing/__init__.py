@@ -12,6 +12,7 @@ from tlens_trust.tracing.comparing import (
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
 from tlens_trust.tracing.token_scores import trace_tokens
@@ -19,6 +20,7 @@ from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
 __all__ = [
     "Trace",
+    "combine_runs",
     "compare_checkpoints",
     "direction_genealogy",
     "direction_overlap",
