@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.measures.kernels.halves import HalfSamples
-from tlens_trust.measures.kernels.sides import FIRST_BLOCK, Comparison
+from tlens_trust.measures.kernels.sides import FIRST_BLOCK_NOT_READ, Comparison
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 
 AGAINST = ("first_block", "text", "label")
@@ -17,10 +17,6 @@ ESTIMATORS = {
     "hsic": "unbiased Hilbert-Schmidt independence criterion",
     "nhsic": "normalised Hilbert-Schmidt independence criterion",
 }
-_NOT_READ = (
-    f"NaN: the first block's output was not read. Have {FIRST_BLOCK!r} among the sites, as "
-    "sites='resid_post' does"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +96,7 @@ class Results:
             if name == "nhsic":
                 known |= {"ridge": ridge}
             if not first_block:
-                known |= {"first_block": _NOT_READ}
+                known |= {"first_block": FIRST_BLOCK_NOT_READ}
             arrays = self._arrays(name, shape)
             described_by = {
                 "": (about, (), {}),

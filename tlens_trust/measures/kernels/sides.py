@@ -25,6 +25,10 @@ from tlens_trust.measures.kernels.hsic import centre
 
 # The paper's X.
 FIRST_BLOCK = "blocks.0.hook_resid_post"
+FIRST_BLOCK_NOT_READ = (
+    f"NaN: the first block's output was not read. Have {FIRST_BLOCK!r} among the sites, as "
+    "sites='resid_post' does"
+)
 # Components whose weight is below this part of the largest are left out of permutations, and of
 # first-order changes.
 _LEAST_WEIGHT = 0.1

@@ -31,7 +31,7 @@ from tlens_trust.measures.kernels.normalised import (
     NormalisedHSIC,
     resolvent,
 )
-from tlens_trust.measures.kernels.sides import FIRST_BLOCK, SignUnits
+from tlens_trust.measures.kernels.sides import FIRST_BLOCK, FIRST_BLOCK_NOT_READ, SignUnits
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.permutations import permute_labels
 
@@ -279,11 +279,13 @@ class TracingLLMDependence:
                 draws = np.stack(found)
                 band[:, against] = middle_95(draws[:, 1:].T)
                 alone[:, against], best[:, against] = p_values_of(in_deviations(draws))
-        known = {
+        known: dict[str, object] = {
             "sigma": self.sigma,
             "epsilon": self.epsilon,
             "rows": "the first 80%, standardised over all",
         }
+        if not nulls[0]:
+            known["first_block"] = FIRST_BLOCK_NOT_READ
         counted = ", ".join(f"{a}: {c}" for a, c in zip(_AGAINST, counts, strict=True))
         described = {
             "": (value, (), _ABOUT),
