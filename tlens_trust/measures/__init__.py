@@ -31,6 +31,16 @@ from tlens_trust.measures.directions import (
 )
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import transfer_score
+from tlens_trust.measures.geometry import (
+    PowerLaw,
+    SpectrumMeasure,
+    isoscore,
+    mean_cosine,
+    participation_ratio,
+    rankme,
+    spectrum,
+    spectrum_exponent,
+)
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import MLPProbe, mlp_probe
@@ -74,9 +84,11 @@ __all__ = [
     "Null",
     "PairDifferenceProbe",
     "PermutedLabels",
+    "PowerLaw",
     "ProbeMeasure",
     "RidgeProbe",
     "SparseProbe",
+    "SpectrumMeasure",
     "SplitLeaks",
     "TracingLLMMeasure",
     "accuracy_under_noise",
@@ -101,23 +113,29 @@ __all__ = [
     "fit_ridge_probe",
     "fit_sparse_probe",
     "held_out_null",
+    "isoscore",
     "last_content_word",
     "lda_probe",
     "logistic_probe",
     "mass_mean_probe",
+    "mean_cosine",
     "mlp_probe",
     "named_measures",
     "pair_difference_probe",
+    "participation_ratio",
     "permute_labels",
     "probe_calibration",
     "probe_margin",
     "probe_selectivity",
+    "rankme",
     "refit_null",
     "reliability_curve",
     "ridge_probe",
     "score_dataset",
     "solve_logistic",
     "sparse_probe",
+    "spectrum",
+    "spectrum_exponent",
     "tracingllm_probe",
     "transfer_score",
 ]
