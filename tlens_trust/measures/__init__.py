@@ -41,6 +41,17 @@ from tlens_trust.measures.geometry import (
     spectrum,
     spectrum_exponent,
 )
+from tlens_trust.measures.kernels import (
+    CKA,
+    HSIC,
+    KernelDependence,
+    NormalisedHSIC,
+    TracingLLMDependence,
+    flatten_spectrum,
+    kernel_dependence,
+    tracingllm_dependence,
+    tracingllm_information,
+)
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import MLPProbe, mlp_probe
@@ -71,9 +82,12 @@ from tlens_trust.measures.tracingllm import (
 )
 
 __all__ = [
+    "CKA",
+    "HSIC",
     "CalibrationError",
     "ContrastConsistentProbe",
     "ContrastPairs",
+    "KernelDependence",
     "LDAProbe",
     "LinearProbe",
     "LogisticFits",
@@ -81,6 +95,7 @@ __all__ = [
     "MLPProbe",
     "MassMeanProbe",
     "Measure",
+    "NormalisedHSIC",
     "Null",
     "PairDifferenceProbe",
     "PermutedLabels",
@@ -90,6 +105,7 @@ __all__ = [
     "SparseProbe",
     "SpectrumMeasure",
     "SplitLeaks",
+    "TracingLLMDependence",
     "TracingLLMMeasure",
     "accuracy_under_noise",
     "assign_folds",
@@ -112,8 +128,10 @@ __all__ = [
     "fit_pair_difference_probe",
     "fit_ridge_probe",
     "fit_sparse_probe",
+    "flatten_spectrum",
     "held_out_null",
     "isoscore",
+    "kernel_dependence",
     "last_content_word",
     "lda_probe",
     "logistic_probe",
@@ -136,6 +154,8 @@ __all__ = [
     "sparse_probe",
     "spectrum",
     "spectrum_exponent",
+    "tracingllm_dependence",
+    "tracingllm_information",
     "tracingllm_probe",
     "transfer_score",
 ]
