@@ -170,12 +170,10 @@ def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[st
     if not q <= level:
         told = f"{shown} and survives its controls, but not the correction for many claims"
         return "no claim", ("many claims",), f"{told} (q = {q:.2g})"
-    survived = f", as it does {_and(list(map(_where, evidence.blocking)))}"
-    return (
-        direction,
-        (),
-        f"{direction}: {change}{survived * bool(evidence.blocking)}" + _aside(evidence, direction),
-    )
+    # Of bounds by held-out probes there is no kernel to widen and no spectrum to flatten.
+    places = _and([_where(name) for name in evidence.blocking]) if evidence.blocking else ""
+    survived = f", as it does {places}" if places else ""
+    return direction, (), f"{direction}: {change}{survived}" + _aside(evidence, direction)
 
 
 def _failed(evidence: Evidence, failed: list[str], shown: str, direction: str) -> str:
@@ -198,17 +196,17 @@ def _aside(evidence: Evidence, direction: str) -> str:
     for name, shift in evidence.controls.items():
         if name in evidence.blocking:
             continue
-        told = name if shift.kind == "input" else f"by {name}"
+        told = f"with {name}" if shift.kind == "input" else f"by {name}"
         if shift.p > level:
-            parts.append(f"with {told} no change is shown")
+            parts.append(f"{told} no change is shown")
         elif shift.agrees(evidence.sign, evidence.least):
-            parts.append(f"with {told} it {direction} too")
+            parts.append(f"{told} it {direction} too")
         elif shift.change * evidence.sign < 0:
             other = "rises" if direction == "falls" else "falls"
-            parts.append(f"with {told} it {other} instead")
+            parts.append(f"{told} it {other} instead")
         else:
-            parts.append(f"with {told} the change is too small to matter")
-    return f". {_and(parts)}" if parts else ""
+            parts.append(f"{told} the change is too small to matter")
+    return f"; {_and(parts)}" if parts else ""
 
 
 def _where(name: str) -> str:
