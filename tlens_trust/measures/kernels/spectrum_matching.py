@@ -61,7 +61,8 @@ def flatten_spectrum(
     if components < 1:
         raise ValueError(f"`components` must be at least 1, got {components}.")
     flat = PrincipalComponents.of(x, standardise=standardise).flat(components)
-    return flat.vectors * n**0.5
+    basis: Tensor = flat.vectors * n**0.5
+    return basis
 
 
 def default_components(n: int, d: int) -> int:
