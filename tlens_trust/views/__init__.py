@@ -4,8 +4,10 @@ from tlens_trust.views.changes import draw_comparison, draw_forgetting
 from tlens_trust.views.comparison_table import comparison_table
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.figures import TracePlot
+from tlens_trust.views.information import draw_information, draw_plane
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
 from tlens_trust.views.onset_table import onset_table
+from tlens_trust.views.plane_table import plane_table
 from tlens_trust.views.report import TraceReport, write_report
 from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView, draw_tokens
@@ -22,11 +24,14 @@ __all__ = [
     "draw_erasure",
     "draw_forgetting",
     "draw_genealogy",
+    "draw_information",
     "draw_overlap",
+    "draw_plane",
     "draw_tokens",
     "draw_transfer",
     "draw_transfer_curves",
     "onset_table",
+    "plane_table",
     "summarise",
     "summary_table",
     "transfer_table",

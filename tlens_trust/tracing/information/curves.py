@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ class Curve:
         freedom: Degrees of freedom of their spread.
         controls: By name.
         missing: Kinds of controls that a claim would need and that were not measured.
+        matched: Share of the directions that the rank-matched variant holds, at the checkpoint
+            where it is least; NaN where unknown.
         why_unknown: Why nothing can be said; "" where something can.
     """
 
@@ -67,6 +70,7 @@ class Curve:
     freedom: int
     controls: Mapping[str, Control]
     missing: tuple[str, ...]
+    matched: float = nan
     why_unknown: str = ""
 
 
@@ -123,8 +127,16 @@ def _curve(part: xr.Dataset, axis: str, label: str, concept: Any, site: Any) -> 
         freedom=int(min(len(draws), groups)) - 1,
         controls=controls,
         missing=tuple(missing),
+        matched=_least_matched(part, axis, known),
         why_unknown=_why_unknown(part, axis, known, draws, str(site)),
     )
+
+
+def _least_matched(part: xr.Dataset, axis: str, known: np.ndarray) -> float:
+    name = f"{axis}_matched"
+    if name not in part or not known.any():
+        return nan
+    return float(part[name].values.astype(float)[known].min())
 
 
 def _null_level(part: xr.Dataset, name: str) -> np.ndarray:

@@ -1,15 +1,15 @@
 """Phases along training: what rises or falls between turning points, and what only seems to."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import xarray as xr
 
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.tracing.information.curves import Curve, curves_of
+from tlens_trust.tracing.information.results import Phase, Phases
 from tlens_trust.tracing.information.simultaneous import Changes, draw_noise
 from tlens_trust.tracing.information.turning_points import (
     BrokenLines,
@@ -18,142 +18,8 @@ from tlens_trust.tracing.information.turning_points import (
     search_with_ruptures,
 )
 from tlens_trust.tracing.information.verdicts import Evidence, judge
-from tlens_trust.tracing.provenance import listed
 
-if TYPE_CHECKING:
-    import pandas
-
-Verdict = Literal["rises", "falls", "no claim"]
 _SEARCHES: dict[str, Search | None] = {"exact": None, "ruptures": search_with_ruptures}
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What one curve does between two neighbouring turning points.
-
-    Attributes:
-        concept: The concept.
-        site: The site.
-        quantity: `"I(T;X)"` or `"I(T;Y)"`: the axis of the plane. What stands on it, and whether it
-            is an information at all, `Phases` says.
-        verdict: `"rises"`, `"falls"` or `"no claim"`.
-        first: Checkpoint that it begins with.
-        last: Checkpoint that it ends with.
-        first_step: Its step; NaN where unknown.
-        last_step: Its step; NaN where unknown.
-        first_step_ci: Between which steps the turning point at its beginning lies, by drawing noise
-            and searching again; the step itself at the first checkpoint.
-        last_step_ci: Likewise, of its end.
-        change: Of the curve from first to last.
-        change_ci: Its interval, which holds at once for the changes between any two checkpoints of
-            the curve, so also for those that a search has chosen.
-        share: The change as a share of the curve's largest distance from its null level.
-        p: The largest p-value of all that the claim has to survive.
-        q: The same, corrected for all segments of all curves asked about.
-        blocked_by: The controls that blocked a claim.
-        reason: In words.
-    """
-
-    concept: str
-    site: str
-    quantity: str
-    verdict: Verdict
-    first: str
-    last: str
-    first_step: float
-    last_step: float
-    first_step_ci: tuple[float, float]
-    last_step_ci: tuple[float, float]
-    change: float
-    change_ci: tuple[float, float]
-    share: float
-    p: float
-    q: float
-    blocked_by: tuple[str, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{_at(self.first_step, self.first)} → {_at(self.last_step, self.last)}  " + (
-            self.reason
-            if self.reason.startswith(self.verdict)
-            else f"{self.verdict}: {self.reason}"
-        )
-
-
-@dataclass(frozen=True, repr=False)
-class Phases:
-    """The phases of every curve that was asked about, in order.
-
-    Attributes:
-        phases: By concept, site, quantity, along training.
-        told: What the plane was made of: model, estimator, units, input, width.
-        confidence: Of claims and intervals.
-        unknown: Curves of which too little is known to say anything, each with why.
-    """
-
-    phases: tuple[Phase, ...]
-    told: dict[str, str]
-    confidence: float
-    unknown: tuple[str, ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.phases)
-
-    def __iter__(self) -> Iterator[Phase]:
-        return iter(self.phases)
-
-    def __repr__(self) -> str:
-        claimed = sum(phase.verdict != "no claim" for phase in self.phases)
-        lines = [
-            f"Phases of {self.told.get('model') or 'an unnamed model'}, by "
-            f"{self.told.get('estimator', 'an unnamed estimator')}: {claimed} of {len(self)} "
-            "segments claimed"
-        ]
-        place = None
-        for phase in self.phases:
-            if (phase.concept, phase.site, phase.quantity) != place:
-                place = phase.concept, phase.site, phase.quantity
-                lines.append(f"  {phase.concept}, {phase.site}, {phase.quantity}")
-            lines.append(f"    {phase}")
-        return "\n".join([*lines, *(f"  {each}" for each in self.unknown)])
-
-    def sel(
-        self,
-        *,
-        concept: str | None = None,
-        site: str | None = None,
-        quantity: str | None = None,
-        verdict: str | None = None,
-    ) -> "Phases":
-        """The phases of one concept, site, quantity or verdict; corrections stay as they are."""
-        wanted = {"concept": concept, "site": site, "quantity": quantity, "verdict": verdict}
-        kept = self.phases
-        for name, value in wanted.items():
-            if value is None:
-                continue
-            held = sorted({getattr(phase, name) for phase in self.phases})
-            if value not in held and name != "verdict":
-                raise ValueError(f"No phase has the {name} {value!r}. There are {listed(held)}.")
-            kept = tuple(phase for phase in kept if getattr(phase, name) == value)
-        return replace(self, phases=kept, unknown=())
-
-    def to_frame(self) -> "pandas.DataFrame":
-        """A tidy table, one row a phase; an interval is two columns, `…_low` and `…_high`."""
-        import pandas
-
-        rows = []
-        for phase in self.phases:
-            row: dict[str, object] = {}
-            for field in fields(phase):
-                value = getattr(phase, field.name)
-                if field.name.endswith("_ci"):
-                    stem = field.name.removesuffix("_ci")
-                    row[f"{stem}_low"], row[f"{stem}_high"] = value
-                else:
-                    row[field.name] = ", ".join(value) if field.name == "blocked_by" else value
-            rows.append(row)
-        columns = list(rows[0]) if rows else [field.name for field in fields(Phase)]
-        return pandas.DataFrame(rows, columns=columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +27,7 @@ class _Settings:
     most: int
     shortest: int
     least: float
+    least_matched: float
     confidence: float
     draws: int
     search: Search | None
@@ -174,6 +41,7 @@ def find_phases(
     most: int = 2,
     shortest: int = 2,
     least: float = 0.05,
+    least_matched: float = 1.0,
     confidence: float = 0.95,
     search: str = "exact",
     draws: int = 4000,
@@ -195,6 +63,10 @@ def find_phases(
       itself moves with the rank;
     - *rank-matched*: so is that of the same quantity with the spectrum made flat, in the same
       direction;
+    - *too few statements*: the rank-matched variant holds all directions (the share `least_matched`
+      of them). With fewer it is moved by an invertible map that brings others into the lead, and
+      rises and falls were then claimed where no information changed. Twice as many statements as
+      directions are enough;
     - *width*: so is that at every other width of the kernel (level of noise), in the same
       direction. Every one, since a phase that is seen at one width and not at another is a
       statement about the width;
@@ -208,9 +80,7 @@ def find_phases(
     other input, or by other estimators, is said and blocks nothing.
 
     What it cannot know: noise is that of the statements, for the one run of training at hand.
-    Whether another seed shows the same phase, only other seeds tell. Where the rank-matched variant
-    has fewer components than there are directions, a map that moves others into the lead is not
-    undone by it.
+    Whether another seed shows the same phase, only other seeds tell.
 
     Args:
         plane: What `information_plane` gives, or a part of it.
@@ -219,6 +89,8 @@ def find_phases(
         shortest: How many steps from checkpoint to checkpoint a segment spans at least.
         least: Smallest change of interest, as a share of the curve's largest distance from its
             null.
+        least_matched: Share of the directions that the rank-matched variant has to hold. Below 1,
+            claims may be of a change of spectrum.
         confidence: Of claims and intervals.
         search: `"exact"`, every broken line; or `"ruptures"`, which has to be installed.
         draws: Of noise.
@@ -242,7 +114,14 @@ def find_phases(
     """
     _check_arguments(plane, quantities, most, shortest, least, confidence, search, draws)
     settings = _Settings(
-        most, shortest, least, confidence, draws, _SEARCHES[search], np.random.default_rng(seed)
+        most,
+        shortest,
+        least,
+        least_matched,
+        confidence,
+        draws,
+        _SEARCHES[search],
+        np.random.default_rng(seed),
     )
     found: list[tuple[Phase, Evidence]] = []
     unknown = []
@@ -312,7 +191,8 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
     for number, (first, last) in enumerate(pairwise(ends)):
         evidence = Evidence.of(
             curve, first, last, main, above, controls,
-            least=settings.least, confidence=settings.confidence,
+            least=settings.least, least_matched=settings.least_matched,
+            confidence=settings.confidence,
         )  # fmt: skip
         phase = Phase(
             concept=curve.concept,
@@ -353,10 +233,6 @@ def _places_of_turns(
         low, high = (int(each) for each in bounds[:, number])
         inner.append((float(curve.steps[min(low, turn)]), float(curve.steps[max(high, turn)])))
     return [ends[0], *inner, ends[1]]
-
-
-def _at(step: float, checkpoint: str) -> str:
-    return checkpoint.split("@")[-1] if np.isnan(step) else f"step {step:.0f}"
 
 
 def _check_arguments(

@@ -58,7 +58,8 @@ def information_plane(
         against: What stands for the input in kernel estimates: `"first_block"`, the same
             checkpoint's first block as in the paper, or `"text"`, which no checkpoint changes.
         width: Of the kernel, as a multiple of the median distance (of the noise, as a multiple of
-            the spread, for `information_x`); None for the one nearest to 1.
+            the spread, for `information_x`); None for the one nearest to 1
+            (for noise, to the middle one).
 
     Returns:
         Along `concept`, `checkpoint` and `site`: `x` and `y`, each with `…_ci`, `…_null`, `…_p`,
@@ -66,9 +67,11 @@ def information_plane(
         0 of the same run; NaN without). Along `x_control` and `y_control` too, `x_control_…` and
         `y_control_…`: the same quantity at other widths, rank-matched, with the other input, by
         other estimators; the coordinates `x_control_kind` and `y_control_kind` say which.
-        `rankme`, `participation_ratio` and `norm_rms` where the trace holds them. The coordinate
-        `position` along `checkpoint` is the natural logarithm of the step (of tokens where a step
-        is unknown, of the checkpoint's number where both are), with step 0 one step to the left.
+        `x_matched` and `y_matched`, where the trace says so, are the share of the directions that
+        the rank-matched variant holds. `rankme`, `participation_ratio` and `norm_rms` stand beside,
+        where the trace holds them. The coordinate `position` along `checkpoint` is the natural
+        logarithm of the step (of tokens where a step is unknown, of the checkpoint's number where
+        both are), with step 0 one step to the left.
 
     Raises:
         ValueError: The trace holds no such variable, the two have different units, or the input was
@@ -112,6 +115,10 @@ def information_plane(
         compat="override",
         join="exact",
     )
+    for axis, name in zip(("x", "y"), names, strict=True):
+        share = _matched_share(data, name, against if axis == "x" else "label")
+        if share is not None:
+            plane[f"{axis}_matched"] = share
     main = chosen["x"][0].place
     return plane.assign_coords(position=("checkpoint", _positions(data))).assign_attrs(
         model=str(data.attrs.get("model", "")),
@@ -189,7 +196,9 @@ def _places(
 def _width(swept: xr.DataArray, wanted: float | None) -> float:
     held: list[float] = swept.values.tolist()
     if wanted is None:
-        return min(held, key=lambda each: abs(np.log(each)))
+        # Kernels are as wide as the median distance; of levels of noise none is the right one.
+        middle = 1.0 if swept.name == "width" else float(np.median(held))
+        return min(held, key=lambda each: abs(np.log(each / middle)))
     if wanted not in held:
         raise ValueError(
             f"The trace holds no {swept.name} {wanted:g}. It holds {', '.join(map(str, held))}."
@@ -251,6 +260,20 @@ def _untrained(data: xr.Dataset, value: xr.DataArray) -> xr.DataArray:
         long_name=f"{value.attrs['long_name']}, of untrained weights",
         untrained=told,
     )
+
+
+def _matched_share(data: xr.Dataset, name: str, against: str) -> xr.DataArray | None:
+    """What share of the directions the rank-matched variant holds, of the fewer of both readings.
+
+    None where the trace does not say.
+    """
+    own = "rank_matched_share" if name in KERNELS else f"{name}_matched_share"
+    if own not in data:
+        return None
+    share = data[own]
+    if name in KERNELS and against == "first_block" and FIRST_BLOCK in share["site"].values:
+        share = np.minimum(share, share.sel(site=FIRST_BLOCK, drop=True)).assign_attrs(share.attrs)
+    return share.reset_coords(drop=True)
 
 
 def _beside(data: xr.Dataset, name: str) -> xr.Dataset:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isnan, nan
 from typing import Literal
 
 import numpy as np
@@ -76,6 +77,8 @@ class Evidence:
         controls: By name.
         blocking: Names of those that a claim has to survive.
         missing: Names of such that were not measured.
+        partial: The share of the directions that the rank-matched variant holds, where it is too
+            few; else NaN.
         least: Smallest share of interest.
     """
 
@@ -87,6 +90,7 @@ class Evidence:
     controls: Mapping[str, Shift]
     blocking: tuple[str, ...]
     missing: tuple[str, ...]
+    partial: float
     least: float
 
     @classmethod
@@ -100,6 +104,7 @@ class Evidence:
         controls: Mapping[str, Changes],
         *,
         least: float,
+        least_matched: float,
         confidence: float,
     ) -> "Evidence":
         """Gather it."""
@@ -115,6 +120,8 @@ class Evidence:
             },
             blocking=tuple(name for name, each in curve.controls.items() if each.blocks),
             missing=curve.missing,
+            # One direction of a thousand may be lost to rounding.
+            partial=curve.matched if curve.matched < least_matched - 1e-3 else nan,
             least=least,
         )
 
@@ -133,7 +140,7 @@ class Evidence:
         """The largest p-value of what a claim has to survive; 1 where that is out of question."""
         shifts = [self.above, *(self.controls[name] for name in self.blocking)]
         agree = all(shift.agrees(self.sign, self.least) for shift in shifts)
-        if self.missing or not agree or abs(self.share) < self.least:
+        if self.missing or not isnan(self.partial) or not agree or abs(self.share) < self.least:
             return 1.0
         return max(self.p_change, *(shift.p for shift in shifts))
 
@@ -167,6 +174,13 @@ def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[st
             f"{shown}, but what would tell it from a change of spectrum was not measured: {names}"
         )
         return "no claim", tuple(f"{name} missing" for name in evidence.missing), told
+    if not isnan(evidence.partial):
+        told = (
+            f"{shown}, but the rank-matched variant, in which it does too, holds "
+            f"{evidence.partial:.0%} of the directions, so it cannot be told from a change of "
+            "spectrum; statements twice as many as directions would tell"
+        )
+        return "no claim", ("too few statements",), told
     if not q <= level:
         told = f"{shown} and survives its controls, but not the correction for many claims"
         return "no claim", ("many claims",), f"{told} (q = {q:.2g})"

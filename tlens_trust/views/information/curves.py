@@ -1,0 +1,250 @@
+"""Both axes of an information plane along training, with the effective rank below."""
+
+from html import escape
+
+import numpy as np
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.subplots import make_subplots
+
+from tlens_trust.tracing import Phases
+from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.figure import Figure
+from tlens_trust.views.hover import literal
+from tlens_trust.views.information.parts import (
+    NAMES,
+    PHASE_COLOURS,
+    axis_label,
+    check_plane,
+    claims,
+    hover_columns,
+    panel_name,
+    site_of,
+)
+from tlens_trust.views.labels import wrapped_label
+from tlens_trust.views.panels import QUIET, chosen_ticks, draw_band, style
+
+_CURVE = "#0072B2"
+_RANK = "#6a3d9a"
+
+
+def draw_information(
+    plane: xr.Dataset, phases: Phases | None = None, *, site: str | None = None
+) -> Figure:
+    """Draw I(T;X), I(T;Y) and the effective rank along training, one column a concept.
+
+    Curves with their intervals, over the null bands (grey), the level of untrained weights
+    (dash-dotted) and, thin and dotted, the same with the spectrum made flat, scaled to the curve's
+    own largest distance from its null, so that the shapes compare. Stretches that a phase was
+    claimed for are shaded, in green where the curve rises and in red where it falls; what is not
+    shaded is no claim. The effective rank stands below: where a curve only follows it, nothing is
+    claimed.
+
+    Args:
+        plane: What `information_plane` gives.
+        phases: What `find_phases` makes of it; None to mark none.
+        site: As for `draw_plane`.
+
+    Returns:
+        A figure: `.show()` shows it.
+
+    Raises:
+        ValueError: It is no information plane, or lacks the site.
+
+    Example:
+        >>> from tlens_trust.tracing import Trace, find_phases, information_plane
+        >>> plane = information_plane(Trace.load("run"))  # doctest: +SKIP
+        >>> draw_information(plane, find_phases(plane)).save("curves.html")  # doctest: +SKIP
+    """
+    check_plane(plane, site)
+    shown = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
+    rows = ["x", "y", *(["rankme"] if "rankme" in plane else [])]
+    figure: Figure = make_subplots(
+        rows=len(rows),
+        cols=len(shown),
+        shared_xaxes=True,
+        column_titles=[escape(panel_name(plane, *each)) for each in shown],
+        vertical_spacing=0.06,
+        horizontal_spacing=0.3 / max(len(shown), 4),
+        figure=Figure(),
+    )
+    style(figure, height=120 + 230 * len(rows))
+    where = np.exp(plane["position"].values.astype(float))
+    named: set[str] = set()
+    for column, (concept, place) in enumerate(shown, start=1):
+        part = plane.sel(concept=concept, site=place)
+        for row, axis in enumerate(rows, start=1):
+            first = row == column == 1
+            if axis != "rankme":
+                _draw_levels(figure, part, axis, where, row, column, in_legend=first)
+                _draw_matched(figure, part, axis, where, row, column, in_legend=first)
+                _shade(figure, phases, part, NAMES[axis], named, row, column)
+            _draw_curve(figure, part, axis, where, concept, place, row, column)
+    ticks = chosen_ticks(where, most=5)
+    counts = np.asarray(plane["step"].values, dtype=float)
+    figure.update_xaxes(
+        type="log", tickvals=where[ticks], ticktext=[format_count(counts[i]) for i in ticks]
+    )
+    figure.update_xaxes(title_text="training step", row=len(rows))
+    for row, axis in enumerate(rows, start=1):
+        title = (
+            wrapped_label(plane[axis], width=26) if axis == "rankme" else axis_label(plane, axis)
+        )
+        figure.update_yaxes(title_text=title, row=row, col=1)
+    figure.update_layout(legend={"orientation": "h", "y": -0.12})
+    return figure
+
+
+def _draw_levels(
+    figure: Figure,
+    part: xr.Dataset,
+    axis: str,
+    where: np.ndarray,
+    row: int,
+    column: int,
+    *,
+    in_legend: bool,
+) -> None:
+    if f"{axis}_null" in part:
+        null = part[f"{axis}_null"]
+        low, high = (null.sel(bound=bound).values.astype(float) for bound in ("low", "high"))
+        draw_band(figure, where, low, high, QUIET, row, column,
+                  name="pairs permuted", in_legend=in_legend)  # fmt: skip
+    level = float(part[f"{axis}_untrained"]) if f"{axis}_untrained" in part else np.nan
+    if np.isfinite(level):
+        figure.add_trace(
+            go.Scatter(
+                x=where,
+                y=np.full(len(where), level),
+                mode="lines",
+                line={"color": QUIET, "width": 1.2, "dash": "dashdot"},
+                name="untrained weights",
+                legendgroup="untrained weights",
+                showlegend=in_legend,
+                hovertemplate="untrained weights: %{y:.3f}<extra></extra>",
+            ),
+            row=row,
+            col=column,
+        )
+
+
+def _draw_matched(
+    figure: Figure,
+    part: xr.Dataset,
+    axis: str,
+    where: np.ndarray,
+    row: int,
+    column: int,
+    *,
+    in_legend: bool,
+) -> None:
+    """The rank-matched variant above its null, on the scale of the curve above its own."""
+    label = f"{axis}_control"
+    if label not in part.dims or "rank-matched" not in part[label].values.tolist():
+        return
+    matched = part.sel({label: "rank-matched"})
+    own = _null_middle(part, axis)
+    there = matched[f"{label}_value"].values.astype(float) - _null_middle(matched, label)
+    largest = np.nanmax(np.abs(there), initial=0.0)
+    if not largest > 0:
+        return
+    scale = np.nanmax(np.abs(part[axis].values - own), initial=0.0) / largest
+    figure.add_trace(
+        go.Scatter(
+            x=where,
+            y=np.nanmean(own) + scale * there,
+            mode="lines",
+            line={"color": _CURVE, "width": 1.5, "dash": "dot"},
+            name="rank-matched, to scale",
+            legendgroup="matched",
+            showlegend=in_legend,
+            customdata=np.column_stack([matched[f"{label}_value"].values]),
+            hovertemplate="rank-matched: %{customdata[0]:.3f} (its own scale)<extra></extra>",
+        ),
+        row=row,
+        col=column,
+    )
+
+
+def _null_middle(part: xr.Dataset, name: str) -> np.ndarray:
+    if f"{name}_null" not in part:
+        return np.zeros(part.sizes["checkpoint"])
+    middle: np.ndarray = np.nan_to_num(part[f"{name}_null"].mean("bound").values.astype(float))
+    return middle
+
+
+def _shade(
+    figure: Figure,
+    phases: Phases | None,
+    part: xr.Dataset,
+    quantity: str,
+    named: set[str],
+    row: int,
+    column: int,
+) -> None:
+    names = part["checkpoint"].values.tolist()
+    where = np.exp(part["position"].values.astype(float))
+    for phase in claims(phases, str(part["concept"].item()), str(part["site"].item())):
+        if phase.quantity != quantity:
+            continue
+        colour = PHASE_COLOURS[phase.verdict]
+        figure.add_vrect(
+            x0=where[names.index(phase.first)],
+            x1=where[names.index(phase.last)],
+            fillcolor=colour,
+            opacity=0.15,
+            line_width=0,
+            row=row,
+            col=column,
+        )
+        if phase.verdict not in named:
+            # A shape has no entry in the legend.
+            figure.add_trace(
+                go.Scatter(
+                    x=[None],
+                    y=[None],
+                    mode="markers",
+                    marker={"symbol": "square", "size": 14, "color": colour, "opacity": 0.3},
+                    name=f"claimed: {phase.verdict}",
+                ),
+                row=row,
+                col=column,
+            )
+            named.add(phase.verdict)
+
+
+def _draw_curve(
+    figure: Figure,
+    part: xr.Dataset,
+    axis: str,
+    where: np.ndarray,
+    concept: str,
+    site: str,
+    row: int,
+    column: int,
+) -> None:
+    colour = _RANK if axis == "rankme" else _CURVE
+    if f"{axis}_ci" in part:
+        bounds = part[f"{axis}_ci"]
+        low, high = (bounds.sel(bound=bound).values.astype(float) for bound in ("low", "high"))
+        draw_band(figure, where, low, high, colour, row, column)
+    columns, template = hover_columns(part, axis)
+    name = NAMES.get(axis) or quantity_label(part[axis])
+    head = f"<b>{literal(escape(concept))}</b>, {literal(escape(site))}<br>"
+    steps = np.asarray(part["step"].values, dtype=float)
+    figure.add_trace(
+        go.Scatter(
+            x=where,
+            y=part[axis].values,
+            mode="lines+markers",
+            line={"color": colour, "width": 2},
+            marker={"size": 5},
+            customdata=np.column_stack([*columns, steps]),
+            hovertemplate=f"{head}step %{{customdata[6]:,.0f}}<br>{literal(name)}: "
+            + template.format(*range(6))
+            + "<extra></extra>",
+            showlegend=False,
+        ),
+        row=row,
+        col=column,
+    )

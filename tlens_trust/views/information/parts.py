@@ -1,0 +1,81 @@
+"""What figures of an information plane share."""
+
+from collections.abc import Iterator
+from html import escape
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.tracing import Phase, Phases
+
+NAMES = {"x": "I(T;X)", "y": "I(T;Y)"}
+PHASE_COLOURS = {"rises": "#009E73", "falls": "#D55E00"}
+
+
+def check_plane(plane: xr.Dataset, site: str | None) -> None:
+    """Refuse what is no plane, and a site that it lacks."""
+    if not {"x", "y", "x_ci", "y_ci"} <= set(plane) or "position" not in plane.coords:
+        raise ValueError(
+            "This is no information plane. Draw what `information_plane` gives, with `concept`, "
+            "`checkpoint` and `site` axes."
+        )
+    if site is not None and site not in plane["site"].values.tolist():
+        held = ", ".join(map(str, plane["site"].values.tolist()))
+        raise ValueError(f"The plane holds no site {site!r}. Choose among {held}.")
+
+
+def site_of(plane: xr.Dataset, concept: str, site: str | None) -> str:
+    """The site that is shown of a concept."""
+    if site is not None:
+        return site
+    # Not where X itself was read, or where either axis is unknown.
+    known = plane[["x", "y"]].sel(concept=concept).notnull().all("checkpoint")
+    last = plane["y"].sel(concept=concept).isel(checkpoint=-1).where(known["x"] & known["y"])
+    if plane.attrs.get("against") == "first_block" and plane.sizes["site"] > 1:
+        last = last.where(plane["site"] != "blocks.0.hook_resid_post")
+    if not bool(last.notnull().any()):
+        return str(plane["site"].values[-1])
+    return str(last.idxmax("site").item())
+
+
+def panel_name(plane: xr.Dataset, concept: str, site: str) -> str:
+    """What stands over a panel."""
+    layers = plane["layer"].values.tolist() if "layer" in plane.coords else []
+    if len(set(layers)) == len(layers) == plane.sizes["site"]:
+        layer = layers[plane["site"].values.tolist().index(site)]
+        return f"{concept}, layer {layer}"
+    return f"{concept}, {site}"
+
+
+def axis_label(plane: xr.Dataset, axis: str) -> str:
+    """What an axis shows, and its unit."""
+    unit = plane.attrs.get("units", "1")
+    told = "not in nats" if unit == "1" else str(unit)
+    return f"{NAMES[axis]}<br>{escape(str(plane.attrs.get(axis, '')))} ({escape(told)})"
+
+
+def claims(phases: Phases | None, concept: str, site: str) -> Iterator[Phase]:
+    """The phases of one curve pair that were claimed."""
+    for phase in phases or ():
+        if (phase.concept, phase.site) == (concept, site) and phase.verdict != "no claim":
+            yield phase
+
+
+def hover_columns(part: xr.Dataset, axis: str) -> tuple[list[np.ndarray], str]:
+    """Columns of hover data of an axis, and their template from `%{customdata[0]}` on."""
+    columns = [part[axis].values.astype(float)]
+    names = [("_ci", "low"), ("_ci", "high"), ("_null", "low"), ("_null", "high")]
+    for suffix, bound in names:
+        name = f"{axis}{suffix}"
+        columns.append(
+            part[name].sel(bound=bound).values.astype(float)
+            if name in part
+            else np.full(len(columns[0]), np.nan)
+        )
+    n = part[f"{axis}_n"] if f"{axis}_n" in part else xr.DataArray(np.nan)
+    columns.append(np.broadcast_to(n.values.astype(float), columns[0].shape))
+    return columns, (
+        "%{{customdata[{0}]:.3f}} [%{{customdata[{1}]:.3f}}, %{{customdata[{2}]:.3f}}]"
+        + ", null [%{{customdata[{3}]:.3f}}, %{{customdata[{4}]:.3f}}]" * (f"{axis}_null" in part)
+        + ", n = %{{customdata[{5}]:,.0f}}"
+    )
