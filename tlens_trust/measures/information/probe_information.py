@@ -27,13 +27,19 @@ from tlens_trust.measures.information.label_bounds import (
     label_entropy,
 )
 from tlens_trust.measures.information.noised import information_under_noise
-from tlens_trust.measures.information.usable import usable_beyond_text
+from tlens_trust.measures.information.refitted import refit_scores
+from tlens_trust.measures.information.usable import (
+    usable_beyond_text,
+    usable_under_permutation,
+)
 from tlens_trust.measures.kernels.dependence import draw_rows
 from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
+from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
+from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.references import floor_on_folds
 
-NOISE = (1.0, 2.0, 4.0)
+NOISE = (0.1, 0.2, 0.4)
 VARIANTS = ("raw", "rank_matched")
 _BOUNDS: dict[str, tuple[Callable[[HeldOutScores], Bound], str]] = {
     "ba": (barber_agakov, "lower bound of I(T;Y), by Barber and Agakov"),
@@ -56,6 +62,8 @@ class ProbeInformation:
         noise: Levels of noise for `I(T + Z; X)`; none leaves it out.
         examples: Of more statements than this, `I(T + Z; X)` is that of whole groups drawn at
             random, the same ones at every checkpoint.
+        usable_permutations: How many permutations stand behind the null of what is usable beyond
+            the text; 0 leaves it out.
     """
 
     name: str
@@ -64,6 +72,7 @@ class ProbeInformation:
     beyond_text: bool = True
     noise: tuple[float, ...] = NOISE
     examples: int = 1024
+    usable_permutations: int = 60
 
     def __post_init__(self) -> None:
         for name, least in (("resamples", 2), ("examples", 16)):
@@ -83,7 +92,8 @@ class ProbeInformation:
         return (
             f"{self.name}({self.probe.identity}; resamples={self.resamples}, "
             f"beyond_text={self.beyond_text}, noise={list(self.noise)}, "
-            f"examples={self.examples}, version=1)"
+            f"examples={self.examples}, usable_permutations={self.usable_permutations}, "
+            "version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -128,6 +138,10 @@ class ProbeInformation:
         if self.beyond_text:
             found = self._usable(held, concept, seed)
             put_bound(data, "information_usable", _USABLE, found, len(concept), counted)
+            if null and self.usable_permutations:
+                strengths = fitted.variables["C"][0] if "C" in fitted.variables else None
+                draws = self._usable_null(activations, concept, fold, strengths, seed)
+                put_band(data, "information_usable", _USABLE, draws)
         if self.noise:
             data = data.merge(
                 noised_dataset(
@@ -147,6 +161,30 @@ class ProbeInformation:
         return (
             {} if draws is None or "recall" not in draws else draws_in_nats(draws, concept.labels)
         )
+
+    def _usable_null(
+        self,
+        activations: Activations,
+        concept: Concept,
+        fold: Int[np.ndarray, " example"],
+        strengths: np.ndarray | None,
+        seed: int,
+    ) -> Float[np.ndarray, "site draw"]:
+        permuted = permute_labels(
+            concept.labels,
+            concept.groups,
+            fold,
+            permutations=self.usable_permutations,
+            seed=seed,
+        )
+        draws = permuted.draws[1:]
+        text = refit_scores(represent_text(concept.statements), draws, fold, C=1.0)
+        levels = []
+        for site in range(len(activations.sites)):
+            C = 1.0 if strengths is None else float(strengths[site])
+            probe = refit_scores(activations.values[:, site], draws, fold, C=C)
+            levels.append(usable_under_permutation(text, probe, draws, fold))
+        return np.stack(levels)
 
     def _usable(self, held: HeldOutScores, concept: Concept, seed: int) -> Bound:
         floor = floor_on_folds(concept, held.fold, seed=seed)
@@ -198,21 +236,34 @@ def put_bound(
     )
 
 
-def put_null(
+def put_band(
     data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
 ) -> None:
-    """Add the band of permuted labels, and p-values by the same amount of information."""
-    permutations = draws.shape[1] - 1
-    p, p_best = p_values_of(in_deviations(draws))
+    """Add the band of permuted labels."""
     data[f"{name}_null"] = (
         ("site", "bound"),
-        middle_95(draws[:, 1:].T),
+        middle_95(draws.T),
         {
             "units": "nats",
             "long_name": f"middle 95% of the {long_name} where labels are permuted",
-            "permutations": permutations,
+            "permutations": draws.shape[1],
         },
     )
+
+
+def put_null(
+    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
+) -> None:
+    """Add the band of permuted labels, and p-values by the same amount of information.
+
+    Args:
+        data: Where to.
+        name: Of the variable.
+        long_name: Likewise.
+        draws: What draws of labels give, the labels themselves first.
+    """
+    put_band(data, name, long_name, draws[:, 1:])
+    p, p_best = p_values_of(in_deviations(draws))
     for suffix, values, how in (
         ("_p", p, ""),
         ("_p_best", p_best, ", by the null of the maximum over sites"),
@@ -223,7 +274,7 @@ def put_null(
             {
                 "units": "1",
                 "long_name": f"permutation p-value of the {long_name}{how}",
-                "permutations": permutations,
+                "permutations": draws.shape[1] - 1,
             },
         )
 
@@ -260,12 +311,12 @@ def noised_dataset(
     examples: int,
     seed: int,
 ) -> xr.Dataset:
-    """`I(T + Z; X)` at every site: at one level of noise, and swept.
+    """`I(T + Z; X)` at every site, by variant and level of noise.
 
     Args:
         activations: One reading per statement of the concept, in its order.
         concept: Its groups.
-        noise: Levels; the middle one is that of `information_x`.
+        noise: Levels.
         resamples: How many half samples.
         examples: Of more statements, whole groups are drawn at random.
         seed: Draws them, half samples and noise.
@@ -291,51 +342,44 @@ def noised_dataset(
             ceiling[site, number] = found.ceiling
             on_halves[site, number] = found.on_halves
     replicates = replicates_about(value, on_halves, groups=count)
-    swept = {
+    interval = half_sample_interval(value, replicates, groups=count)
+    about = f"I(T+Z;X) with Gaussian noise Z, at most ln n = {np.log(len(rows)):.3f} nats"
+    parts = {
         "": ((), value, "{}"),
-        "_ci": (
-            ("bound",),
-            half_sample_interval(value, replicates, groups=count),
-            "95% interval of {}",
-        ),
+        "_ci": (("bound",), interval, "95% interval of {}"),
         "_draws": (("resample",), replicates, "half-sample replicates of {}"),
-        "_ceiling": ((), ceiling, "least of ln n and what a Gaussian of this spectrum has of {}"),
+        "_ceiling": ((), ceiling, "least of ln n and what a Gaussian of this covariance has of {}"),
     }
     data = empty_dataset(activations.sites, resamples).assign_coords(
         variant=list(VARIANTS),
         noise=(
             "noise",
             levels,
-            {"units": "1", "long_name": "noise as a fraction of the readings' root mean square"},
+            {
+                "units": "1",
+                "long_name": "noise along any direction, as a fraction of the readings' root mean "
+                "square distance from their mean",
+            },
         ),
     )
-    middle = len(levels) // 2
-    cap = f"at most ln n = {np.log(len(rows)):.3f} nats"
-    for suffix, (more, array, told) in swept.items():
-        about = f"I(T+Z;X), Gaussian noise of {levels[middle]:g} times the readings' RMS, {cap}"
-        attributes = {"units": "nats", "noise": levels[middle], "groups": count}
+    for suffix, (more, array, told) in parts.items():
         data[f"information_x{suffix}"] = (
-            ("site", *more),
-            array[:, 0, middle],
-            {**attributes, "long_name": told.format(about)},
-        )
-        about = f"I(T+Z;X) by variant and level of Gaussian noise, {cap}"
-        data[f"information_x_swept{suffix}"] = (
             ("site", "variant", "noise", *more),
             array,
             {
                 "units": "nats",
+                "long_name": told.format(about),
                 "groups": count,
                 "components": components,
-                "long_name": told.format(about),
+                "noise": "Gaussian, as a fraction of the readings' root mean square distance from "
+                "their mean at the site",
             },
         )
-    for name in ("information_x", "information_x_swept"):
-        data[f"{name}_n"] = (
-            ("site",),
-            np.full(sites, len(rows)),
-            {"units": "statements", "long_name": "statements behind I(T+Z;X)"},
-        )
+    data["information_x_n"] = (
+        ("site",),
+        np.full(sites, len(rows)),
+        {"units": "statements", "long_name": f"statements behind {about}"},
+    )
     return data
 
 
@@ -363,25 +407,26 @@ def probe_information(
     Each with `…_ci` (of 95%, a bootstrap of groups that allows for shared training rows), `…_draws`
     (half-sample replicates, the same halves at every checkpoint), `…_n`, and the first three with
     `…_null` (the middle 95% where labels are permuted and discriminants refitted, see
-    `refit_null`), `…_p` and `…_p_best`, exact at their level. Information beyond the text has
-    neither: permuting labels takes the text's information away as well. Its interval is to be held
-    against zero.
+    `refit_null`), `…_p` and `…_p_best`, exact at their level. Information beyond the text has a
+    `…_null` too, of fewer permutations, but no p-value: permuting labels takes the text's
+    information away as well, which is not the question. Its interval is to be held against that
+    band.
 
     Of the statement `X`: `information_x` is `I(T + Z; X)` with `X` one of the `n` statements and
-    `Z` Gaussian noise, at the middle one of the levels `noise`; at most `ln n`. `I(T; X)` itself is
-    infinite for any `T` that is computed from `X` without noise and takes continuous values.
-    `information_x_swept` has all levels, and the same for the whitened leading principal
-    components (`variant="rank_matched"`): a change that is not in both is one of spectrum.
-    `…_ceiling` is what no reading with the same covariance exceeds. There is no null by
-    permutation, since exchanging statements leaves it as it is.
+    `Z` Gaussian noise, along `noise` (its levels) and `variant` (`"raw"`, and `"rank_matched"` for
+    the whitened leading principal components: a change that is not in both is one of spectrum).
+    At most `ln n`, and in expectation no more than `…_ceiling`, what no reading with the same
+    covariance exceeds. `I(T; X)` itself is infinite for any `T` that is computed from `X` without
+    noise and takes continuous values. There is no null by permutation, since exchanging statements
+    leaves it as it is: hold it against untrained weights and the ceiling.
 
     Args:
         C: Inverse penalty strengths to choose from, inside the training folds.
         folds: Into how many folds the groups are dealt. At least 3.
         resamples: How many half samples stand behind replicates.
         permutations: How many permutations of the labels stand behind nulls.
-        noise: Standard deviations of `Z`, as fractions of the root mean square of the readings'
-            coordinates about their means at the site; none leaves `I(T + Z; X)` out.
+        noise: Standard deviations of `Z` along any direction, as fractions of the readings' root
+            mean square distance from their mean at the site; none leaves `I(T + Z; X)` out.
         beyond_text: Whether to ask what is usable beyond the text.
         examples: Of more statements, `I(T + Z; X)` takes whole groups drawn at random.
 

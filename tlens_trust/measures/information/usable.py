@@ -8,7 +8,7 @@ text already.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int8
 
 from tlens_trust.measures.information.label_bounds import Bound, HeldOutScores
 
@@ -84,20 +84,20 @@ def usable_beyond_text(
 
 
 def _gain(
-    text: Float[np.ndarray, "one example"],
-    scores: Float[np.ndarray, "site example"],
-    labels: Int[np.ndarray, " example"],
+    text: Float[np.ndarray, "texts example"],
+    scores: Float[np.ndarray, "problem example"],
+    labels: Int[np.ndarray, " example"] | Float[np.ndarray, "problem example"],
     train: Bool[np.ndarray, " example"],
-    judged_text: Float[np.ndarray, "one example"],
-    judged_scores: Float[np.ndarray, "site example"],
+    judged_text: Float[np.ndarray, "texts example"],
+    judged_scores: Float[np.ndarray, "problem example"],
     judged: Bool[np.ndarray, " example"],
-) -> Float[np.ndarray, "judged site"]:
+) -> Float[np.ndarray, "judged problem"]:
     """By how much less the judged statements' labels surprise where activations are known too."""
-    sites = len(scores)
-    wide = np.repeat(text[:, train], sites, axis=0)
-    by_text = combine_scores(text[:, train, None], labels[train])
-    by_both = combine_scores(np.stack([wide, scores[:, train]], axis=2), labels[train])
-    signs = np.where(labels[judged] == 1, 1.0, -1.0)
+    problems = len(scores)
+    wide = np.broadcast_to(text, (problems, text.shape[1]))[:, train]
+    by_text = combine_scores(text[:, train, None], labels[..., train])
+    by_both = combine_scores(np.stack([wide, scores[:, train]], axis=2), labels[..., train])
+    signs = np.where(labels[..., judged] == 1, 1.0, -1.0)
 
     def surprise(
         weights: Float[np.ndarray, "batch weight"], parts: Sequence[np.ndarray]
@@ -114,8 +114,33 @@ def _gain(
     return gained
 
 
+def usable_under_permutation(
+    text: tuple[Float[np.ndarray, "example draw"], Float[np.ndarray, "fold example draw"]],
+    probe: tuple[Float[np.ndarray, "example draw"], Float[np.ndarray, "fold example draw"]],
+    labels: Int8[np.ndarray, "draw example"],
+    fold: Int[np.ndarray, " example"],
+) -> Float[np.ndarray, " draw"]:
+    """What `usable_beyond_text` comes to for labels that mean nothing.
+
+    Args:
+        text: Scores of draws of labels by the text, and without one more fold.
+        probe: Likewise by the activations.
+        labels: The draws.
+        fold: The fold of each statement.
+    """
+    target = labels.astype(np.float64)
+    gained = np.zeros(len(labels))
+    for k in range(len(text[1])):
+        judged = fold == k
+        found = _gain(text[1][k].T, probe[1][k].T, target, ~judged, text[0].T, probe[0].T, judged)
+        gained += found.sum(axis=0)
+    mean: np.ndarray = gained / len(fold)
+    return mean
+
+
 def combine_scores(
-    scores: Float[np.ndarray, "batch example score"], labels: Int[np.ndarray, " example"]
+    scores: Float[np.ndarray, "batch example score"],
+    labels: Int[np.ndarray, " example"] | Float[np.ndarray, "batch example"],
 ) -> Float[np.ndarray, "batch weight"]:
     """Weights of scores, and an intercept, that tell labels best together.
 
@@ -124,7 +149,7 @@ def combine_scores(
 
     Args:
         scores: For each of a batch of problems.
-        labels: 0 or 1, the same for all.
+        labels: 0 or 1, the same for all problems or of each.
 
     Returns:
         The weights, and last the intercept.
@@ -133,20 +158,22 @@ def combine_scores(
     unit = np.sqrt((scores**2).mean(axis=1))
     unit = np.where(unit > 0, unit, 1.0)
     z = np.concatenate([scores / unit[:, None], np.ones((batch, rows, 1))], axis=2)
+    target = np.broadcast_to(labels, (batch, rows))
     penalty = np.diag([_RIDGE] * count + [1e-9])
     weights = np.zeros((batch, count + 1))
     moving = np.arange(batch)
     for _ in range(_STEPS):
         own, at = z[moving], weights[moving]
-        log_odds = np.einsum("bnk,bk->bn", own, at)
+        log_odds = (own @ at[..., None])[..., 0]
         p = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-        gradient = np.einsum("bnk,bn->bk", own, p - labels) + at @ penalty
-        hessian = np.einsum("bnk,bn,bnl->bkl", own, p * (1 - p), own) + penalty
+        turned = own.transpose(0, 2, 1)
+        gradient = (turned @ (p - target[moving])[..., None])[..., 0] + at @ penalty
+        hessian = turned @ ((p * (1 - p))[..., None] * own) + penalty
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         # A full step may overshoot where labels are nearly told apart.
         length = np.abs(step).max(axis=1, keepdims=True)
         weights[moving] = at - step * np.minimum(1.0, 2.0 / np.maximum(length, 1e-300))
-        moving = moving[length[:, 0] > 1e-8]
+        moving = moving[length[:, 0] > 1e-6]
         if not len(moving):
             break
     weights[:, :count] /= unit
