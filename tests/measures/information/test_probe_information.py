@@ -82,3 +82,9 @@ def test_two_checkpoints_have_the_same_halves():
     assert np.corrcoef(*pair)[0, 1] > 0.7
     fresh = MEASURE(nudged, concept, seed=5)["information_ba_draws"].values[-1]
     assert np.corrcoef(pair[0], fresh)[0, 1] < 0.7
+
+
+def test_what_a_variable_is_called_does_not_depend_on_the_number_of_statements(measured):
+    other = MEASURE(*drawn(pairs=40), seed=0)
+    for name in measured.data_vars:
+        assert measured[name].attrs["long_name"] == other[name].attrs["long_name"]

@@ -10,7 +10,12 @@ from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.cross_validation import DEFAULT_C, ProbeMeasure, logistic_probe
+from tlens_trust.measures.cross_validation import (
+    DEFAULT_C,
+    ProbeMeasure,
+    Refitter,
+    logistic_probe,
+)
 from tlens_trust.measures.half_samples import (
     half_sample_interval,
     half_samples,
@@ -64,6 +69,8 @@ class ProbeInformation:
             random, the same ones at every checkpoint.
         usable_permutations: How many permutations stand behind the null of what is usable beyond
             the text; 0 leaves it out.
+        refits: Of a probe without a shortcut, how many times it is fitted again to permuted labels
+            for a null; 0 leaves it out.
     """
 
     name: str
@@ -73,9 +80,15 @@ class ProbeInformation:
     noise: tuple[float, ...] = NOISE
     examples: int = 1024
     usable_permutations: int = 60
+    refits: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("resamples", 2), ("examples", 16)):
+        for name, least in (
+            ("resamples", 2),
+            ("examples", 16),
+            ("usable_permutations", 0),
+            ("refits", 0),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
         levels = tuple(sorted({float(level) for level in self.noise}))
@@ -93,7 +106,7 @@ class ProbeInformation:
             f"{self.name}({self.probe.identity}; resamples={self.resamples}, "
             f"beyond_text={self.beyond_text}, noise={list(self.noise)}, "
             f"examples={self.examples}, usable_permutations={self.usable_permutations}, "
-            "version=1)"
+            f"refits={self.refits}, version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -157,10 +170,34 @@ class ProbeInformation:
 
     def null_draws(self, activations: Activations, concept: Concept, *, seed: int) -> _Null:
         """What refits to permuted labels give, those to the labels themselves first."""
+        if not isinstance(self.probe.cross_fitter, Refitter):
+            return self._refits(activations, concept, seed) if self.refits else {}
         draws = self.probe.null(activations, concept, seed=seed).draws
         return (
             {} if draws is None or "recall" not in draws else draws_in_nats(draws, concept.labels)
         )
+
+    def _refits(self, activations: Activations, concept: Concept, seed: int) -> _Null:
+        fold = self.probe.held_out(activations, concept, seed=seed)[1]
+        permuted = permute_labels(
+            concept.labels, concept.groups, fold, permutations=self.refits, seed=seed
+        )
+        levels = []
+        for draw in permuted.draws.astype(np.int64):
+            fitted = self.probe.cross_fitter(
+                activations.values, torch.from_numpy(draw), concept.groups, fold
+            )
+            right = (fitted.scores > 0) == (draw == 1)[:, None]
+            surprise = np.logaddexp(0.0, (1 - 2 * draw)[:, None] * fitted.scores)
+            levels.append(
+                {
+                    "accuracy": right.mean(axis=0),
+                    "recall": right[draw == 1].mean(axis=0),
+                    "cross_entropy": surprise.mean(axis=0),
+                }
+            )
+        draws = {name: np.stack([each[name] for each in levels], axis=1) for name in levels[0]}
+        return draws_in_nats(draws, concept.labels)
 
     def _usable_null(
         self,
@@ -343,7 +380,8 @@ def noised_dataset(
             on_halves[site, number] = found.on_halves
     replicates = replicates_about(value, on_halves, groups=count)
     interval = half_sample_interval(value, replicates, groups=count)
-    about = f"I(T+Z;X) with Gaussian noise Z, at most ln n = {np.log(len(rows)):.3f} nats"
+    # What differs from concept to concept, as ln n does, has no place in a variable's name.
+    about = "I(T+Z;X) with Gaussian noise Z, at most ln n"
     parts = {
         "": ((), value, "{}"),
         "_ci": (("bound",), interval, "95% interval of {}"),
