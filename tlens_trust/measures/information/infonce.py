@@ -1,0 +1,255 @@
+"""InfoNCE: how well a trained critic picks out what belongs together, among `N`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.information.estimate import InformationEstimate
+from tlens_trust.measures.scores import stretched_interval
+
+_RATE = 2e-3
+_DECAY = 1e-2
+
+
+@dataclass(frozen=True)
+class InfoNCE:
+    """`I(X; Y) ≥ ln N - CE`, with `CE` of picking out the `y` of an `x` among `N`.
+
+    The critic is `g(x) · h(y)`, with `g` and `h` networks of one hidden layer on standardised
+    features, trained on whole groups, kept from when the cross-entropy on a tenth of these was
+    least, and judged on the groups of a fold that it has not seen, in batches of `N`. So it is an
+    honest lower bound, in nats, never above `ln N`, whatever there is to know: more cannot be
+    claimed with high confidence from `N` examples by any such bound (McAllester and Stratos 2018,
+    arXiv:1811.04251). It may be negative. The other examples of a group count among the `N`, which
+    makes picking harder and the bound lower.
+
+    Attributes:
+        batch: `N`, at most; folds with fewer examples have fewer.
+        width: Hidden units.
+        dimensions: Of `g` and `h`.
+        epochs: How often the training rows are read at most.
+        patience: After how many epochs without an improvement training ends.
+        folds: Into how many folds groups are dealt.
+        seed: Deals the folds, draws weights and batches.
+
+    Source:
+        Van den Oord, Li and Vinyals (2018), arXiv:1807.03748; Poole et al. (2019),
+        arXiv:1905.06922.
+
+    Example:
+        >>> x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+        >>> found = InfoNCE(epochs=30)(x, x)
+        >>> 0.5 < found.value < log(60)
+        True
+    """
+
+    batch: int = 256
+    width: int = 64
+    dimensions: int = 16
+    epochs: int = 100
+    patience: int = 10
+    folds: int = 5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("batch", 2),
+            ("width", 1),
+            ("dimensions", 1),
+            ("epochs", 1),
+            ("patience", 1),
+            ("folds", 2),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> InformationEstimate:
+        """Bound the information of `x` and `y` from below.
+
+        Args:
+            x: One row per example.
+            y: Likewise; a column of labels is one of numbers.
+            groups: What belongs together; None where each row stands alone.
+
+        Raises:
+            ValueError: There are too few groups for the folds.
+        """
+        names = [str(row) for row in range(len(x))] if groups is None else list(groups)
+        gained, sizes = self.gains(x, y, names)
+        bootstrap = GroupBootstrap.draw(names, seed=self.seed, resamples=1000)
+        value = gained.mean(keepdims=True)
+        low, high = stretched_interval(value, bootstrap.means(gained[:, None]), bootstrap.groups)[0]
+        least = int(sizes.min())
+        cap = log(least)
+        warnings = [f"At most ln N = {cap:.3f} nats by construction, with N = {least}."]
+        if float(value[0]) > 0.8 * cap:
+            warnings.append("Near its cap: the true information may be far more.")
+        return InformationEstimate(
+            float(value[0]), (float(low), float(high)), len(x), "lower bound", tuple(warnings)
+        )
+
+    def gains(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"],
+        groups: Sequence[str],
+    ) -> tuple[Float[np.ndarray, " example"], Int[np.ndarray, " example"]]:
+        """`ln N - CE` of each example where it is held out, and its `N`."""
+        fold = deal_groups(groups, folds=self.folds, seed=self.seed)
+        generator = torch.Generator().manual_seed(self.seed)
+        gained, sizes = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64)
+        for number in range(self.folds):
+            held = fold == number
+            names = np.asarray(groups, dtype=object)[~held].tolist()
+            aside = np.zeros(len(x), dtype=bool)
+            aside[~held] = deal_groups(names, folds=10, seed=self.seed) == 0
+            critic = self._train(x, y, ~held & ~aside, aside, generator)
+            for rows in self._batches(np.flatnonzero(held), generator):
+                with torch.no_grad():
+                    surprise = -critic(x[rows], y[rows]).log_softmax(dim=1).diagonal()
+                gained[rows.numpy()] = log(len(rows)) - surprise.double().numpy()
+                sizes[rows.numpy()] = len(rows)
+        return gained, sizes
+
+    def _train(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"],
+        train: Bool[np.ndarray, " example"],
+        aside: Bool[np.ndarray, " example"],
+        generator: torch.Generator,
+    ) -> "_Critic":
+        rows = np.flatnonzero(train)
+        critic = _Critic(x[rows], y[rows], self.width, self.dimensions, generator)
+        optimiser = torch.optim.AdamW(critic.parameters(), lr=_RATE, weight_decay=_DECAY)
+        judged = torch.from_numpy(np.flatnonzero(aside))
+        best, least, since = critic.copy(), float("inf"), 0
+        for _ in range(self.epochs):
+            for batch in self._batches(rows, generator):
+                optimiser.zero_grad()
+                loss = -critic(x[batch], y[batch]).log_softmax(dim=1).diagonal().mean()
+                torch.autograd.backward(loss)
+                optimiser.step()
+            with torch.no_grad():
+                surprise = -critic(x[judged], y[judged]).log_softmax(dim=1).diagonal()
+            loss_aside = float(surprise.mean()) if len(judged) > 1 else 0.0
+            since += 1
+            if loss_aside < least:
+                best, least, since = critic.copy(), loss_aside, 0
+            if since >= self.patience:
+                break
+        critic.load(best)
+        return critic
+
+    def _batches(
+        self, rows: Int[np.ndarray, " row"], generator: torch.Generator
+    ) -> list[Int[Tensor, " row"]]:
+        """Of nearly equal size, none larger than `batch`."""
+        order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
+        return list(order.tensor_split(-(-len(rows) // self.batch)))
+
+
+class _Critic:
+    """Two networks on standardised features; the score of a pair is their product."""
+
+    def __init__(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"],
+        width: int,
+        dimensions: int,
+        generator: torch.Generator,
+    ) -> None:
+        self._scaling = [_scaling(side) for side in (x, y)]
+        self._parts: list[Tensor] = []
+        for side in (x, y):
+            for shape in ((side.shape[1], width), (width, dimensions)):
+                drawn = torch.randn(shape, generator=generator) * (2 / shape[0]) ** 0.5
+                self._parts += [drawn.requires_grad_(), torch.zeros(shape[1], requires_grad=True)]
+
+    def parameters(self) -> list[Tensor]:
+        return self._parts
+
+    def copy(self) -> list[Tensor]:
+        return [part.detach().clone() for part in self._parts]
+
+    def load(self, parts: Sequence[Tensor]) -> None:
+        self._parts = list(parts)
+
+    def __call__(
+        self, x: Float[Tensor, "example d"], y: Float[Tensor, "example e"]
+    ) -> Float[Tensor, "example example"]:
+        mapped = []
+        for number, side in enumerate((x, y)):
+            mean, scale = self._scaling[number]
+            inner, inner_bias, outer, outer_bias = self._parts[4 * number : 4 * number + 4]
+            hidden = nn.functional.relu((side.float() - mean) / scale @ inner + inner_bias)
+            mapped.append(hidden @ outer + outer_bias)
+        scores: Tensor = mapped[0] @ mapped[1].T / mapped[0].shape[1] ** 0.5
+        return scores
+
+
+def _scaling(side: Float[Tensor, "example d"]) -> tuple[Tensor, Tensor]:
+    values = side.float()
+    mean, deviation = values.mean(dim=0), values.std(dim=0, correction=0)
+    rounding = 8 * torch.finfo(torch.float32).eps * values.abs().amax(dim=0)
+    return mean, torch.where(deviation > rounding, deviation, 1.0)
+
+
+def deal_groups(groups: Sequence[str], *, folds: int, seed: int) -> Int[np.ndarray, " example"]:
+    """Deal whole groups into folds, at random by their names and the seed, without labels.
+
+    Raises:
+        ValueError: There are fewer groups than folds.
+    """
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    if len(names) < folds:
+        raise ValueError(
+            f"{len(names)} groups cannot be dealt into {folds} folds, since a group is never "
+            "divided. Give more groups."
+        )
+    order = np.random.default_rng([seed, 5]).permutation(len(names))
+    dealt = np.empty(len(names), dtype=np.int64)
+    dealt[order] = np.arange(len(names)) % folds
+    fold: np.ndarray = dealt[group]
+    return fold
+
+
+def infonce_information(
+    x: Float[Tensor, "example d"],
+    y: Float[Tensor, "example e"],
+    *,
+    groups: Sequence[str] | None = None,
+    batch: int = 256,
+    epochs: int = 100,
+    seed: int = 0,
+) -> InformationEstimate:
+    """`InfoNCE(…)(x, y)`: a lower bound of `I(X; Y)` from a trained critic, at most `ln N` nats.
+
+    Args:
+        x: One row per example.
+        y: Likewise.
+        groups: What belongs together; None where each row stands alone.
+        batch: `N`, at most.
+        epochs: How often the training rows are read at most.
+        seed: Deals the folds, draws weights and batches.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x, y = torch.randn(2, 200, 1, generator=generator)
+        >>> infonce_information(x, y, epochs=5).value < 0.1
+        True
+    """
+    return InfoNCE(batch=batch, epochs=epochs, seed=seed)(x, y, groups=groups)

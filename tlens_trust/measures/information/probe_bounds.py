@@ -1,0 +1,213 @@
+"""Bounds of `I(T; Y)` for any two arrays: a probe is cross-validated, and its scores tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.measures.cross_validation import DEFAULT_C, CrossFitter, LogisticCrossFitter
+from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.information.estimate import InformationEstimate, Kind
+from tlens_trust.measures.information.label_bounds import (
+    Bound,
+    HeldOutScores,
+    answer_information,
+    barber_agakov,
+    fano,
+)
+from tlens_trust.measures.mlp import MLPCrossFitter, MLPTrainer
+
+Probe = Literal["linear", "mlp"]
+
+_FEW_GROUPS = 30
+
+
+def cross_fitter_of(probe: str, *, seed: int) -> CrossFitter:
+    """Of a linear probe, or of a multi-layer perceptron.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if probe not in get_args(Probe):
+        raise ValueError(f"`probe` must be 'linear' or 'mlp', got {probe!r}.")
+    if probe == "linear":
+        return LogisticCrossFitter(DEFAULT_C)
+    return MLPCrossFitter(MLPTrainer(64, 200, 10, 0.3, seed))
+
+
+def score_held_out(
+    x: Float[Tensor, "example d"],
+    labels: Int[Tensor, " example"],
+    *,
+    groups: Sequence[str] | None = None,
+    probe: Probe = "linear",
+    folds: int = 5,
+    seed: int = 0,
+) -> HeldOutScores:
+    """Cross-validate a probe over groups.
+
+    Args:
+        x: One row per example.
+        labels: 0 or 1.
+        groups: What belongs together; None where each row stands alone.
+        probe: `"linear"` (logistic regression, its penalty chosen inside the training folds) or
+            `"mlp"` (one hidden layer, see `MLPCrossFitter`).
+        folds: How many. At least 3.
+        seed: Deals the folds, draws resamples, half samples and networks.
+
+    Raises:
+        ValueError: Groups are too few for the folds, or `probe` is unknown.
+    """
+    names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
+    targets = labels.cpu().numpy()
+    fold = assign_folds(targets, names, folds=folds, seed=seed)
+    found = cross_fitter_of(probe, seed=seed)(x.unsqueeze(1), labels, names, fold)
+    return HeldOutScores.of(found.scores, targets, fold, names, fewer=found.fewer, seed=seed)
+
+
+def _estimate(bound: Bound, held: HeldOutScores, kind: Kind) -> InformationEstimate:
+    value = float(bound.value[0])
+    low, high = bound.interval[0].tolist()
+    warnings = []
+    groups = held.bootstrap.groups
+    if groups < _FEW_GROUPS:
+        warnings.append(f"Only {groups} groups: the interval is made of few independent examples.")
+    if value <= 0:
+        warnings.append("Not above zero: this probe's scores show no information.")
+    return InformationEstimate(value, (low, high), len(held.labels), kind, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class BarberAgakov:
+    """`I(T; Y) ≥ H(Y) - CE`, from a cross-validated probe.
+
+    The probe's cross-entropy on held-out examples exceeds `H(Y | T)` by how far its answers are
+    from the true odds, so that the bound is tight for a perfect probe alone, and negative for one
+    that is worse than the labels' shares. At most `ln 2` nats for two labels.
+
+    Attributes:
+        probe: `"linear"` or `"mlp"`.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+
+    Source:
+        Barber and Agakov (2003), The IM algorithm, NeurIPS 16.
+
+    Example:
+        >>> import torch
+        >>> labels = torch.arange(200) % 2
+        >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+        >>> x[:, 0] += 4 * labels
+        >>> found = BarberAgakov()(x, labels)
+        >>> 0.6 < found.bits < 1.0
+        True
+    """
+
+    probe: Probe = "linear"
+    folds: int = 5
+    seed: int = 0
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        labels: Int[Tensor, " example"],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> InformationEstimate:
+        """Bound the information of `x` on labels, in nats."""
+        held = score_held_out(
+            x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
+        )
+        return _estimate(barber_agakov(held), held, "lower bound")
+
+
+@dataclass(frozen=True)
+class Fano:
+    """`I(T; Y) ≥ H(Y) - h(e)`, from a cross-validated probe's rate of wrong answers.
+
+    The value is at the rate itself; the low end of the interval, at the upper limit of the rate, is
+    what can be claimed. See `fano_information`.
+
+    Attributes:
+        probe: `"linear"` or `"mlp"`.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+    """
+
+    probe: Probe = "linear"
+    folds: int = 5
+    seed: int = 0
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        labels: Int[Tensor, " example"],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> InformationEstimate:
+        """Bound the information of `x` on labels, in nats."""
+        held = score_held_out(
+            x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
+        )
+        return _estimate(fano(held), held, "lower bound")
+
+
+@dataclass(frozen=True)
+class AnswerInformation:
+    """`I(Ŷ; Y)` of a cross-validated probe's answers, at most `I(T; Y)`.
+
+    With Miller and Madow's correction; see `confusion_information`.
+
+    Attributes:
+        probe: `"linear"` or `"mlp"`.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+    """
+
+    probe: Probe = "linear"
+    folds: int = 5
+    seed: int = 0
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        labels: Int[Tensor, " example"],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> InformationEstimate:
+        """Estimate what the answers tell of labels, in nats."""
+        held = score_held_out(
+            x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
+        )
+        return _estimate(answer_information(held), held, "lower bound")
+
+
+def barber_agakov_information(
+    x: Float[Tensor, "example d"],
+    labels: Int[Tensor, " example"],
+    *,
+    groups: Sequence[str] | None = None,
+    probe: Probe = "linear",
+    folds: int = 5,
+    seed: int = 0,
+) -> InformationEstimate:
+    """`BarberAgakov(…)(x, labels)`: a lower bound of `I(T; Y)` from a held-out probe, in nats.
+
+    Args:
+        x: `T`, one row per example.
+        labels: `Y`, 0 or 1.
+        groups: What belongs together; None where each row stands alone.
+        probe: `"linear"` or `"mlp"`.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+
+    Example:
+        >>> import torch
+        >>> labels = torch.arange(100) % 2
+        >>> told = labels.unsqueeze(1).double() + 0.01 * torch.arange(100).unsqueeze(1) / 100
+        >>> barber_agakov_information(told, labels).bits > 0.9
+        True
+    """
+    return BarberAgakov(probe, folds, seed)(x, labels, groups=groups)

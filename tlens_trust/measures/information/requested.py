@@ -1,0 +1,507 @@
+"""Measures of information that cost too much to be taken everywhere, for chosen sites.
+
+What has to be trained anew for every permutation of the labels has its null only where it is asked
+for: `permutations=19` is the least that a p-value of .05 takes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.information.estimate import InformationEstimate
+from tlens_trust.measures.information.infonce import InfoNCE
+from tlens_trust.measures.information.neighbours import NearestNeighbours
+from tlens_trust.measures.information.online_coding import OnlineCoding
+from tlens_trust.measures.information.probe_information import (
+    ProbeInformation,
+    empty_dataset,
+    put_band,
+)
+from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.kernels.text import represent_text
+from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.mlp import mlp_probe
+from tlens_trust.measures.permutations import permute_labels
+from tlens_trust.measures.scores import stretched_interval
+
+AGAINST = ("text", "label")
+Sites = str | int | Sequence[str | int] | None
+
+
+@dataclass(frozen=True)
+class AtSites:
+    """A measure at some of the sites that were read, NaN at the others: a `Measure`.
+
+    Attributes:
+        measure: What is measured.
+        sites: Where, as `collect_activations` takes them.
+    """
+
+    measure: Measure
+    sites: str | int | tuple[str | int, ...]
+
+    @property
+    def name(self) -> str:
+        """The measure's."""
+        return self.measure.name
+
+    @property
+    def identity(self) -> str:
+        """The measure's, and the sites."""
+        return f"{self.measure.identity} at {self.sites!r}"
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at the chosen sites.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: As the measure takes it.
+
+        Raises:
+            ValueError: One of the sites was not read.
+        """
+        sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
+        found = self.measure(activations.select(sites), concept, seed=seed)
+        return found.reindex(site=list(activations.sites))
+
+
+def _at(measure: Measure, sites: Sites) -> Measure:
+    if sites is None:
+        return measure
+    return AtSites(measure, sites if isinstance(sites, str | int) else tuple(sites))
+
+
+@dataclass(frozen=True)
+class PairInformation:
+    """An estimator of two variables, for activations and text and for activations and labels.
+
+    Attributes:
+        name: Short name.
+        variable: What to call the result.
+        long_name: What it is.
+        estimate: Takes two arrays and groups.
+        settings: Every parameter of `estimate`.
+        components: Of the text (`represent_text`).
+        permutations: How many permuted pairs are estimated again.
+    """
+
+    name: str
+    variable: str
+    long_name: str
+    estimate: Callable[..., InformationEstimate]
+    settings: str
+    components: int
+    permutations: int
+
+    def __post_init__(self) -> None:
+        if self.permutations < 0:
+            raise ValueError(f"`permutations` must be at least 0, got {self.permutations}.")
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return (
+            f"{self.name}({self.settings}, text={self.components}, "
+            f"permutations={self.permutations}, version=1)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Estimate at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: Draws permutations, the same ones at every site and checkpoint.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements.
+        """
+        _check(activations, concept)
+        shape = len(activations.sites), len(AGAINST)
+        value, interval = np.full(shape, np.nan), np.full((*shape, 2), np.nan)
+        null = np.full((*shape, self.permutations), np.nan)
+        text = represent_text(concept.statements, components=self.components).float()
+        labels = torch.from_numpy(concept.labels.copy())
+        warnings: dict[str, str] = {}
+        for number, against in enumerate(AGAINST):
+            other = text if against == "text" else labels
+            if not float(other.float().std()):
+                continue
+            permuted = _permuted(other, concept, against, self.permutations, seed)
+            for site in range(shape[0]):
+                x = activations.values[:, site]
+                found = self.estimate(x, other, groups=concept.groups)
+                value[site, number], interval[site, number] = found.value, found.interval
+                for draw, exchanged in enumerate(permuted):
+                    again = self.estimate(x, exchanged, groups=concept.groups)
+                    null[site, number, draw] = again.value
+                warnings |= {f"warning_{against}": " ".join(found.warnings)}
+        data = empty_dataset(activations.sites, 2).drop_vars("resample")
+        data = data.assign_coords(against=list(AGAINST))
+        dims = "site", "against"
+        described = {"units": "nats", "long_name": self.long_name, **warnings}
+        data[self.variable] = dims, value, described
+        data[f"{self.variable}_ci"] = (
+            (*dims, "bound"),
+            interval,
+            {"units": "nats", "long_name": f"95% interval of the {self.long_name}"},
+        )
+        data[f"{self.variable}_n"] = (
+            ("site",),
+            np.full(shape[0], len(concept)),
+            {"units": "statements", "long_name": f"statements behind the {self.long_name}"},
+        )
+        if not self.permutations:
+            return data
+        counted = {"permutations": self.permutations}
+        data[f"{self.variable}_null"] = (
+            (*dims, "bound"),
+            np.moveaxis(np.quantile(null, [0.025, 0.975], axis=2), 0, -1),
+            {
+                "units": "nats",
+                "long_name": f"middle 95% of the {self.long_name} of permuted pairs",
+                **counted,
+            },
+        )
+        reached = (null >= value[..., None]).sum(axis=2)
+        data[f"{self.variable}_p"] = (
+            dims,
+            np.where(np.isnan(value), np.nan, (1 + reached) / (1 + self.permutations)),
+            {
+                "units": "1",
+                "long_name": f"permutation p-value of the {self.long_name}",
+                **counted,
+            },
+        )
+        return data
+
+
+def _check(activations: Activations, concept: Concept) -> None:
+    if len(activations) != len(concept):
+        raise ValueError(
+            f"The activations hold {len(activations)} statements, but concept {concept.name!r} "
+            f"has {len(concept)}. Collect them from this concept."
+        )
+
+
+def _permuted(
+    other: Tensor, concept: Concept, against: str, permutations: int, seed: int
+) -> list[Tensor]:
+    """What stands against the activations, as it might have come had they nothing in common."""
+    if not permutations:
+        return []
+    if against == "label":
+        one_fold = np.zeros(len(concept), dtype=np.int64)
+        drawn = permute_labels(
+            concept.labels, concept.groups, one_fold, permutations=permutations, seed=seed
+        )
+        return [torch.from_numpy(draw.astype(np.int64)) for draw in drawn.draws[1:]]
+    turns = Rotations.draw(concept.groups, permutations=permutations, seed=seed)
+    return [
+        other[torch.from_numpy(turns.permutation(1 + draw % turns.permutations))]
+        for draw in range(permutations)
+    ]
+
+
+def mlp_information(
+    *,
+    sites: Sites = None,
+    permutations: int = 0,
+    width: int = 64,
+    max_epochs: int = 200,
+    patience: int = 10,
+    dropout: float = 0.3,
+    folds: int = 5,
+    resamples: int = 32,
+    seed: int = 0,
+) -> Measure:
+    """Information in nats from a multi-layer perceptron's held-out scores: a measure.
+
+    As `probe_information`, with a network in place of the linear probe: `information_ba`,
+    `information_fano`, `information_confusion`, `information_usable`. Where it is far above the
+    linear probe's, the information is there but along no direction.
+
+    Args:
+        sites: Where, as `collect_activations` takes them; None for all that were read.
+        permutations: How many times networks are trained again on permuted labels, for
+            `…_null`, `…_p` and `…_p_best`; none by default, as each costs as much as the measure.
+        width: Hidden units.
+        max_epochs: How often the training rows are read at most.
+        patience: After how many epochs without an improvement a network is left as it was kept.
+        dropout: The share of features left out of each row at random while training.
+        folds: Into how many folds the groups are dealt. At least 3.
+        resamples: How many half samples stand behind replicates.
+        seed: Draws weights, mini-batches and features left out.
+
+    Returns:
+        A measure named `mlp_information`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> mlp_information(sites=[8]).name
+        'mlp_information'
+    """
+    probe = mlp_probe(
+        width=width,
+        max_epochs=max_epochs,
+        patience=patience,
+        dropout=dropout,
+        seed=seed,
+        folds=folds,
+    )
+    measure = ProbeInformation(
+        "mlp_information",
+        probe,
+        resamples,
+        noise=(),
+        usable_permutations=0,
+        refits=permutations,
+    )
+    return _at(measure, sites)
+
+
+def infonce(
+    *,
+    sites: Sites = None,
+    permutations: int = 0,
+    batch: int = 256,
+    epochs: int = 100,
+    components: int = 100,
+    seed: int = 0,
+) -> Measure:
+    """InfoNCE lower bounds of `I(T; X)` and `I(T; Y)`: a measure.
+
+    `information_infonce` along `against`: with `"text"`, `X` is what the words and characters of a
+    statement say (`represent_text`), which no checkpoint changes; with `"label"`, `Y`. In nats, at
+    most `ln N`, and said so in the attributes; see `InfoNCE`.
+
+    Args:
+        sites: Where, as `collect_activations` takes them; None for all that were read.
+        permutations: How many times critics are trained again on permuted pairs, for `…_null` and
+            `…_p`; none by default, as each costs as much as the measure.
+        batch: `N`, at most.
+        epochs: How often the training rows are read at most.
+        components: Of the text.
+        seed: Deals the folds, draws weights and batches.
+
+    Returns:
+        A measure named `infonce`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> infonce(sites=[4, 8]).name
+        'infonce'
+    """
+    critic = InfoNCE(batch=batch, epochs=epochs, seed=seed)
+
+    measure = PairInformation(
+        "infonce",
+        "information_infonce",
+        f"InfoNCE lower bound of information, at most ln N with N up to {batch}",
+        _AsColumns(critic),
+        f"{critic!r}",
+        components,
+        permutations,
+    )
+    return _at(measure, sites)
+
+
+@dataclass(frozen=True)
+class _AsColumns:
+    """An estimator that takes labels as a column of numbers."""
+
+    estimator: InfoNCE
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"] | Int[Tensor, " example"],
+        *,
+        groups: Sequence[str],
+    ) -> InformationEstimate:
+        column = y if y.ndim == 2 else y.float().unsqueeze(1)
+        return self.estimator(x, column, groups=groups)
+
+
+def nearest_neighbour_information(
+    *,
+    sites: Sites = None,
+    permutations: int = 0,
+    components: int = 2,
+    neighbours: int = 3,
+    seed: int = 0,
+) -> Measure:
+    """Nearest-neighbour estimates of `I(T; X)` and `I(T; Y)`: a measure.
+
+    `information_neighbours` along `against`: with `"text"`, Kraskov, Stögbauer and Grassberger's
+    estimate for the leading principal components of activations and of what words and characters
+    say (`represent_text`); with `"label"`, Ross's, for those of the activations and the labels. In
+    nats. It is about those components and no others, and far too low in more than two or three
+    dimensions: see `ksg_information`.
+
+    Args:
+        sites: Where, as `collect_activations` takes them; None for all that were read.
+        permutations: How many permuted pairs are estimated again, for `…_null` and `…_p`.
+        components: How many principal components of each side.
+        neighbours: `k`.
+        seed: Draws half samples.
+
+    Returns:
+        A measure named `nearest_neighbours`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> nearest_neighbour_information().name
+        'nearest_neighbours'
+    """
+    estimator = NearestNeighbours(components, neighbours, seed)
+    measure = PairInformation(
+        "nearest_neighbours",
+        "information_neighbours",
+        f"nearest-neighbour estimate of the information of {components} principal components",
+        estimator,
+        f"{estimator!r}",
+        components,
+        permutations,
+    )
+    return _at(measure, sites)
+
+
+@dataclass(frozen=True)
+class CodeLengthMeasure:
+    """How long labels are in an online code, at every site: a `Measure`.
+
+    Attributes:
+        coding: The code.
+        permutations: How many times permuted labels are sent.
+    """
+
+    coding: OnlineCoding
+    permutations: int
+
+    @property
+    def name(self) -> str:
+        """`online_coding`."""
+        return "online_coding"
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=1)"
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Send the labels at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: Draws resamples and permutations.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or it has fewer than
+                8 groups.
+        """
+        _check(activations, concept)
+        labels = torch.from_numpy(concept.labels.copy())
+        n, values = len(concept), activations.values
+        lengths = self.coding.lengths(values, labels, concept.groups)
+        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=1000)
+        interval = n * stretched_interval(
+            lengths.mean(axis=0), bootstrap.means(lengths), bootstrap.groups
+        )
+        total = lengths.sum(axis=0)
+        data = empty_dataset(activations.sites, 2).drop_vars("resample")
+        about = "online code length of the labels"
+        uniform = n * float(np.log(2))
+        data["description_length"] = ("site",), total, {"units": "nats", "long_name": about}
+        data["description_length_ci"] = (
+            ("site", "bound"),
+            interval,
+            {"units": "nats", "long_name": f"95% interval of the {about}, the fits as they are"},
+        )
+        data["description_length_uniform"] = (
+            (),
+            uniform,
+            {"units": "nats", "long_name": "length of the labels in a uniform code"},
+        )
+        data["description_length_n"] = (
+            ("site",),
+            np.full(len(total), n),
+            {"units": "statements", "long_name": f"statements behind the {about}"},
+        )
+        data["compression"] = (
+            ("site",),
+            uniform / total,
+            {"units": "1", "long_name": f"length in a uniform code over the {about}"},
+        )
+        data["compression_ci"] = (
+            ("site", "bound"),
+            uniform / interval[:, ::-1],
+            {"units": "1", "long_name": "95% interval of the compression, the fits as they are"},
+        )
+        if self.permutations:
+            null = np.stack(
+                [
+                    self.coding.lengths(values, draw, concept.groups).sum(axis=0)
+                    for draw in _permuted(labels, concept, "label", self.permutations, seed)
+                ],
+                axis=1,
+            )
+            put_band(data, "description_length", about, null)
+            put_band(data, "compression", "compression", uniform / null)
+            data["compression_null"].attrs["units"] = "1"
+            data["description_length_p"] = (
+                ("site",),
+                (1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
+                {
+                    "units": "1",
+                    "long_name": f"permutation p-value of the {about} being as short",
+                    "permutations": self.permutations,
+                },
+            )
+        return data
+
+
+def online_coding(
+    *, sites: Sites = None, permutations: int = 0, orders: int = 4, seed: int = 0
+) -> Measure:
+    """Minimum description length of the labels by online coding: a measure.
+
+    `description_length`, in nats (in bits: divide by `ln 2`), with its interval, and `compression`,
+    by how much that is shorter than `n ln 2`; see `OnlineCoding`.
+
+    Args:
+        sites: Where, as `collect_activations` takes them; None for all that were read.
+        permutations: How many times permuted labels are sent, for `…_null` and `…_p`; none by
+            default, as each costs as much as the measure.
+        orders: How many orders of the groups.
+        seed: Draws them.
+
+    Returns:
+        A measure named `online_coding`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> online_coding().name
+        'online_coding'
+    """
+    if permutations < 0:
+        raise ValueError(f"`permutations` must be at least 0, got {permutations}.")
+    return _at(CodeLengthMeasure(OnlineCoding(orders=orders, seed=seed), permutations), sites)
