@@ -2,8 +2,9 @@
 
 Run with `python -m pytest tests/benchmarks/test_kernel_speed.py -s`. Every round runs both
 contenders one after the other, so that another load on the machine falls on both, and ratios are
-medians over rounds. The straightforward version does one site a round; ours is what all sites share
-and one site; totals are worked out for 30 sites.
+medians over rounds. One thread for all: where another process takes a core, threads wait for each
+other a thousandfold, and ratios are of that. The straightforward version does one site a round;
+ours is what all sites share and one site; totals are worked out for 30 sites.
 """
 
 import statistics
@@ -12,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
@@ -26,6 +28,15 @@ from tlens_trust.measures.kernels.tracingllm import (
 )
 
 SITES, WIDTH = 30, 576
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def timed(run):
