@@ -230,3 +230,16 @@ def test_a_trace_does_not_follow_changes_of_the_data_set_it_was_made_from(trace)
     assert "rank" in made.quantities
     with pytest.raises(AttributeError):
         made.data = data
+
+
+def test_what_has_further_axes_is_laid_out_only_when_it_is_asked_for(trace):
+    swept = trace.data.accuracy.expand_dims(width=[0.5, 1.0, 2.0]).assign_attrs(
+        units="1", long_name="a dependence"
+    )
+    wider = Trace(trace.data.assign(dependence=swept))
+    assert wider.to_frame().equals(trace.to_frame())
+    frame = wider.to_frame("dependence")
+    assert len(frame) == 3 * len(trace.to_frame())
+    assert {"concept", "checkpoint", "site", "width", "step", "layer", "dependence"} <= set(frame)
+    with pytest.raises(ValueError, match="no variable 'dependance'.*'dependence'"):
+        wider.to_frame("dependance")

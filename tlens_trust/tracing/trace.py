@@ -311,29 +311,52 @@ class Trace:
         what = "its floor" if level == "floor" else "that of untrained weights"
         return above.assign_attrs(units="1", long_name=f"whether the {variable} is above {what}")
 
-    def to_frame(self) -> "pandas.DataFrame":
-        """A tidy table: a row for each concept, checkpoint, site (and probe).
+    def to_frame(self, *variables: str) -> "pandas.DataFrame":
+        """A tidy table: a row for each concept, checkpoint, site (and probe, and run).
 
         An interval `accuracy_ci` becomes the columns `accuracy_low` and `accuracy_high`, any other
         variable with bounds, such as `accuracy_null`, `accuracy_null_low` and `…_high`.
         Coordinates are columns too.
 
+        Args:
+            variables: What to lay out; by default everything that has these axes and no others.
+                What has more, such as the width of a kernel, is asked for by name, and gets a row
+                for each of its places.
+
+        Raises:
+            ValueError: The trace holds no such variable.
+
         Example:
-            >>> Trace.load("run").to_frame().query("layer == 2")  # doctest: +SKIP
+            >>> trace = Trace.load("run")  # doctest: +SKIP
+            >>> trace.to_frame().query("layer == 2")  # doctest: +SKIP
+            >>> trace.to_frame("nhsic", "nhsic_ci")  # doctest: +SKIP
         """
+        missing = [name for name in variables if name not in self.data]
+        if missing:
+            raise ValueError(
+                f"The trace holds no variable {missing[0]!r}. It holds "
+                f"{listed([str(name) for name in self.data])}."
+            )
+        held = self.data[list(variables)] if variables else self._without_further_axes()
         columns: dict[str, xr.DataArray] = {}
-        for name, variable in self.data.data_vars.items():
+        for name, variable in held.data_vars.items():
             if "bound" in variable.dims:
                 stem = str(name).removesuffix("_ci")
                 for bound in ("low", "high"):
                     columns[f"{stem}_{bound}"] = variable.sel(bound=bound, drop=True)
             else:
                 columns[str(name)] = variable
-        flat = xr.Dataset(columns).assign_coords(
-            {name: c for name, c in self.data.coords.items() if "bound" not in c.dims}
+        flat = xr.Dataset(columns)
+        flat = flat.assign_coords(
+            {name: c for name, c in self.data.coords.items() if set(c.dims) <= set(flat.dims)}
         )
         axes = ["concept", "checkpoint", "site"]
-        return flat.to_dataframe(dim_order=[*axes, *_others(flat.dims, axes)]).reset_index()
+        order = [*(axis for axis in axes if axis in flat.dims), *_others(flat.dims, axes)]
+        return flat.to_dataframe(dim_order=order).reset_index()
+
+    def _without_further_axes(self) -> xr.Dataset:
+        known = {"concept", "checkpoint", "site", "probe", "run", "bound"}
+        return self.data[[n for n, v in self.data.data_vars.items() if set(v.dims) <= known]]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the trace as a NetCDF file, which `load` gives back exactly.
