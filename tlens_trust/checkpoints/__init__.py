@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+# Before any library that draws bars.
+import tlens_trust.checkpoints.progress  # noqa: F401
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.families import FAMILIES, Family
 from tlens_trust.checkpoints.hooked import HookedModel, own_bos, own_tokenizer
