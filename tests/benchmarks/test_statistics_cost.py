@@ -1,4 +1,4 @@
-"""What interval, null and floor of a concept cost beside collecting its activations.
+"""What interval, null and floor of a concept, and its information, cost beside collecting it.
 
 Run with `python -m pytest tests/benchmarks/test_statistics_cost.py -s`. Every round collects and
 measures, one after the other, so that another load on the machine falls on both.
@@ -13,7 +13,13 @@ import torch
 
 from tlens_trust.activations import collect_activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import logistic_probe, references
+from tlens_trust.measures import (
+    kernel_dependence,
+    logistic_probe,
+    probe_information,
+    references,
+    spectrum,
+)
 
 N_GROUPS, N_LAYERS, WIDTH, VOCABULARY = 976, 30, 576, 49_152
 ROUNDS = 2
@@ -94,4 +100,31 @@ def test_statistics_cost_less_than_collecting(benchmark, capsys, model, tokenize
     with capsys.disabled():
         print(f"\n{2 * N_GROUPS} statements, {N_LAYERS} sites; {medians}")
         print(f"statistics {cost:.1f} s: {cost / medians['collecting']:.2f} times collecting")
+    assert cost < medians["collecting"]
+
+
+def test_information_costs_no_more_than_collecting(benchmark, capsys, model, tokenizer, concept):
+    measures = {
+        "kernels": kernel_dependence(),
+        "nats": probe_information(),
+        "spectrum": spectrum(),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ("collecting", *measures)}
+
+    def one_round():
+        start = time.perf_counter()
+        activations = collect_activations(model, concept, tokenizer=tokenizer)
+        seconds["collecting"].append(time.perf_counter() - start)
+        references._kept.clear()
+        for name, measure in measures.items():
+            start = time.perf_counter()
+            measure(activations, concept, seed=0)
+            seconds[name].append(time.perf_counter() - start)
+
+    benchmark.pedantic(one_round, rounds=ROUNDS)
+    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    cost = sum(medians[name] for name in measures)
+    with capsys.disabled():
+        print(f"\n{2 * N_GROUPS} statements, {N_LAYERS} sites; {medians}")
+        print(f"information {cost:.1f} s: {cost / medians['collecting']:.2f} times collecting")
     assert cost < medians["collecting"]

@@ -12,6 +12,7 @@ import typer
 
 from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
+from tlens_trust.cli.information import information
 from tlens_trust.cli.results import compare, onset, report
 from tlens_trust.cli.sweeps import demo, probe
 from tlens_trust.cli.transfers import transfer
@@ -36,7 +37,9 @@ def _root(
         raise typer.Exit
 
 
-for _command in (demo, probe, transfer, onset, compare, report, concepts, lint, checkpoints):
+for _command in (
+    demo, probe, information, transfer, onset, compare, report, concepts, lint, checkpoints,
+):  # fmt: skip
     app.command()(_command)
 
 

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -36,6 +36,9 @@ from tlens_trust.cli.options import (
     read_position,
     read_sites,
 )
+
+if TYPE_CHECKING:
+    from tlens_trust.tracing import Trace
 
 
 class Estimator(StrEnum):
@@ -95,9 +98,8 @@ def information(
     import torch
 
     from tlens_trust import trace_checkpoints
-    from tlens_trust.measures import kernel_dependence, probe_information, spectrum
-    from tlens_trust.tracing import find_phases, information_plane
-    from tlens_trust.views import draw_plane, plane_table
+    from tlens_trust.measures import kernel_dependence, spectrum
+    from tlens_trust.measures.information import probe_information
 
     trace = trace_checkpoints(
         open_series(series, steps, run, stage),
@@ -113,8 +115,27 @@ def information(
         untrained=None if untrained is Untrained.none else untrained.value,
         progress=not quiet,
     )
-    plane = information_plane(trace, estimator=estimator.value, against=against.value)
+    typer.echo(
+        tell_information(trace, out, estimator.value, against.value, seed, every_site=every_site)
+    )
+
+
+def tell_information(
+    trace: "Trace",
+    out: Path,
+    estimator: str,
+    against: str,
+    seed: int,
+    *,
+    every_site: bool = False,
+    curves: bool = True,
+) -> str:
+    """The plane and its phases in words, and where their figure lies."""
+    from tlens_trust.tracing import find_phases, information_plane
+    from tlens_trust.views import draw_plane, plane_table
+
+    plane = information_plane(trace, estimator=estimator, against=against)
     phases = find_phases(plane, seed=seed)
-    typer.echo(plane_table(plane, phases, every_site=every_site))
     figure = draw_plane(plane, phases).save(out / "plane.html")
-    typer.echo(f"\ntrace    {out / 'trace.nc'}\nplane    {figure}")
+    told = plane_table(plane, phases, every_site=every_site, curves=curves)
+    return f"{told}\n\ntrace    {out / 'trace.nc'}\nplane    {figure}"

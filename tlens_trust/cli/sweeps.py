@@ -7,6 +7,7 @@ import typer
 
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts
+from tlens_trust.cli.information import tell_information
 from tlens_trust.cli.options import (
     Against,
     Backend,
@@ -51,10 +52,20 @@ def demo(
 ) -> None:
     """Pre-train a toy model on the embedded corpus and trace five concepts through it."""
     check_out(out)
-    from tlens_trust import load_concepts, pretrain_toy_series, probe_checkpoints
+    from tlens_trust import load_concepts, pretrain_toy_series, trace_checkpoints
+    from tlens_trust.measures import kernel_dependence, logistic_probe, spectrum
+    from tlens_trust.measures.information import probe_information
 
     series = pretrain_toy_series(seed=seed, progress=not quiet)
-    trace = probe_checkpoints(series, load_concepts(), out=out, seed=seed, progress=not quiet)
+    trace = trace_checkpoints(
+        series,
+        load_concepts(),
+        measures=[logistic_probe(), kernel_dependence(), probe_information(), spectrum()],
+        out=out,
+        seed=seed,
+        progress=not quiet,
+    )
+    typer.echo(tell_information(trace, out, "nhsic", "first_block", seed, curves=False) + "\n")
     _show(trace, out)
 
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from tlens_trust.tracing import Phases
 
 
-def plane_table(plane: xr.Dataset, phases: "Phases", *, every_site: bool = False) -> str:
+def plane_table(
+    plane: xr.Dataset, phases: "Phases", *, every_site: bool = False, curves: bool = True
+) -> str:
     """The plane of each concept along training, and what may be said of it in words.
 
     Of each concept one site is shown, that of the largest `I(T;Y)` at the last checkpoint, unless
@@ -21,12 +23,16 @@ def plane_table(plane: xr.Dataset, phases: "Phases", *, every_site: bool = False
         plane: What `information_plane` gives.
         phases: What `find_phases` makes of it.
         every_site: Whether to show every site.
+        curves: Whether to show every checkpoint, and not the verdicts alone.
     """
     lines = [_title(plane), ""]
     for concept in plane["concept"].values.tolist():
         for site in _sites(plane.sel(concept=concept), every_site=every_site):
-            lines += _of_site(plane.sel(concept=concept, site=site), concept, site, phases)
-    return "\n".join([*lines, *_legend(plane, every_site)])
+            lines.append(f"{concept}, {site}")
+            if curves:
+                lines += _curves(plane.sel(concept=concept, site=site))
+            lines += [*_verdicts(concept, site, phases), ""]
+    return "\n".join([*lines, *_legend(plane, every_site=every_site, curves=curves)])
 
 
 def _title(plane: xr.Dataset) -> str:
@@ -44,7 +50,7 @@ def _sites(part: xr.Dataset, *, every_site: bool) -> list[str]:
     return [str(last.idxmax("site").item())]
 
 
-def _of_site(part: xr.Dataset, concept: str, site: str, phases: "Phases") -> list[str]:
+def _curves(part: xr.Dataset) -> list[str]:
     steps = np.asarray(part["step"].values, dtype=float)
     names = part["checkpoint"].values.tolist()
     columns: list[Column] = [
@@ -63,12 +69,16 @@ def _of_site(part: xr.Dataset, concept: str, site: str, phases: "Phases") -> lis
             columns.append(("null", [number(value) for value in high]))
     if "rankme" in part:
         columns.append(("rank", [number(v, digits=1) for v in part["rankme"].values.tolist()]))
-    lines = [f"{concept}, {site}", *(f"  {line}" for line in lay_out(columns, left=()))]
+    return [f"  {line}" for line in lay_out(columns, left=())]
+
+
+def _verdicts(concept: str, site: str, phases: "Phases") -> list[str]:
     told = [phase for phase in phases if (phase.concept, phase.site) == (concept, site)]
     width = max((len(phase.quantity) for phase in told), default=0)
-    lines += [f"  {phase.quantity:<{width}}  {phase}" for phase in told]
-    lines += [f"  {text}" for text in phases.unknown if text.startswith(f"{concept}, {site}, ")]
-    return [*lines, ""]
+    return [
+        *(f"  {phase.quantity:<{width}}  {phase}" for phase in told),
+        *(f"  {text}" for text in phases.unknown if text.startswith(f"{concept}, {site}, ")),
+    ]
 
 
 def _intervals(part: xr.Dataset, axis: str) -> list[str]:
@@ -80,13 +90,14 @@ def _intervals(part: xr.Dataset, axis: str) -> list[str]:
     ]
 
 
-def _legend(plane: xr.Dataset, every_site: bool) -> list[str]:
+def _legend(plane: xr.Dataset, *, every_site: bool, curves: bool) -> list[str]:
     lines = []
     if not every_site:
         lines.append("site   of the largest I(T;Y) at the last checkpoint, chosen by that number")
-    lines.append("null   where pairs are permuted, the upper end of the middle 95%")
-    if "rankme" in plane:
-        lines.append("rank   effective rank (RankMe), which kernel estimates follow too")
+    if curves:
+        lines.append("null   where pairs are permuted, the upper end of the middle 95%")
+        if "rankme" in plane:
+            lines.append("rank   effective rank (RankMe), which kernel estimates follow too")
     lines.append(
         "A claim survives noise, the null, a flat spectrum and every other width, corrected for "
         "all\nsegments, sites and concepts; where it does not, the reason names which."
