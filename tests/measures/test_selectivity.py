@@ -18,6 +18,7 @@ from tlens_trust.measures import (
     mass_mean_probe,
     probe_selectivity,
 )
+from tlens_trust.measures.selectivity import recurring_word
 
 WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu") for b in ("fen", "gor", "mip", "tas", "wex")]
 
@@ -46,10 +47,13 @@ def readings(concept: Concept, *, heart: float, label: float, width: int = 40) -
 
 def test_what_can_be_learnt_by_heart_is_not_selective():
     concept = worded(250)
-    by_heart = probe_selectivity()(readings(concept, heart=1.0, label=1.5), concept, seed=0)
+    with pytest.warns(UserWarning, match="learnt whole at 1 of 1 sites.*20 types for 500"):
+        by_heart = probe_selectivity()(readings(concept, heart=1.0, label=1.5), concept, seed=0)
+    assert "whatever the concept" in by_heart.selectivity.attrs["caution"]
     assert by_heart.control_accuracy.item() > 0.95
     assert by_heart.selectivity.item() < 0.05
     unable = probe_selectivity()(readings(concept, heart=0.0, label=1.5), concept, seed=0)
+    assert "caution" not in unable.selectivity.attrs
     assert abs(unable.control_accuracy.item() - 0.5) < 0.07
     assert unable.selectivity.item() > 0.4
 
@@ -91,7 +95,8 @@ def test_control_labels_say_nothing_of_the_concept_s_own():
 def test_a_type_within_one_fold_cannot_be_learnt_and_the_result_says_so():
     concept = worded(60)
     activations = readings(concept, heart=1.0, label=1.0)
-    recurring = probe_selectivity()(activations, concept, seed=0)
+    with pytest.warns(UserWarning, match="learnt whole"):
+        recurring = probe_selectivity()(activations, concept, seed=0)
     assert recurring.control_seen.item() > 0.9
     own = probe_selectivity(types=str.lower)
     distinct = Concept(
@@ -104,6 +109,50 @@ def test_a_type_within_one_fold_cannot_be_learnt_and_the_result_says_so():
     data = own(activations, distinct, seed=0)
     assert data.control_seen.item() == 0
     assert abs(data.control_accuracy.item() - 0.5) < 0.15
+
+
+def test_the_type_is_the_word_that_differs_most_and_stands_elsewhere_than_was_read():
+    draw = np.random.default_rng(0)
+    rows = [(WORDS[a], WORDS[b]) for a, b in draw.integers([8, 20], size=(120, 2))]
+    said = [f"It was {a} that {b} called, on {('Monday', 'Friday')[i % 2]}." for i, (a, b) in
+            enumerate(rows)]  # fmt: skip
+    groups = [str(row // 2) for row in range(120)]
+    place, types = recurring_word(said, groups)
+    assert (place, types) == (1, [b for _, b in rows])
+    # Where few differ is not taken, nor what nobody else says, nor what is read itself.
+    alone = [f"{text[:-1]} of {'x' * (2 + row)}." for row, text in enumerate(said)]
+    assert recurring_word(alone, groups, position="mean")[0] == 1
+    ending = [f"{a} called {b}" for a, b in rows]
+    assert [recurring_word(ending, groups, position=p)[0] for p in ("last", "mean")] == [0, 2]
+    starting = [f"{b} called {a}, as was said" for a, b in rows]
+    assert [recurring_word(starting, groups, position=p)[0] for p in (0, "mean")] == [2, 0]
+    assert recurring_word(["?", "?", "!", "!"], ["a", "b", "c", "d"])[1] == ["?", "?", "!", "!"]
+
+
+def test_a_type_that_few_share_in_plain_sight_says_nothing_where_the_default_does():
+    """Statements end in one of two frames; their object, of twenty, is faint where was read."""
+    draw = np.random.default_rng(1)
+    things, frames = draw.integers(20, size=200), draw.integers(2, size=200)
+    texts = tuple(
+        f"They saw {WORDS[a]} {('yesterday', 'tomorrow')[b]}"
+        for a, b in zip(things, frames, strict=True)
+    )
+    groups = tuple(str(row // 2) for row in range(200))
+    concept = Concept("seen", "reliability", texts, np.tile([0, 1], 100), groups)
+    generator = torch.Generator().manual_seed(0)
+    values = 0.5 * torch.randn(200, 30, generator=generator)
+    values[:, 0] += torch.from_numpy(2.0 * concept.labels - 1)
+    values[:, 1] += 3 * torch.from_numpy(2.0 * frames - 1)
+    activations = Activations(values.unsqueeze(1), ("blocks.0.hook_resid_post",))
+    probe = mass_mean_probe(floor=False)
+    with pytest.warns(UserWarning, match="2 types for 200 statements: too few"):
+        plain = probe_selectivity(probe, types="last_word")(activations, concept, seed=0)
+    assert plain.control_accuracy.item() > 0.95
+    assert plain.selectivity.item() < 0.05
+    default = probe_selectivity(probe)(activations, concept, seed=0)
+    assert default.control_types.item() == 20
+    assert default.control_accuracy.attrs["types"] == "content word 2"
+    assert default.selectivity_ci.sel(bound="low").item() > 0.2
 
 
 def test_content_words_are_those_that_carry_one():
@@ -129,6 +178,7 @@ def test_it_is_a_measure_with_labelled_results_and_one_answer():
         measure,
         probe_selectivity(controls=5),
         probe_selectivity(types="first_word"),
+        probe_selectivity(types="last_word"),
         probe_selectivity(types=str.lower),
     ]
     assert len({variant.identity for variant in variants}) == len(variants)
@@ -140,7 +190,7 @@ def test_what_makes_no_control_task_is_an_error():
         probe_selectivity(types=lambda statement: statement[-1])
     with pytest.raises(ValueError, match=r'"last_word", "first_word", or a function'):
         probe_selectivity(types="length")
-    with pytest.raises(ValueError, match="`controls` must be at least 1"):
+    with pytest.raises(ValueError, match="`controls` must be a whole number from 1"):
         probe_selectivity(controls=0)
     with pytest.raises(ValueError, match="All 3 statements are of the one type 'a'"):
         control_labels(["a"] * 3, np.array([0, 1, 0]), seed=0)

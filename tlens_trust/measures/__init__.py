@@ -72,6 +72,7 @@ from tlens_trust.measures.selectivity import (
     first_content_word,
     last_content_word,
     probe_selectivity,
+    recurring_word,
 )
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
 from tlens_trust.measures.tracingllm import (
@@ -146,6 +147,7 @@ __all__ = [
     "probe_margin",
     "probe_selectivity",
     "rankme",
+    "recurring_word",
     "refit_null",
     "reliability_curve",
     "ridge_probe",
