@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -12,24 +12,56 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 
-def check_training_rows(
-    activations: Float[Tensor, "example d_model"], labels: Int[Tensor, " example"]
-) -> None:
+def check_training_rows(activations: Any, labels: Any, groups: Any = None) -> None:
     """Refuse what no probe can be fitted on.
 
+    Args:
+        activations: A tensor of one row per statement.
+        labels: A tensor of 0 and 1, one for each.
+        groups: A name for each; None where every row stands for itself.
+
     Raises:
-        ValueError: `activations` holds a NaN or an infinity, or `labels` lacks 0 or 1.
+        ValueError: It is something else, their lengths differ, `activations` holds a NaN or an
+            infinity, or `labels` lacks 0 or 1.
     """
+    for name, given in (("activations", activations), ("labels", labels)):
+        if not isinstance(given, Tensor):
+            raise ValueError(
+                f"`{name}` must be a torch tensor, got a {type(given).__name__}. Convert an array "
+                f"with `torch.from_numpy({name})`; `LogisticProbe().fit` and the like take arrays."
+            )
+    if activations.ndim != 2 or not activations.is_floating_point():
+        raise ValueError(
+            "`activations` must hold floating-point numbers, one row per statement, got "
+            f"{activations.dtype} of shape {tuple(activations.shape)}. Choose one site with "
+            "`activations.at(site)`."
+        )
+    if labels.ndim != 1 or labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(
+            f"`labels` must be whole numbers, one for each row, got {labels.dtype} of shape "
+            f"{tuple(labels.shape)}. Convert them with `labels.long()`."
+        )
+    lengths = {"activations": len(activations), "labels": len(labels)}
+    if groups is not None:
+        lengths["groups"] = len(groups)
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        raise ValueError(
+            f"There is one label, and one group, for each row of activations, got {told}. Choose "
+            "the same rows of all of them."
+        )
     if not bool(torch.isfinite(activations).all()):
         raise ValueError(
             "`activations` must be finite to fit a probe, got a NaN or an infinity. "
             "Find the rows with `torch.isfinite(activations).all(1)`."
         )
-    counts = torch.bincount(labels, minlength=2).tolist()
-    if len(counts) > 2 or 0 in counts:
+    counts = dict.fromkeys((0, 1), 0)
+    for label, count in zip(*(x.tolist() for x in labels.unique(return_counts=True)), strict=True):
+        counts[label] = count
+    if len(counts) > 2 or 0 in counts.values():
         raise ValueError(
             "`labels` must hold both 0 and 1, and nothing else, to fit a probe, got "
-            f"{dict(enumerate(counts))}. Shuffle before splitting, or choose a larger split."
+            f"{counts}. Shuffle before splitting, or choose a larger split."
         )
 
 

@@ -1,5 +1,25 @@
-"""Cross-validation folds, dealt in `concepts` so that the text floor has the same ones."""
+"""Splitting statements into folds by group; see `tlens_trust.concepts.folds`."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Int
+from torch import Tensor
 
 from tlens_trust.concepts.folds import assign_folds
 
-__all__ = ["assign_folds"]
+__all__ = ["assign_folds", "deal_folds"]
+
+
+def deal_folds(
+    labels: Int[Tensor, " example"], groups: Sequence[str], *, folds: int
+) -> Int[np.ndarray, " example"] | None:
+    """Folds inside the training rows, fewer where groups are few; None where not even two go."""
+    counts = labels.cpu().numpy()
+    for number in range(min(folds, len(set(groups))), 1, -1):
+        try:
+            return assign_folds(counts, groups, folds=number, seed=0)
+        except ValueError:
+            # A fold lacks a label: try fewer.
+            continue
+    return None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, no_type_check
+from typing import Any, ClassVar, no_type_check
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
 from tlens_trust.measures.classifier import BinaryClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure
-from tlens_trust.measures.directions.calibrated import deal_folds
+from tlens_trust.measures.folds import deal_folds
 
 _BATCH = 128
 _RATE = 3e-3
@@ -229,6 +229,9 @@ class MLPCrossFitter:
     """
 
     trainer: MLPTrainer
+
+    # One is scored, one says when to stop, one is trained on.
+    least_folds: ClassVar[int] = 3
 
     @property
     def identity(self) -> str:

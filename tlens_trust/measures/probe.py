@@ -12,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
 from tlens_trust.measures.solver import solve_logistic
 
@@ -19,6 +20,9 @@ from tlens_trust.measures.solver import solve_logistic
 @dataclass(frozen=True, eq=False)
 class LinearProbe:
     """A direction in activation space and a bias.
+
+    What every `fit_…_probe` gives, of activations and labels and, by keyword, `groups` (and `seed`
+    where something is drawn): log-odds of label 1 are `direction·x + bias`.
 
     Attributes:
         direction: Nats of log-odds per unit of activation, in the model's own units.
@@ -37,14 +41,17 @@ def fit_logistic_probe(
     activations: Float[Tensor, "example d_model"],
     labels: Int[Tensor, " example"],
     *,
-    C: float = 1.0,
+    groups: Sequence[str] | None = None,
+    C: float | Sequence[float] = 1.0,
     standardise: bool = True,
 ) -> LinearProbe:
     """Fit a logistic-regression probe for one concept at one site.
 
     Minimises `½‖v‖² + C Σᵢ log(1 + exp(-sᵢ(v·zᵢ + b)))` with `sᵢ = 2yᵢ - 1` and `zᵢ` the
     activation standardised feature by feature over the rows given, then folds the
-    standardisation back into direction and bias. The bias is not penalised. Deterministic.
+    standardisation back into direction and bias. The bias is not penalised. Of several `C`, that
+    with the least cross-entropy on left-out groups is taken, by cross-validation on the rows given.
+    Deterministic.
 
     The probe does not change when a feature is shifted or rescaled. Under a rotation of
     activation space it does, unless `standardise` is off: then the penalty is round.
@@ -52,15 +59,19 @@ def fit_logistic_probe(
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        C: Inverse strength of the ridge penalty, as in scikit-learn. Positive.
+        groups: What belongs together, left out together in choosing `C`; None where every row
+            stands for itself. With one `C` there is nothing to choose.
+        C: Inverse strength of the ridge penalty, as in scikit-learn; or several to choose from.
+            Positive.
         standardise: Scale each feature to unit variance first.
 
     Returns:
         A probe that maps an activation to the log-odds of label 1, in nats.
 
     Raises:
-        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, `C` is not
-            positive, or the optimum was not reached.
+        ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1 or is of another
+            length, `C` is not positive, the groups are too few to choose one, or the optimum was
+            not reached.
 
     Source:
         Alain and Bengio (2016), arXiv:1610.01644.
@@ -76,11 +87,17 @@ def fit_logistic_probe(
         >>> bool(((probe.log_odds(activations) > 0) == (labels == 1)).float().mean() > 0.85)
         True
     """
+    check_training_rows(activations, labels, groups)
+    grid = sorted({float(each) for each in ([C] if isinstance(C, int | float) else C)})
+    if not grid:
+        raise ValueError("`C` names no strength of the penalty to choose from. Give 1.0, say.")
+    if len(grid) > 1:
+        grid = [_choose_penalty(activations, labels, groups, grid, standardise)]
     fits = solve_logistic(
         activations.unsqueeze(1),
         labels,
         train=torch.ones(1, len(labels), dtype=torch.bool),
-        C=[C],
+        C=grid,
         standardise=standardise,
     )
     if not bool(fits.converged):
@@ -90,6 +107,33 @@ def fit_logistic_probe(
             "of very different sizes."
         )
     return LinearProbe(fits.coef[0, 0, 0], float(fits.intercept))
+
+
+def _choose_penalty(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    groups: Sequence[str] | None,
+    grid: list[float],
+    standardise: bool,
+) -> float:
+    """The `C` with the least cross-entropy on left-out groups; of equals, the smallest."""
+    names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
+    fold = deal_folds(labels, names, folds=5)
+    if fold is None:
+        raise ValueError(
+            f"Choosing `C` takes two parts of the {len(set(names))} groups that hold both labels "
+            "each, and there are none. Give one `C`."
+        )
+    held = torch.from_numpy(fold == np.arange(fold.max() + 1)[:, None]).to(activations.device)
+    fits = solve_logistic(
+        activations.unsqueeze(1), labels, train=~held, C=grid, standardise=standardise
+    )
+    surprise = torch.zeros(len(grid), dtype=torch.float64, device=activations.device)
+    for number, rows in enumerate(held):
+        log_odds = activations[rows].double() @ fits.coef[0, number].T + fits.intercept[0, number]
+        sign = 2.0 * labels[rows].to(log_odds) - 1
+        surprise += torch.nn.functional.softplus(-sign.unsqueeze(1) * log_odds).sum(dim=0)
+    return grid[int(surprise.argmin())]
 
 
 def fit_mass_mean_probe(
@@ -130,7 +174,7 @@ def fit_mass_mean_probe(
         >>> (probe.direction / probe.direction[0]).round(decimals=2).tolist()
         [1.0, 0.1]
     """
-    check_training_rows(activations, labels)
+    check_training_rows(activations, labels, groups)
     values = activations.double()
     centre = values.mean(dim=0)
     values = values - centre
@@ -218,12 +262,13 @@ class LogisticProbe(ProbeClassifier):
         self.tolerance = tolerance
         self.max_passes = max_passes
 
-    def fit(self, X: Any, y: Any) -> "LogisticProbe":
+    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "LogisticProbe":
         """Fit direction and bias.
 
         Args:
             X: `Float[Tensor, "example d_model"]` or an array.
             y: Two distinct labels; the larger one counts as label 1.
+            groups: Ignored, since `C` is given; here so that every probe is fitted in one way.
 
         Returns:
             The probe.

@@ -101,6 +101,12 @@ def solve_logistic(
         >>> fits.coef.shape, bool(fits.converged.all())
         (torch.Size([1, 1, 1, 1]), True)
     """
+    if labels.shape[-1] != len(activations) or train.shape[-1] != len(activations):
+        raise ValueError(
+            "There is one label, and one place in `train`, for each row of activations, got "
+            f"{len(activations)} activations, {labels.shape[-1]} labels and {train.shape[-1]} "
+            "places. Choose the same rows of all of them."
+        )
     rows, sites, width = activations.shape
     folds, device = len(train), activations.device
     labels, train = labels.to(device).expand(folds, rows), train.to(device)

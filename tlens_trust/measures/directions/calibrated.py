@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
 from tlens_trust.measures.probe import LinearProbe
 
@@ -52,17 +51,3 @@ def calibrate_probe(
             scores[held] = without.log_odds(activations[held])
     slope, offset = fit_log_odds(scores, labels)
     return LinearProbe(slope * probe.direction.double(), slope * probe.bias + offset)
-
-
-def deal_folds(
-    labels: Int[Tensor, " example"], groups: Sequence[str], *, folds: int
-) -> Int[np.ndarray, " example"] | None:
-    """Folds inside the training rows, fewer where groups are few; None where not even two go."""
-    counts = labels.cpu().numpy()
-    for number in range(min(folds, len(set(groups))), 1, -1):
-        try:
-            return assign_folds(counts, groups, folds=number, seed=0)
-        except ValueError:
-            # A fold lacks a label: try fewer.
-            continue
-    return None

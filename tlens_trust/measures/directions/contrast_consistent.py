@@ -10,7 +10,6 @@ from torch import Tensor
 
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
-from tlens_trust.measures.directions.calibrated import deal_folds
 from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
 from tlens_trust.measures.directions.pair_differences import (
     PairDifferenceFitter,
@@ -19,6 +18,7 @@ from tlens_trust.measures.directions.pair_differences import (
 )
 from tlens_trust.measures.directions.pairs import ContrastPairs, find_pairs
 from tlens_trust.measures.directions.ridge_path import feature_scale
+from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
 from tlens_trust.measures.probe import LinearProbe
 
@@ -282,7 +282,7 @@ class ContrastConsistentFitter:
         groups: Sequence[str],
     ) -> Fitted:
         """Fit on the rows given."""
-        check_training_rows(activations, labels)
+        check_training_rows(activations, labels, groups)
         pairs = find_pairs(labels, groups)
         weights = [pairs.weight]
         fold = deal_folds(labels, groups, folds=_INNER_FOLDS)

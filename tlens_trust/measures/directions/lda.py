@@ -120,7 +120,7 @@ class LDAFitter:
         groups: Sequence[str] | None,
     ) -> Fitted:
         """Fit on the rows given."""
-        check_training_rows(activations, labels)
+        check_training_rows(activations, labels, groups)
         scale = feature_scale(activations, labels)
         if not self.standardise:
             scale = torch.ones_like(scale)

@@ -167,7 +167,7 @@ class PairDifferenceFitter:
         groups: Sequence[str],
     ) -> Fitted:
         """Fit on the rows given."""
-        check_training_rows(activations, labels)
+        check_training_rows(activations, labels, groups)
         shares = []
 
         def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:

@@ -116,7 +116,7 @@ class RidgeFitter:
         groups: Sequence[str] | None,
     ) -> Fitted:
         """Fit on the rows given."""
-        check_training_rows(activations, labels)
+        check_training_rows(activations, labels, groups)
         width = activations.shape[1]
         scale = (
             feature_scale(activations)

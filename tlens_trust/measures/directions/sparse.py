@@ -160,7 +160,7 @@ class SparseFitter:
         groups: Sequence[str] | None,
     ) -> Fitted:
         """Fit on the rows given."""
-        check_training_rows(activations, labels)
+        check_training_rows(activations, labels, groups)
 
         def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
             chosen = choose_coordinates(values, of, self.k, ranking=self.ranking, C=self.C)
