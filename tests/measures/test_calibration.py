@@ -289,3 +289,11 @@ def test_errors_and_rates_lie_within_their_intervals():
     for name in ("false_positive_rate", "true_positive_rate"):
         low, high = data[f"{name}_ci"].values.T
         assert ((low <= data[name]) & (data[name] <= high)).all()
+
+
+def test_a_probe_of_too_few_folds_is_told_of_before_anything_is_fitted():
+    with pytest.raises(ValueError, match=r"'logistic' probe needs at least 4 folds, got 3\. Make"):
+        probe_calibration(logistic_probe(folds=3))
+    with pytest.raises(ValueError, match=r"'mass_mean' probe needs at least 3 folds, got 2"):
+        probe_calibration(mass_mean_probe(folds=2))
+    assert probe_calibration(logistic_probe(folds=4)).name == "calibration_logistic"

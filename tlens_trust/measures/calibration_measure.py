@@ -41,6 +41,14 @@ class CalibrationMeasure:
 
     def __post_init__(self) -> None:
         check_probe(self.probe)
+        # Thresholds are chosen inside the training folds, which are one fewer.
+        least = 1 + int(getattr(self.probe.cross_fitter, "least_folds", 2))
+        if self.probe.folds < least:
+            raise ValueError(
+                "To choose a threshold a probe is cross-validated inside its training folds, so "
+                f"that the {self.probe.name!r} probe needs at least {least} folds, got "
+                f"{self.probe.folds}. Make it with `folds={least}` or more."
+            )
 
     @property
     def name(self) -> str:
@@ -286,8 +294,8 @@ def probe_calibration(
         A measure named `calibration_` and the probe's name.
 
     Raises:
-        ValueError: `bins` is less than 1, `false_positive_rate` is not between 0 and 1, or
-            `positive` is neither label.
+        ValueError: `bins` is less than 1, `false_positive_rate` is not between 0 and 1,
+            `positive` is neither label, or the probe has too few folds.
 
     Example:
         >>> probe_calibration().name

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -101,6 +101,9 @@ class LogisticCrossFitter:
     """
 
     C: tuple[float, ...] = DEFAULT_C
+
+    # One is scored, one chooses, one is trained on.
+    least_folds: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         grid = _checked_grid(self.C)
@@ -453,9 +456,11 @@ def check_probe(probe: object) -> None:
         ValueError: It is none.
     """
     if not isinstance(probe, ProbeMeasure):
+        named = isinstance(probe, str) and probe.isidentifier()
         raise ValueError(
-            "`probe` must be the measure of a probe, as `logistic_probe()` makes one, got "
+            "`probe` must be the measure of a probe itself, as `logistic_probe()` makes one, got "
             f"{probe!r}."
+            + (f" Call `tlens_trust.measures.{probe}_probe()`, if there is one." if named else "")
         )
 
 

@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap, percentile_interval
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, logistic_probe
+from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.scores import score_dataset
 
 _FRACTION = "fraction of statements"
@@ -65,6 +66,14 @@ def transfer_score(
         True
     """
     taken = logistic_probe() if probe is None else probe
+    check_probe(taken)
+    seed = checked_seed(seed)
+    for which, given in (("source", source), ("target", target)):
+        if not isinstance(given, Activations):
+            raise ValueError(
+                f"`{which}` must be the Activations of a set of statements, got "
+                f"{type(given).__name__}. Get them with `collect_activations(checkpoint, concept)`."
+            )
     concepts = _checked(source, target)
     held_out, fold = taken.held_out(source, concepts[0], seed=seed)
     judged_by = find_judges(*concepts, fold)
