@@ -241,5 +241,5 @@ def test_what_has_further_axes_is_laid_out_only_when_it_is_asked_for(trace):
     frame = wider.to_frame("dependence")
     assert len(frame) == 3 * len(trace.to_frame())
     assert {"concept", "checkpoint", "site", "width", "step", "layer", "dependence"} <= set(frame)
-    with pytest.raises(ValueError, match="no variable 'dependance'.*'dependence'"):
+    with pytest.raises(ValueError, match=r"no variable 'dependance'.*'dependence'"):
         wider.to_frame("dependance")
