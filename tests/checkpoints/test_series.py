@@ -246,3 +246,26 @@ def test_a_plan_of_folders_is_all_here_and_names_the_same_weights(tmp_path, save
     name = tmp_path.name
     assert plan.identical == ((f"{name}@step0", f"{name}@step2"),)
     assert f"identical weights: {name}@step0 = {name}@step2" in repr(plan)
+
+
+def test_a_notebook_shows_what_is_known_of_each_checkpoint_and_no_more_rows_than_are_read():
+    series = CheckpointSeries.from_hub("EleutherAI/pythia-160m", steps=[0, 512, 143000])
+    page = series._repr_html_()
+    assert "3 checkpoints" in page
+    assert "143,000" in page
+    assert "<th>tokens</th>" in page
+    assert "<th>loss</th>" not in page
+    assert page.count("<tr>") == 4
+    long = CheckpointSeries.from_hub("EleutherAI/pythia-160m", steps="all")._repr_html_()
+    assert "154 checkpoints" in long
+    assert "135 more" in long
+    assert "143,000" in long
+    assert long.count("<tr>") == 21
+
+
+def test_a_notebook_runs_nothing_of_a_name(make_model, tokenizer):
+    named = CheckpointSeries.from_models(
+        {0: make_model("gpt2")}, tokenizer=tokenizer, name="<script>1</script>"
+    )
+    assert "<script>" not in named._repr_html_()
+    assert "1 checkpoint<" in named._repr_html_()

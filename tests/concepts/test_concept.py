@@ -1,6 +1,7 @@
 import copy
 import csv
 import pickle
+import re
 import subprocess
 import sys
 
@@ -324,3 +325,20 @@ def test_importing_concepts_is_light():
     heavy = {"torch", "pandas", "scipy", "sklearn", "datasets", "transformers", "huggingface_hub"}
     assert "numpy" in done.stdout.split()
     assert not heavy & set(done.stdout.split())
+
+
+def test_a_notebook_shows_whole_groups_and_runs_nothing_of_them():
+    said = tuple(f"<script>alert({i})</script> & {i}" for i in range(8))
+    groups = tuple(f"<b>{i % 4}</b>" for i in range(8))
+    page = Concept("<i>x</i>", "<i>d</i>", said, np.array([1, 0] * 4), groups)._repr_html_()
+    assert "<script>" not in page
+    assert "<b>0" not in page
+    assert "<i>" not in page
+    assert "8 statements in 4 groups" in page
+    # Groups 0, 1 and 2 whole, in this order, and no more.
+    shown = [int(number) for number in re.findall(r"alert\((\d)\)", page)]
+    assert shown == [0, 4, 1, 5, 2, 6]
+    assert "2 more" in page
+    few = Concept("x", "d", said[:2], np.array([1, 0]), groups[:2], polarity=False)._repr_html_()
+    assert "more" not in few
+    assert "no label is the trustworthy side" in few

@@ -169,3 +169,8 @@ def test_something_else_is_no_scores_of_tokens():
 
 def test_the_package_names_what_is_public():
     assert set(tokens.__all__) == {"TokenView", "draw_tokens", "write_page"}
+
+
+def test_the_repr_of_a_view_is_one_line():
+    shown = TokenView("score", ("a", "b"), np.zeros((1, 3, 2)), sites=("0", "1", "2"))
+    assert repr(shown) == "TokenView('score', 1 checkpoint × 3 sites × 2 tokens)"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -19,6 +20,9 @@ from tlens_trust.checkpoints.published import (
     training_order,
 )
 from tlens_trust.checkpoints.steps import choose_steps
+
+# In a notebook: the first ones and the last one of a series that is longer.
+_SHOWN_ROWS = 20
 
 
 @dataclass(frozen=True, repr=False)
@@ -298,3 +302,32 @@ class CheckpointSeries(Sequence[Checkpoint]):
         if self.ignored:
             parts.append(f"ignored {', '.join(self.ignored)}")
         return f"CheckpointSeries({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        columns = {
+            name: [getattr(checkpoint, name) for checkpoint in self.checkpoints]
+            for name in ("name", "step", "tokens", "stage", "run", "loss")
+        }
+        # What is known of none has no column.
+        known = {name: held for name, held in columns.items() if set(held) != {None}}
+        head = "".join(f"<th>{'checkpoint' if n == 'name' else n}</th>" for n in known)
+        rows = [
+            "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
+            for row in zip(*known.values(), strict=True)
+        ]
+        if len(rows) > _SHOWN_ROWS:
+            gap = f"<tr><td colspan='{len(known)}'>{len(rows) - _SHOWN_ROWS + 1} more</td></tr>"
+            rows = [*rows[: _SHOWN_ROWS - 2], gap, rows[-1]]
+        ignored = f"<p>ignored: {escape(', '.join(self.ignored))}</p>" if self.ignored else ""
+        return (
+            f"<p><b>{escape(self.model)}</b>: {len(self)} checkpoint{'s' * (len(self) > 1)}</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{ignored}"
+        )
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     import pandas
 
     from tlens_trust.concepts.lint import LintReport
+
+
+# In a notebook; a concept may hold thousands.
+_SHOWN_ROWS = 6
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,24 @@ class Concept:
             f"{len(set(self.groups))} groups, {balance})"
         )
 
+    def _repr_html_(self) -> str:
+        shown = _first_groups(self.groups, _SHOWN_ROWS)
+        rows = "".join(
+            f"<tr><td>{int(self.labels[i])}</td>"
+            f"<td style='text-align:left'>{escape(self.statements[i])}</td>"
+            f"<td style='text-align:left'>{escape(self.groups[i])}</td></tr>"
+            for i in shown
+        )
+        left = len(self) - len(shown)
+        more = f"<tr><td></td><td style='text-align:left'>{left} more</td><td></td></tr>"
+        head = "<tr><th>label</th><th>statement</th><th>group</th></tr>"
+        side = "1 is the trustworthy side" if self.polarity else "no label is the trustworthy side"
+        return (
+            f"<p><b>{escape(self.name)}</b> ({escape(self.dimension)}): {len(self)} statements in "
+            f"{len(set(self.groups))} groups; {self.labels.mean():.1%} carry label 1; {side}</p>"
+            f"<table><thead>{head}</thead><tbody>{rows}{more if left else ''}</tbody></table>"
+        )
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Concept) and self._key == other._key
 
@@ -393,6 +416,12 @@ class Concept:
         lines += [f"  {key}: {value}" for key, value in self.provenance.items()]
         lines += [f"  {edit}" for edit in self.edits]
         return "\n".join(lines)
+
+
+def _first_groups(groups: Sequence[str], most: int) -> list[int]:
+    """Rows to show: those of the first groups, so that a contrast is seen as one."""
+    order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    return sorted(range(len(groups)), key=lambda row: order[groups[row]])[:most]
 
 
 def statements_fingerprint(statements: Sequence[str]) -> str:

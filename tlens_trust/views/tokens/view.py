@@ -66,7 +66,7 @@ _DRAW = """
 """
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TokenView:
     """One text with a number on every token, at every checkpoint and site.
 
@@ -101,6 +101,13 @@ class TokenView:
                 "The numbers on tokens must be finite, got NaN or an infinity. Look at the "
                 "activations and the direction that they come from."
             )
+
+    def __repr__(self) -> str:
+        checkpoints, sites, tokens = self.values.shape
+        return (
+            f"TokenView({self.title!r}, {checkpoints} checkpoint{'s' * (checkpoints != 1)} × "
+            f"{sites} site{'s' * (sites != 1)} × {tokens} token{'s' * (tokens != 1)})"
+        )
 
     def fragment(self) -> str:
         """The view without circuitsvis' script, for a page that holds it already."""
