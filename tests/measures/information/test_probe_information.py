@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
@@ -22,7 +23,8 @@ def drawn(*, pairs: int = 60, distance: float = 1.5, width: int = 6, seed: int =
     values = generator.standard_normal((2 * pairs, len(SITES), width))
     values[:, -1, 0] += distance * labels
     told = np.where(generator.random(2 * pairs) < 0.65, labels, 1 - labels)
-    texts = tuple(f"Item {row}: {'aye' if said else 'nay'}" for row, said in enumerate(told))
+    # Of the pair and not of the row, whose last digit would tell the label.
+    texts = tuple(f"Item {row // 2}: {'aye' if t else 'nay'}" for row, t in enumerate(told))
     names = tuple(f"pair {row // 2}" for row in range(2 * pairs))
     concept = Concept("drawn", "reliability", texts, labels, names)
     return Activations(torch.from_numpy(values).float(), SITES), concept
@@ -88,3 +90,51 @@ def test_what_a_variable_is_called_does_not_depend_on_the_number_of_statements(m
     other = MEASURE(*drawn(pairs=40), seed=0)
     for name in measured.data_vars:
         assert measured[name].attrs["long_name"] == other[name].attrs["long_name"]
+
+
+def test_what_is_usable_beyond_the_text_has_a_null_about_zero(measured):
+    null = measured["information_usable_null"]
+    assert (null.sel(bound="low") < 0).all()
+    assert (null.sel(bound="high").values > -0.01).all()
+    assert float(measured["information_usable"][-1]) > float(null.sel(bound="high")[-1])
+    assert float(measured["information_usable_ci"].sel(bound="low")[-1]) > 0
+    assert "information_usable_p" not in measured
+
+
+def test_noised_information_comes_by_level_and_variant_under_its_cap(measured):
+    found = measured["information_x"]
+    assert found.dims == ("site", "variant", "noise")
+    assert (found.diff("noise") < 0).all()
+    assert (found <= np.log(120) + 1e-9).all()
+    assert (found <= measured["information_x_ceiling"] + 0.1).all()
+    assert found.attrs["cap"] == pytest.approx(np.log(120))
+
+
+@pytest.mark.slow
+def test_where_labels_mean_nothing_p_values_are_as_rare_as_they_say():
+    runs, level, rejected = 200, 0.05, dict.fromkeys(BOUNDS, 0)
+    best = dict(rejected)
+    quick = probe_information(permutations=39, beyond_text=False, noise=())
+    for seed in range(runs):
+        found = quick(*drawn(pairs=15, distance=0.0, seed=seed), seed=seed)
+        for name in BOUNDS:
+            rejected[name] += int(found[f"{name}_p"].values[0] <= level)
+            best[name] += int(found[f"{name}_p_best"].values.min() <= level)
+    most = binom.ppf(0.999, runs, level)
+    assert max(rejected.values()) <= most
+    assert max(best.values()) <= most
+    # It does find what there is.
+    power = [quick(*drawn(pairs=15, distance=3.0, seed=s), seed=s) for s in range(10)]
+    assert np.mean([each["information_ba_p"].values[-1] <= level for each in power]) > 0.8
+
+
+@pytest.mark.slow
+def test_where_labels_mean_nothing_bounds_lie_in_their_bands():
+    inside = {name: [] for name in [*BOUNDS, "information_usable"]}
+    quick = probe_information(permutations=200, noise=())
+    for seed in range(40):
+        found = quick(*drawn(pairs=30, distance=0.0, seed=seed), seed=seed)
+        for name, seen in inside.items():
+            low, high = found[f"{name}_null"].values[0]
+            seen.append(low - 0.02 <= found[name].values[0] <= high + 0.02)
+    assert min(np.mean(seen) for seen in inside.values()) > 0.85

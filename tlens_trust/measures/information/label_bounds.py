@@ -244,9 +244,9 @@ def confusion_information(
     return found
 
 
-def _x_ln_x(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    positive = x > 0
-    product: np.ndarray = x * np.log(np.where(positive, x, 1.0))
+def _x_ln_x(x: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
+    amount = np.asarray(x, dtype=np.float64)
+    product: np.ndarray = np.asarray(amount * np.log(np.where(amount > 0, amount, 1.0)))
     return product
 
 

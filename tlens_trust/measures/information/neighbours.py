@@ -138,10 +138,10 @@ def _warnings(
     shares: Sequence[float], dimensions: Sequence[int], tied: bool, *, discrete: bool
 ) -> tuple[str, ...]:
     told = []
-    if max(dimensions) > (10 if discrete else 2):
+    if max(dimensions) > (5 if discrete else 2):
         told.append(
             f"With {' and '.join(map(str, dimensions))} dimensions the estimate is too low, and "
-            "more so the more information there is: see the table of biases in the reference."
+            "more so the more information there is: see the table of biases in its documentation."
         )
     if min(shares) < _KEPT_VARIANCE:
         told.append(
@@ -172,14 +172,20 @@ def ksg_information(
     Each variable is projected on its leading principal components and brought to one unit, so that
     rotating, shifting and scaling it change nothing; then `ksg`. It may be negative.
 
-    For jointly Gaussian variables, n = 2,000, k = 3, `d` a side, each coordinate correlated with
-    its counterpart, the mean over 20 draws against the truth in nats:
+    For jointly Gaussian variables of `d` dimensions each, every coordinate correlated with its
+    counterpart by ρ, n = 2,000 and k = 3, the mean estimate beside the truth, in nats (20 draws, 8
+    from d = 5; standard deviations of one draw are .01 to .04):
 
-    === ===== ====== =======
-    d   true  found  bias
-    === ===== ====== =======
-    TABLE_KSG
-    === ===== ====== =======
+        d     ρ = .5: true, found    ρ = .9: true, found
+        1          .144   .148            .830   .840
+        2          .288   .298           1.661  1.659
+        3          .432   .411           2.491  2.279
+        5          .719   .537           4.152  2.879
+        10        1.438   .642           8.304  3.049
+        20        2.877   .606          16.607  2.663
+
+    At ρ = 0 it lies within .01 of zero for all of these. So in more than two dimensions it is far
+    too low, the more so the more there is to know, and may even fall where the truth rises.
 
     What depends within groups makes neighbours of what belongs together: hold the value against
     pairs permuted with respect to groups.
@@ -239,14 +245,12 @@ def ross_information(
     apart along a direction of little variance is left out by them: an estimate near zero says
     nothing of what a probe may find. It may be negative.
 
-    For two Gaussians two standard deviations apart, n = 2,000, k = 3, in `d` dimensions (the truth
-    is .337 nats in each), the mean over 20 draws:
+    For two Gaussians of equal size, two standard deviations apart along one direction, the truth is
+    .337 nats however many dimensions tell nothing; n = 2,000, k = 3, all principal components, mean
+    of 20 draws (standard deviation of one .01 to .02):
 
-    === ====== =======
-    d   found  bias
-    === ====== =======
-    TABLE_ROSS
-    === ====== =======
+        d        1     2     5    10    20    50
+        found  .334  .339  .342  .320  .278  .208
 
     Args:
         x: One row per example.
@@ -309,7 +313,7 @@ class NearestNeighbours:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Estimate the information of `x` and `y`: a matrix, or whole numbers as labels."""
+        """Estimate the information of `x` and `y`: a matrix, or a vector of labels."""
         estimate = ross_information if y.ndim == 1 else ksg_information
         return estimate(
             x,
@@ -319,3 +323,14 @@ class NearestNeighbours:
             groups=groups,
             seed=self.seed,
         )
+
+    def value(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"] | Int[Tensor, " example"],
+    ) -> float:
+        """The estimate alone, in nats, without what its interval takes."""
+        left, _ = leading_components(x, self.components)
+        if y.ndim == 1:
+            return ross(left, y.cpu().numpy(), self.neighbours)
+        return ksg(left, leading_components(y, self.components)[0], self.neighbours)

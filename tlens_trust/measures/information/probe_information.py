@@ -16,11 +16,6 @@ from tlens_trust.measures.cross_validation import (
     Refitter,
     logistic_probe,
 )
-from tlens_trust.measures.half_samples import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
 from tlens_trust.measures.information.label_bounds import (
     Bound,
     HeldOutScores,
@@ -31,21 +26,23 @@ from tlens_trust.measures.information.label_bounds import (
     fano_information,
     label_entropy,
 )
-from tlens_trust.measures.information.noised import information_under_noise
+from tlens_trust.measures.information.labelled import (
+    empty_dataset,
+    put_band,
+    put_bound,
+    put_null,
+)
+from tlens_trust.measures.information.noised_sites import noised_dataset
 from tlens_trust.measures.information.refitted import refit_scores
 from tlens_trust.measures.information.usable import (
     usable_beyond_text,
     usable_under_permutation,
 )
-from tlens_trust.measures.kernels.dependence import draw_rows
-from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
 from tlens_trust.measures.kernels.text import represent_text
-from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.references import floor_on_folds
 
 NOISE = (0.1, 0.2, 0.4)
-VARIANTS = ("raw", "rank_matched")
 _BOUNDS: dict[str, tuple[Callable[[HeldOutScores], Bound], str]] = {
     "ba": (barber_agakov, "lower bound of I(T;Y), by Barber and Agakov"),
     "fano": (fano, "lower bound of I(T;Y), by Fano's inequality"),
@@ -235,87 +232,6 @@ class ProbeInformation:
         return usable_beyond_text(held, floor.score, floor.fewer)
 
 
-def empty_dataset(sites: Sequence[str], resamples: int) -> xr.Dataset:
-    """The axes that information comes along."""
-    return xr.Dataset(
-        coords={
-            "site": list(sites),
-            "bound": ["low", "high"],
-            "resample": np.arange(resamples),
-        }
-    )
-
-
-def put_bound(
-    data: xr.Dataset,
-    name: str,
-    long_name: str,
-    bound: Bound,
-    statements: int,
-    counted: Mapping[str, int],
-) -> None:
-    """Add a value, its interval, its replicates and its n."""
-    data[name] = ("site",), bound.value, {"units": "nats", "long_name": long_name}
-    data[f"{name}_ci"] = (
-        ("site", "bound"),
-        bound.interval,
-        {"units": "nats", "long_name": f"95% interval of the {long_name}", **counted},
-    )
-    data[f"{name}_draws"] = (
-        ("site", "resample"),
-        bound.draws,
-        {"units": "nats", "long_name": f"half-sample replicates of the {long_name}"},
-    )
-    data[f"{name}_n"] = (
-        ("site",),
-        np.full(len(bound.value), statements),
-        {"units": "statements", "long_name": f"statements behind the {long_name}"},
-    )
-
-
-def put_band(
-    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
-) -> None:
-    """Add the band of permuted labels."""
-    data[f"{name}_null"] = (
-        ("site", "bound"),
-        middle_95(draws.T),
-        {
-            "units": "nats",
-            "long_name": f"middle 95% of the {long_name} where labels are permuted",
-            "permutations": draws.shape[1],
-        },
-    )
-
-
-def put_null(
-    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
-) -> None:
-    """Add the band of permuted labels, and p-values by the same amount of information.
-
-    Args:
-        data: Where to.
-        name: Of the variable.
-        long_name: Likewise.
-        draws: What draws of labels give, the labels themselves first.
-    """
-    put_band(data, name, long_name, draws[:, 1:])
-    p, p_best = p_values_of(in_deviations(draws))
-    for suffix, values, how in (
-        ("_p", p, ""),
-        ("_p_best", p_best, ", by the null of the maximum over sites"),
-    ):
-        data[f"{name}{suffix}"] = (
-            ("site",),
-            values,
-            {
-                "units": "1",
-                "long_name": f"permutation p-value of the {long_name}{how}",
-                "permutations": draws.shape[1] - 1,
-            },
-        )
-
-
 def draws_in_nats(
     draws: Mapping[str, Float[np.ndarray, "site draw"]], labels: Int[np.ndarray, " example"]
 ) -> dict[str, Float[np.ndarray, "site draw"]]:
@@ -337,88 +253,6 @@ def draws_in_nats(
         "fano": fano_information((1 - draws["accuracy"]).clip(0, 1), entropy),
         "confusion": confusion_information(table.reshape(*right.shape, 2, 2)),
     }
-
-
-def noised_dataset(
-    activations: Activations,
-    concept: Concept,
-    *,
-    noise: Sequence[float],
-    resamples: int,
-    examples: int,
-    seed: int,
-) -> xr.Dataset:
-    """`I(T + Z; X)` at every site, by variant and level of noise.
-
-    Args:
-        activations: One reading per statement of the concept, in its order.
-        concept: Its groups.
-        noise: Levels.
-        resamples: How many half samples.
-        examples: Of more statements, whole groups are drawn at random.
-        seed: Draws them, half samples and noise.
-    """
-    rows = draw_rows(concept.groups, most=examples, seed=seed)
-    groups = [concept.groups[row] for row in rows]
-    count = len(set(groups))
-    halves = half_samples(groups, resamples=resamples, seed=seed)
-    sites = len(activations.sites)
-    levels = list(noise)
-    components = default_components(len(rows), activations.values.shape[2])
-    chosen = torch.from_numpy(rows)
-    value = np.full((sites, len(VARIANTS), len(levels)), np.nan)
-    ceiling, on_halves = value.copy(), np.full((*value.shape, resamples), np.nan)
-    for site in range(sites):
-        values = activations.values[chosen, site]
-        for number, variant in enumerate(VARIANTS):
-            x = values if variant == "raw" else flatten_spectrum(values, components=components)
-            if not x.shape[1]:
-                continue
-            found = information_under_noise(x, levels, halves, seed=seed)
-            value[site, number] = found.value
-            ceiling[site, number] = found.ceiling
-            on_halves[site, number] = found.on_halves
-    replicates = replicates_about(value, on_halves, groups=count)
-    interval = half_sample_interval(value, replicates, groups=count)
-    # What differs from concept to concept, as ln n does, has no place in a variable's name.
-    about = "I(T+Z;X) with Gaussian noise Z, at most ln n"
-    parts = {
-        "": ((), value, "{}"),
-        "_ci": (("bound",), interval, "95% interval of {}"),
-        "_draws": (("resample",), replicates, "half-sample replicates of {}"),
-        "_ceiling": ((), ceiling, "least of ln n and what a Gaussian of this covariance has of {}"),
-    }
-    data = empty_dataset(activations.sites, resamples).assign_coords(
-        variant=list(VARIANTS),
-        noise=(
-            "noise",
-            levels,
-            {
-                "units": "1",
-                "long_name": "noise along any direction, as a fraction of the readings' root mean "
-                "square distance from their mean",
-            },
-        ),
-    )
-    for suffix, (more, array, told) in parts.items():
-        data[f"information_x{suffix}"] = (
-            ("site", "variant", "noise", *more),
-            array,
-            {
-                "units": "nats",
-                "long_name": told.format(about),
-                "groups": count,
-                "components": components,
-                "noise": "Gaussian, as a fraction of the readings' root mean square distance from "
-                "their mean at the site",
-            },
-        )
-    data["information_x_n"] = (
-        ("site",),
-        np.full(sites, len(rows)),
-        {"units": "statements", "long_name": f"statements behind {about}"},
-    )
-    return data
 
 
 def probe_information(

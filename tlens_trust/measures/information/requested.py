@@ -15,69 +15,22 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.information.infonce import InfoNCE
+from tlens_trust.measures.information.labelled import empty_dataset
 from tlens_trust.measures.information.neighbours import NearestNeighbours
-from tlens_trust.measures.information.online_coding import OnlineCoding
-from tlens_trust.measures.information.probe_information import (
-    ProbeInformation,
-    empty_dataset,
-    put_band,
+from tlens_trust.measures.information.probe_information import ProbeInformation
+from tlens_trust.measures.information.sites import (
+    Sites,
+    at_sites,
+    check_statements,
+    permuted_sides,
 )
-from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import mlp_probe
-from tlens_trust.measures.permutations import permute_labels
-from tlens_trust.measures.scores import stretched_interval
 
 AGAINST = ("text", "label")
-Sites = str | int | Sequence[str | int] | None
-
-
-@dataclass(frozen=True)
-class AtSites:
-    """A measure at some of the sites that were read, NaN at the others: a `Measure`.
-
-    Attributes:
-        measure: What is measured.
-        sites: Where, as `collect_activations` takes them.
-    """
-
-    measure: Measure
-    sites: str | int | tuple[str | int, ...]
-
-    @property
-    def name(self) -> str:
-        """The measure's."""
-        return self.measure.name
-
-    @property
-    def identity(self) -> str:
-        """The measure's, and the sites."""
-        return f"{self.measure.identity} at {self.sites!r}"
-
-    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at the chosen sites.
-
-        Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: As the measure takes it.
-
-        Raises:
-            ValueError: One of the sites was not read.
-        """
-        sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
-        found = self.measure(activations.select(sites), concept, seed=seed)
-        return found.reindex(site=list(activations.sites))
-
-
-def _at(measure: Measure, sites: Sites) -> Measure:
-    if sites is None:
-        return measure
-    return AtSites(measure, sites if isinstance(sites, str | int) else tuple(sites))
 
 
 @dataclass(frozen=True)
@@ -89,6 +42,7 @@ class PairInformation:
         variable: What to call the result.
         long_name: What it is.
         estimate: Takes two arrays and groups.
+        again: Likewise, and gives the value alone, for permuted pairs.
         settings: Every parameter of `estimate`.
         components: Of the text (`represent_text`).
         permutations: How many permuted pairs are estimated again.
@@ -98,6 +52,7 @@ class PairInformation:
     variable: str
     long_name: str
     estimate: Callable[..., InformationEstimate]
+    again: Callable[..., float]
     settings: str
     components: int
     permutations: int
@@ -125,7 +80,7 @@ class PairInformation:
         Raises:
             ValueError: The activations are not of this concept's statements.
         """
-        _check(activations, concept)
+        check_statements(activations, concept)
         shape = len(activations.sites), len(AGAINST)
         value, interval = np.full(shape, np.nan), np.full((*shape, 2), np.nan)
         null = np.full((*shape, self.permutations), np.nan)
@@ -136,14 +91,13 @@ class PairInformation:
             other = text if against == "text" else labels
             if not float(other.float().std()):
                 continue
-            permuted = _permuted(other, concept, against, self.permutations, seed)
+            permuted = permuted_sides(other, concept, against, self.permutations, seed)
             for site in range(shape[0]):
                 x = activations.values[:, site]
                 found = self.estimate(x, other, groups=concept.groups)
                 value[site, number], interval[site, number] = found.value, found.interval
                 for draw, exchanged in enumerate(permuted):
-                    again = self.estimate(x, exchanged, groups=concept.groups)
-                    null[site, number, draw] = again.value
+                    null[site, number, draw] = self.again(x, exchanged, concept.groups)
                 warnings |= {f"warning_{against}": " ".join(found.warnings)}
         data = empty_dataset(activations.sites, 2).drop_vars("resample")
         data = data.assign_coords(against=list(AGAINST))
@@ -183,33 +137,6 @@ class PairInformation:
             },
         )
         return data
-
-
-def _check(activations: Activations, concept: Concept) -> None:
-    if len(activations) != len(concept):
-        raise ValueError(
-            f"The activations hold {len(activations)} statements, but concept {concept.name!r} "
-            f"has {len(concept)}. Collect them from this concept."
-        )
-
-
-def _permuted(
-    other: Tensor, concept: Concept, against: str, permutations: int, seed: int
-) -> list[Tensor]:
-    """What stands against the activations, as it might have come had they nothing in common."""
-    if not permutations:
-        return []
-    if against == "label":
-        one_fold = np.zeros(len(concept), dtype=np.int64)
-        drawn = permute_labels(
-            concept.labels, concept.groups, one_fold, permutations=permutations, seed=seed
-        )
-        return [torch.from_numpy(draw.astype(np.int64)) for draw in drawn.draws[1:]]
-    turns = Rotations.draw(concept.groups, permutations=permutations, seed=seed)
-    return [
-        other[torch.from_numpy(turns.permutation(1 + draw % turns.permutations))]
-        for draw in range(permutations)
-    ]
 
 
 def mlp_information(
@@ -268,7 +195,7 @@ def mlp_information(
         usable_permutations=0,
         refits=permutations,
     )
-    return _at(measure, sites)
+    return at_sites(measure, sites)
 
 
 def infonce(
@@ -306,24 +233,24 @@ def infonce(
         'infonce'
     """
     critic = InfoNCE(batch=batch, epochs=epochs, seed=seed)
-
     measure = PairInformation(
         "infonce",
         "information_infonce",
         f"InfoNCE lower bound of information, at most ln N with N up to {batch}",
-        _AsColumns(critic),
+        _Columns(critic),
+        _Columns(critic).value,
         f"{critic!r}",
         components,
         permutations,
     )
-    return _at(measure, sites)
+    return at_sites(measure, sites)
 
 
 @dataclass(frozen=True)
-class _AsColumns:
-    """An estimator that takes labels as a column of numbers."""
+class _Columns:
+    """A critic that takes labels as a column of numbers."""
 
-    estimator: InfoNCE
+    critic: InfoNCE
 
     def __call__(
         self,
@@ -333,7 +260,30 @@ class _AsColumns:
         groups: Sequence[str],
     ) -> InformationEstimate:
         column = y if y.ndim == 2 else y.float().unsqueeze(1)
-        return self.estimator(x, column, groups=groups)
+        return self.critic(x, column, groups=groups)
+
+    def value(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"] | Int[Tensor, " example"],
+        groups: Sequence[str],
+    ) -> float:
+        return self(x, y, groups=groups).value
+
+
+@dataclass(frozen=True)
+class _NeighboursAgain:
+    """Nearest neighbours without an interval."""
+
+    estimator: NearestNeighbours
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        y: Float[Tensor, "example e"] | Int[Tensor, " example"],
+        groups: Sequence[str],
+    ) -> float:
+        return self.estimator.value(x, y)
 
 
 def nearest_neighbour_information(
@@ -375,133 +325,9 @@ def nearest_neighbour_information(
         "information_neighbours",
         f"nearest-neighbour estimate of the information of {components} principal components",
         estimator,
+        _NeighboursAgain(estimator),
         f"{estimator!r}",
         components,
         permutations,
     )
-    return _at(measure, sites)
-
-
-@dataclass(frozen=True)
-class CodeLengthMeasure:
-    """How long labels are in an online code, at every site: a `Measure`.
-
-    Attributes:
-        coding: The code.
-        permutations: How many times permuted labels are sent.
-    """
-
-    coding: OnlineCoding
-    permutations: int
-
-    @property
-    def name(self) -> str:
-        """`online_coding`."""
-        return "online_coding"
-
-    @property
-    def identity(self) -> str:
-        """Name and every parameter that changes the result."""
-        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=1)"
-
-    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Send the labels at every site.
-
-        Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: Draws resamples and permutations.
-
-        Raises:
-            ValueError: The activations are not of this concept's statements, or it has fewer than
-                8 groups.
-        """
-        _check(activations, concept)
-        labels = torch.from_numpy(concept.labels.copy())
-        n, values = len(concept), activations.values
-        lengths = self.coding.lengths(values, labels, concept.groups)
-        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=1000)
-        interval = n * stretched_interval(
-            lengths.mean(axis=0), bootstrap.means(lengths), bootstrap.groups
-        )
-        total = lengths.sum(axis=0)
-        data = empty_dataset(activations.sites, 2).drop_vars("resample")
-        about = "online code length of the labels"
-        uniform = n * float(np.log(2))
-        data["description_length"] = ("site",), total, {"units": "nats", "long_name": about}
-        data["description_length_ci"] = (
-            ("site", "bound"),
-            interval,
-            {"units": "nats", "long_name": f"95% interval of the {about}, the fits as they are"},
-        )
-        data["description_length_uniform"] = (
-            (),
-            uniform,
-            {"units": "nats", "long_name": "length of the labels in a uniform code"},
-        )
-        data["description_length_n"] = (
-            ("site",),
-            np.full(len(total), n),
-            {"units": "statements", "long_name": f"statements behind the {about}"},
-        )
-        data["compression"] = (
-            ("site",),
-            uniform / total,
-            {"units": "1", "long_name": f"length in a uniform code over the {about}"},
-        )
-        data["compression_ci"] = (
-            ("site", "bound"),
-            uniform / interval[:, ::-1],
-            {"units": "1", "long_name": "95% interval of the compression, the fits as they are"},
-        )
-        if self.permutations:
-            null = np.stack(
-                [
-                    self.coding.lengths(values, draw, concept.groups).sum(axis=0)
-                    for draw in _permuted(labels, concept, "label", self.permutations, seed)
-                ],
-                axis=1,
-            )
-            put_band(data, "description_length", about, null)
-            put_band(data, "compression", "compression", uniform / null)
-            data["compression_null"].attrs["units"] = "1"
-            data["description_length_p"] = (
-                ("site",),
-                (1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
-                {
-                    "units": "1",
-                    "long_name": f"permutation p-value of the {about} being as short",
-                    "permutations": self.permutations,
-                },
-            )
-        return data
-
-
-def online_coding(
-    *, sites: Sites = None, permutations: int = 0, orders: int = 4, seed: int = 0
-) -> Measure:
-    """Minimum description length of the labels by online coding: a measure.
-
-    `description_length`, in nats (in bits: divide by `ln 2`), with its interval, and `compression`,
-    by how much that is shorter than `n ln 2`; see `OnlineCoding`.
-
-    Args:
-        sites: Where, as `collect_activations` takes them; None for all that were read.
-        permutations: How many times permuted labels are sent, for `…_null` and `…_p`; none by
-            default, as each costs as much as the measure.
-        orders: How many orders of the groups.
-        seed: Draws them.
-
-    Returns:
-        A measure named `online_coding`.
-
-    Raises:
-        ValueError: A number is out of its range.
-
-    Example:
-        >>> online_coding().name
-        'online_coding'
-    """
-    if permutations < 0:
-        raise ValueError(f"`permutations` must be at least 0, got {permutations}.")
-    return _at(CodeLengthMeasure(OnlineCoding(orders=orders, seed=seed), permutations), sites)
+    return at_sites(measure, sites)

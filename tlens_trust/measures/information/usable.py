@@ -144,8 +144,9 @@ def combine_scores(
 ) -> Float[np.ndarray, "batch weight"]:
     """Weights of scores, and an intercept, that tell labels best together.
 
-    Minimises `Σᵢ ln(1 + exp(-sᵢ(Σ_j w_j z_ij + c))) + ½ Σ_j (w_j r_j)²`, with `r` the scores' root
-    mean squares: logistic regression with a penalty worth about one statement, by Newton's method.
+    Minimises `Σᵢ ln(1 + exp(-sᵢ(Σ_j w_j z_ij + c))) + ½ Σ_j (w_j r_j)²`, with `r` the scores'
+    standard deviations: logistic regression with a penalty worth about one statement, by Newton's
+    method.
 
     Args:
         scores: For each of a batch of problems.
@@ -155,9 +156,11 @@ def combine_scores(
         The weights, and last the intercept.
     """
     batch, rows, count = scores.shape
-    unit = np.sqrt((scores**2).mean(axis=1))
-    unit = np.where(unit > 0, unit, 1.0)
-    z = np.concatenate([scores / unit[:, None], np.ones((batch, rows, 1))], axis=2)
+    mean = scores.mean(axis=1)
+    unit = scores.std(axis=1)
+    unit = np.where(unit > 1e-12 * np.abs(mean), unit, np.inf)
+    standardised = (scores - mean[:, None]) / unit[:, None]
+    z = np.concatenate([standardised, np.ones((batch, rows, 1))], axis=2)
     target = np.broadcast_to(labels, (batch, rows))
     penalty = np.diag([_RIDGE] * count + [1e-9])
     weights = np.zeros((batch, count + 1))
@@ -177,4 +180,5 @@ def combine_scores(
         if not len(moving):
             break
     weights[:, :count] /= unit
+    weights[:, count] -= (weights[:, :count] * mean).sum(axis=1)
     return weights

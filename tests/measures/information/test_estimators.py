@@ -1,0 +1,172 @@
+"""Neighbours, critics and codes against what is known, and against nothing."""
+
+from math import log
+
+import numpy as np
+import pytest
+import torch
+
+from tlens_trust.measures.information import (
+    InfoNCE,
+    NearestNeighbours,
+    OnlineCoding,
+    ksg_information,
+    online_code_length,
+    ross_information,
+)
+from tlens_trust.measures.information.infonce import deal_groups
+from tlens_trust.measures.information.neighbours import ksg, leading_components, ross
+
+
+def pair(d: int, rho: float, *, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng([seed, d])
+    x = generator.standard_normal((n, d))
+    return x, rho * x + np.sqrt(1 - rho**2) * generator.standard_normal((n, d))
+
+
+def labelled(distance: float, *, n: int, d: int = 1, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    x[:, 0] += distance * labels
+    return x, labels
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.9])
+def test_neighbours_find_the_information_of_gaussians_in_one_and_two_dimensions(d, rho):
+    truth = -d / 2 * np.log(1 - rho**2)
+    found = np.mean([ksg(*pair(d, rho, n=2000, seed=seed), 3) for seed in range(20)])
+    assert abs(found - truth) <= max(0.02, 0.05 * truth)
+
+
+@pytest.mark.slow
+def test_neighbours_are_as_far_too_low_in_many_dimensions_as_the_documentation_says():
+    for d, documented in ((3, 2.279), (10, 3.049)):
+        drawn = [pair(d, 0.9, n=2000, seed=seed) for seed in range(8)]
+        parts = [[leading_components(torch.from_numpy(s), d)[0] for s in both] for both in drawn]
+        assert np.mean([ksg(*both, 3) for both in parts]) == pytest.approx(documented, rel=0.05)
+
+
+def test_neighbours_find_the_information_of_gaussians_and_nothing_where_there_is_none():
+    for rho in (0.0, 0.8):
+        truth = -np.log(1 - rho**2) / 2
+        found = np.mean([ksg(*pair(1, rho, n=500, seed=seed), 3) for seed in range(12)])
+        assert found == pytest.approx(truth, abs=0.04)
+
+
+def test_an_estimate_by_neighbours_may_be_negative():
+    found = [ksg(*pair(1, 0.0, n=200, seed=seed), 3) for seed in range(12)]
+    assert min(found) < 0 < max(found)
+
+
+def test_ross_finds_the_information_of_two_gaussians():
+    found = []
+    for seed in range(12):
+        x, labels = labelled(2.0, n=600, seed=seed)
+        found.append(ross(x.numpy(), labels.numpy(), 3))
+    assert np.mean(found) == pytest.approx(0.3368, abs=0.03)  # By quadrature.
+    x, labels = labelled(0.0, n=600)
+    assert ross(x.numpy(), labels.numpy(), 3) == pytest.approx(0, abs=0.08)
+
+
+def test_rotation_shift_and_scale_leave_neighbours_as_they_are():
+    x, y = (torch.from_numpy(side) for side in pair(3, 0.7, n=200, seed=0))
+    x = x * torch.tensor([3.0, 2.0, 1.0])
+    turned = torch.linalg.qr(
+        torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )[0]
+    before = ksg_information(x, y, components=3, resamples=4)
+    after = ksg_information(50 * (x @ turned) + 1, 0.1 * y, components=3, resamples=4)
+    assert after.value == pytest.approx(before.value, abs=1e-6)
+    labels = (y[:, 0] > 0).long()
+    found = [ross_information(each, labels, resamples=4).value for each in (x, 9 * x @ turned - 5)]
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    stretched = x * torch.tensor([1.0, 1.0, 50.0])
+    assert ksg_information(stretched, y, components=3, resamples=4).value != pytest.approx(
+        before.value, abs=1e-3
+    )
+
+
+def test_neighbours_warn_of_dimensions_components_and_equal_rows():
+    x, y = (torch.from_numpy(side) for side in pair(8, 0.5, n=100, seed=0))
+    many = ksg_information(x, y, components=8, resamples=4).warnings
+    assert any("too low" in told for told in many)
+    few = ksg_information(x, y, components=1, resamples=4).warnings
+    assert any("% of the variance" in told for told in few)
+    assert not any("too low" in told for told in few)
+    tied = ksg_information(x[:, :1].round(), y[:, :1], components=1, resamples=4).warnings
+    assert any("equal" in told for told in tied)
+    with pytest.raises(ValueError, match="less than half of the 100"):
+        NearestNeighbours(neighbours=50)(x, y)
+
+
+def test_a_critic_never_claims_more_than_the_logarithm_of_how_many_it_chose_among():
+    x = torch.randn(160, 1, generator=torch.Generator().manual_seed(0))
+    found = InfoNCE(folds=2, batch=16, epochs=80)(x, x)  # Infinite, in truth.
+    assert 1.0 < found.value < log(16)
+    assert f"{log(16):.3f}" in found.warnings[0]
+
+
+def test_a_critic_finds_less_than_there_is_and_nothing_where_there_is_none():
+    x, y = (torch.from_numpy(side).float() for side in pair(1, 0.9, n=400, seed=0))
+    critic = InfoNCE(folds=2, batch=100, epochs=60)
+    truth = -np.log(1 - 0.9**2) / 2
+    found = critic(x, y)
+    assert 0.4 * truth < found.value < truth + 0.1
+    nothing = critic(x, y[torch.randperm(400, generator=torch.Generator().manual_seed(1))])
+    assert nothing.interval[0] < 0.02
+    assert nothing.value < 0.02
+
+
+def test_a_critic_is_judged_on_groups_it_has_not_seen():
+    groups = [str(row // 4) for row in range(200)]
+    fold = deal_groups(groups, folds=5, seed=0)
+    assert all(len(set(fold[first : first + 4])) == 1 for first in range(0, 200, 4))
+    # What is shared by a group alone, and by no two groups, cannot be learnt.
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
+    other = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
+    assert InfoNCE(folds=2, epochs=20)(own, other, groups=groups).value < 0.1
+
+
+def test_a_code_is_short_where_labels_are_told_and_uniform_where_they_are_not():
+    x, labels = labelled(6.0, n=200, d=3)
+    told = online_code_length(x, labels)
+    assert told.uniform == pytest.approx(200 * log(2))
+    assert told.compression > 3
+    assert told.bits == pytest.approx(told.value / log(2))
+    assert told.interval[0] < told.value < told.interval[1]
+    noise, labels = labelled(0.0, n=200, d=3)
+    untold = online_code_length(noise, labels)
+    assert untold.compression == pytest.approx(1, abs=0.1)
+    assert (untold.value >= untold.uniform) == any("uniform" in told for told in untold.warnings)
+
+
+def test_a_code_pays_for_learning():
+    x, labels = labelled(2.0, n=400)
+    length = online_code_length(x, labels).value / 400
+    assert log(2) - 0.3368 < length < log(2)
+    # In many dimensions it takes longer to learn as much.
+    wide, labels = labelled(2.0, n=400, d=40)
+    assert online_code_length(wide, labels).value / 400 > length
+
+
+def test_a_code_keeps_groups_together():
+    # Each pair has its own direction: with the twin at hand, the label would be known.
+    generator = torch.Generator().manual_seed(0)
+    own = torch.randn(60, 60, generator=generator).repeat_interleave(2, dim=0)
+    labels = (torch.arange(60) % 2).repeat_interleave(2)
+    groups = [str(row // 2) for row in range(120)]
+    together = online_code_length(own, labels, groups=groups).compression
+    alone = online_code_length(own, labels).compression
+    assert together < 1.05
+    assert alone > together + 0.1
+
+
+def test_blocks_that_do_not_end_with_all_statements_are_refused():
+    with pytest.raises(ValueError, match="ascend"):
+        OnlineCoding(fractions=(0.5, 0.9))
+    with pytest.raises(ValueError, match="at least 8 groups"):
+        online_code_length(torch.zeros(6, 1), torch.arange(6) % 2)

@@ -1,0 +1,146 @@
+"""The length of the labels in an online code, at every site of a checkpoint."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.information.labelled import empty_dataset, put_band
+from tlens_trust.measures.information.online_coding import OnlineCoding
+from tlens_trust.measures.information.sites import (
+    Sites,
+    at_sites,
+    check_statements,
+    permuted_sides,
+)
+from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.scores import stretched_interval
+
+
+@dataclass(frozen=True)
+class CodeLengthMeasure:
+    """How long labels are in an online code, at every site: a `Measure`.
+
+    Attributes:
+        coding: The code.
+        permutations: How many times permuted labels are sent.
+    """
+
+    coding: OnlineCoding
+    permutations: int
+
+    @property
+    def name(self) -> str:
+        """`online_coding`."""
+        return "online_coding"
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=1)"
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Send the labels at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: Draws resamples and permutations.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or it has fewer than
+                8 groups.
+        """
+        check_statements(activations, concept)
+        labels = torch.from_numpy(concept.labels.copy())
+        n, values = len(concept), activations.values
+        lengths = self.coding.lengths(values, labels, concept.groups)
+        bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=1000)
+        interval = n * stretched_interval(
+            lengths.mean(axis=0), bootstrap.means(lengths), bootstrap.groups
+        )
+        total = lengths.sum(axis=0)
+        data = empty_dataset(activations.sites, 2).drop_vars("resample")
+        about = "online code length of the labels"
+        uniform = n * float(np.log(2))
+        data["description_length"] = ("site",), total, {"units": "nats", "long_name": about}
+        data["description_length_ci"] = (
+            ("site", "bound"),
+            interval,
+            {"units": "nats", "long_name": f"95% interval of the {about}, the fits as they are"},
+        )
+        data["description_length_uniform"] = (
+            (),
+            uniform,
+            {"units": "nats", "long_name": "length of the labels in a uniform code"},
+        )
+        data["description_length_n"] = (
+            ("site",),
+            np.full(len(total), n),
+            {"units": "statements", "long_name": f"statements behind the {about}"},
+        )
+        data["compression"] = (
+            ("site",),
+            uniform / total,
+            {"units": "1", "long_name": f"length in a uniform code over the {about}"},
+        )
+        data["compression_ci"] = (
+            ("site", "bound"),
+            uniform / interval[:, ::-1],
+            {"units": "1", "long_name": "95% interval of the compression, the fits as they are"},
+        )
+        if self.permutations:
+            null = np.stack(
+                [
+                    self.coding.lengths(values, draw, concept.groups).sum(axis=0)
+                    for draw in permuted_sides(labels, concept, "label", self.permutations, seed)
+                ],
+                axis=1,
+            )
+            put_band(data, "description_length", about, null)
+            put_band(data, "compression", "compression", uniform / null)
+            data["compression_null"].attrs["units"] = "1"
+            data["description_length_p"] = (
+                ("site",),
+                (1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
+                {
+                    "units": "1",
+                    "long_name": f"permutation p-value of the {about} being as short",
+                    "permutations": self.permutations,
+                },
+            )
+        return data
+
+
+def online_coding(
+    *, sites: Sites = None, permutations: int = 0, orders: int = 4, seed: int = 0
+) -> Measure:
+    """Minimum description length of the labels by online coding: a measure.
+
+    `description_length`, in nats (in bits: divide by `ln 2`), with its interval, and `compression`,
+    by how much that is shorter than `n ln 2`; see `OnlineCoding`.
+
+    Args:
+        sites: Where, as `collect_activations` takes them; None for all that were read.
+        permutations: How many times permuted labels are sent, for `…_null` and `…_p`; none by
+            default, as each costs as much as the measure.
+        orders: How many orders of the groups.
+        seed: Draws them.
+
+    Returns:
+        A measure named `online_coding`.
+
+    Raises:
+        ValueError: A number is out of its range.
+
+    Example:
+        >>> online_coding().name
+        'online_coding'
+    """
+    if permutations < 0:
+        raise ValueError(f"`permutations` must be at least 0, got {permutations}.")
+    return at_sites(CodeLengthMeasure(OnlineCoding(orders=orders, seed=seed), permutations), sites)

@@ -1,0 +1,94 @@
+"""Measures at chosen sites, and what their nulls permute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.permutations import permute_labels
+
+Sites = str | int | Sequence[str | int] | None
+
+
+@dataclass(frozen=True)
+class AtSites:
+    """A measure at some of the sites that were read, NaN at the others: a `Measure`.
+
+    Attributes:
+        measure: What is measured.
+        sites: Where, as `collect_activations` takes them.
+    """
+
+    measure: Measure
+    sites: str | int | tuple[str | int, ...]
+
+    @property
+    def name(self) -> str:
+        """The measure's."""
+        return self.measure.name
+
+    @property
+    def identity(self) -> str:
+        """The measure's, and the sites."""
+        return f"{self.measure.identity} at {self.sites!r}"
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at the chosen sites.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: As the measure takes it.
+
+        Raises:
+            ValueError: One of the sites was not read.
+        """
+        sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
+        found = self.measure(activations.select(sites), concept, seed=seed)
+        return found.reindex(site=list(activations.sites))
+
+
+def at_sites(measure: Measure, sites: Sites) -> Measure:
+    """A measure at some of the sites; None for all that were read."""
+    if sites is None:
+        return measure
+    return AtSites(measure, sites if isinstance(sites, str | int) else tuple(sites))
+
+
+def check_statements(activations: Activations, concept: Concept) -> None:
+    """Refuse activations of other statements.
+
+    Raises:
+        ValueError: They are as many as the concept has not.
+    """
+    if len(activations) != len(concept):
+        raise ValueError(
+            f"The activations hold {len(activations)} statements, but concept {concept.name!r} "
+            f"has {len(concept)}. Collect them from this concept."
+        )
+
+
+def permuted_sides(
+    other: Tensor, concept: Concept, against: str, permutations: int, seed: int
+) -> list[Tensor]:
+    """What stands against the activations, as it might have come had they nothing in common."""
+    if not permutations:
+        return []
+    if against == "label":
+        one_fold = np.zeros(len(concept), dtype=np.int64)
+        drawn = permute_labels(
+            concept.labels, concept.groups, one_fold, permutations=permutations, seed=seed
+        )
+        return [torch.from_numpy(draw.astype(np.int64)) for draw in drawn.draws[1:]]
+    turns = Rotations.draw(concept.groups, permutations=permutations, seed=seed)
+    return [
+        other[torch.from_numpy(turns.permutation(1 + draw % turns.permutations))]
+        for draw in range(permutations)
+    ]
