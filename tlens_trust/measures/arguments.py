@@ -64,7 +64,7 @@ def checked_share(name: str, share: object, *, told: str) -> float:
         Traceback (most recent call last):
         ValueError: `confidence` must lie between 0 and 1, got 95. 0.95 is 95 in a hundred.
     """
-    if not isinstance(share, Real) or isinstance(share, bool) or not 0 < float(share) < 1:
+    if isinstance(share, bool) or not isinstance(share, Real) or not 0 < float(share) < 1:
         raise ValueError(f"`{name}` must lie between 0 and 1, got {share!r}. {told}")
     return float(share)
 

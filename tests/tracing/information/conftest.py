@@ -133,6 +133,84 @@ def with_spectrum_of(x, like):
     return left * lengths @ right + mean
 
 
+def kernel_trace(
+    x,
+    y,
+    *,
+    matched_x=None,
+    matched_y=None,
+    wide_x=None,
+    null=0.0,
+    matched_null=0.0,
+    noise=0.02,
+    steps=STEPS,
+    share=1.0,
+    concepts=("planted",),
+    sites=("blocks.5.hook_resid_post",),
+    seed=0,
+):
+    """A trace as `kernel_dependence` makes it, of curves that are given, with sampling noise.
+
+    `matched_…` are the rank-matched variant, `wide_x` is at the last width; else like the raw one.
+    """
+    generator = np.random.default_rng(seed)
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    checkpoints, resamples = len(steps), 32
+    shape = (len(concepts), checkpoints, len(sites), 3, 2, 3)
+    truth = np.empty(shape)
+    truth[..., :2, :, :] = x[None, :, None, None, None, None]
+    truth[..., 2, :, :] = y[None, :, None, None, None]
+    if matched_x is not None:
+        truth[..., :2, 1, :] = np.asarray(matched_x)[None, :, None, None, None]
+    if matched_y is not None:
+        truth[..., 2, 1, :] = np.asarray(matched_y)[None, :, None, None]
+    if wide_x is not None:
+        truth[..., :2, 0, 2] = np.asarray(wide_x)[None, :, None, None]
+    value = truth + noise * generator.standard_normal(shape)
+    draws = value[..., None] + noise * generator.standard_normal((*shape, resamples))
+    level = np.zeros(shape)
+    level[..., 0, :] = np.broadcast_to(null, checkpoints)[None, :, None, None, None]
+    level[..., 1, :] = np.broadcast_to(matched_null, checkpoints)[None, :, None, None, None]
+    dims = ("concept", "checkpoint", "site", "against", "variant", "width")
+    told = {"units": "1", "long_name": "normalised HSIC"}
+    band = np.stack([level - noise, level + noise], axis=-1)
+    interval = np.stack([value - 2 * noise, value + 2 * noise], axis=-1)
+    return Trace(
+        xr.Dataset(
+            {
+                "nhsic": (dims, value, told),
+                "nhsic_ci": ((*dims, "bound"), interval, told),
+                "nhsic_null": ((*dims, "bound"), band, told),
+                "nhsic_draws": ((*dims, "resample"), draws, told),
+                "nhsic_n": (dims[:3], np.full(shape[:3], 500), told),
+                "rank_matched_share": (dims[:3], np.full(shape[:3], share), told),
+                "rankme": (dims[:3], np.full(shape[:3], 9.0), told | {"units": "directions"}),
+            },
+            coords={
+                "concept": list(concepts),
+                "checkpoint": [f"planted@step{step}" for step in steps],
+                "site": list(sites),
+                "against": ["first_block", "text", "label"],
+                "variant": ["raw", "rank_matched"],
+                "width": [0.5, 1.0, 2.0],
+                "bound": ["low", "high"],
+                "resample": np.arange(resamples),
+                "step": ("checkpoint", np.asarray(steps, dtype=float)),
+                "layer": ("site", [int(site.split(".")[1]) for site in sites]),
+                "n_statements": ("concept", [500] * len(concepts)),
+                "n_groups": ("concept", [500] * len(concepts)),
+            },
+            attrs={"model": "planted"},
+        )
+    )
+
+
+@pytest.fixture(scope="session")
+def make_trace():
+    """Curves as `kernel_dependence` would give them."""
+    return kernel_trace
+
+
 @pytest.fixture(scope="session")
 def make_series():
     """`make_series(seed).destroyed()` and the like."""

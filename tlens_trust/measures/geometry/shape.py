@@ -171,7 +171,8 @@ def eigenvalues(x: Float[Tensor, "example d"], *, centre: bool = True) -> Float[
         values = values - values.mean(dim=0)
     n, d = values.shape
     product = values.T @ values if d <= n else values @ values.T
-    return torch.linalg.eigvalsh(product).flip(0).clamp_min(0) / n
+    ascending: Tensor = torch.linalg.eigvalsh(product)
+    return ascending.flip(0).clamp_min(0) / n
 
 
 def rankme_of(spectrum: Float[Tensor, " value"]) -> float:

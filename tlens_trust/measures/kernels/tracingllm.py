@@ -28,7 +28,6 @@ from tlens_trust.measures.kernels.low_rank import pivoted_cholesky
 from tlens_trust.measures.kernels.normalised import (
     LowRankValue,
     NormalisedFactor,
-    NormalisedHSIC,
     resolvent,
 )
 from tlens_trust.measures.kernels.sides import FIRST_BLOCK, FIRST_BLOCK_NOT_READ, SignUnits
@@ -158,11 +157,6 @@ def tracingllm_factor(
     kernel = GaussianKernel(sigma * x.shape[1] ** 0.5)
     low = pivoted_cholesky(kernel, x, rank=rank, tolerance=tolerance)
     return NormalisedFactor.of(low, epsilon)
-
-
-def tracingllm_estimator(d: int, *, sigma: float = SIGMA) -> NormalisedHSIC:
-    """The same estimator, for two readings of `d` features each, as a `NormalisedHSIC`."""
-    return NormalisedHSIC(GaussianKernel(sigma * d**0.5), epsilon=EPSILON)
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def find_phases(
         >>> phases = find_phases(information_plane(Trace.load("run")))  # doctest: +SKIP
         >>> print(phases.sel(concept="toxicity"))  # doctest: +SKIP
     """
-    _check_arguments(plane, quantities, most, shortest, least, confidence, search, draws)
+    _check_plane(plane, quantities)
+    _check_arguments(most, shortest, least, least_matched, confidence, search, draws)
     settings = _Settings(
         most,
         shortest,
@@ -235,16 +236,7 @@ def _places_of_turns(
     return [ends[0], *inner, ends[1]]
 
 
-def _check_arguments(
-    plane: xr.Dataset,
-    quantities: Sequence[str],
-    most: int,
-    shortest: int,
-    least: float,
-    confidence: float,
-    search: str,
-    draws: int,
-) -> None:
+def _check_plane(plane: xr.Dataset, quantities: Sequence[str]) -> None:
     for axis in quantities:
         if axis not in ("x", "y"):
             raise ValueError(f"`quantities` are 'x' and 'y', the axes of the plane, got {axis!r}.")
@@ -253,12 +245,25 @@ def _check_arguments(
                 f"The data set holds no {axis!r} with half-sample replicates and positions of "
                 "checkpoints. Give what `information_plane` gives."
             )
+
+
+def _check_arguments(
+    most: int,
+    shortest: int,
+    least: float,
+    least_matched: float,
+    confidence: float,
+    search: str,
+    draws: int,
+) -> None:
     if not 0 <= most <= 4:
         raise ValueError(f"`most` must lie between 0 and 4 turning points, got {most}.")
     if shortest < 1:
         raise ValueError(f"`shortest` must be at least 1, got {shortest}.")
     if not 0 <= least < 1:
         raise ValueError(f"`least` must be a share from 0 to below 1, got {least}, as 0.05.")
+    if not 0 <= least_matched <= 1:
+        raise ValueError(f"`least_matched` must be a share from 0 to 1, got {least_matched}.")
     if not 0.5 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0.5 and 1, got {confidence}, as 0.95.")
     if search not in _SEARCHES:

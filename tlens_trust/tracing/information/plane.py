@@ -166,7 +166,7 @@ def _places(
             f"`trace.sel({others[0]}=…)`."
         )
     controls = []
-    if "variant" in dims:
+    if "variant" in dims and "rank_matched" in data["variant"].values:
         variant = {**place, "variant": "rank_matched"}
         controls.append(_Curve(name, variant, "rank-matched", "rank-matched"))
     controls += [
@@ -179,7 +179,7 @@ def _places(
         controls += [
             _Curve(name, {**place, "against": each}, f"X = {each.replace('_', ' ')}", "input")
             for each in _INPUTS
-            if each != against
+            if each != against and each in data["against"].values
         ]
     if name.startswith("information_") and name != "information_x":
         controls += [
@@ -272,7 +272,8 @@ def _matched_share(data: xr.Dataset, name: str, against: str) -> xr.DataArray | 
         return None
     share = data[own]
     if name in KERNELS and against == "first_block" and FIRST_BLOCK in share["site"].values:
-        share = np.minimum(share, share.sel(site=FIRST_BLOCK, drop=True)).assign_attrs(share.attrs)
+        first = share.sel(site=FIRST_BLOCK, drop=True)
+        share = share.clip(max=first, keep_attrs=True)
     return share.reset_coords(drop=True)
 
 
