@@ -22,7 +22,19 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("[0-9]*.ipynb"))
 # Of a whole notebook on two cores; the machine may be busy with more than this.
 SECONDS = 600
 
+# mkdocs' theme leaves tables and figures too little room, wraps output in the midst of words, and
+# calls a progress bar an error.
+_STYLE = """<style>
+.md-grid { max-width: 78rem; }
+.md-sidebar--secondary { display: none !important; }
+.jupyter-wrapper .jp-OutputArea-output pre { white-space: pre; overflow-x: auto; }
+.jupyter-wrapper .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"] {
+  background: none;
+}
+</style>"""
+
 _PLOTLY = "application/vnd.plotly.v1+json"
+_DETAILS = re.compile(r"<details>.*</details>", re.DOTALL)
 _LINK = re.compile(r"\]\((\d\d_\w+)\.ipynb\)")
 # nbconvert brings MathJax and Mermaid from the network, and no notebook here has need of them.
 _FROM_ELSEWHERE = re.compile(
@@ -90,8 +102,9 @@ def keep(executed: Any, place: Path) -> None:
 def as_page(executed: Any) -> Any:
     """What the documentation shows: figures that are drawn from the site's own script.
 
-    A kernel gives a figure as data, for Jupyter to draw; a page needs it as HTML. Links to other
-    notebooks become links to their pages.
+    A kernel gives a figure as data, for Jupyter to draw; a page needs it as HTML. xarray's own HTML
+    is torn to pieces by the theme, and gives way to its text. Links to other notebooks become links
+    to their pages.
     """
     from plotly.io import to_html
 
@@ -101,6 +114,11 @@ def as_page(executed: Any) -> Any:
         if cell.cell_type == "markdown":
             cell.source = _LINK.sub(r"](../\1/)", cell.source)
         for output in cell.get("outputs", []):
+            html = output.get("data", {}).get("text/html", "")
+            if "<details><summary>data" in html:
+                output["data"]["text/html"] = _DETAILS.sub("", html)
+            elif "class='xr-wrap'" in html:
+                output["data"].pop("text/html")
             figure = output.get("data", {}).get(_PLOTLY)
             if figure is not None:
                 shown = {key: figure[key] for key in ("data", "layout", "frames") if key in figure}
@@ -124,16 +142,20 @@ def on_files(files: Any, config: Any) -> Any:
 
     from tlens_trust.checkpoints.cache import cache_folder
 
+    # mkdocs-jupyter reads a page from its source folder, so that it cannot live in memory alone.
+    pages = cache_folder() / "examples" / "pages"
+    (pages / "examples").mkdir(parents=True, exist_ok=True)
     for notebook in NOTEBOOKS:
         place = kept(notebook, cache_folder())
         if not place.is_file():
             with tempfile.TemporaryDirectory() as folder:
                 keep(execute(notebook, folder=Path(folder)), place)
-        page = place.parent / "page" / notebook.name
-        page.parent.mkdir(exist_ok=True)
-        nbformat.write(as_page(nbformat.read(place, as_version=4)), page)
         name = f"examples/{notebook.name}"
-        files.append(File.generated(config, name, abs_src_path=str(page)))
+        page = nbformat.writes(as_page(nbformat.read(place, as_version=4)))
+        # Whose home it was executed in is nobody's business.
+        page = page.replace(str(cache_folder()), "~/.cache/tlens_trust")
+        (pages / name).write_text(page, encoding="utf-8")
+        files.append(File(name, str(pages), config.site_dir, config.use_directory_urls))
     files.append(File.generated(config, "examples/plotly.min.js", content=get_plotlyjs()))
     return files
 
@@ -143,5 +165,7 @@ on_files.mkdocs_priority = 100  # type: ignore[attr-defined]
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Leave out of a notebook's page what would be fetched from elsewhere."""
-    return _FROM_ELSEWHERE.sub("", output) if page.file.src_uri.endswith(".ipynb") else output
+    """Leave out of a notebook's page what would be fetched from elsewhere, and make room in it."""
+    if not page.file.src_uri.endswith(".ipynb"):
+        return output
+    return _FROM_ELSEWHERE.sub("", output).replace("</head>", f"{_STYLE}</head>", 1)
