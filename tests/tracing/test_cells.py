@@ -68,7 +68,9 @@ def test_the_seed_of_a_cell_follows_the_sweeps_seed_and_the_content_but_not_the_
     truth, kindness = concepts
     assert cell_seed(0, truth) == cell_seed(0, another_concept("renamed", 0))
     assert len({cell_seed(0, truth), cell_seed(1, truth), cell_seed(0, kindness)}) == 3
-    assert 0 <= cell_seed(-5, truth) < 2**32
+    assert 0 <= cell_seed(5, truth) < 2**32
+    with pytest.raises(ValueError, match="`seed` must be a whole number from 0, got -5"):
+        cell_seed(-5, truth)
 
 
 def described(array=(1.0, 2.0), dims="site", **attributes):

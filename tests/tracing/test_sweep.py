@@ -268,3 +268,35 @@ def test_held_out_scores_come_back_by_checkpoint_site_and_statement(
     for fold in range(3):  # no group stands in two folds
         inside = set(scores["group"].values[scores["fold"].values == fold])
         assert not inside & set(scores["group"].values[scores["fold"].values != fold])
+
+
+def test_heads_are_numbered_along_the_sites_and_chosen_with_their_layer(sweep, tmp_path):
+    trace = sweep(sites="z", out=tmp_path)
+    assert trace.data["head"].values.tolist() == [0, 1, 0, 1]
+    assert trace.data["layer"].values.tolist() == [0, 0, 1, 1]
+    assert trace.data["head"].attrs["long_name"]
+    assert trace.sel(layer=1, head=0).sites == ("blocks.1.attn.hook_z[0]",)
+    assert trace.sel(head=1).sites == ("blocks.0.attn.hook_z[1]", "blocks.1.attn.hook_z[1]")
+    assert Trace.load(tmp_path) == trace
+    assert trace.to_frame().set_index("site")["head"]["blocks.1.attn.hook_z[1]"].tolist() == [1] * 6
+    with pytest.raises(ValueError, match="no head 7"):
+        trace.sel(head=7)
+    best = trace.best_site("norm")
+    places = zip(best.layer.values.ravel(), best["head"].values.ravel(), strict=True)
+    numbers = [f"blocks.{layer}.attn.hook_z[{head}]" for layer, head in places]
+    assert best.site.values.ravel().tolist() == numbers
+
+
+def test_a_trace_without_heads_has_none_to_choose(sweep):
+    trace = sweep()
+    assert "head" not in trace.data.coords
+    with pytest.raises(ValueError, match=r"No site of this trace is a head.*sites='z'"):
+        trace.sel(head=0)
+
+
+def test_what_nothing_could_be_read_with_is_refused_though_all_is_there(sweep, tmp_path):
+    sweep(out=tmp_path)
+    with pytest.raises(ValueError, match="`batch_tokens` is how many"):
+        sweep(out=tmp_path, batch_tokens=0)
+    with pytest.raises(ValueError, match="`device` must be"):
+        sweep(out=tmp_path, device="toaster")

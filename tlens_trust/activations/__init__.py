@@ -2,7 +2,7 @@
 
 from tlens_trust.activations.activations import Activations
 from tlens_trust.activations.collect import collect_activations, collect_each
-from tlens_trust.activations.sites import resolve_sites, site_depth, site_layer
+from tlens_trust.activations.sites import resolve_sites, site_depth, site_head, site_layer
 from tlens_trust.activations.store import ActivationStore
 from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
 
@@ -15,5 +15,6 @@ __all__ = [
     "collect_tokens",
     "resolve_sites",
     "site_depth",
+    "site_head",
     "site_layer",
 ]

@@ -8,7 +8,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.activations.positions import Position, checked_position
-from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
+from tlens_trust.activations.sites import (
+    ModelShape,
+    resolve_sites,
+    site_depth,
+    site_head,
+    site_layer,
+)
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 
@@ -105,6 +111,11 @@ class Activations:
         return tuple(site_layer(site) for site in self.sites)
 
     @property
+    def heads(self) -> tuple[int | None, ...]:
+        """Which head each site is, from 0; None where it is none."""
+        return tuple(site_head(site) for site in self.sites)
+
+    @property
     def depths(self) -> tuple[float, ...]:
         """The fraction of the model's blocks that lies behind each site; NaN where unknown."""
         if self.n_layers is None:
@@ -147,7 +158,7 @@ class Activations:
 
     def _shape(self) -> ModelShape:
         name = "these activations" if self.checkpoint is None else checkpoint_name(self.checkpoint)
-        heads = [int(site[:-1].rpartition("[")[2]) for site in self.sites if site.endswith("]")]
+        heads = [head for head in self.heads if head is not None]
         return ModelShape(
             name=name,
             n_layers=self.n_layers or 1 + max(self.layers, default=0),

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tlens_trust.activations.arguments import check_batch_tokens
+
 # What PyTorch says when the memory is at an end and there is no exception of its own for it:
 # the CPU allocator on Linux and on Windows, and Apple's GPUs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
@@ -33,11 +35,7 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         >>> plan_batches([3, 9, 4, 8], batch_tokens=18)
         [[1, 3], [2, 0]]
     """
-    if batch_tokens < 1:
-        raise ValueError(
-            f"`batch_tokens` is how many tokens are read at once, padding included, and must be "
-            f"positive, got {batch_tokens}."
-        )
+    check_batch_tokens(batch_tokens)
     batches: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > batch_tokens:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tlens_trust.activations.activations import Activations
+from tlens_trust.activations.arguments import check_reading, checked_sites
 from tlens_trust.activations.positions import Position, checked_position
 from tlens_trust.activations.reading import check_one_width, read_statements
 from tlens_trust.activations.sites import ModelShape, resolve_sites
@@ -81,8 +82,9 @@ def collect_activations(
 
     Raises:
         ValueError: A site is unknown, a statement is empty or too long for the model's context,
-            a position lies outside a statement, a reading is not finite, or the store is given
-            without a checkpoint to name the weights by.
+            a position lies outside a statement, a reading is not finite, the store is given
+            without a checkpoint to name the weights by, or `batch_tokens`, `device` or `dtype` is
+            none that anything could be read with (the store may hold what is asked for or not).
 
     Example:
         >>> from tokenizers import Tokenizer, models
@@ -170,6 +172,8 @@ def collect_each(
     if isinstance(statement_lists, Mapping):
         statement_lists = statement_lists.values()
     lists = [_checked_list(statements) for statements in statement_lists]
+    check_reading(store=store, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    wanted = checked_sites(sites)
     source = Source(
         model,
         checkpoint=checkpoint,
@@ -188,7 +192,7 @@ def collect_each(
     return _collect_each(
         source,
         lists,
-        sites=sites,
+        sites=wanted,
         position=checked_position(position),
         bos=source.bos(bos, tokenizer_given=tokenizer is not None),
         batch_tokens=batch_tokens,

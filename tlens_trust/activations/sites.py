@@ -116,6 +116,16 @@ def split_site(site: str) -> tuple[str, int | None]:
     return site.partition("[")[0], None if head is None else int(head)
 
 
+def site_head(site: str) -> int | None:
+    """Which head a site is, counted from 0; None where it is none.
+
+    Example:
+        >>> site_head("blocks.3.attn.hook_z[7]"), site_head("blocks.3.hook_resid_post")
+        (7, None)
+    """
+    return split_site(site)[1]
+
+
 def site_layer(site: str) -> int:
     """The block that a site lies in, counted from 0.
 

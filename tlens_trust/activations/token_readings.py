@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tlens_trust.activations.arguments import check_reading, checked_sites
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.reading import read_statements
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
@@ -93,6 +94,8 @@ def collect_tokens(
         >>> readings.values.shape
         torch.Size([2, 2, 16])
     """
+    check_reading(store=None, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    wanted_sites = checked_sites(sites)
     with Source(
         model,
         checkpoint=checkpoint,
@@ -104,7 +107,7 @@ def collect_tokens(
         trust_remote_code=trust_remote_code,
     ) as source:
         shape = ModelShape.of(source.model)
-        wanted = resolve_sites(shape, sites)
+        wanted = resolve_sites(shape, wanted_sites)
         cfg: Any = source.model.cfg
         (tokenised,) = tokenise_statements(
             source.tokenizer,

@@ -20,6 +20,8 @@ def checked_checkpoints(series: Any) -> tuple[Checkpoint, ...]:
     Raises:
         ValueError: None, something else, or two of one name.
     """
+    if isinstance(series, str) or not isinstance(series, Checkpoint | Iterable):
+        series = [series]  # and say what it is
     found = (series,) if isinstance(series, Checkpoint) else tuple(series)
     strange = [each for each in found if not isinstance(each, Checkpoint)]
     if strange or not found:
@@ -42,7 +44,8 @@ def checked_concepts(concepts: Any) -> tuple[Concept, ...]:
     if isinstance(concepts, Mapping):
         pairs = list(concepts.items())
     else:
-        single = [concepts] if isinstance(concepts, Concept) else list(concepts)
+        one = isinstance(concepts, str | Concept) or not isinstance(concepts, Iterable)
+        single = [concepts] if one else list(concepts)
         pairs = [(getattr(each, "name", ""), each) for each in single]
     strange = [each for _, each in pairs if not isinstance(each, Concept)]
     if strange or not pairs:
@@ -69,7 +72,8 @@ def checked_measures(measures: Any) -> tuple[Measure, ...]:
     """
     if measures is None:
         return (logistic_probe(),)
-    taken = (measures,) if isinstance(measures, Measure) else tuple(measures)
+    one = isinstance(measures, str | Measure) or not isinstance(measures, Iterable)
+    taken = (measures,) if one else tuple(measures)
     strange = [each for each in taken if not isinstance(each, Measure)]
     if strange or not taken:
         got = f"a {type(strange[0]).__name__}" if strange else "none"

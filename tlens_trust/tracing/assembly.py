@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from tlens_trust.activations import site_head
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import benjamini_hochberg
@@ -318,6 +319,7 @@ def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict
         ):
             known.setdefault(site, (layer, depth))
     return {
+        **head_coordinate(sites),
         "layer": (
             "site",
             np.array([known[site][0] for site in sites], dtype=np.int64),
@@ -329,6 +331,24 @@ def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict
             {"units": "1", "long_name": "fraction of the blocks behind the site"},
         ),
     }
+
+
+def head_coordinate(sites: Sequence[str]) -> dict[str, Any]:
+    """Which head each site is, as a coordinate; NaN for a site that is none. Nothing without heads.
+
+    Example:
+        >>> head_coordinate(["blocks.0.attn.hook_z[0]", "blocks.0.attn.hook_z[1]"])["head"][1]
+        array([0, 1])
+        >>> head_coordinate(["blocks.0.hook_resid_post"])
+        {}
+    """
+    # Sites of a user's own data may be called anything.
+    heads = [site_head(site) if site.endswith("]") else None for site in sites]
+    if heads == [None] * len(heads):
+        return {}
+    whole = None not in heads
+    numbers = np.array(heads, dtype=np.int64 if whole else float)  # None becomes NaN.
+    return {"head": ("site", numbers, {"units": "1", "long_name": "head, counted from 0"})}
 
 
 def _trace_attributes(

@@ -15,17 +15,21 @@ import xarray as xr
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.tracing.provenance import listed
 
 _RESERVED = (
     "concept", "checkpoint", "site", "probe", "bound", "example", "step", "tokens", "stage",
-    "revision", "loss", "identity", "layer", "depth", "dimension", "polarity", "n_statements",
-    "n_groups", "label", "group", "statement",
+    "revision", "loss", "identity", "layer", "head", "depth", "dimension", "polarity",
+    "n_statements", "n_groups", "label", "group", "statement",
 )  # fmt: skip
 
 
 def cell_seed(seed: int, concept: Concept) -> int:
     """The seed of a concept's cells, below 2³².
+
+    Raises:
+        ValueError: `seed` is no whole number, or negative.
 
     Example:
         >>> import numpy as np
@@ -33,7 +37,7 @@ def cell_seed(seed: int, concept: Concept) -> int:
         >>> cell_seed(0, concept) == cell_seed(0, concept) != cell_seed(1, concept)
         True
     """
-    digest = hashlib.sha256(f"{seed}\0{concept.fingerprint}".encode()).digest()
+    digest = hashlib.sha256(f"{checked_seed(seed)}\0{concept.fingerprint}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
 
 

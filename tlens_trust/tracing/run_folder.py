@@ -16,6 +16,7 @@ names the SHA-256 that the file has; whatever is torn or altered is as good as a
 
 import hashlib
 import json
+import os
 import re
 import time
 import unicodedata
@@ -82,6 +83,25 @@ class RunFolder:
                 "version reads. Sweep into another folder."
             )
         return manifest
+
+    @classmethod
+    def at(cls, place: object) -> "RunFolder":
+        """The run folder that a user names.
+
+        Raises:
+            ValueError: It is named by something else than a path.
+        """
+        if isinstance(place, str | os.PathLike):
+            return cls(Path(place))
+        hint = (
+            " A trace holds nothing by statement; what a sweep kept of them lies in its run folder."
+            if "tracing.trace" in type(place).__module__
+            else ""
+        )
+        raise ValueError(
+            f"A run folder is named by its path, got {_told(place)}.{hint} Give the folder that a "
+            "sweep wrote to, as 'run' after `probe_checkpoints(…, out='run')`."
+        )
 
     def begin(
         self,
@@ -351,6 +371,11 @@ class RunFolder:
 
     def _known_concept(self, name: str) -> dict[str, Any]:
         concepts: dict[str, dict[str, Any]] = self.manifest["concepts"]
+        if not isinstance(name, str):
+            raise ValueError(
+                f"`concept` is the name of one concept, got {name!r}. Choose one of "
+                f"{listed(list(concepts))}, and call once for each."
+            )
         if name not in concepts:
             raise ValueError(
                 f"The run folder {str(self.path)!r} holds no concept {name!r}. It holds "
@@ -410,6 +435,11 @@ class RunFolder:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE_AFTER:
                     path.unlink()
+
+
+def _told(given: object) -> str:
+    plain = isinstance(given, bool | int | float | None)
+    return repr(given) if plain else f"a {type(given).__name__}"
 
 
 def provenance_of(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -75,7 +74,7 @@ def read_kept(
         ValueError: The folder is no run folder, does not hold the concept, or nothing of the
             concept is finished.
     """
-    run = RunFolder(Path(run_folder))
+    run = RunFolder.at(run_folder)
     statements = run.read_concept(concept)
     records, cells = [], {}
     for name, (record, key) in _cell_keys(run, concept).items():
@@ -102,9 +101,19 @@ def read_kept(
     )
 
 
+def why_one_split(run_folder: str | os.PathLike[str]) -> str:
+    """What to say of a run that trained on some statements and tested the others."""
+    return (
+        f"The run folder {str(run_folder)!r} was swept by one split, as protocol='tracingllm' has "
+        "it: most statements were trained on and have no held-out score, and others of their "
+        "groups may stand among the tested ones. Sweep with `probe_checkpoints(…, "
+        "protocol='grouped', out=…)` into another folder, and give that."
+    )
+
+
 def _by_statement(run_folder: str | os.PathLike[str], concept: str) -> list[str]:
     """Names of what the first cell that can be read holds by statement."""
-    run = RunFolder(Path(run_folder))
+    run = RunFolder.at(run_folder)
     for name, (_, key) in _cell_keys(run, concept).items():
         cell = run.read_cell(name, concept, key)
         if cell is not None:

@@ -1,6 +1,6 @@
 """Taking a part of a trace by name, step or layer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -18,9 +18,62 @@ _AXIS = {
     "stage": "checkpoint",
     "site": "site",
     "layer": "site",
+    "head": "site",
     "probe": "probe",
     "run": "run",
 }
+
+
+def checkpoint_numbers(
+    names: Sequence[str], steps: Sequence[float] | np.ndarray, wanted: object
+) -> list[int]:
+    """Where checkpoints stand that a user names, or gives by their training step.
+
+    Args:
+        names: Of all checkpoints there are.
+        steps: Their steps; NaN where unknown.
+        wanted: One name or step, or several of either.
+
+    Returns:
+        A place for each, in the order asked for.
+
+    Raises:
+        ValueError: One is not there, several are of that step, or nothing is asked for.
+
+    Example:
+        >>> checkpoint_numbers(["m@step0", "m@step8"], [0, 8], [8, "m@step0"])
+        [1, 0]
+    """
+    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
+        wanted = [wanted]
+    found = [_checkpoint_number(names, np.asarray(steps, dtype=float), each) for each in wanted]
+    if not found:
+        raise ValueError(
+            f"`checkpoints` chooses nothing, got {wanted!r}. Leave it out to take everything."
+        )
+    return found
+
+
+def _checkpoint_number(names: Sequence[str], steps: np.ndarray, which: object) -> int:
+    if isinstance(which, str):
+        found = [number for number, name in enumerate(names) if name == which]
+        what, held = "checkpoint", listed(names)
+    elif isinstance(which, int | np.integer) and not isinstance(which, bool):
+        found = np.flatnonzero(steps == which).tolist()
+        what = "step"
+        held = listed([names[n] for n in found] or [int(n) for n in steps if np.isfinite(n)])
+    else:
+        raise ValueError(
+            f"A checkpoint is chosen by its name or its training step, got {which!r}. Choose one "
+            f"of {listed(names)}."
+        )
+    if len(found) != 1:
+        number = f"{len(found)} checkpoints of" if found else "no"
+        raise ValueError(
+            f"The run holds {number} {what} {which!r}. Choose "
+            f"{'by name ' if found else ''}one of {held}."
+        )
+    return int(found[0])
 
 
 def choose(data: xr.Dataset, **choices: str | Sequence[str] | Choice) -> xr.Dataset:
@@ -99,5 +152,10 @@ def _why_no_coordinate(data: xr.Dataset, name: str, wanted: object) -> str:
         return (
             f"This trace has one value for each concept, checkpoint and site, and no axis of "
             f"{name}s to choose {wanted!r} from. Leave `{name}` out."
+        )
+    if name == "head":
+        return (
+            f"No site of this trace is a head, got head={wanted!r}. Heads are read with "
+            "`sites='z'`."
         )
     return f"This trace knows no {name!r}, got {wanted!r}. It knows {listed(list(data.coords))}."

@@ -10,19 +10,20 @@ import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 import xarray as xr
 
 from tlens_trust.activations import Activations, ActivationStore, collect_each
+from tlens_trust.activations.arguments import check_reading, checked_sites
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position, checked_position
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.tracing.arguments import (
     Concepts,
     UntrainedWeights,
@@ -166,9 +167,10 @@ def trace_checkpoints(
         run folder, and `Trace.load(out)`, hold those of earlier calls too.)
 
     Raises:
-        ValueError: Nothing to trace, a name that stands twice, a run folder made with other
-            settings, or what loading, reading or measuring finds wrong, with a note that says at
-            which concept, checkpoint and sites. What was finished before is kept.
+        ValueError: Nothing to trace, a name that stands twice, an argument that nothing could be
+            read with, a run folder made with other settings, or what loading, reading or measuring
+            finds wrong, with a note that says at which concept, checkpoint and sites. What was
+            finished before is kept.
 
     Example:
         >>> import numpy as np
@@ -188,11 +190,14 @@ def trace_checkpoints(
         >>> trace.sel(step=100, layer=1).data.accuracy.values
         array([[[1.]]])
     """
+    kept_in = ActivationStore() if isinstance(store, str) and store == "default" else store
+    check_reading(store=kept_in, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    seed = checked_seed(seed)
     checkpoints = checked_checkpoints(series)
     named = checked_concepts(concepts)
     taken = checked_measures(measures)
     reading = ReadingOptions(
-        sites=sites if isinstance(sites, str | int) else tuple(sites),
+        sites=checked_sites(sites),
         position=checked_position(position),
         bos=bos,
         batch_tokens=batch_tokens,
@@ -202,7 +207,7 @@ def trace_checkpoints(
         device_map=device_map,
         trust_remote_code=trust_remote_code,
     )
-    run = None if out is None else RunFolder(Path(out))
+    run = None if out is None else RunFolder.at(out)
     against = choose_untrained(
         untrained, series, checkpoints, _known(run), seed=seed, device_map=device_map
     )
@@ -225,7 +230,6 @@ def trace_checkpoints(
             arguments=origin["arguments"],
             versions=origin["versions"],
         )
-    kept_in = ActivationStore() if store == "default" else store
 
     tasks = (
         CheckpointTask(

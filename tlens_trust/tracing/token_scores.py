@@ -78,7 +78,7 @@ def trace_tokens(
         ...     "Many would call Jonas a dull person.")  # doctest: +SKIP
     """
     checkpoints = checked_checkpoints(series)
-    kept = ActivationStore() if store == "default" else store
+    kept = ActivationStore() if isinstance(store, str) and store == "default" else store
     loading = {
         "device": device,
         "dtype": dtype,

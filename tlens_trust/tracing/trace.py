@@ -41,7 +41,8 @@ class Trace:
     intervals. Along `concept` stand the coordinates `dimension`,
     `polarity`, `n_statements` and `n_groups`; along `checkpoint` `step`, `tokens`, `stage`,
     `revision`, `loss` and `identity` (a hash of the weights); along `site` `layer` and `depth`,
-    the fraction of the blocks behind the site. Every variable has `units` and `long_name` in its
+    the fraction of the blocks behind the site, and where heads were read `head` (NaN for a site
+    that is none). Every variable has `units` and `long_name` in its
     attributes. A quantity `accuracy` may be joined by `accuracy_ci` (its interval) and
     `accuracy_n` (what it rests on; where there is no `…_n`, all `n_statements`), and by the levels
     that it has to be held against: `accuracy_chance` (the larger class), `accuracy_null` (a band
@@ -157,6 +158,7 @@ class Trace:
         stage: Names | None = None,
         site: Names | None = None,
         layer: Choice = None,
+        head: Choice = None,
         probe: Names | None = None,
         run: Names | None = None,
     ) -> "Trace":
@@ -173,6 +175,8 @@ class Trace:
             site: One or several hook names.
             layer: One or several layers, or a `slice` of them with both ends included. Every site
                 in them is taken.
+            head: One or several heads, or a `slice` of them, of the layers that are chosen; of a
+                sweep with `sites="z"`.
             probe: One or several measures' names.
             run: One or several runs' names, where several series stand side by side.
 
@@ -193,6 +197,7 @@ class Trace:
             stage=stage,
             site=site,
             layer=layer,
+            head=head,
             probe=probe,
             run=run,
         )

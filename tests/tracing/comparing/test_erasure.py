@@ -102,7 +102,7 @@ def test_no_linear_readout_tells_the_labels_after_leace():
 
 def test_too_few_controls_or_concepts_are_refused(planted):
     read = planted({1: E[0]}, groups=20)
-    with pytest.raises(ValueError, match="`controls` must be at least 2"):
+    with pytest.raises(ValueError, match="`controls` must be a whole number from 2"):
         erasure_cost(read, controls=1, progress=False)
     with pytest.raises(ValueError, match="at least two"):
         erasure_cost(read, progress=False)

@@ -134,5 +134,5 @@ def test_a_site_or_a_checkpoint_that_is_missing_is_named(run_of_answers, planted
             run, "truth", layer=0, series=planted_at(True, True, True)[:2], measure=PROBE,
             progress=False,
         )  # fmt: skip
-    with pytest.raises(ValueError, match="`patience` must be at least 1"):
+    with pytest.raises(ValueError, match="`patience` must be a whole number from 1"):
         find_forgetting(run, "truth", layer=0, patience=0)

@@ -11,12 +11,18 @@ from scipy.stats import beta, binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import logistic_probe
+from tlens_trust.measures import logistic_probe, tracingllm_probe
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing import find_onset, find_saturation
+from tlens_trust.tracing import (
+    compare_checkpoints,
+    find_forgetting,
+    find_onset,
+    find_saturation,
+)
 from tlens_trust.tracing.onset.answers import Answers, choose_sites
 from tlens_trust.tracing.onset.crossings import Looks, first_crossing
 from tlens_trust.tracing.onset.onset import locate_onset, locate_saturation
+from tlens_trust.tracing.selection import checkpoint_numbers
 
 ROWS = 300
 GROUPS = tuple(f"{row}" for row in range(ROWS))
@@ -390,3 +396,60 @@ def test_a_cell_read_in_part_is_the_same_as_read_in_whole(sweep, probe, told_by_
     assert set(few.variables) == {"score", "site"}
     with pytest.raises(ValueError, match="torn or altered"):
         variables_from_bytes(content[: len(content) // 2], ["score"])
+
+
+def test_checkpoints_are_named_or_given_by_step(sweep, probe, told_by_a_word, tmp_path):
+    sweep(wanted=[told_by_a_word], measures=probe, out=tmp_path)
+    named = find_onset(tmp_path, checkpoints=["tiny@step8", "tiny@step64"], floor=False)
+    for asked in ([8, 64], [64, 8], ["tiny@step8", 64, 8]):
+        assert find_onset(tmp_path, checkpoints=asked, floor=False).identical(named), asked
+    assert find_onset(tmp_path, checkpoints=8, floor=False)["step"].values.tolist() == [8]
+    for asked, told in (
+        ([7], r"no step 7\. Choose one of 0, 8, 64"),
+        (["step8"], r"no checkpoint 'step8'\. Choose one of.*tiny@step8"),
+        ([], "chooses nothing"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            find_onset(tmp_path, checkpoints=asked, floor=False)
+        with pytest.raises(ValueError, match=told):
+            find_saturation(tmp_path, checkpoints=asked, floor=False)
+
+
+def test_a_step_that_two_stages_share_is_asked_for_by_name():
+    names, steps = ["m@stage1-step8", "m@stage2-step8", "m@step9"], [8.0, 8.0, np.nan]
+    with pytest.raises(ValueError, match=r"2 checkpoints of step 8\. Choose by name one of"):
+        checkpoint_numbers(names, steps, 8)
+    assert checkpoint_numbers(names, steps, names[1]) == [1]
+
+
+def test_a_run_of_one_split_has_no_onset_and_says_what_to_run(sweep, probe, tmp_path):
+    split = one_split_concept()
+    paper = tracingllm_probe(resamples=20, permutations=400)
+    sweep(wanted=[split], measures=paper, out=tmp_path / "paper")
+    told = r"one split.*tracingllm.*protocol='grouped', out=…\)` into another folder"
+    for ask in (
+        lambda run: find_onset(run, floor=False),
+        lambda run: find_saturation(run, floor=False),
+        lambda run: compare_checkpoints(run, "truth", 0, 64),
+        lambda run: find_forgetting(run, "truth", layer=0),
+    ):
+        with pytest.raises(ValueError, match=told) as caught:
+            ask(tmp_path / "paper")
+        assert "continues" not in str(caught.value)
+    # Beside a probe of its own folds it is left out, and the other one is answered as alone.
+    sweep(wanted=[split], measures=[probe, paper], out=tmp_path / "both")
+    sweep(wanted=[split], measures=probe, out=tmp_path / "alone")
+    both = find_onset(tmp_path / "both", floor=False)
+    assert both["probe"].values.tolist() == ["logistic"]
+    alone = find_onset(tmp_path / "alone", floor=False)
+    np.testing.assert_array_equal(both.gain_ci.isel(probe=0), alone.gain_ci)
+    with pytest.raises(ValueError, match=told):
+        compare_checkpoints(tmp_path / "both", "truth", 0, 64, probe="tracingllm")
+    assert compare_checkpoints(tmp_path / "both", "truth", 0, 64, probe="logistic").before
+
+
+def one_split_concept():
+    """Both labels in the first 80% and in the last 20% of the rows."""
+    texts = tuple(f"w{4 + row % 30} w{7 + row // 30} w{row % 2}" for row in range(80))
+    groups = tuple(f"g{row // 2}" for row in range(80))
+    return Concept("truth", "truth", texts, np.arange(80) % 2, groups)

@@ -18,6 +18,7 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, benjamini_hochberg, logistic_probe
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.generalisation import check_same_matter
 from tlens_trust.tracing.arguments import Concepts, checked_concepts
@@ -146,7 +147,8 @@ def trace_transfer(
 
     taken = logistic_probe() if probe is None else probe
     check_probe(taken)
-    if not isinstance(scored_on, Concept | Mapping):
+    seed = checked_seed(seed)
+    if isinstance(scored_on, Iterable) and not isinstance(scored_on, str | Concept | Mapping):
         scored_on = list(scored_on)
     named = checked_concepts(scored_on)
     for given in _listed(scored_on):

@@ -7,10 +7,12 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds
 from tlens_trust.tracing.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.tracing.comparing.shared_folds import paired_interval, shared_variance
+from tlens_trust.tracing.provenance import listed
 
 if TYPE_CHECKING:
     import pandas
@@ -62,8 +64,9 @@ def compare_checkpoints(
         these.
 
     Raises:
-        ValueError: The run folder does not hold the concept or the checkpoints, or several probes
-            kept scores and none was chosen.
+        ValueError: The run folder does not hold the concept or the checkpoints, several probes
+            kept scores and none was chosen, or the sweep was by one split
+            (`protocol="tracingllm"`), which trains on most statements.
 
     Source:
         Fisher (1935), The Design of Experiments, for the sign-flip test; Westfall and Young
@@ -74,11 +77,9 @@ def compare_checkpoints(
         >>> change.accuracy_difference_p_best.min()  # doctest: +SKIP
         >>> list_flips(change, layer=2).head()  # doctest: +SKIP
     """
-    if permutations < 1:
-        raise ValueError(
-            f"`permutations` must be at least 1, got {permutations}. A p-value is never below "
-            "1 / (1 + permutations)."
-        )
+    checked_count("permutations", permutations)
+    checked_count("resamples", resamples)
+    seed = checked_seed(seed)
     kept = read_kept_scores(run_folder, concept, probe=probe)
     where = [kept.checkpoint_number(which) for which in (before, after)]
     if where[0] == where[1]:
@@ -189,7 +190,8 @@ def list_flips(
         `score_before` and `score_after` in nats; what moved most comes first.
 
     Raises:
-        ValueError: The comparison holds no such site, or several and none was chosen.
+        ValueError: It is no comparison of two checkpoints; it holds no such site, or several and
+            none was chosen.
 
     Example:
         >>> data = xr.Dataset(
@@ -204,6 +206,15 @@ def list_flips(
     """
     import pandas as pd
 
+    needed = ("flip", "score_before", "score_after", "statement")
+    if not isinstance(comparison, xr.Dataset) or any(name not in comparison for name in needed):
+        got = f"a {type(comparison).__name__}"
+        if isinstance(comparison, xr.Dataset):
+            got = f"a Dataset of {listed(list(comparison.data_vars))}"
+        raise ValueError(
+            f"`list_flips` takes what `compare_checkpoints` gives, got {got}. Call "
+            "`list_flips(compare_checkpoints(run_folder, concept, before, after), layer=…)`."
+        )
     number = site_number(
         comparison["site"].values.tolist(), comparison["layer"].values.tolist(), layer, site
     )

@@ -17,9 +17,10 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, permute_labels
+from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
-from tlens_trust.measures.cross_validation import CrossFitter, HeldOut
+from tlens_trust.measures.cross_validation import CrossFitter, HeldOut, check_probe
 from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.comparing.leace import check_erasure_installed, fit_eraser
@@ -120,11 +121,11 @@ def erasure_cost(
     """
     from tqdm.auto import tqdm
 
-    if controls < 2:
-        raise ValueError(
-            f"`controls` must be at least 2, got {controls}. Without a control there is no telling "
-            "a concept's direction from any other."
-        )
+    taken = logistic_probe() if probe is None else probe
+    check_probe(taken)
+    seed = checked_seed(seed)
+    # Without a control there is no telling a concept's direction from any other.
+    checked_count("controls", controls, least=2)
     check_erasure_installed()
     readings = read_series(
         series,
@@ -142,7 +143,6 @@ def erasure_cost(
     )
     named = readings.concepts
     check_several(named)
-    taken = logistic_probe() if probe is None else probe
     total = len(readings) * len(named) ** 2
     parts = []
     with tqdm(total=total, desc="erasure", unit="pair", disable=not progress) as bar:

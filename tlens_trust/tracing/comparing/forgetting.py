@@ -15,7 +15,9 @@ from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe
+from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.tracing.comparing.readings import SeriesReadings, Store, read_series
@@ -98,9 +100,13 @@ def find_forgetting(
         >>> found = find_forgetting("run", "toxicity", layer=2, series=series)  # doctest: +SKIP
         >>> found[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
     """
-    for name, number, least in (("patience", patience, 1), ("refits", refits, 2)):
-        if number < least:
-            raise ValueError(f"`{name}` must be at least {least}, got {number}.")
+    for name, number, least in (
+        ("patience", patience, 1), ("refits", refits, 2), ("resamples", resamples, 1),
+    ):  # fmt: skip
+        checked_count(name, number, least=least)
+    seed = checked_seed(seed)
+    if measure is not None:
+        check_probe(measure)
     kept = read_kept_scores(run_folder, concept, probe=probe)
     sites = kept.site_coordinates["site"]
     place = site_number(sites, kept.site_coordinates["layer"][1].tolist(), layer, site)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.tracing.scores import load_scores
+from tlens_trust.tracing.scores import load_scores, why_one_split
+from tlens_trust.tracing.selection import checkpoint_numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class KeptScores:
         labels: 0 or 1 for each statement.
         groups: The group of each.
         fold: The fold of each; None where it is not known.
-        site_coordinates: `site`, `layer` and `depth`.
+        site_coordinates: `site`, `layer` and `depth`, and `head` where there are heads.
         example_coordinates: `statement`, `label` and `group`.
         checkpoint_coordinates: `checkpoint`, `step` and `tokens`.
     """
@@ -50,25 +50,13 @@ class KeptScores:
         Raises:
             ValueError: It is not there, was not finished, or several are of that step.
         """
-        if isinstance(which, str):
-            found = [i for i, name in enumerate(self.checkpoints) if name == which]
-        else:
-            found = np.flatnonzero(self.steps == which).tolist()
-        if len(found) != 1:
-            what = "checkpoint" if isinstance(which, str) else "step"
-            held: Sequence[object] = self.checkpoints
-            if what == "step" and not found:
-                held = [int(step) for step in self.steps if np.isfinite(step)]
+        (found,) = checkpoint_numbers(self.checkpoints, self.steps, [which])
+        if np.isnan(self.scores[found]).any():
             raise ValueError(
-                f"The run holds {len(found) or 'no'} {what}{'s' if found else ''} {which!r}. "
-                f"Choose one of {listed(held)}."
-            )
-        if np.isnan(self.scores[found[0]]).any():
-            raise ValueError(
-                f"Not every score at {self.checkpoints[found[0]]!r} is there. Call the sweep with "
+                f"Not every score at {self.checkpoints[found]!r} is there. Call the sweep with "
                 "the same arguments; it continues."
             )
-        return int(found[0])
+        return found
 
     def right(self, checkpoint: int) -> Bool[np.ndarray, "example site"]:
         """Where a statement is on its label's side. A score of 0 counts as label 0's."""
@@ -94,7 +82,8 @@ def read_kept_scores(
         probe: Which measure's, where several kept scores.
 
     Raises:
-        ValueError: As `load_scores`; or there are several probes and none was chosen.
+        ValueError: As `load_scores`; there are several probes and none was chosen; or the sweep
+            was by one split.
     """
     scores = load_scores(run_folder, concept)
     names = [str(name) for name in scores["probe"].values] if "probe" in scores.dims else []
@@ -107,7 +96,7 @@ def read_kept_scores(
         scores = scores.sel(probe=probe)
     elif probe is not None:
         # One measure's scores carry no name of their own; the settings do.
-        measured = RunFolder(Path(run_folder)).manifest["settings"]["measures"]
+        measured = RunFolder.at(run_folder).manifest["settings"]["measures"]
         held = [str(identity).partition("(")[0] for identity in measured]
         if probe not in held:
             raise ValueError(
@@ -115,8 +104,11 @@ def read_kept_scores(
                 f"`probe` is {probe!r}. Choose one of them, or leave it out."
             )
     scores = scores.transpose("checkpoint", "example", "site")
+    unscored = scores.isnull().all(["checkpoint", "site"])
+    if unscored.any() and not unscored.all():
+        raise ValueError(why_one_split(run_folder))
     interval = None
-    found = RunFolder(Path(run_folder)).trace_data().get("accuracy_ci")
+    found = RunFolder.at(run_folder).trace_data().get("accuracy_ci")
     if found is not None:
         found = found.sel(concept=concept)
         if "probe" in found.dims:
@@ -133,7 +125,7 @@ def read_kept_scores(
         labels=scores["label"].values.astype(np.int64),
         groups=tuple(str(name) for name in scores["group"].values),
         fold=fold,
-        site_coordinates=_coordinates(scores, "site", ("layer", "depth")),
+        site_coordinates=_coordinates(scores, "site", ("layer", "head", "depth")),
         example_coordinates=_coordinates(scores, "example", ("statement", "label", "group")),
         checkpoint_coordinates=_coordinates(scores, "checkpoint", ("step", "tokens")),
     )

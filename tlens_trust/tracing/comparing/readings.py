@@ -4,7 +4,7 @@ Each model is loaded once. What is read stays in the store and comes back from t
 at a time, so that a long series need not fit in memory; without a store it does stay in memory.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import nan
 from typing import Any, Literal, TypeAlias
@@ -14,10 +14,12 @@ import torch
 
 from tlens_trust.activations import Activations, ActivationStore, collect_each
 from tlens_trust.activations.activations import checkpoint_name
+from tlens_trust.activations.arguments import check_reading, checked_sites
 from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.tracing.arguments import Concepts, checked_checkpoints, checked_concepts
+from tlens_trust.tracing.assembly import head_coordinate
 from tlens_trust.tracing.provenance import listed
 
 Store: TypeAlias = ActivationStore | Literal["default"] | None
@@ -89,6 +91,7 @@ class SeriesReadings:
             "site": list(self.sites),
             "layer": ("site", np.array(read.layers, dtype=np.int64)),
             "depth": ("site", np.array(read.depths, dtype=np.float64)),
+            **head_coordinate(self.sites),
         }
 
 
@@ -129,8 +132,11 @@ def read_series(
         ValueError: As `trace_checkpoints`; or activations are given that lack a concept, stand
             twice, or do not cover every checkpoint and concept.
     """
+    kept = ActivationStore() if isinstance(store, str) and store == "default" else store
+    check_reading(store=kept, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    sites = checked_sites(sites)
     listing = [series] if isinstance(series, Activations) else series
-    if not isinstance(listing, Checkpoint):
+    if isinstance(listing, Iterable) and not isinstance(listing, str | Checkpoint):
         listing = list(listing)
         if listing and all(isinstance(each, Activations) for each in listing):
             return _of_activations(listing, concepts, sites)
@@ -141,7 +147,6 @@ def read_series(
             "`load_concepts()` for one."
         )
     named = checked_concepts(concepts)
-    kept = ActivationStore() if store == "default" else store
 
     def read(checkpoint: Checkpoint) -> list[Activations]:
         return list(

@@ -14,8 +14,10 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe, score_dataset
+from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance
+from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.comparing.readings import Store, one_concept, read_series
 from tlens_trust.tracing.comparing.shared_folds import paired_interval, widened
@@ -122,6 +124,10 @@ def transfer_matrix(
     """
     from tqdm.auto import tqdm
 
+    taken = logistic_probe() if probe is None else probe
+    check_probe(taken)
+    seed = checked_seed(seed)
+    checked_count("permutations", permutations)
     readings = read_series(
         series,
         concept,
@@ -137,7 +143,6 @@ def transfer_matrix(
         batch_tokens=batch_tokens,
     )
     about = one_concept(readings)
-    taken = logistic_probe() if probe is None else probe
     own = cell_seed(seed, about)
     count = len(readings)
     with tqdm(total=2 * count, desc="transfer", unit="pass", disable=not progress) as bar:

@@ -12,6 +12,9 @@ from tlens_trust.tracing.onset.crossings import Looks
 
 BEST = "best"
 
+# What a probe lacks that trained on some statements for good, whatever their groups.
+ONE_SPLIT = "held-out scores of all statements"
+
 # What it takes of a sweep's cells.
 KEPT = (
     "score", "score_fewer", "score_floor", "score_floor_fewer", "fold",
@@ -150,6 +153,9 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     if not len(finished):
         return "p-values of the labels being read"
     fold = dealt.transpose("checkpoint", "example").values[finished[0]]
+    if (fold < 0).any():
+        # The p-values of such a probe are of other statements than its scores.
+        return ONE_SPLIT
     rows = np.flatnonzero((fold >= 0) & np.isfinite(scores[finished]).all(axis=(0, 1)))
     if not len(rows):
         return "statements with a held-out score at every checkpoint and site"

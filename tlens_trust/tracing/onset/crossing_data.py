@@ -1,20 +1,25 @@
 """Asking of every concept, probe and site of a run folder where something is first so."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing.onset.answers import BEST, KEPT, Answers, ProbeAnswers, probe_answers
+from tlens_trust.tracing.onset.answers import (
+    BEST,
+    KEPT,
+    ONE_SPLIT,
+    Answers,
+    ProbeAnswers,
+    probe_answers,
+)
 from tlens_trust.tracing.onset.crossings import FirstCrossing
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.tracing.scores import read_kept
-from tlens_trust.tracing.selection import choose
+from tlens_trust.tracing.scores import read_kept, why_one_split
+from tlens_trust.tracing.selection import checkpoint_numbers, choose
 
 _FRACTION = "fraction of statements"
 
@@ -62,19 +67,19 @@ class Question:
 
 
 def ask_everywhere(
-    run_folder: str | os.PathLike[str],
+    run: RunFolder,
     question: Question,
     *,
     concepts: str | Sequence[str] | None,
-    checkpoints: str | Sequence[str] | None,
+    checkpoints: str | int | Sequence[str | int] | None,
 ) -> xr.Dataset:
     """Ask a question of every concept, probe and site.
 
     Args:
-        run_folder: The `out=` of a sweep.
+        run: Where a sweep kept its cells.
         question: What to ask.
         concepts: One or several names; None for all.
-        checkpoints: Names of those to look at; None for all.
+        checkpoints: Names or steps of those to look at; None for all.
 
     Returns:
         What `find_onset` describes.
@@ -82,11 +87,13 @@ def ask_everywhere(
     Raises:
         ValueError: As `find_onset`.
     """
-    trace = RunFolder(Path(run_folder)).trace_data()
-    axes = choose(trace, concept=concepts, checkpoint=checkpoints)
+    axes = choose(run.trace_data(), concept=concepts)
+    if checkpoints is not None:
+        names, steps = axes["checkpoint"].values.tolist(), axes["step"].values
+        axes = axes.isel(checkpoint=sorted(set(checkpoint_numbers(names, steps, checkpoints))))
     kept, lacking = {}, []
     for concept in axes["concept"].values.tolist():
-        cells = read_kept(run_folder, concept, KEPT)
+        cells = read_kept(run.path, concept, KEPT)
         asked = np.isin(cells["checkpoint"].values, axes["checkpoint"].values)
         cells = cells.isel(checkpoint=asked)
         several = "score" in cells and "probe" in cells["score"].dims
@@ -99,9 +106,11 @@ def ask_everywhere(
             where = np.flatnonzero(np.isin(axes["checkpoint"].values, finished))
             _check_permutations(cells["accuracy_p"].attrs.get("permutations"), question)
             kept[concept, probe] = _ask(answers, where, axes, question)
+    if not kept and any(ONE_SPLIT in each for each in lacking):
+        raise ValueError(why_one_split(run.path))
     if not kept:
         raise ValueError(
-            f"The run folder {str(run_folder)!r} holds too little: it lacks {lacking[0]}. Sweep "
+            f"The run folder {str(run.path)!r} holds too little: it lacks {lacking[0]}. Sweep "
             "with probes into a new folder, as `probe_checkpoints` does."
         )
     probes = list(dict.fromkeys(probe for _, probe in kept))
@@ -231,7 +240,9 @@ def _labelled(
     data = xr.Dataset(
         variables, coords={"site": [*axes["site"].values.tolist(), BEST], "bound": ["low", "high"]}
     )
-    for coordinate in ("layer", "depth"):
+    for coordinate in ("layer", "head", "depth"):
+        if coordinate not in axes.coords:
+            continue
         numbers = np.append(axes[coordinate].values.astype(float), np.nan)
         data = data.assign_coords({coordinate: ("site", numbers, axes[coordinate].attrs)})
     data = data.assign_coords(

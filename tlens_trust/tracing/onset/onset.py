@@ -12,17 +12,19 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.arguments import checked_count, checked_seed, checked_share
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.tracing.onset.answers import Answers
 from tlens_trust.tracing.onset.crossing_data import Found, Question, ask_everywhere
 from tlens_trust.tracing.onset.crossings import FirstCrossing, first_crossing
+from tlens_trust.tracing.run_folder import RunFolder
 
 
 def find_onset(
     run_folder: str | os.PathLike[str],
     *,
     concepts: str | Sequence[str] | None = None,
-    checkpoints: Sequence[str] | None = None,
+    checkpoints: str | int | Sequence[str | int] | None = None,
     margin: float = 0.15,
     floor: bool = True,
     confidence: float = 0.95,
@@ -57,10 +59,13 @@ def find_onset(
     p-values are those of the null of the maximum over sites. Sites and concepts are questions of
     their own: nothing is corrected for how many of them are asked.
 
+    Where several probes were swept together, one of a single split is left out: its statements were
+    trained on for the most part, those tested may be their twins, and its p-values speak of others.
+
     Args:
         run_folder: The `out=` of a sweep with probes.
         concepts: One or several names; None for all that the run folder holds.
-        checkpoints: Names of those to look at; None for all.
+        checkpoints: Names or training steps of those to look at; None for all.
         margin: How large a gain is to be excluded before the set, as a fraction of statements.
         floor: Whether a concept has to be read above its text floor too.
         confidence: Of the set.
@@ -82,8 +87,9 @@ def find_onset(
 
     Raises:
         ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept
-            there what it takes; p-values rest on too few permutations for the confidence; `margin`
-            or `confidence` is out of range.
+            there what it takes, as none does that was swept by one split
+            (`protocol="tracingllm"`); p-values rest on too few permutations for the confidence; an
+            argument is out of range.
 
     Source:
         Romano and Wolf (2005), Econometrica 73; Hsu and Berger (1999), Journal of the American
@@ -93,7 +99,9 @@ def find_onset(
         >>> onset = find_onset("run")  # doctest: +SKIP
         >>> onset.sel(site="best").onset_step_ci  # doctest: +SKIP
     """
+    run = RunFolder.at(run_folder)
     _check_arguments(margin, confidence, resamples)
+    seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
     def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
@@ -117,7 +125,7 @@ def find_onset(
         resamples=resamples,
         seed=seed,
     )
-    found = ask_everywhere(run_folder, question, concepts=concepts, checkpoints=checkpoints)
+    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
     return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
@@ -125,7 +133,7 @@ def find_saturation(
     run_folder: str | os.PathLike[str],
     *,
     concepts: str | Sequence[str] | None = None,
-    checkpoints: Sequence[str] | None = None,
+    checkpoints: str | int | Sequence[str | int] | None = None,
     margin: float = 0.1,
     floor: bool = True,
     confidence: float = 0.95,
@@ -149,7 +157,7 @@ def find_saturation(
     Args:
         run_folder: As for `find_onset`, and so are the others.
         concepts: One or several names.
-        checkpoints: Names of those to look at, of which the last one is the end.
+        checkpoints: Names or steps of those to look at, of which the last one is the end.
         margin: How large a shortfall still counts as none, as a fraction of statements.
         floor: Whether a concept has to be read above its text floor in the end.
         confidence: Of the set.
@@ -167,7 +175,9 @@ def find_saturation(
     Example:
         >>> find_saturation("run").sel(site="best").saturation_step_ci  # doctest: +SKIP
     """
+    run = RunFolder.at(run_folder)
     _check_arguments(margin, confidence, resamples)
+    seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
     def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
@@ -189,7 +199,7 @@ def find_saturation(
         resamples=resamples,
         seed=seed,
     )
-    found = ask_everywhere(run_folder, question, concepts=concepts, checkpoints=checkpoints)
+    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
     return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
@@ -254,14 +264,10 @@ def locate_saturation(
 
 
 def _check_arguments(margin: float, confidence: float, resamples: int) -> None:
-    if not 0 < margin < 1:
-        raise ValueError(
-            f"`margin` must lie between 0 and 1, got {margin!r}. It is a fraction of statements: "
-            "0.1 is ten in a hundred."
-        )
-    if not 0 < confidence < 1:
-        raise ValueError(f"`confidence` must lie between 0 and 1, got {confidence!r}, as 0.95.")
-    if resamples * (1 - confidence) / 2 < 10:
+    told = "It is a fraction of statements: 0.1 is ten in a hundred."
+    checked_share("margin", margin, told=told)
+    checked_share("confidence", confidence, told="The usual one is 0.95.")
+    if checked_count("resamples", resamples) * (1 - confidence) / 2 < 10:
         raise ValueError(
             f"{resamples} `resamples` are too few for a confidence of {confidence:.0%}. Draw at "
             f"least {np.ceil(20 / (1 - confidence)):.0f}."
