@@ -10,6 +10,7 @@ import pytest
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.tracing import Trace, load_scores
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
+from tlens_trust.tracing.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -302,9 +303,61 @@ def test_a_torn_manifest_is_made_again_and_no_cell(sweep, counting, tmp_path):
     counting.made.clear()
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(manifest.read_bytes()[:30])
-    assert sweep(measures=counting(), out=tmp_path) == first
+    with pytest.warns(UserWarning, match=r"torn, and is made again. 6 of 6 cells"):
+        assert sweep(measures=counting(), out=tmp_path) == first
     assert counting.made == []
     assert Trace.load(tmp_path) == first
+
+
+def test_a_torn_manifest_keeps_concepts_that_the_next_call_leaves_out(
+    sweep, checkpoints, concepts, tmp_path
+):
+    first = sweep(out=tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.warns(UserWarning, match="6 of 6 cells"):
+        sweep(checkpoints[:1], wanted=concepts[1:], out=tmp_path)
+    whole = Trace.load(tmp_path)
+    assert set(whole.concepts) == set(first.concepts)
+    assert whole.checkpoints == first.checkpoints
+
+
+def test_a_torn_manifest_is_not_made_again_for_cells_of_other_settings(sweep, digest, tmp_path):
+    first = sweep(out=tmp_path)
+    (tmp_path / "manifest.json").write_text("{")
+    before = digest(tmp_path)
+    with pytest.raises(ValueError, match=r"torn, and none of the 6 cells .* these settings"):
+        sweep(out=tmp_path, seed=1)
+    assert digest(tmp_path) == before
+    with pytest.warns(UserWarning, match="made again"):
+        assert sweep(out=tmp_path) == first
+
+
+def test_a_sweep_that_failed_before_its_first_cell_can_be_corrected(
+    sweep, another_concept, tmp_path
+):
+    with pytest.raises(ValueError, match="nonsense"):
+        sweep(sites="nonsense", out=tmp_path)
+    other = another_concept("truth", 3)
+    corrected = sweep(wanted=[other], out=tmp_path)
+    assert corrected == sweep(wanted=[other])
+    assert Trace.load(tmp_path) == corrected
+    assert corrected.concepts == ("truth",)
+    # With a cell in it, it is held to its settings again.
+    with pytest.raises(ValueError, match="made with other settings"):
+        sweep(sites="mlp_out", out=tmp_path)
+
+
+def test_a_folder_taken_by_another_sweep_gets_no_cell_of_the_first(concepts, tmp_path):
+    def begin(seed):
+        RunFolder(tmp_path).begin(
+            {"seed": seed}, {c.name: c for c in concepts}, arguments={}, versions={}
+        )
+
+    begin(0)
+    assert RunFolder(tmp_path).cell_key({}, "truth", settings={"seed": 0})
+    begin(1)
+    with pytest.raises(ValueError, match="seed was 1 and is now 0"):
+        RunFolder(tmp_path).cell_key({}, "truth", settings={"seed": 0})
 
 
 def test_a_folder_with_other_things_in_it_is_not_written_to(sweep, tmp_path):

@@ -62,6 +62,12 @@ def test_sizes_keep_their_own_layers_and_depths():
     assert bool(both.data.accuracy.sel(run="small").isel(site=3).isnull().all())
 
 
+def test_a_coordinate_that_one_run_lacks_is_unknown_there():
+    heads = trace([0, 8], 2, head=("site", np.array([3, 4])))
+    both = combine_runs({"heads": heads, "blocks": trace([0, 8], 3)})
+    np.testing.assert_array_equal(both.data["head"], [3, 4, np.nan])
+
+
 def test_checkpoints_can_be_matched_by_tokens():
     runs = {"a": trace([0, 8], 2), "b": trace([0, 4], 2, tokens_per_step=2000)}
     by_tokens = combine_runs(runs, by="tokens")

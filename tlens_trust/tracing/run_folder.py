@@ -113,6 +113,10 @@ class RunFolder:
     ) -> None:
         """Make the folder, or continue it, and note this call in its manifest.
 
+        A folder without a finished cell takes other settings and other concepts: what is in it is
+        of a sweep that failed. A manifest that is torn is made again from the concepts that are
+        kept beside it, with a warning, if the cells are found by these settings.
+
         Args:
             settings: What changes a cell, beside weights and concept; as JSON holds it.
             concepts: By name.
@@ -120,17 +124,20 @@ class RunFolder:
             versions: Of the libraries.
 
         Raises:
-            ValueError: The folder was made with other settings, holds another concept under one
-                of the names, or is no run folder and not empty. Nothing is changed then.
+            ValueError: The folder holds cells of other settings, or another concept under one of
+                the names; or it is no run folder and not empty. Nothing is changed then.
         """
         known = {name: concept_provenance(concept) for name, concept in concepts.items()}
         call = {"arguments": dict(arguments), "versions": dict(versions)}
         if _read_json(self.path / "manifest.json") is not None:
             manifest = self.manifest
+            if not self._committed_keys():
+                manifest |= {"settings": _as_json(settings), "concepts": {}}
+                # What is there is not added to.
+                _write_json(self.path / "manifest.json", manifest)
             self._check_same_settings(manifest["settings"], _as_json(settings))
-            self._check_same_concepts(manifest["concepts"], known)
         else:
-            torn = (self.path / "manifest.json").exists()  # made again: cells speak for themselves
+            torn = (self.path / "manifest.json").exists()
             if self.path.is_dir() and any(self.path.iterdir()) and not torn:
                 raise ValueError(
                     f"{str(self.path)!r} is neither empty nor a run folder, which would hold a "
@@ -145,6 +152,9 @@ class RunFolder:
                 "concepts": {},
                 "calls": [],
             }
+            if torn:
+                self._restore_concepts(manifest, first=list(concepts))
+        self._check_same_concepts(manifest["concepts"], known)
         for name, concept in concepts.items():
             self._write_concept(name, concept)
         manifest["concepts"].update(_as_json(known))
@@ -154,14 +164,28 @@ class RunFolder:
         self._write_manifest(manifest)
         self._remove_abandoned()
 
-    def cell_key(self, identities: Mapping[str, str], concept: str) -> str:
+    def cell_key(
+        self,
+        identities: Mapping[str, str],
+        concept: str,
+        *,
+        settings: Mapping[str, Any] | None = None,
+    ) -> str:
         """Hash of everything that changes a cell.
 
         Args:
             identities: Of the weights and the tokenizer.
             concept: Its name, as in the manifest.
+            settings: Those that a cell is made with; None for the manifest's.
+
+        Raises:
+            ValueError: The manifest says otherwise: since it was begun, another sweep took the
+                folder, which held no cell.
         """
-        return _cell_key(self.manifest, identities, concept)
+        manifest = self.manifest
+        if settings is not None:
+            self._check_same_settings(manifest["settings"], _as_json(settings))
+        return _cell_key(manifest, identities, concept)
 
     def has_cell(self, checkpoint: str, concept: str, key: str) -> bool:
         """Whether a cell is finished and whole."""
@@ -382,6 +406,49 @@ class RunFolder:
                 f"{listed(list(concepts))}."
             )
         return concepts[name]
+
+    def _committed_keys(self) -> set[str]:
+        """Keys of all cells that are finished, by whatever settings."""
+        records = (_read_json(path) or {} for path in (self.path / "cells").glob("*/*.json"))
+        return {record["key"] for record in records if {"key", "sha256"} <= record.keys()}
+
+    def _restore_concepts(self, manifest: dict[str, Any], *, first: Sequence[str]) -> None:
+        """Put the concepts into a manifest that is made again, if its cells go with it.
+
+        Args:
+            manifest: What is known of it.
+            first: Names of the concepts that stand before the others.
+
+        Raises:
+            ValueError: There are cells, and none of them was made with the manifest's settings.
+        """
+        committed = self._committed_keys()
+        if not committed:
+            return
+        kept = {}
+        for path in sorted((self.path / "concepts").glob("*.json")):
+            with suppress(TypeError, ValueError, KeyError):
+                concept = _concept_of_json(_read_json(path) or {})
+                kept[concept.name] = _as_json(concept_provenance(concept))
+        manifest["concepts"] = {name: kept[name] for name in first if name in kept} | kept
+        keys = {
+            _cell_key(manifest, identities, concept)
+            for _, identities in self.checkpoints(drawn=True).values()
+            for concept in manifest["concepts"]
+        }
+        found = len(committed & keys)
+        if not found:
+            raise ValueError(
+                f"The manifest.json of {str(self.path)!r} is torn, and none of the "
+                f"{len(committed)} cells beside it was made with these settings. Call with the "
+                "settings that they were made with, which makes the manifest again, or give "
+                "another folder as `out`."
+            )
+        warnings.warn(
+            f"The manifest.json of {str(self.path)!r} is torn, and is made again. {found} of "
+            f"{len(committed)} cells were made with these settings and are kept.",
+            stacklevel=4,
+        )
 
     def _check_same_settings(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         differing = [name for name in {**held, **given} if held.get(name) != given.get(name)]

@@ -149,6 +149,8 @@ def _matched_coordinates(
 
 def _along(data: xr.Dataset, axis: str, name: str, names: list[str]) -> np.ndarray:
     """A coordinate of one run at the names of all runs; NaN or "" where it has none."""
+    if name not in data.coords:
+        return np.full(len(names), np.nan)
     own = dict(zip(data[axis].values.tolist(), data[name].values.tolist(), strict=True))
     if data[name].dtype.kind in "US":
         return np.array([own.get(each, "") for each in names])

@@ -143,7 +143,7 @@ def trace_checkpoints(
         position: Which token of a statement to read: `"last"`, `"mean"`, a number or a span.
         bos: Whether a beginning-of-sequence token stands before each statement; None follows the
             tokenizer's own setting.
-        out: Run folder: a new or empty folder, or one that was made with the same settings.
+        out: Run folder: a new or empty folder, or one whose cells were made with the same settings.
         store: Where activations are kept between sweeps; by default a folder in the user's
             cache. None keeps none.
         seed: Deals folds and draws resamples, for each concept by its content, alike at every
@@ -401,7 +401,11 @@ def _cell_keys(task: CheckpointTask, run: RunFolder, record: CheckpointRecord) -
         "tokenizer": "" if tokenizer is None else tokenizer_identity(tokenizer),
     }
     run.note_checkpoint(record, identities)
-    return {concept.name: run.cell_key(identities, concept.name) for concept in task.concepts}
+    settings = _settings(task.reading, task.measures, task.seed)
+    return {
+        concept.name: run.cell_key(identities, concept.name, settings=settings)
+        for concept in task.concepts
+    }
 
 
 def _settings(reading: ReadingOptions, measures: Sequence[Measure], seed: int) -> dict[str, Any]:
