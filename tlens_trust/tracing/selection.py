@@ -25,7 +25,7 @@ _AXIS = {
 
 
 def checkpoint_numbers(
-    names: Sequence[str], steps: Sequence[float] | np.ndarray, wanted: object
+    names: Sequence[str], steps: Sequence[float | int] | np.ndarray, wanted: object
 ) -> list[int]:
     """Where checkpoints stand that a user names, or gives by their training step.
 
