@@ -11,7 +11,7 @@ from tlens_trust.measures.probe import LinearProbe
 
 @dataclass(frozen=True, eq=False)
 class ProbeFires:
-    """A condition for `steer(…, when=…)`: what a probe reads at a token is above, or below, a level.
+    """A condition for `steer(…, when=…)`: a probe reads more, or less, than a level at a token.
 
     It is looked at token by token, in the same forward pass, before the edit: where the probe
     fires at a position, that position is steered, and no other. What it reads is what the model

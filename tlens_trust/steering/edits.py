@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.steering.vector import SteeringVector
+
+UNITS = ("vector", "rms")
 MODES = ("add", "ablate", "clamp", "rotate")
 
 
@@ -31,7 +35,7 @@ class Edit:
         """Whether nothing changes, to the bit."""
         return self.amount == 0 and self.mode != "clamp"
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> "Callable[[Tensor], Tensor]":
+    def on(self, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         """The edit for activations of one device and number format.
 
         It computes in float32 at least, and rounds once, at its end.
@@ -64,3 +68,48 @@ class Edit:
             return chosen(x.to(exact)).to(dtype)
 
         return edit
+
+
+def make_edits(
+    vector: SteeringVector, strength: float | int, mode: str, units: str
+) -> dict[str, Edit]:
+    """The edit at each site, as `steer` describes its modes and units.
+
+    Raises:
+        ValueError: `strength`, `mode` or `units` is none of those allowed, a direction has no
+            length, or the size of the residual stream is needed and not known.
+    """
+    if mode not in MODES:
+        raise ValueError(f"`mode` is one of {', '.join(map(repr, MODES))}, got {mode!r}.")
+    if units not in UNITS:
+        raise ValueError(f"`units` is 'vector' or 'rms', got {units!r}.")
+    if isinstance(strength, bool) or not isfinite(strength):
+        raise ValueError(f"`strength` is a finite number, got {strength!r}.")
+    edits = {}
+    for site, direction, rms in zip(vector.sites, vector.values, _listed(vector.rms), strict=True):
+        norm = float(direction.double().norm())
+        if norm == 0:
+            raise ValueError(
+                f"The direction at {site!r} has no length, and so points nowhere. Leave that site "
+                "out with `vector.select(…)`."
+            )
+        unit = rms if units == "rms" else norm
+        if mode != "ablate" and not isfinite(unit):
+            raise ValueError(
+                "`units='rms'` counts in the size of the residual stream, which this vector does "
+                f"not know at {site!r}. Extract it with `extract_steering_vector`, pass `rms=` to "
+                "`SteeringVector.from_direction`, or use units='vector'."
+            )
+        amount = {
+            "add": strength * unit / norm,
+            "rotate": strength * unit / norm,
+            "ablate": float(strength),
+            "clamp": strength * unit,
+        }[mode]
+        edits[site] = Edit(mode, direction, amount)
+    return edits
+
+
+def _listed(numbers: Tensor | None) -> list[float]:
+    assert numbers is not None  # set when the vector was made
+    return [float(number) for number in numbers]

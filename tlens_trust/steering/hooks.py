@@ -4,7 +4,6 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from math import isfinite
 from typing import Any
 
 import torch
@@ -16,13 +15,11 @@ from tlens_trust.checkpoints import HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.conditions import ProbeFires
-from tlens_trust.steering.edits import MODES, Edit
+from tlens_trust.steering.edits import Edit, make_edits
 from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.passes import PassTracker
 from tlens_trust.steering.positions import Positions, checked_positions
 from tlens_trust.steering.vector import SteeringVector
-
-UNITS = ("vector", "rms")
 
 
 class Steering:
@@ -141,7 +138,7 @@ def steer(
             f"`model` is what is steered, got a {type(model).__name__}. Allowed are a hooked model "
             "from TransformerLens and a Hugging Face model; load a Checkpoint with `.load()`."
         )
-    edits = _edits(vector, strength, mode, units)
+    edits = make_edits(vector, strength, mode, units)
     warning = check_fits(vector, hooked, other_model=other_model)
     if warning is not None:
         warnings.warn(warning, stacklevel=3)
@@ -154,48 +151,6 @@ def steer(
         stack.enter_context(tracker.following(layers))
         stack.enter_context(hooked.hooks(fwd_hooks=acting.hooks()))
         yield Steering(hooked, vector, tracker)
-
-
-def _edits(
-    vector: SteeringVector, strength: float | int, mode: str, units: str
-) -> dict[str, Edit]:
-    """The edit at each site."""
-    if mode not in MODES:
-        raise ValueError(f"`mode` is one of {', '.join(map(repr, MODES))}, got {mode!r}.")
-    if units not in UNITS:
-        raise ValueError(f"`units` is 'vector' or 'rms', got {units!r}.")
-    if isinstance(strength, bool) or not isfinite(strength):
-        raise ValueError(f"`strength` is a finite number, got {strength!r}.")
-    edits = {}
-    for site, direction, rms in zip(
-        vector.sites, vector.values, _listed(vector.rms), strict=True
-    ):
-        norm = float(direction.double().norm())
-        if norm == 0:
-            raise ValueError(
-                f"The direction at {site!r} has no length, and so points nowhere. Leave that site "
-                "out with `vector.select(…)`."
-            )
-        unit = rms if units == "rms" else norm
-        if mode != "ablate" and not isfinite(unit):
-            raise ValueError(
-                "`units='rms'` counts in the size of the residual stream, which this vector does "
-                f"not know at {site!r}. Extract it with `extract_steering_vector`, pass `rms=` to "
-                "`SteeringVector.from_direction`, or use units='vector'."
-            )
-        amount = {
-            "add": strength * unit / norm,
-            "rotate": strength * unit / norm,
-            "ablate": float(strength),
-            "clamp": strength * unit,
-        }[mode]
-        edits[site] = Edit(mode, direction, amount)
-    return edits
-
-
-def _listed(numbers: Tensor | None) -> list[float]:
-    assert numbers is not None  # set when the vector was made
-    return [float(number) for number in numbers]
 
 
 def _condition(
@@ -279,7 +234,8 @@ class _Acting:
         return placed
 
     def _read(self, tensor: Tensor, hook: Any) -> None:
-        assert self._condition is not None and self._read_at is not None
+        assert self._condition is not None
+        assert self._read_at is not None
         head = split_site(self._read_at)[1]
         seen = tensor if head is None else self._by_head(tensor, self._read_at)[:, :, head]
         width = len(self._condition.probe.direction)
@@ -326,9 +282,7 @@ class _Acting:
             where = fired if where is None else where.to(fired.device) & fired
         return where
 
-    def _applied(
-        self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | None
-    ) -> Tensor:
+    def _applied(self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | None) -> Tensor:
         if edit.vector.shape[0] != x.shape[-1]:
             raise ValueError(
                 f"This steering vector is {edit.vector.shape[0]} wide, but what it is to steer is "

@@ -2,18 +2,18 @@
 
 A hook point sees a tensor and not what it is a part of. What is missing is seen where the model
 takes its input: by a forward pre-hook on a Hugging Face model (the one that a bridge wraps, or a
-plain one), which is told token ids, attention mask and key-value cache, and on the embedding and the
-steered blocks of a `HookedTransformer`, whose `generate` embeds tokens by itself and hands embeddings
-to the blocks. Nothing is wrapped or replaced, and nothing is guessed from shapes.
+plain one), which is told token ids, attention mask and key-value cache, and on the embedding and
+the steered blocks of a `HookedTransformer`, whose `generate` embeds tokens by itself and hands
+embeddings to the blocks. Nothing is wrapped or replaced, and nothing is guessed from shapes.
 
 Where the prompt ends is decided in this order.
 
 1. Inside `with steering.prompt(lengths)` it ends where the user says.
-2. In a call of the model's own `generate` (a bridge's, a `HookedTransformer`'s, Hugging Face's, and
-   what streams) the first forward pass of that call reads the prompt, and whatever comes after it is
-   generated. That a pass belongs to such a call is seen on the call stack: without a cache, a call
-   of `generate` reads ever longer texts, and a user who scores ever longer texts does the same, so
-   that no look at the tensors could tell one from the other.
+2. In a call of the model's own `generate` (a bridge's, a `HookedTransformer`'s, Hugging Face's,
+   and what streams) the first forward pass of that call reads the prompt, and whatever comes after
+   it is generated. That a pass belongs to such a call is seen on the call stack: without a cache, a
+   call of `generate` reads ever longer texts, and a user who scores ever longer texts does the
+   same, so that no look at the tensors could tell one from the other.
 3. In any other pass, all that is read without a cache is the prompt. With a cache, what was in it
    when it was first seen, or was read into it while it was empty, is the prompt, and what is read
    on top of it counts as generated.
