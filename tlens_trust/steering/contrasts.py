@@ -123,9 +123,7 @@ class StatementTask:
             ),
         )
 
-    def _centred(
-        self, scores: Float[np.ndarray, " example"]
-    ) -> Float[np.ndarray, " example"]:
+    def _centred(self, scores: Float[np.ndarray, " example"]) -> Float[np.ndarray, " example"]:
         trusted = self.labels == 1
         middle = (scores[trusted].mean() + scores[~trusted].mean()) / 2
         share = np.where(trusted, trusted.mean(), 1 - trusted.mean())

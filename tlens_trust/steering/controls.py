@@ -58,7 +58,9 @@ def read_random(
     readings, strengths = [], []
     for draw in range(draws):
         # A seed of its own for each, so that the first few of many are the few.
-        direction = like.random_like(seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0]))
+        direction = like.random_like(
+            seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
+        )
         if kl is not None:
             own = battery.matched_strength(direction, kl, manner)
         else:

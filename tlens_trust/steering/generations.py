@@ -162,7 +162,9 @@ def generation_quantities(
                 f"A judge gives one finite number for each of the {len(generations)} texts, got "
                 f"shape {scores.shape}. Larger numbers speak for the trustworthy side."
             )
-        found.append(Quantity("judged", scores, groups, "judge's score", "score of what is written"))
+        found.append(
+            Quantity("judged", scores, groups, "judge's score", "score of what is written")
+        )
     return found
 
 

@@ -7,22 +7,19 @@ tokenizer that draws the last letter of a prompt and the first of an answer toge
 nobody, and likelihoods of candidates are conditioned on the same tokens.
 """
 
-import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from tlens_trust.activations.batches import pad_batch, read_in_batches
-from tlens_trust.activations.forward import evaluating, input_device, wrapped_model
+from tlens_trust.activations.forward import evaluating, input_device, without_idle_norms
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.hooks import Steering
+from tlens_trust.steering.logits import read_logits
 
 DEFAULT_BATCH_TOKENS = 4096
 # Logits of a batch, in bytes of float32: with the vocabularies of today they are by far the
@@ -150,13 +147,14 @@ def score_continuations(
     rows = list(fed)
     total = np.zeros(len(continuations))
     greedy = np.zeros(len(continuations), dtype=bool)
+    device = input_device(model)
 
     def read(batch: list[int]) -> None:
         starts = [rows[row][1] for row in batch]
         first = min(starts) - 1
         tokens, kept = pad_batch([rows[row][0] for row in batch], padding_side="right")
         with nullcontext() if steering is None else steering.prompt(starts):
-            logits = read_logits(model, tokens, kept, first=first).float()
+            logits = read_logits(model, tokens.to(device), kept.to(device), first=first).float()
         place = [
             (row, each.start - 1 - first + offset, token, index, offset == 0)
             for row, number in enumerate(batch)
@@ -171,7 +169,7 @@ def score_continuations(
         likeliest = logits[row[opening], pos[opening]].argmax(dim=-1).cpu().numpy()
         greedy[index[opening]] = likeliest == token[opening]
 
-    with evaluating(model):
+    with evaluating(model), without_idle_norms(model):
         read_in_batches([len(ids) for ids, _ in rows], budget(model, batch_tokens), read)
     if not np.isfinite(total).all():
         raise ValueError(
@@ -183,47 +181,13 @@ def score_continuations(
     return Likelihoods(total, tokens, greedy)
 
 
-def read_logits(
-    model: HookedModel,
-    tokens: Int[Tensor, "batch pos"],
-    kept: Bool[Tensor, "batch pos"],
-    *,
-    first: int = 0,
-) -> Float[Tensor, "batch scored d_vocab"]:
-    """Logits from one position on, inside whatever hooks are in place, without gradients.
-
-    Args:
-        model: A hooked model.
-        tokens: Token ids, padded at the right.
-        kept: False where a token is padding.
-        first: The first position whose logits are wanted.
-    """
-    device = input_device(model)
-    tokens, kept = tokens.to(device), kept.to(device)
-    with torch.no_grad():
-        wrapped = wrapped_model(model)
-        if wrapped is None:
-            run: Any = model
-            whole: Tensor = run(tokens, return_type="logits", attention_mask=kept.long())
-            return whole[:, first:]
-        known = inspect.signature(wrapped.forward).parameters
-        options: dict[str, Any] = {"use_cache": False} if "use_cache" in known else {}
-        narrow = "logits_to_keep" in known and first > 0
-        if narrow:
-            options["logits_to_keep"] = torch.arange(first, tokens.shape[1], device=device)
-        logits: Tensor = wrapped(input_ids=tokens, attention_mask=kept.long(), **options).logits
-        return logits if narrow else logits[:, first:]
-
-
 def budget(model: HookedModel, batch_tokens: int) -> int:
     """Tokens of a batch whose logits fit into memory."""
     vocabulary = int(getattr(model.cfg, "d_vocab", None) or 1)
     return max(1, min(batch_tokens, _MOST_LOGITS // (4 * vocabulary)))
 
 
-def _tokenised(
-    model: HookedModel, texts: Sequence[str], bos: bool | None
-) -> list[tuple[int, ...]]:
+def _tokenised(model: HookedModel, texts: Sequence[str], bos: bool | None) -> list[tuple[int, ...]]:
     """Token ids of each text, without what a tokenizer puts behind it."""
     statements = tokenise_statements(
         own_tokenizer(model),

@@ -74,17 +74,13 @@ class Resamples:
     confidence: float
 
     @classmethod
-    def of(
-        cls, quantity: Quantity, *, seed: int, resamples: int, confidence: float
-    ) -> "Resamples":
+    def of(cls, quantity: Quantity, *, seed: int, resamples: int, confidence: float) -> "Resamples":
         """Draw the groups of a quantity."""
         drawn = GroupBootstrap.draw(quantity.groups, seed=seed, resamples=resamples)
         weights = np.ones(len(quantity.values)) if quantity.weights is None else quantity.weights
         return cls(drawn, weights, confidence)
 
-    def means(
-        self, values: Float[np.ndarray, "example ..."]
-    ) -> Float[np.ndarray, "resample ..."]:
+    def means(self, values: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
         """Weighted mean over each resample's examples."""
         weighted = values * self.weights.reshape(-1, *[1] * (values.ndim - 1))
         sizes = self.bootstrap.sums(self.weights)
@@ -131,9 +127,7 @@ def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
     return float((1 + (np.abs(random) >= abs(change)).sum()) / (1 + len(random)))
 
 
-def wrong_way(
-    change: Float[np.ndarray, " example"], *, tolerance: float = 1e-6
-) -> float:
+def wrong_way(change: Float[np.ndarray, " example"], *, tolerance: float = 1e-6) -> float:
     """The share of examples that moved away from the trustworthy side.
 
     What does not move, to within a rounding error, has not moved the wrong way.
@@ -142,7 +136,11 @@ def wrong_way(
 
 
 def described(
-    dims: Sequence[str], values: object, quantity: Quantity, told: str = "", units: str | None = None
+    dims: Sequence[str],
+    values: object,
+    quantity: Quantity,
+    told: str = "",
+    units: str | None = None,
 ) -> xr.Variable:
     """A variable with a unit and a name."""
     long_name = f"{quantity.long_name}{', ' if told else ''}{told}"
