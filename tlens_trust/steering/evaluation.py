@@ -163,8 +163,9 @@ def evaluate_steering(
         )
     check_draws(draws)
     wanted = _checked_controls(controls)
+    polarised(concept)
     held = rows_to_try(vector, concept)
-    tried = _tried(concept, held)
+    tried = concept if held.all() else concept.take(held)
     manner = Manner(mode, positions, when, units)
     with _opened(model, tokenizer) as hooked:
         battery = Battery(
@@ -235,14 +236,18 @@ def told_of_draws(draws: int) -> str:
     return f"{draws} random directions"
 
 
-def _tried(concept: Concept, held: np.ndarray) -> Concept:
+def polarised(concept: Concept) -> None:
+    """Refuse a concept that has no side to steer to.
+
+    Raises:
+        ValueError: It has no polarity.
+    """
     if not concept.polarity:
         raise ValueError(
             f"{concept.name!r} has no polarity: neither of its labels is the trustworthy side, so "
-            "that there is no side to steer to. Say which one is, with "
-            "`dataclasses.replace(concept, polarity=True)`, if label 1 is to stand for it."
+            "that there is no side to steer to. If label 1 is to stand for it, say so with "
+            "`dataclasses.replace(concept, polarity=True)`."
         )
-    return concept if held.all() else concept.take(held)
 
 
 def _opened(model: Checkpoint | HookedModel | nn.Module, tokenizer: Any) -> Any:
@@ -401,7 +406,7 @@ def _beside_random(
                 ("control", "bound"),
                 bounds,
                 quantity,
-                "change minus that by random directions, interval over groups and directions",
+                "change minus that by a random direction, interval over groups and directions",
             ),
         }
     return found

@@ -100,18 +100,15 @@ class Resamples:
         *,
         seed: int,
     ) -> Float[np.ndarray, " bound"]:
-        """Interval of a change minus that by random directions, example by example.
+        """Interval of a change minus that by a random direction, example by example.
 
-        Groups are resampled, the same ones for both, and random directions too: few of them say
-        little of what such directions do on average.
+        Each resample takes its groups, the same ones for both, and one random direction. The mean
+        of many directions would be the wrong thing to hold a single one against: most random
+        directions too lie off their mean by more than its own error.
         """
-        generator = np.random.default_rng(seed)
-        own = self.means(change)
-        others = self.means(random.T)
-        drawn = generator.integers(len(random), size=others.shape)
-        return percentile_interval(
-            own - np.take_along_axis(others, drawn, axis=1).mean(axis=1), self.confidence
-        )
+        own, others = self.means(change), self.means(random.T)
+        drawn = np.random.default_rng(seed).integers(len(random), size=len(own))
+        return percentile_interval(own - others[np.arange(len(own)), drawn], self.confidence)
 
 
 def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
