@@ -23,10 +23,13 @@ from tlens_trust.steering.generations import (
 )
 from tlens_trust.steering.hooks import Steering, steer
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS, score_continuations
-from tlens_trust.steering.neutral_reading import NeutralReading
+from tlens_trust.steering.neutral_reading import NeutralEffect, NeutralReading
 from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.quantities import Quantity, Reading, Task
 from tlens_trust.steering.vector import SteeringVector
+
+_NEAR_ENOUGH = 0.01  # relative to the dose
+_STEPS_FROM_NEAR = 6
 
 
 @dataclass(frozen=True)
@@ -149,20 +152,32 @@ class Battery:
                     self.model, self._prompts, max_new_tokens=self._max_new_tokens, chat=self._chat
                 )
                 found += generation_quantities(written, self._judge)
-        effect = self.neutral.steered(
-            vector,
-            strength=strength,
-            mode=manner.mode,
-            positions=manner.positions,
-            when=manner.when,
-            units=manner.units,
-            other_model="allow",
-        )
+        effect = self._on_neutral_text(vector, strength, manner)
         found += neutral_quantities(effect)
         return Pass({quantity.name: quantity for quantity in found}, written)
 
-    def matched_strength(self, vector: SteeringVector, kl: float, manner: Manner) -> float:
-        """The strength at which a vector moves neutral text by so much, in nats a token."""
+    def matched_strength(
+        self, vector: SteeringVector, kl: float, manner: Manner, *, near: float | None = None
+    ) -> float:
+        """The strength at which a vector moves neutral text by so much, in nats a token.
+
+        Args:
+            vector: What to steer by.
+            kl: The dose.
+            manner: How it is put to use.
+            near: A strength that may be close, as that of another direction as long; what is found
+                from there is within 1% of the dose.
+        """
+        if near is not None and manner.mode == "add":
+            found = near
+            for _ in range(_STEPS_FROM_NEAR):
+                reached = self._moved(vector, found, manner)
+                if abs(reached / kl - 1) < _NEAR_ENOUGH:
+                    return found
+                if not 0.1 < reached / kl < 10:
+                    break
+                # A divergence grows with the square of what is added, as long as that is small.
+                found *= float(np.sqrt(kl / reached))
         return calibrate_strength(
             self.model,
             vector,
@@ -174,6 +189,22 @@ class Battery:
             units=manner.units,
             other_model="allow",
         ).strength
+
+    def _moved(self, vector: SteeringVector, strength: float, manner: Manner) -> float:
+        return self._on_neutral_text(vector, strength, manner).mean_kl
+
+    def _on_neutral_text(
+        self, vector: SteeringVector, strength: float, manner: Manner
+    ) -> NeutralEffect:
+        return self.neutral.steered(
+            vector,
+            strength=strength,
+            mode=manner.mode,
+            positions=manner.positions,
+            when=manner.when,
+            units=manner.units,
+            other_model="allow",
+        )
 
     def _scored(self, steering: Steering, *, effects_only: bool) -> list[Quantity]:
         tasks = self._effects if effects_only else [*self._effects, *self._damage]

@@ -55,14 +55,16 @@ def read_random(
         kl: How far each moves neutral text, in nats a token: equal dose.
         advance: Called after each.
     """
-    readings, strengths = [], []
+    readings: list[Reading] = []
+    strengths: list[float] = []
     for draw in range(draws):
         # A seed of its own for each, so that the first few of many are the few.
         direction = like.random_like(
             seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         )
         if kl is not None:
-            own = battery.matched_strength(direction, kl, manner)
+            near = strengths[-1] if strengths else None
+            own = battery.matched_strength(direction, kl, manner, near=near)
         else:
             assert strength is not None
             own = strength
