@@ -35,6 +35,7 @@ from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, pr
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import MLPProbe, mlp_probe
 from tlens_trust.measures.multiplicity import benjamini_hochberg
+from tlens_trust.measures.named import available_measures, named_measures
 from tlens_trust.measures.nulls import Null, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import (
@@ -80,6 +81,7 @@ __all__ = [
     "TracingLLMMeasure",
     "accuracy_under_noise",
     "assign_folds",
+    "available_measures",
     "benjamini_hochberg",
     "calibration_error",
     "ccs_probe",
@@ -104,6 +106,7 @@ __all__ = [
     "logistic_probe",
     "mass_mean_probe",
     "mlp_probe",
+    "named_measures",
     "pair_difference_probe",
     "permute_labels",
     "probe_calibration",

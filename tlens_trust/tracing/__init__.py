@@ -7,16 +7,20 @@ from tlens_trust.tracing.comparing import (
     erasure_cost,
     find_forgetting,
     list_flips,
+    trace_transfer,
     transfer_matrix,
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
+from tlens_trust.tracing.token_scores import trace_tokens
 from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
 __all__ = [
     "Trace",
+    "combine_runs",
     "compare_checkpoints",
     "direction_genealogy",
     "direction_overlap",
@@ -29,5 +33,7 @@ __all__ = [
     "probe_checkpoints",
     "register_trace_accessor",
     "trace_checkpoints",
+    "trace_tokens",
+    "trace_transfer",
     "transfer_matrix",
 ]

@@ -1,16 +1,4 @@
-import sys
-
 import pytest
-
-from tlens_trust import cli
-
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["tlens-trust", "lint", *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        cli.main()
-    out, err = capsys.readouterr()
-    return stopped.value.code, out, err
 
 
 @pytest.fixture
@@ -29,36 +17,36 @@ def clean(tmp_path):
     return path
 
 
-def test_a_clean_file_is_told_to_be_one_with_status_0(monkeypatch, capsys, clean):
+def test_a_clean_file_is_told_to_be_one_with_status_0(run, clean):
     options = ["--statement", "text", "--label", "old", "--group", "pair", "--trustworthy", 1]
-    status, out, err = run(monkeypatch, capsys, clean, *options)
+    status, out, err = run("lint", clean, *options)
     assert (status, err) == (0, "")
     assert "nothing found" in out
     assert "90 statements in 45 groups" in out
 
 
-def test_an_error_in_the_file_is_status_1(monkeypatch, capsys, clean):
+def test_an_error_in_the_file_is_status_1(run, clean):
     with clean.open("a", encoding="utf-8") as file:
         file.write("Both ways.,1,pair 0\nBoth ways.,0,pair 0\n")
     options = ["--statement", "text", "--label", "old", "--group", "pair"]
-    status, out, _ = run(monkeypatch, capsys, clean, *options)
+    status, out, _ = run("lint", clean, *options)
     assert status == 1
     assert "conflicting-labels" in out
     assert "rows 92, 93" in out
 
 
-def test_a_column_that_holds_no_labels_is_no_share_of_nothing(monkeypatch, capsys, clean):
-    status, out, _ = run(monkeypatch, capsys, clean, "--statement", "text", "--label", "pair")
+def test_a_column_that_holds_no_labels_is_no_share_of_nothing(run, clean):
+    status, out, _ = run("lint", clean, "--statement", "text", "--label", "pair")
     assert status == 1
     assert "no statement with a label is left" in out
     assert "neither 0 nor 1 ('pair 0', 'pair 1', 'pair 2', 'pair 3', 'pair 4', …)" in out
     assert "nan" not in out
 
 
-def test_one_of_a_kind_is_told_in_the_singular(monkeypatch, capsys, tmp_path):
+def test_one_of_a_kind_is_told_in_the_singular(run, tmp_path):
     path = tmp_path / "few.csv"
     path.write_text("statement,label,group\nIt is.,1,a\nIt is not.,0,a\n")
-    _, out, _ = run(monkeypatch, capsys, path, "--group", "group")
+    _, out, _ = run("lint", path, "--group", "group")
     assert "2 statements in 1 group;" in out
     assert "in 1 group alone" in out
     assert "1 group cannot be dealt into 5 folds" in out
@@ -77,9 +65,9 @@ def test_one_of_a_kind_is_told_in_the_singular(monkeypatch, capsys, tmp_path):
         ([], "Missing argument"),
     ],
 )
-def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, capsys, clean, arguments, word):
+def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, run, clean, arguments, word):
     monkeypatch.chdir(clean.parent)
-    status, out, err = run(monkeypatch, capsys, *arguments)
+    status, out, err = run("lint", *arguments)
     assert status == 2
     assert err.count("\n") == 1
     assert word in err
