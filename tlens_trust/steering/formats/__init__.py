@@ -1,7 +1,7 @@
 """Steering vectors in files, ours and those of other programs.
 
-safetensors with all that is known of a vector, exact in both directions; llama.cpp's control
-vectors; the file of lm-evaluation-harness's `steered` model; and a list of hooks for TransformerLens.
+safetensors with all that is known of a vector, exact in both directions; control vectors of
+llama.cpp; the file of lm-evaluation-harness's `steered` model; a list of hooks for TransformerLens.
 Loading never unpickles anything but tensors and plain containers.
 """
 
