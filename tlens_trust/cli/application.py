@@ -13,6 +13,7 @@ import typer
 from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
 from tlens_trust.cli.results import compare, onset, report
+from tlens_trust.cli.steering import steer
 from tlens_trust.cli.sweeps import demo, probe
 from tlens_trust.cli.transfers import transfer
 
@@ -36,7 +37,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (demo, probe, transfer, onset, compare, report, concepts, lint, checkpoints):
+for _command in (demo, probe, transfer, steer, onset, compare, report, concepts, lint, checkpoints):
     app.command()(_command)
 
 

@@ -12,6 +12,7 @@ from tlens_trust.tracing.comparing import (
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.reading_and_writing import compare_onsets
 from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
@@ -22,6 +23,7 @@ __all__ = [
     "Trace",
     "combine_runs",
     "compare_checkpoints",
+    "compare_onsets",
     "direction_genealogy",
     "direction_overlap",
     "erasure_cost",
