@@ -5,6 +5,7 @@ import xarray as xr
 
 from tlens_trust.views.text import Column, lay_out, number, small_number, with_interval
 
+_TOLD = ("concept", "model", "vector", "source", "sites", "units", "statements", "random")
 _FIRST = ("log_odds", "likelihood_gap")
 
 
@@ -32,15 +33,14 @@ def steering_table(evaluation: xr.Dataset) -> str:
     ]
     effects = [name for name in names if f"{name}_wrong_way" in evaluation]
     damage = [name for name in names if name not in effects]
-    attributes = evaluation.attrs
+    told = {key: evaluation.attrs.get(key, "?") for key in _TOLD}
     steered = evaluation.sel(condition="steered")
     lines = [
-        f"{attributes.get('concept', '')}: {attributes.get('model', '')} steered by "
-        f"{attributes.get('vector', '')} of {attributes.get('source') or 'no checkpoint'} at "
-        f"{attributes.get('sites', '')}",
-        f"strength {float(steered.strength):.4g} ({attributes.get('units', '')} units), which moves "
-        f"neutral text by {float(steered.kl):.3g} nats a token; {attributes.get('statements', '?')} "
-        "statements that the vector has not seen",
+        f"{told['concept']}: {told['model']} steered by {told['vector']} of "
+        f"{told['source'] or 'no checkpoint'} at {told['sites']}",
+        f"strength {float(steered.strength):.4g} ({told['units']} units), which moves neutral text "
+        f"by {float(steered.kl):.3g} nats a token;",
+        f"{told['statements']} statements that the vector has not seen",
         "",
         *lay_out(_effect_columns(evaluation, effects), left=("effect",)),
         "",
@@ -48,7 +48,7 @@ def steering_table(evaluation: xr.Dataset) -> str:
         "",
         "change        from the unsteered model, with its interval over groups",
         "opposite      change by as much the other way; wrong: share moved the wrong way",
-        f"random        change by {attributes.get('random', 'random directions')}, 2.5% to 97.5%;",
+        f"random        change by {told['random']}, 2.5% to 97.5%;",
         "              p: share of them that change as much, in either sense",
     ]
     return "\n".join(lines)
