@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from tlens_trust.steering.battery import Battery, Manner
-from tlens_trust.steering.quantities import Reading
+from tlens_trust.steering.dose import DoseNotReachedError
+from tlens_trust.steering.quantities import Quantity, Reading
 from tlens_trust.steering.vector import SteeringVector
 
 CONTROLS = ("equal_norm", "equal_kl")
@@ -20,16 +21,24 @@ class RandomDirections:
     """What random directions do to a model.
 
     Attributes:
-        readings: One for each direction.
-        strengths: How strongly each was used.
+        readings: One for each direction; empty where no strength reaches the dose.
+        strengths: How strongly each was used; NaN where none reaches the dose.
     """
 
     readings: Sequence[Reading]
     strengths: Float[np.ndarray, " draw"]
 
-    def values(self, name: str) -> Float[np.ndarray, "draw example"]:
-        """A quantity's values under each direction."""
-        return np.stack([reading[name].values for reading in self.readings])
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The quantities that were read."""
+        return next((tuple(reading) for reading in self.readings if reading), ())
+
+    def values(self, quantity: Quantity) -> Float[np.ndarray, "draw example"]:
+        """A quantity's values under each direction; NaN where the dose was not reached."""
+        missing = np.full(len(quantity.values), np.nan)
+        return np.stack(
+            [reading[quantity.name].values if reading else missing for reading in self.readings]
+        )
 
 
 def read_random(
@@ -63,13 +72,18 @@ def read_random(
             seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         )
         if kl is not None:
-            near = strengths[-1] if strengths else None
-            own = battery.matched_strength(direction, kl, manner, near=near)
+            near = next((each for each in reversed(strengths) if np.isfinite(each)), None)
+            try:
+                own = battery.matched_strength(direction, kl, manner, near=near)
+            except DoseNotReachedError:
+                own = float("nan")
         else:
             assert strength is not None
             own = strength
-        found = battery.read(direction, own, manner, effects_only=True)
-        readings.append(found.reading)
+        if np.isfinite(own):
+            readings.append(battery.read(direction, own, manner, effects_only=True).reading)
+        else:
+            readings.append({})
         strengths.append(own)
         advance()
     return RandomDirections(readings, np.array(strengths))

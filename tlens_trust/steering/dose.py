@@ -21,6 +21,10 @@ _FIRST = 1 / 16
 _DONE = 1e-3  # how near the target is near enough, relative to it
 
 
+class DoseNotReachedError(ValueError):
+    """No strength moves the model as far as was asked for."""
+
+
 @dataclass(frozen=True)
 class Dose:
     """A strength, and what it does to neutral text.
@@ -86,8 +90,8 @@ def calibrate_strength(
         The strength, with the divergence that it has been seen to reach.
 
     Raises:
-        ValueError: The target is not reached at any strength, or an argument is none of those
-            allowed.
+        DoseNotReachedError: The target is not reached at any strength. It is a `ValueError`.
+        ValueError: An argument is none of those allowed.
 
     Example:
         >>> from tlens_trust.steering import calibrate_strength
@@ -185,7 +189,7 @@ def _bracket(divergence: Any, target: float, strength: float, mode: str) -> tupl
             f"A divergence of {target:g} nats a token is less than the {found:.3g} that is seen at "
             f"strength {strength:.3g}, and that is rounding. Ask for more."
         )
-    raise ValueError(_why_not_reached(target, largest, mode))
+    raise DoseNotReachedError(_why_not_reached(target, largest, mode))
 
 
 def _why_not_reached(target: float, largest: tuple[float, float], mode: str) -> str:

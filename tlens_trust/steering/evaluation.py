@@ -1,5 +1,6 @@
 """Whether a vector steers, how much, at what cost, and beside what nothing does."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -25,6 +26,7 @@ from tlens_trust.steering.controls import (
     check_draws,
     read_random,
 )
+from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.generations import Judge
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.neutral_reading import NeutralReading
@@ -141,7 +143,8 @@ def evaluate_steering(
             vector has seen all of it; or whatever steering and reading find wrong.
 
     Warns:
-        UserWarning: The vector does not say what it was made of, or was made of another concept.
+        UserWarning: The vector comes from another run than the model, does not say what it was
+            made of, or was made of another concept.
 
     Source:
         Qian et al. (2024), arXiv:2402.19465, for the experiment; Tan et al. (2024),
@@ -168,6 +171,9 @@ def evaluate_steering(
     tried = concept if held.all() else concept.take(held)
     manner = Manner(mode, positions, when, units)
     with _opened(model, tokenizer) as hooked:
+        warning = check_fits(vector, hooked, other_model="warn")
+        if warning is not None:
+            warnings.warn(warning, stacklevel=2)
         battery = Battery(
             hooked,
             tried,
@@ -310,7 +316,7 @@ def _labelled(
         drawn = Resamples.of(quantity, seed=seed, resamples=resamples, confidence=confidence)
         values = np.stack([passes[condition].reading[name].values for condition in _CONDITIONS])
         variables |= _across_conditions(name, quantity, values, drawn)
-        if all(name in each.readings[0] for each in random.values()):
+        if all(name in each.names for each in random.values()):
             variables |= _beside_random(name, quantity, values, random, drawn, seed)
     data = xr.Dataset(
         variables,
@@ -381,7 +387,7 @@ def _beside_random(
 ) -> dict[str, xr.Variable]:
     change = values[1] - values[0]
     own = float(np.average(change, weights=drawn.weights))
-    changes = [each.values(name) - values[0] for each in random.values()]
+    changes = [each.values(quantity) - values[0] for each in random.values()]
     means = np.stack([np.average(each, axis=1, weights=drawn.weights) for each in changes])
     found = {
         f"{name}_random": described(
@@ -389,7 +395,7 @@ def _beside_random(
         )
     }
     if quantity.effect:
-        over = own - means.mean(axis=1)
+        over = own - np.nanmean(means, axis=1)
         bounds = [drawn.over_random(change, each, seed=seed) for each in changes]
         found |= {
             f"{name}_p": described(

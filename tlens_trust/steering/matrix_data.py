@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.steering.quantities import Quantity, Resamples, described, random_p, wrong_way
@@ -118,9 +119,9 @@ def _quantity(
         found[f"{name}_opposite"] = described(
             _CELL, mean(back - unsteered), quantity, "change by steering the other way"
         )
-    if name not in results[0].random.readings[0]:
+    if not any(name in result.random.names for result in results):
         return found
-    random = np.stack([result.random.values(name) for result in results]) - unsteered[:, None]
+    random = np.stack([result.random.values(quantity) for result in results]) - unsteered[:, None]
     found[f"{name}_random"] = described(
         ("target", "draw"), mean(random), quantity, "change by a random direction at the dose"
     )
@@ -169,8 +170,18 @@ def _effect(
     return {
         f"{name}_wrong_way": described(_CELL, wrong, quantity, away, "fraction of examples"),
         f"{name}_p": described(_CELL, p, quantity, "p-value among random directions", "1"),
-        f"{name}_over_random": described(_CELL, own - others.mean(axis=1), quantity, beside),
+        f"{name}_over_random": described(_CELL, own - mean_known(others), quantity, beside),
         f"{name}_over_random_ci": described(
             (*_CELL, "bound"), bounds, quantity, f"{beside}, interval over groups and directions"
         ),
     }
+
+
+def mean_known(values: Float[np.ndarray, "target draw"]) -> Float[np.ndarray, " target"]:
+    """Mean over the draws that are known; NaN where none is."""
+    known = np.isfinite(values)
+    sums = np.where(known, values, 0.0).sum(axis=1)
+    means: np.ndarray = np.divide(
+        sums, known.sum(axis=1), out=np.full(len(values), np.nan), where=known.any(axis=1)
+    )
+    return means

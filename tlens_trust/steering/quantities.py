@@ -6,7 +6,7 @@ and for the model as it is, and for every random direction.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -46,6 +46,14 @@ class Quantity:
 
 
 Reading = Mapping[str, Quantity]
+
+
+def unknown(reading: Reading) -> Reading:
+    """The same quantities, of a condition that there is not."""
+    return {
+        name: replace(quantity, values=np.full(len(quantity.values), np.nan))
+        for name, quantity in reading.items()
+    }
 
 
 class Task(Protocol):
@@ -106,6 +114,9 @@ class Resamples:
         of many directions would be the wrong thing to hold a single one against: most random
         directions too lie off their mean by more than its own error.
         """
+        random = random[np.isfinite(random).all(axis=1)]
+        if not len(random):
+            return np.full(2, np.nan)
         own, others = self.means(change), self.means(random.T)
         drawn = np.random.default_rng(seed).integers(len(random), size=len(own))
         return percentile_interval(own - others[np.arange(len(own)), drawn], self.confidence)
@@ -121,7 +132,10 @@ def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
         >>> random_p(3.0, np.array([0.1, -0.2, 0.3]))
         0.25
     """
-    return float((1 + (np.abs(random) >= abs(change)).sum()) / (1 + len(random)))
+    known = random[np.isfinite(random)]
+    if not np.isfinite(change) or not len(known):
+        return float("nan")
+    return float((1 + (np.abs(known) >= abs(change)).sum()) / (1 + len(known)))
 
 
 def wrong_way(change: Float[np.ndarray, " example"], *, tolerance: float = 1e-6) -> float:
@@ -129,7 +143,7 @@ def wrong_way(change: Float[np.ndarray, " example"], *, tolerance: float = 1e-6)
 
     What does not move, to within a rounding error, has not moved the wrong way.
     """
-    return float((change < -tolerance).mean())
+    return float((change < -tolerance).mean()) if np.isfinite(change).all() else float("nan")
 
 
 def described(

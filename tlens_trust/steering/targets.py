@@ -13,9 +13,10 @@ from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
 from tlens_trust.steering.controls import RandomDirections, read_random
+from tlens_trust.steering.dose import DoseNotReachedError
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.neutral_reading import NeutralReading
-from tlens_trust.steering.quantities import Reading
+from tlens_trust.steering.quantities import Reading, unknown
 from tlens_trust.steering.vector import SteeringVector
 
 
@@ -69,7 +70,8 @@ class TargetResult:
         unsteered: The target as it is.
         steered: Under each vector.
         opposite: Under each vector the other way; empty where that was not asked for.
-        strengths: How strongly each vector was used.
+        strengths: How strongly each vector was used; NaN where no strength reaches the dose, and
+            then everything is NaN under that vector.
         random: Under random directions at the same dose.
     """
 
@@ -101,7 +103,7 @@ def try_on_target(
         advance: Called after each pass.
 
     Raises:
-        ValueError: As `evaluate_steering`, with a note that says which vector it was.
+        ValueError: As `evaluate_steering`.
     """
     with target.loaded(
         device=loading.device,
@@ -123,17 +125,12 @@ def try_on_target(
         advance()
         steered, opposite, strengths = [], [], []
         for vector in vectors:
-            try:
-                strength = battery.matched_strength(vector, trial.target_kl, trial.manner)
-                steered.append(battery.read(vector, strength, trial.manner).reading)
-                if trial.opposite:
-                    # At the same dose, which is not quite the same strength.
-                    back = battery.matched_strength(-vector, trial.target_kl, trial.manner)
-                    opposite.append(battery.read(-vector, back, trial.manner).reading)
-            except ValueError as error:
-                error.add_note(f"This was {target.name!r}, steered by {vector!r}.")
-                raise
+            strength, found = _at_dose(battery, vector, trial, unsteered)
             strengths.append(strength)
+            steered.append(found)
+            if trial.opposite:
+                # At the same dose, which is not quite the same strength.
+                opposite.append(_at_dose(battery, -vector, trial, unsteered)[1])
             advance()
         random = read_random(
             battery,
@@ -145,3 +142,15 @@ def try_on_target(
             advance=advance,
         )
     return TargetResult(unsteered, steered, opposite, np.array(strengths), random)
+
+
+def _at_dose(
+    battery: Battery, vector: SteeringVector, trial: Trial, unsteered: Reading
+) -> tuple[float, Reading]:
+    """The strength, and what is read at it; unknown where no strength reaches the dose."""
+    try:
+        strength = battery.matched_strength(vector, trial.target_kl, trial.manner)
+    except DoseNotReachedError:
+        # The predictions of a model that has learnt nothing can hardly be moved.
+        return float("nan"), unknown(unsteered)
+    return strength, battery.read(vector, strength, trial.manner).reading

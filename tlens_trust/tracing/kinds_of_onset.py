@@ -70,8 +70,10 @@ def locate_writable(
     for result in results:
         before = result.unsteered[effect].values
         change = result.steered[0][effect].values - before
-        random = result.random.values(effect) - before
-        changes.append(change - random.mean(axis=0))
+        random = result.random.values(quantity) - before
+        random = random[np.isfinite(random).all(axis=1)]
+        typical = random.mean(axis=0) if len(random) else np.full(len(before), np.nan)
+        changes.append(change - typical)
         p.append(random_p(float(change.mean()), random.mean(axis=1)))
     values, tests = np.stack(changes), np.array(p)
     half = level / 2 * (1 + 1e-9)
@@ -262,18 +264,21 @@ def _crossing(
     seed: int,
 ) -> tuple[FirstCrossing, Float[np.ndarray, "checkpoint bound"]]:
     bootstrap = GroupBootstrap.draw(quantity.groups, seed=seed, resamples=resamples)
-    # `Looks` takes a share of groups for the least that can be told, which supposes fractions.
-    scale = 1.0 if "fraction" in quantity.units else float(values.std()) or 1.0
-    # Nothing is shared by folds here: the vectors were made of other groups altogether.
-    fold = np.zeros(values.shape[1], dtype=np.int64)
-    looks = Looks.of(values[None] / scale, None, fold, bootstrap)
+    known = np.isfinite(values).all(axis=1)
+    lower, upper, alone = (np.full(len(values), np.nan) for _ in range(3))
     half = level / 2
-    lower = scale * looks.lower(half, over="all")[0]
-    upper = scale * looks.upper(level, over="each")[0]
+    if known.any():
+        # `Looks` takes a share of groups for the least that can be told, which supposes fractions.
+        scale = 1.0 if "fraction" in quantity.units else float(values[known].std()) or 1.0
+        # Nothing is shared by folds here: the vectors were made of other groups altogether.
+        fold = np.zeros(values.shape[1], dtype=np.int64)
+        looks = Looks.of(values[known][None] / scale, None, fold, bootstrap)
+        lower[known] = scale * looks.lower(half, over="all")[0]
+        upper[known] = scale * looks.upper(level, over="each")[0]
+        alone[known] = scale * looks.lower(half, over="each")[0]
+    # What is unknown is neither shown nor excluded: comparisons with NaN are false.
     crossing = first_crossing(
-        anywhere=(lower > 0) & anywhere,
-        each=(looks.lower(half, over="each")[0] > 0) & each,
-        excluded=upper <= margin,
+        anywhere=(lower > 0) & anywhere, each=(alone > 0) & each, excluded=upper <= margin
     )
     return crossing, np.stack([lower, upper], axis=-1)
 
