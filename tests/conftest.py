@@ -18,7 +18,7 @@ def toy_series(tmp_path_factory):
     return pretrain_toy_series(folder, seed=0, progress=False)
 
 
-PLANTED_WIDTH = 16
+PLANTED_WIDTH = 32
 READ_FROM, WRITTEN_TO = (60, 61), (62, 63)
 
 
@@ -67,10 +67,10 @@ def plant():
             for pair in (READ_FROM, WRITTEN_TO):
                 for token, side in zip(pair, (1.0, -1.0), strict=True):
                     # Without it, unembeddings do not see the direction at all.
-                    row = model.embed_out.weight[token]
+                    row = model.get_output_embeddings().weight[token]
                     row -= (row @ direction) * direction
                     if writable:
-                        row += side * direction
+                        row += 2 * side * direction
         return model, tokenizer, direction
 
     return make

@@ -72,10 +72,16 @@ def generate_texts(
             tokenizer,
             whole,
             bos=False if templated else own_bos(model),
-            n_ctx=None if context is None else context - max_new_tokens,
+            n_ctx=context,
             d_vocab=getattr(model.cfg, "d_vocab", None),
         )
     ]
+    longest = max(map(len, rows), default=0)
+    if context is not None and longest + max_new_tokens > context:
+        raise ValueError(
+            f"A prompt of {longest} tokens and {max_new_tokens} more do not fit into the model's "
+            f"context of {context}. Ask for fewer `max_new_tokens`, or shorten the prompt."
+        )
     end = getattr(tokenizer, "eos_token_id", None)
     written: dict[int, tuple[int, ...]] = {}
 
