@@ -18,7 +18,7 @@ def toy_series(tmp_path_factory):
     return pretrain_toy_series(folder, seed=0, progress=False)
 
 
-PLANTED_WIDTH = 32
+PLANTED_WIDTH = 64
 READ_FROM, WRITTEN_TO = (60, 61), (62, 63)
 
 
@@ -40,11 +40,10 @@ def plant():
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="<s>"
     )
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(PLANTED_WIDTH, generator=generator)
     # The final norm takes the mean away, and so would it of a direction that has one.
-    direction -= direction.mean()
-    direction /= direction.norm()
+    basis = torch.randn(PLANTED_WIDTH, 3, generator=torch.Generator().manual_seed(0))
+    basis[:, 0] = 1.0
+    _, direction, everyday = torch.linalg.qr(basis)[0].T
 
     def make(*, readable=True, writable=True, seed=0):
         torch.manual_seed(seed)
@@ -55,22 +54,26 @@ def plant():
             num_attention_heads=2,
             intermediate_size=32,
             max_position_embeddings=32,
-            initializer_range=0.2,
+            initializer_range=0.1,
             bos_token_id=65,
             eos_token_id=65,
         )
         model = GPTNeoXForCausalLM(config).eval()
         with torch.no_grad():
+            model.gpt_neox.embed_in.weight[:60] += 2 * everyday
             for token, side in zip(READ_FROM, (1.0, -1.0), strict=True):
                 if readable:
-                    model.gpt_neox.embed_in.weight[token] += 2 * side * direction
+                    model.gpt_neox.embed_in.weight[token] += 3 * side * direction
             for pair in (READ_FROM, WRITTEN_TO):
                 for token, side in zip(pair, (1.0, -1.0), strict=True):
+                    # These are never said in neutral text, so that saying the one or the other is
+                    # no damage.
+                    model.get_output_embeddings().weight[token] -= 3 * everyday
                     # Without it, unembeddings do not see the direction at all.
                     row = model.get_output_embeddings().weight[token]
                     row -= (row @ direction) * direction
                     if writable:
-                        row += 2 * side * direction
+                        row += side * direction
         return model, tokenizer, direction
 
     return make
