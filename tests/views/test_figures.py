@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.tracing import Trace
+from tlens_trust.tracing import Trace, combine_runs
 
 STEPS = [0, 1, 8, 64, 512]
 SITES = [f"blocks.{i}.hook_resid_post" for i in range(4)]
@@ -169,3 +169,49 @@ def test_a_variable_that_is_not_there_is_answered_with_those_that_are():
 def test_unknown_tokens_are_an_error_and_not_an_empty_figure():
     with pytest.raises(ValueError, match="Draw over x='step'"):
         synthetic_trace({"a": 1}, tokens=False).plot.lines("accuracy", x="tokens")
+
+
+def three_runs():
+    data = TRACE.data.assign_coords(loss=("checkpoint", [6.0, 5.0, 4.0, 2.0, 1.0]))
+    shifted = {
+        f"seed {i}": Trace(data.assign(accuracy=(data.accuracy + i / 100).assign_attrs(UNITS)))
+        for i in range(3)
+    }
+    return combine_runs(shifted)
+
+
+UNITS = {"units": "fraction of statements", "long_name": "accuracy"}
+
+
+def test_several_runs_are_drawn_by_their_mean_and_their_range():
+    figure = three_runs().plot.lines("accuracy", sites=[2])
+    line, band = (
+        next(d for d in figure.data if d.mode == "lines+markers"),
+        next(d for d in figure.data if d.fill == "toself"),
+    )
+    np.testing.assert_allclose(line.y, TRACE.data.accuracy[0, :, 2] + 0.01)
+    assert band.y[0] - band.y[-1] == pytest.approx(0.02)
+    heat = three_runs().plot.heatmap("accuracy").data[0]
+    np.testing.assert_allclose(heat.z[2], TRACE.data.accuracy[0, :, 2] + 0.01)
+
+
+def test_training_loss_is_an_axis_that_runs_from_large_to_small():
+    figure = three_runs().plot.lines("accuracy", x="loss")
+    assert figure.layout.xaxis.autorange == "reversed"
+    assert figure.layout.xaxis.type != "log"
+    assert figure.data[0].x.tolist() == [6.0, 5.0, 4.0, 2.0, 1.0]
+    with pytest.raises(ValueError, match="training loss is unknown"):
+        TRACE.plot.lines("accuracy", x="loss")
+
+
+def test_sizes_are_laid_over_each_other_by_depth():
+    small = TRACE.data.isel(site=[0, 1]).assign_coords(depth=("site", [0.5, 1.0]))
+    both = combine_runs({"large": TRACE, "small": Trace(small)})
+    figure = both.plot.profile("accuracy")
+    of_first = [line for line in figure.data if line.xaxis == "x"]
+    assert {line.name: line.x.tolist() for line in of_first} == {
+        "large": [0.25, 0.5, 0.75, 1.0],
+        "small": [0.5, 1.0],
+    }
+    with pytest.raises(ValueError, match="no checkpoint 'step7'"):
+        both.plot.profile(checkpoint="step7")

@@ -161,3 +161,98 @@ def test_an_onset_of_another_run_or_of_several_probes_is_refused():
         summarise(traced(), found().expand_dims(probe=["a", "b"]))
     with pytest.raises(ValueError, match=r"lacks accuracy_ci"):
         summarise(Trace(traced().data.drop_vars("accuracy_ci")))
+
+
+def with_probes(**changed) -> Trace:
+    """As `traced`, by a probe of that accuracy and by one that is right a tenth less often."""
+    data = traced().data
+    worse = data.assign(accuracy=data.accuracy - 0.1, accuracy_ci=data.accuracy_ci - 0.1)
+    both = xr.concat([data, worse], dim="probe", data_vars=["accuracy", "accuracy_ci"])
+    both = both.transpose("concept", "checkpoint", "site", "probe", ...)
+    return Trace(both.assign_coords(probe=["logistic", "lda"]).assign(**changed))
+
+
+def test_several_probes_have_a_row_each_with_their_own_onset():
+    onset = xr.concat([found(), found()], dim="probe").assign_coords(probe=["lda", "logistic"])
+    onset["onset_checkpoint"][{"probe": 0}] = ""
+    frame = summarise(with_probes(), onset)
+    assert frame["probe"].tolist() == ["logistic", "lda"] * 3
+    assert (frame["onset"] == "never").tolist() == [False, True, False, True, True, True]
+    post_hoc = summarise(with_probes())
+    np.testing.assert_allclose(post_hoc["accuracy"], [0.9, 0.8] * 3)
+    lines = summary_table(with_probes(), onset).splitlines()
+    assert lines[0].split()[:2] == ["concept", "probe"]
+    assert [line.split()[1] for line in lines[1:7]] == ["logistic", "lda"] * 3
+    assert "probe" not in summary_table(traced(), found())
+
+
+def test_a_probe_without_an_onset_is_unknown_beside_one_that_has_it():
+    frame = summarise(with_probes(), found().expand_dims(probe=["lda"]))
+    assert frame["looked_at"].tolist() == [0, 4] * 3
+    assert set(frame["onset"][::2]) == {"unknown"}
+
+
+def leaking(unseen_n=30.0, **changed) -> dict:
+    count = {"units": "statements", "long_name": "statements"}
+    shape = (3, 4, 3)
+    return {
+        "accuracy_n": (AXES, np.full(shape, 120), count),
+        "accuracy_unseen": (AXES, np.full(shape, 0.625), FRACTION),
+        "accuracy_unseen_n": (AXES, np.full(shape, unseen_n), count),
+    } | changed
+
+
+def test_what_leaks_is_told_beside_the_accuracy_and_q_is_said_to_be_of_the_rest():
+    frame = summarise(traced(**leaking()))
+    assert frame["known"].tolist() == [0.75] * 3
+    assert frame["unseen_n"].tolist() == [30] * 3
+    text = summary_table(traced(**leaking()))
+    assert text.splitlines()[1].split()[-4:] == ["75%", "0.625", "(30)", "0.001"]
+    assert "in the unseen statements alone" in text
+    assert "leaks" not in summary_table(traced())
+    assert "unseen" not in summary_table(traced())
+
+
+def test_where_everything_leaks_there_is_no_accuracy_of_the_rest_and_nothing_is_made_up():
+    nothing = (AXES, np.full((3, 4, 3), np.nan), FRACTION)
+    text = summary_table(traced(**leaking(0.0, accuracy_unseen=nothing)))
+    assert text.splitlines()[1].split()[-4:] == ["100%", "unknown", "(0)", "0.001"]
+
+
+def test_leaks_are_of_the_paper_s_probe_alone_where_another_stands_beside_it():
+    trace = with_probes(**leaking())
+    trace = Trace(trace.data.assign_coords(probe=["logistic", "tracingllm"]))
+    frame = summarise(trace)
+    assert frame["known"].isna().tolist() == [True, False] * 3
+    assert "where there are such" in summary_table(trace)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "gone", "left"),
+    [
+        ("accuracy_null", ["null"], ["floor", "untrained", "q"]),
+        ("accuracy_floor", ["floor"], ["null", "untrained", "q"]),
+        ("accuracy_q", ["q"], ["null", "floor", "untrained"]),
+    ],
+)
+def test_what_is_unknown_for_all_has_neither_column_nor_legend(dropped, gone, left):
+    text = summary_table(Trace(traced().data.drop_vars(dropped)))
+    heads = text.splitlines()[0].split()
+    assert not set(gone) & set(heads)
+    assert set(left) <= set(heads)
+    legend = text.split("\n\n")[1]
+    assert not any(line.startswith(f"{name} ") for name in gone for line in legend.splitlines())
+    assert all(name in legend for name in left)
+
+
+def test_what_else_was_measured_of_a_probe_stands_below_at_the_layer_of_its_row():
+    margin = np.broadcast_to([1.0, 2.0, 3.0], (3, 4, 3))
+    unit = {"units": "RMS of the site", "long_name": "mean distance"}
+    ends = np.stack([margin - 0.5, margin + 0.5], axis=-1)
+    more = {"margin": (AXES, margin, unit), "margin_ci": ((*AXES, "bound"), ends, unit)}
+    text = summary_table(traced(**more))
+    assert "toxicity      2  3.000 [2.500, 3.500]" in text
+    assert "mean distance (RMS of the site)" in text
+    by_choice = summary_table(traced(**more), found())
+    assert "toxicity      1  2.000 [1.500, 2.500]" in by_choice
+    assert "margin" not in summary_table(traced())

@@ -4,12 +4,15 @@ from tlens_trust.activations.activations import Activations
 from tlens_trust.activations.collect import collect_activations, collect_each
 from tlens_trust.activations.sites import resolve_sites, site_depth, site_layer
 from tlens_trust.activations.store import ActivationStore
+from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
 
 __all__ = [
     "ActivationStore",
     "Activations",
+    "TokenReadings",
     "collect_activations",
     "collect_each",
+    "collect_tokens",
     "resolve_sites",
     "site_depth",
     "site_layer",

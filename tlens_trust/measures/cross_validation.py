@@ -24,6 +24,7 @@ from tlens_trust.measures.references import (
     null_dataset,
 )
 from tlens_trust.measures.scores import score_dataset
+from tlens_trust.measures.shared_work import do_once
 from tlens_trust.measures.solver import solve_logistic
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -321,7 +322,7 @@ class ProbeMeasure:
         )
         for name, (array, attributes) in held_out.variables.items():
             data[name] = (("site",), array, attributes)
-        null = self._null(activations, concept, held_out, fold, seed)
+        null = self.null(activations, concept, seed=seed)
         data = data.merge(null_dataset(null, data)).merge(chance_dataset(concept))
         if not self.floor:
             return data
@@ -337,20 +338,29 @@ class ProbeMeasure:
             )
         )
 
-    def _null(
-        self,
-        activations: Activations,
-        concept: Concept,
-        held_out: HeldOut,
-        fold: Int[np.ndarray, " example"],
-        seed: int,
-    ) -> Null:
-        permuted = permute_labels(
-            concept.labels, concept.groups, fold, permutations=self.permutations, seed=seed
-        )
-        if isinstance(self.cross_fitter, Refitter):
-            return self.cross_fitter.null(activations.values, held_out.scores, permuted, fold)
-        return held_out_null(held_out.scores, permuted, fold)
+    def null(self, activations: Activations, concept: Concept, *, seed: int) -> Null:
+        """What the probes find where labels mean nothing.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels and groups.
+            seed: Deals the folds, draws permutations.
+
+        Raises:
+            ValueError: As calling the measure.
+        """
+
+        def find() -> Null:
+            held_out, fold = self.held_out(activations, concept, seed=seed)
+            permuted = permute_labels(
+                concept.labels, concept.groups, fold, permutations=self.permutations, seed=seed
+            )
+            if isinstance(self.cross_fitter, Refitter):
+                return self.cross_fitter.null(activations.values, held_out.scores, permuted, fold)
+            return held_out_null(held_out.scores, permuted, fold)
+
+        key = "null", self.cross_fitter, self.folds, self.permutations, concept.fingerprint, seed
+        return do_once(activations, key, find)
 
     def held_out(
         self, activations: Activations, concept: Concept, *, seed: int
@@ -376,7 +386,11 @@ class ProbeMeasure:
             )
         fold = assign_folds(concept.labels, concept.groups, folds=self.folds, seed=seed)
         labels = torch.from_numpy(concept.labels.copy()).to(values.device)
-        return self.cross_fitter(values, labels, concept.groups, fold), fold
+        key = "held out", self.cross_fitter, self.folds, concept.fingerprint, seed
+        fitted = do_once(
+            activations, key, lambda: self.cross_fitter(values, labels, concept.groups, fold)
+        )
+        return fitted, fold
 
 
 def logistic_probe(

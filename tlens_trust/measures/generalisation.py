@@ -67,9 +67,9 @@ def transfer_score(
     taken = logistic_probe() if probe is None else probe
     concepts = _checked(source, target)
     held_out, fold = taken.held_out(source, concepts[0], seed=seed)
-    judged_by = _judges(concepts, fold)
-    scores = _scores(held_out, target, judged_by, taken.name)
-    parts = _parts(judged_by, concepts[1].labels)
+    judged_by = find_judges(*concepts, fold)
+    scores = score_elsewhere(held_out, target, judged_by, taken.name)
+    parts = number_parts(judged_by, concepts[1].labels)
     data = score_dataset(
         scores,
         concepts[1].labels,
@@ -134,6 +134,13 @@ def _checked(source: Activations, target: Activations) -> tuple[Concept, Concept
             "Concept and not from a list of statements."
         )
     one, other = source.concept, target.concept
+    check_same_matter(one, other)
+    check_same_reading(source, target)
+    return one, other
+
+
+def check_same_matter(one: Concept, other: Concept) -> None:
+    """Refuse concepts whose label 1 does not mean the same, or not about the same matter."""
     if one.polarity != other.polarity:
         lacking = other if one.polarity else one
         raise ValueError(
@@ -151,6 +158,10 @@ def _checked(source: Activations, target: Activations) -> tuple[Concept, Concept
             f"{one.name!r} is about {one.dimension} and {other.name!r} about {other.dimension}. "
             "Transfer is between sets of one concept; give them the same `dimension` if they are."
         )
+
+
+def check_same_reading(source: Activations, target: Activations) -> None:
+    """Refuse activations of other sites, positions or checkpoints."""
     if source.sites != target.sites or source.values.shape[2] != target.values.shape[2]:
         raise ValueError(
             f"The source was read at {len(source.sites)} sites from {source.sites[0]!r} on, "
@@ -170,14 +181,12 @@ def _checked(source: Activations, target: Activations) -> tuple[Concept, Concept
                 f"The source was read from {names[0]!r} and the target from {names[1]!r}. Collect "
                 "both from one checkpoint."
             )
-    return one, other
 
 
-def _judges(
-    concepts: tuple[Concept, Concept], fold: Int[np.ndarray, " source"]
+def find_judges(
+    source: Concept, target: Concept, fold: Int[np.ndarray, " source"]
 ) -> Int[np.ndarray, " target"]:
     """The fold whose probe has not seen a target statement's group; -1 where none has seen it."""
-    source, target = concepts
     places: dict[str, set[int]] = {}
     of_text: dict[str, set[int]] = {}
     for text, group, number in zip(source.statements, source.groups, fold.tolist(), strict=True):
@@ -198,7 +207,7 @@ def _judges(
     return np.array([next(iter(judges[group]), -1) for group in target.groups])
 
 
-def _scores(
+def score_elsewhere(
     held_out: HeldOut, target: Activations, judged_by: Int[np.ndarray, " example"], probe: str
 ) -> Float[np.ndarray, "example site"]:
     """Log-odds of each target statement by the probe, or the mean of the probes, it falls to."""
@@ -217,7 +226,7 @@ def _scores(
     return scores
 
 
-def _parts(
+def number_parts(
     judged_by: Int[np.ndarray, " example"], labels: Int[np.ndarray, " example"]
 ) -> Int[np.ndarray, " example"]:
     """Statements scored alike, numbered from 0, where each part holds both labels."""

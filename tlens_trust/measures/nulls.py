@@ -26,6 +26,9 @@ from tlens_trust.measures.permutations import PermutedLabels
 _DRAWS_AT_ONCE = 500
 _FIXED = 500
 
+# Scores that have bands; of refits, the share of label 1 that was found is kept as well.
+_BANDS = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
+
 # Statistics this close, in standard deviations, are equal: labels that are permuted into
 # themselves give the same statistic but for rounding, which must not make them look smaller.
 _TIE = 1e-4
@@ -42,6 +45,8 @@ class Null:
         bands: For each score, the middle 95% under permuted labels, low and high.
         permutations: How many permutations stand behind the p-values.
         refits: How many of them stand behind the bands.
+        draws: For each score, what refits to every draw of labels give, those to the labels
+            themselves first; None where nothing was refitted.
     """
 
     p: Float[np.ndarray, " site"]
@@ -49,6 +54,7 @@ class Null:
     bands: Mapping[str, Float[np.ndarray, "site bound"]]
     permutations: int
     refits: int
+    draws: Mapping[str, Float[np.ndarray, "site draw"]] | None = None
 
 
 def refit_null(
@@ -93,14 +99,15 @@ def refit_null(
     """
     folds = _Folds.of(permuted, fold, activations.device)
     sites = [_refit_site(activations[:, s], folds, C) for s in range(activations.shape[1])]
-    statistics = _standardised(np.stack([levels["auroc"] for levels in sites]))
-    p, p_best = _p_values(statistics)
+    draws = {name: np.stack([levels[name] for levels in sites]) for name in sites[0]}
+    p, p_best = p_values_of(in_deviations(draws["auroc"]))
     return Null(
         p,
         p_best,
-        {name: np.stack([_middle(levels[name][1:]) for levels in sites]) for name in sites[0]},
+        {name: middle_95(levels[:, 1:].T) for name, levels in draws.items() if name in _BANDS},
         permuted.permutations,
         permuted.permutations,
+        draws,
     )
 
 
@@ -129,8 +136,8 @@ def held_out_null(
     for number in tested:
         rows = fold == number
         ranks = rankdata(scores[rows], axis=0)
-        statistics = _standardised((permuted.draws[:, rows].astype(np.float64) @ ranks).T)
-        p, p_best = _p_values(statistics)
+        statistics = in_deviations((permuted.draws[:, rows].astype(np.float64) @ ranks).T)
+        p, p_best = p_values_of(statistics)
         alone.append(p)
         together.append(p_best)
     bands, refits = held_out_bands(scores, permuted, fold)
@@ -160,9 +167,9 @@ def held_out_bands(
     """
     draws = min(_FIXED, permuted.permutations)
     bands = {}
-    for name, level in _levels_of_fixed(scores, permuted.draws[1 : draws + 1], fold).items():
+    for name, level in levels_of_fixed(scores, permuted.draws[1 : draws + 1], fold).items():
         centre = level.mean(axis=0)[:, None]
-        bands[name] = centre + np.sqrt(1 + 2 / np.pi) * (_middle(level) - centre)
+        bands[name] = centre + np.sqrt(1 + 2 / np.pi) * (middle_95(level) - centre)
         if name != "cross_entropy":
             bands[name] = bands[name].clip(0, 1)
     return bands, draws
@@ -210,7 +217,7 @@ def _refit_site(
     """The scores of each draw's refits, of its own labels."""
     features = _standardised_features(values.float(), scale=bool(C))
     if C:
-        axes, spread = _principal_axes(features)
+        axes, spread = principal_axes(features)
         features = features @ axes
         label_variance = float((folds.expected * (1 - folds.expected)).mean())
         trained = 1 - sum(len(rows) for rows in folds.members[: folds.tested]) / (
@@ -273,16 +280,18 @@ def _levels_of_refits(
     if all_scores:
         ones = sum(label[:, 0].sum() for label in own)
         count = sum(len(label) for label in own)
-        right, recalled, surprise = [], [], []
+        right, recalled, found, surprise = [], [], [], []
         for log_odds, label in zip(predicted, own, strict=True):
             correct = ((log_odds > 0) == (label > 0)).float()
             right.append(correct.sum(dim=0))
             recall = torch.where(label > 0, 0.5 / ones, 0.5 / (count - ones))
             recalled.append((correct * recall).sum(dim=0))
+            found.append((correct * label).sum(dim=0))
             surprise.append(torch.nn.functional.softplus((1 - 2 * label) * log_odds).sum(dim=0))
         levels |= {
             "accuracy": sum(right) / count,
             "balanced_accuracy": sum(recalled),
+            "recall": sum(found) / ones,
             "cross_entropy": sum(surprise) / count,
         }
     return {name: torch.as_tensor(level).double().cpu().numpy() for name, level in levels.items()}
@@ -301,7 +310,7 @@ def _area(
     return beaten / (positive * (len(label) - positive))
 
 
-def _levels_of_fixed(
+def levels_of_fixed(
     scores: Float[np.ndarray, "example site"],
     draws: Int[np.ndarray, "draw example"],
     fold: Int[np.ndarray, " example"],
@@ -334,7 +343,7 @@ def _levels_of_fixed(
     return {**levels, "auroc": area}
 
 
-def _p_values(
+def p_values_of(
     statistics: Float[np.ndarray, "site draw"],
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
     """By itself and by the null of the maximum; the first draw is what was observed."""
@@ -346,7 +355,7 @@ def _p_values(
     return alone, best
 
 
-def _standardised(statistics: Float[np.ndarray, "row draw"]) -> Float[np.ndarray, "row draw"]:
+def in_deviations(statistics: Float[np.ndarray, "row draw"]) -> Float[np.ndarray, "row draw"]:
     """In standard deviations from the mean over all draws; 0 where all draws agree."""
     about = statistics - statistics.mean(axis=1, keepdims=True)
     deviation = about.std(axis=1, keepdims=True)
@@ -357,7 +366,8 @@ def _standardised(statistics: Float[np.ndarray, "row draw"]) -> Float[np.ndarray
     return scaled
 
 
-def _middle(level: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "... bound"]:
+def middle_95(level: Float[np.ndarray, "draw ..."]) -> Float[np.ndarray, "... bound"]:
+    """From the 2.5th percentile of the draws to the 97.5th."""
     middle: np.ndarray = np.moveaxis(np.quantile(level, [0.025, 0.975], axis=0), 0, -1)
     return middle
 
@@ -379,7 +389,7 @@ def _standardised_features(
     return torch.where(deviation > rounding, features / deviation.clamp_min(1e-30), 0.0)
 
 
-def _principal_axes(
+def principal_axes(
     rows: Float[Tensor, "example d_model"],
 ) -> tuple[Float[Tensor, "d_model axis"], Float[Tensor, " axis"]]:
     """Axes along which rows are uncorrelated, and the sum of squares along each."""

@@ -7,27 +7,45 @@ from tlens_trust.tracing.comparing import (
     erasure_cost,
     find_forgetting,
     list_flips,
+    trace_transfer,
     transfer_matrix,
+)
+from tlens_trust.tracing.information import (
+    Phase,
+    Phases,
+    find_phases,
+    find_turning_points,
+    information_plane,
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
+from tlens_trust.tracing.token_scores import trace_tokens
 from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
 __all__ = [
+    "Phase",
+    "Phases",
     "Trace",
+    "combine_runs",
     "compare_checkpoints",
     "direction_genealogy",
     "direction_overlap",
     "erasure_cost",
     "find_forgetting",
     "find_onset",
+    "find_phases",
     "find_saturation",
+    "find_turning_points",
+    "information_plane",
     "list_flips",
     "load_scores",
     "probe_checkpoints",
     "register_trace_accessor",
     "trace_checkpoints",
+    "trace_tokens",
+    "trace_transfer",
     "transfer_matrix",
 ]

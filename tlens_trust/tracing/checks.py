@@ -16,7 +16,7 @@ def check_trace_data(data: xr.Dataset) -> None:
     Raises:
         ValueError: See `Trace`.
     """
-    for axis in (*AXES, *(name for name in ("probe", "bound") if name in data.dims)):
+    for axis in (*AXES, *(name for name in ("probe", "run", "bound") if name in data.dims)):
         if axis not in data.dims:
             raise ValueError(
                 f"A trace has the dimensions {listed(AXES)}, but {axis!r} is not among "

@@ -19,6 +19,7 @@ _AXIS = {
     "site": "site",
     "layer": "site",
     "probe": "probe",
+    "run": "run",
 }
 
 
@@ -94,9 +95,9 @@ def _why_missing(there: list[object], name: str, missing: list[object]) -> str:
 
 
 def _why_no_coordinate(data: xr.Dataset, name: str, wanted: object) -> str:
-    if name == "probe":
+    if name in ("probe", "run"):
         return (
             f"This trace has one value for each concept, checkpoint and site, and no axis of "
-            f"probes to choose {wanted!r} from. Leave `probe` out."
+            f"{name}s to choose {wanted!r} from. Leave `{name}` out."
         )
     return f"This trace knows no {name!r}, got {wanted!r}. It knows {listed(list(data.coords))}."

@@ -37,7 +37,8 @@ class Trace:
     """Quantities of concepts along training, by checkpoint and site, each labelled.
 
     `data` has the dimensions `concept`, `checkpoint` and `site`, `probe` on what several measures
-    give, and `bound` (low, high) on intervals. Along `concept` stand the coordinates `dimension`,
+    give, `run` where several series stand side by side (`combine_runs`), and `bound` (low, high) on
+    intervals. Along `concept` stand the coordinates `dimension`,
     `polarity`, `n_statements` and `n_groups`; along `checkpoint` `step`, `tokens`, `stage`,
     `revision`, `loss` and `identity` (a hash of the weights); along `site` `layer` and `depth`,
     the fraction of the blocks behind the site. Every variable has `units` and `long_name` in its
@@ -85,6 +86,7 @@ class Trace:
     data: xr.Dataset
 
     plot = LazyAccessor("plot", home="tlens_trust.views")
+    report = LazyAccessor("report", home="tlens_trust.views")
 
     def __post_init__(self) -> None:
         check_trace_data(self.data)
@@ -156,11 +158,12 @@ class Trace:
         site: Names | None = None,
         layer: Choice = None,
         probe: Names | None = None,
+        run: Names | None = None,
     ) -> "Trace":
         """Take a part of the trace.
 
-        Axes stay, with length 1 where one thing is chosen; only `probe` goes when one probe is
-        chosen, so that the result is the trace of that probe.
+        Axes stay, with length 1 where one thing is chosen; only `probe` and `run` go when one is
+        chosen, so that the result is the trace of that probe or run.
 
         Args:
             concept: One or several names.
@@ -171,6 +174,7 @@ class Trace:
             layer: One or several layers, or a `slice` of them with both ends included. Every site
                 in them is taken.
             probe: One or several measures' names.
+            run: One or several runs' names, where several series stand side by side.
 
         Raises:
             ValueError: Something is chosen that the trace does not hold; the message lists what
@@ -190,9 +194,11 @@ class Trace:
             site=site,
             layer=layer,
             probe=probe,
+            run=run,
         )
-        if isinstance(probe, str):
-            chosen = chosen.isel(probe=0)
+        for axis, wanted in (("probe", probe), ("run", run)):
+            if isinstance(wanted, str):
+                chosen = chosen.isel({axis: 0})
         return Trace(chosen)
 
     def best_site(self, variable: str = "accuracy", *, lowest: bool = False) -> xr.Dataset:
@@ -383,8 +389,11 @@ class Trace:
             ("steps", _ends(steps)),
             ("sites", _ends(self.sites)),
         ]
-        if "probe" in self.data.dims:
-            facts.append(("probes", ", ".join(map(str, self.data["probe"].values))))
+        facts += [
+            (f"{axis}s", ", ".join(map(str, self.data[axis].values)))
+            for axis in ("probe", "run")
+            if axis in self.data.dims
+        ]
         described = [(name, str(self.data[name].attrs["units"])) for name in self.quantities]
         facts.append(
             ("variables", ", ".join(n if u == "1" else f"{n} ({u})" for n, u in described))

@@ -1,20 +1,34 @@
 """Looking at results: figures and tables of a `Trace`."""
 
 from tlens_trust.views.changes import draw_comparison, draw_forgetting
+from tlens_trust.views.comparison_table import comparison_table
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.figures import TracePlot
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
+from tlens_trust.views.onset_table import onset_table
+from tlens_trust.views.report import TraceReport, write_report
 from tlens_trust.views.tables import summarise, summary_table
+from tlens_trust.views.tokens import TokenView, draw_tokens
+from tlens_trust.views.transfer_table import transfer_table
+from tlens_trust.views.transfers import draw_transfer_curves
 
 __all__ = [
     "Figure",
+    "TokenView",
     "TracePlot",
+    "TraceReport",
+    "comparison_table",
     "draw_comparison",
     "draw_erasure",
     "draw_forgetting",
     "draw_genealogy",
     "draw_overlap",
+    "draw_tokens",
     "draw_transfer",
+    "draw_transfer_curves",
+    "onset_table",
     "summarise",
     "summary_table",
+    "transfer_table",
+    "write_report",
 ]

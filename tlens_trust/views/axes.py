@@ -15,6 +15,11 @@ DIMENSION_COLOURS = {
     "robustness": "#CC79A7",
 }
 
+TRAINING_AXES = {
+    "step": "training step", "tokens": "tokens seen", "loss": "training loss (nats/token)",
+}  # fmt: skip
+_COUNTED = {"step": "number of steps", "tokens": "number of tokens", "loss": "training loss"}
+
 
 def format_count(count: float | int) -> str:
     """Write a number of steps or tokens as a reader would: `512`, `1k`, `143k`, `2.1B`.
@@ -32,26 +37,24 @@ def format_count(count: float | int) -> str:
 
 
 def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
-    """Values of the training axis, one per checkpoint.
+    """Values of the training axis, one per checkpoint; of several runs, their mean.
 
     Raises:
-        ValueError: `x` is neither "step" nor "tokens", or is unknown for some checkpoint.
+        ValueError: `x` is not "step", "tokens" or "loss", or is unknown for some checkpoint.
     """
-    if x not in ("step", "tokens"):
-        raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
-    values = (
-        np.asarray(data.coords[x].values, dtype=float)
-        if x in data.coords
-        else np.full(data.sizes["checkpoint"], np.nan)
-    )
+    if x not in TRAINING_AXES:
+        raise ValueError(f"No training axis named {x!r}. Choose 'step', 'tokens' or 'loss'.")
+    values = np.full(data.sizes["checkpoint"], np.nan)
+    if x in data.coords:
+        held = data.coords[x].astype(float)
+        held = held.mean("run") if "run" in held.dims else held
+        values = np.asarray(held.values, dtype=float)
     unknown = np.flatnonzero(~np.isfinite(values))
     if len(unknown):
         names = [str(data.coords["checkpoint"].values[i]) for i in unknown[:3]]
-        other = "tokens" if x == "step" else "step"
         raise ValueError(
-            f"The number of {'steps' if x == 'step' else 'tokens'} is unknown for "
-            f"{len(unknown)} of {len(values)} checkpoints ({', '.join(names)}). "
-            f"Draw over x={other!r} instead."
+            f"The {_COUNTED[x]} is unknown for {len(unknown)} of {len(values)} checkpoints "
+            f"({', '.join(names)}). Draw over x={'tokens' if x == 'step' else 'step'!r} instead."
         )
     return values
 

@@ -27,6 +27,7 @@ from tlens_trust.views.panels import (
     site_title,
     style,
 )
+from tlens_trust.views.runs import over_runs
 
 _MOST_BANDS = 3
 
@@ -35,11 +36,13 @@ _MOST_BANDS = 3
 class TracePlot:
     """Figures of one `Trace`, reached as `trace.plot`.
 
-    Every method returns a `Figure`: `.show()` shows it, and `.save("figure.html")` writes it.
+    Every method returns a `Figure`: `.show()` shows it, and `.save("figure.html")` writes it. Of
+    several runs the mean is drawn, with their range in place of intervals.
     """
 
     def __init__(self, trace: Trace) -> None:
-        self._data = trace.data
+        self._whole = trace.data
+        self._data = over_runs(trace.data)
 
     def heatmap(
         self, variable: str = "accuracy", *, x: str = "step", slider: bool = False
@@ -50,7 +53,7 @@ class TracePlot:
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
-            x: How checkpoints are labelled: "step" or "tokens".
+            x: How checkpoints are labelled: "step", "tokens" or "loss".
             slider: Whether to draw one map, with a slider over the concepts, and not one panel for
                 each of them.
 
@@ -96,7 +99,10 @@ class TracePlot:
         figure.update_xaxes(
             title_text=axis_title(x),
             tickvals=shown_ticks,
-            ticktext=[format_count(count) for count in axis[shown_ticks]],
+            ticktext=[
+                f"{count:.2f}" if x == "loss" else format_count(count)
+                for count in axis[shown_ticks]
+            ],
             tickangle=0,
             showgrid=False,
         )
@@ -116,7 +122,7 @@ class TracePlot:
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
-            x: "step" or "tokens".
+            x: "step", "tokens", or "loss" on an axis of its own, from large to small.
             sites: Layers to draw; all by default.
 
         Raises:
@@ -126,7 +132,7 @@ class TracePlot:
         data = _select_layers(self._data, sites)
         values = _panel_values(data, variable)
         axis = training_axis(data, x)
-        where = log_positions(axis)
+        where = axis if x == "loss" else log_positions(axis)
         concepts = [str(name) for name in values.coords["concept"].values]
         figure, cells = make_panels(concepts, shared_yaxes="all")
         labels = site_labels(data)
@@ -160,14 +166,78 @@ class TracePlot:
                     row=row,
                     col=column,
                 )
-        ticks = chosen_ticks(where)
-        figure.update_xaxes(
-            type="log",
-            title_text=axis_title(x),
-            tickvals=where[ticks],
-            ticktext=[format_count(count) for count in axis[ticks]],
-        )
+        if x == "loss":
+            # As training goes on the loss falls, and time runs to the right.
+            figure.update_xaxes(autorange="reversed", title_text=axis_title(x))
+        else:
+            ticks = chosen_ticks(where)
+            figure.update_xaxes(
+                type="log",
+                title_text=axis_title(x),
+                tickvals=where[ticks],
+                ticktext=[format_count(count) for count in axis[ticks]],
+            )
         figure.update_yaxes(title_text=wrapped_label(values), col=1)
+        return figure
+
+    def profile(self, variable: str = "accuracy", *, checkpoint: str | None = None) -> Figure:
+        """Draw a variable over depth, at one checkpoint, one panel a concept and one line a run.
+
+        Depth is the fraction of the blocks behind a site, so that models of several sizes can be
+        laid over each other.
+
+        Args:
+            variable: A variable of the trace over concept, checkpoint and site.
+            checkpoint: A name along `checkpoint`; the last by default.
+
+        Raises:
+            ValueError: The trace holds no such variable, checkpoint or depth, or several probes.
+        """
+        name = checkpoint or str(self._whole["checkpoint"].values[-1])
+        if name not in self._whole["checkpoint"].values:
+            raise ValueError(
+                f"The trace holds no checkpoint {name!r}. Choose one of "
+                f"{', '.join(map(str, self._whole['checkpoint'].values))}."
+            )
+        if "depth" not in self._whole.coords:
+            raise ValueError("The trace knows no depths. Draw it with `lines` or `heatmap`.")
+        runs = self._whole["run"].values.tolist() if "run" in self._whole.dims else [""]
+        of = dimensions(self._whole)
+        concepts = [str(each) for each in self._whole["concept"].values]
+        figure, cells = make_panels(concepts, shared_yaxes="all")
+        values = None
+        for number, run in enumerate(runs):
+            data = self._whole.sel(run=run) if run else self._whole
+            values = _panel_values(data, variable).sel(checkpoint=name)
+            for concept, (row, column) in zip(concepts, cells, strict=True):
+                line = values.sel(concept=concept)
+                known = line.notnull().values
+                depths = line["depth"].values[known]
+                order = np.argsort(depths, kind="stable")
+                colour = (
+                    dimension_colour(of.get(concept))
+                    if len(runs) == 1
+                    else _line_colours(len(runs), None)[number]
+                )
+                figure.add_trace(
+                    go.Scatter(
+                        x=depths[order],
+                        y=line.values[known][order],
+                        mode="lines+markers",
+                        name=escape(run) or name,
+                        legendgroup=run,
+                        showlegend=(row, column) == cells[0],
+                        line={"color": colour, "width": 2},
+                        marker={"size": 5},
+                        hovertemplate=f"<b>{literal(escape(concept))}</b> {literal(escape(run))}"
+                        "<br>depth %{x:.2f}<br>%{y:.3f}<extra></extra>",
+                    ),
+                    row=row,
+                    col=column,
+                )
+        figure.update_xaxes(title_text="depth (fraction of the blocks)", range=[0, 1.03])
+        if values is not None:
+            figure.update_yaxes(title_text=wrapped_label(values), col=1)
         return figure
 
 

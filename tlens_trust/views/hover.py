@@ -38,7 +38,8 @@ def hover_numbers(panel: xr.Dataset, variable: str, counts: np.ndarray) -> tuple
 
 def hover_head(concept: str, site: str, x: str) -> str:
     """The beginning of a `hovertemplate`; `site` may be a part of a template itself."""
-    return f"<b>{literal(escape(concept))}</b>, {site}<br>{x} %{{customdata[0]:,.0f}}<br>"
+    form = ".3f" if x == "loss" else ",.0f"
+    return f"<b>{literal(escape(concept))}</b>, {site}<br>{x} %{{customdata[0]:{form}}}<br>"
 
 
 def literal(text: str) -> str:

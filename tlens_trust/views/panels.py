@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.views.axes import DIMENSION_COLOURS
+from tlens_trust.views.axes import DIMENSION_COLOURS, TRAINING_AXES
 from tlens_trust.views.figure import Figure
 
 QUIET = "#8a8a8a"
@@ -170,8 +170,8 @@ def site_title(data: xr.Dataset) -> str:
 
 
 def axis_title(x: str) -> str:
-    """What the training axis counts."""
-    return "training step" if x == "step" else "tokens seen"
+    """What the training axis counts, or measures."""
+    return TRAINING_AXES[x]
 
 
 def chosen_ticks(where: np.ndarray, most: int = MOST_TICKS) -> np.ndarray:

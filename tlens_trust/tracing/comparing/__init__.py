@@ -1,5 +1,6 @@
 """Checkpoints held against each other, and concepts: transfer, change, directions, erasure."""
 
+from tlens_trust.tracing.comparing.across_sets import trace_transfer
 from tlens_trust.tracing.comparing.comparison import compare_checkpoints, list_flips
 from tlens_trust.tracing.comparing.erasure import erasure_cost
 from tlens_trust.tracing.comparing.forgetting import find_forgetting
@@ -14,5 +15,6 @@ __all__ = [
     "erasure_cost",
     "find_forgetting",
     "list_flips",
+    "trace_transfer",
     "transfer_matrix",
 ]

@@ -1,0 +1,51 @@
+import pytest
+import xarray as xr
+
+import tlens_trust.tracing
+import tlens_trust.views
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "manifest.json").write_text("{}")
+    return tmp_path
+
+
+def test_onset_asks_for_both_answers_with_a_margin_each(monkeypatch, run, folder):
+    asked = {}
+
+    def finder(name):
+        def find(run_folder, **arguments):
+            asked[name] = arguments
+            return xr.Dataset(attrs={"found": name})
+
+        return find
+
+    def onset_table(onset, saturation, *, every_site):
+        return f"{onset.attrs['found']} {saturation.attrs['found']} {every_site}"
+
+    monkeypatch.setattr(tlens_trust.tracing, "find_onset", finder("onset"))
+    monkeypatch.setattr(tlens_trust.tracing, "find_saturation", finder("saturation"))
+    monkeypatch.setattr(tlens_trust.views, "onset_table", onset_table)
+    options = ["--concepts", "toxicity, privacy", "--margin", "0.2", "--short", "0.05"]
+    status, out, err = run("onset", folder, *options, "--no-floor", "--every-site")
+    assert (status, out, err) == (0, "onset saturation True\n", "")
+    assert asked["onset"]["margin"] == 0.2
+    assert asked["saturation"]["margin"] == 0.05
+    for arguments in asked.values():
+        assert arguments["concepts"] == ["toxicity", "privacy"]
+        assert arguments["floor"] is False
+    run("onset", folder)
+    assert all(arguments["concepts"] is None for arguments in asked.values())
+
+
+def test_a_checkpoint_is_told_by_its_step_or_by_its_name(monkeypatch, run, folder):
+    asked = []
+
+    def compare_checkpoints(run_folder, concept, before, after, **arguments):
+        asked.extend([concept, before, after])
+        raise ValueError("far enough")
+
+    monkeypatch.setattr(tlens_trust.tracing, "compare_checkpoints", compare_checkpoints)
+    assert run("compare", folder, "privacy", "64", "toy@step512")[0] == 2
+    assert asked == ["privacy", 64, "toy@step512"]

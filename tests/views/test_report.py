@@ -1,0 +1,232 @@
+import base64
+import gzip
+import importlib.util
+import io
+import re
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from tlens_trust.tracing import Trace
+from tlens_trust.views import Figure, write_report
+from tlens_trust.views.report.cautions import find_cautions
+from tlens_trust.views.report.findings import find_findings
+from tlens_trust.views.tables import summarise
+from tlens_trust.views.tokens import TokenView
+
+_spec = importlib.util.spec_from_file_location("figures", Path(__file__).parent / "test_figures.py")
+figures = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(figures)
+HOSTILE = "<img src=x onerror='window.ran = 1'>"
+
+
+def add_levels(trace, *, floor, untrained=0.5):
+    """The same trace, held against a text floor and untrained weights."""
+    data = trace.data
+    levels = {"floor": floor, "untrained": untrained}
+    for name, level in levels.items():
+        gain = data.accuracy - level
+        data[f"accuracy_{name}"] = (data.accuracy * 0 + level).assign_attrs(data.accuracy.attrs)
+        data[f"accuracy_above_{name}"] = gain.assign_attrs(data.accuracy.attrs)
+        data[f"accuracy_above_{name}_ci"] = xr.concat(
+            [gain - 0.05, gain + 0.05], pd.Index(["low", "high"], name="bound")
+        ).assign_attrs(data.accuracy.attrs)
+    data["accuracy_null"] = (data.accuracy_ci * 0 + 0.5).assign_attrs(data.accuracy.attrs)
+    return Trace(data)
+
+
+@pytest.fixture
+def trace():
+    return add_levels(figures.synthetic_trace({"toxicity": 64, "privacy": 512}), floor=0.6)
+
+
+def findings_of(trace):
+    rows = summarise(trace).to_dict(orient="records")
+    return {finding.concept: finding for finding in find_findings(trace, rows)}
+
+
+def test_a_report_asks_for_nothing_and_fails_at_nothing(trace, tmp_path, browse):
+    tokens = TokenView("score (nats)", ("a", HOSTILE), np.array([[[0.5, -1.0]]]))
+    extra = {"One more": Figure({"data": [{"y": [1, 2]}]})}
+    page = write_report(trace, tmp_path / "report.html", figures=extra, tokens=[tokens])
+    told = browse(
+        page,
+        """window.dispatchEvent(new Event("beforeprint"));  // which draws what is out of sight
+           await wait(2000);
+           return {
+             drawn: [...document.querySelectorAll(".figure")].map(f => f.dataset.drawn),
+             headings: [...document.querySelectorAll("h2")].map(e => e.textContent),
+             targets: [...document.querySelectorAll("nav a")].map(
+               a => document.querySelector(a.getAttribute("href")).textContent),
+             tokens: document.querySelectorAll(".colored-tokens").length,
+           };""",
+    )
+    assert told["errors"] == []
+    assert told["requests"] == []
+    assert told["answer"]["drawn"] == ["yes"] * 4
+    assert told["answer"]["targets"] == told["answer"]["headings"]
+    assert {"Findings", "Map", "Along training", "One more", "Tokens", "Numbers"} <= set(
+        told["answer"]["headings"]
+    )
+    assert told["answer"]["tokens"] == 1
+
+
+def test_the_slider_moves_the_map(trace, tmp_path, browse):
+    told = browse(
+        write_report(trace, tmp_path / "report.html"),
+        """const input = document.querySelector("[data-shows]");
+           const figure = input.closest(".figure");
+           figure.scrollIntoView(); await wait(800);
+           const state = () => [figure.querySelector("output").textContent,
+             figure.querySelector(".plot").data.map(d => d.visible !== false)];
+           const before = state();
+           input.value = 1; input.dispatchEvent(new Event("input")); await wait(500);
+           return [before, state(), input.getAttribute("aria-valuetext")];""",
+    )
+    before, after, spoken = told["answer"]
+    assert before == ["toxicity", [True, False]]
+    assert after == ["privacy", [False, True]]
+    assert spoken == "privacy"
+
+
+def test_a_page_as_narrow_as_a_phone_does_not_scroll_sideways(trace, tmp_path, browse):
+    report = write_report(trace, tmp_path / "report.html")
+    frame = tmp_path / "phone.html"
+    # A browser's own window has a least width.
+    frame.write_text(
+        '<!DOCTYPE html><html><head></head><body><iframe style="width:390px;height:900px" '
+        f'srcdoc="{escape(report.read_text(encoding="utf-8"))}"></iframe></body></html>',
+        encoding="utf-8",
+    )
+    told = browse(
+        frame,
+        """await wait(1500);
+           const page = document.querySelector("iframe").contentDocument.documentElement;
+           return [page.scrollWidth, page.clientWidth];""",
+    )
+    wide, seen = told["answer"]
+    assert wide <= seen <= 390
+
+
+@pytest.mark.parametrize("hostile", [HOSTILE, "</script><script>window.ran = 1</script>"])
+def test_what_names_say_is_shown_and_not_run(tmp_path, browse, hostile):
+    trace = add_levels(figures.synthetic_trace({hostile: 64}), floor=0.6)
+    told = browse(
+        write_report(trace, tmp_path / "report.html", title=hostile),
+        """window.dispatchEvent(new Event("beforeprint"));  // which draws what is out of sight
+           await wait(2000);
+           return [window.ran || 0, document.querySelector("h1").textContent,
+                   document.querySelector("article h3").textContent];""",
+    )
+    assert told["answer"] == [0, hostile, hostile]
+    assert told["errors"] == []
+
+
+def test_the_numbers_can_be_taken_out_again(trace, tmp_path):
+    page = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
+    packed = re.search(r"data:application/gzip;base64,([^\"]+)", page)[1]
+    frame = pd.read_csv(io.BytesIO(gzip.decompress(base64.b64decode(packed))))
+    expected = trace.to_frame()
+    assert list(frame.columns) == list(expected.columns)
+    assert len(frame) == len(expected)
+    np.testing.assert_allclose(frame.accuracy, expected.accuracy, rtol=1e-5)
+
+
+def test_the_browser_gives_plain_csv(trace, tmp_path, browse):
+    told = browse(
+        write_report(trace, tmp_path / "report.html"),
+        """let found;
+           const click = HTMLAnchorElement.prototype.click;
+           URL.createObjectURL = blob => { found = blob; return "blob:x"; };
+           HTMLAnchorElement.prototype.click = function () { this.name = "made"; };
+           document.querySelector("[data-packed]").dispatchEvent(
+             new MouseEvent("click", {cancelable: true}));
+           await wait(500);
+           return (await found.text()).split("\\n")[0];""",
+    )
+    assert told["answer"].split(",") == list(trace.to_frame().columns)
+
+
+def test_the_same_trace_gives_the_same_page(trace, tmp_path):
+    pages = [write_report(trace, tmp_path / f"{i}.html").read_bytes() for i in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_a_report_of_a_large_run_stays_under_ten_megabytes(tmp_path):
+    checkpoints, layers = 150, 32
+    small = add_levels(figures.synthetic_trace(dict.fromkeys("abcde", 8)), floor=0.6).data
+    generator = np.random.default_rng(0)
+    data = small.isel(
+        checkpoint=np.zeros(checkpoints, int), site=np.arange(layers) % small.sizes["site"]
+    )
+    data = data.assign_coords(
+        checkpoint=[f"m@step{i}" for i in range(checkpoints)],
+        step=("checkpoint", np.arange(checkpoints)),
+        tokens=("checkpoint", np.arange(checkpoints) * 1e6),
+        site=[f"blocks.{i}.hook_resid_post" for i in range(layers)],
+        layer=("site", np.arange(layers)),
+    )
+    data = data.map(lambda values: values + 0.1 * generator.random(values.shape), keep_attrs=True)
+    page = write_report(Trace(data), tmp_path / "report.html")
+    assert 5e6 < page.stat().st_size < 10e6
+
+
+def test_a_finding_says_by_how_much_and_warns_where_nothing_is_added():
+    traces = {floor: figures.synthetic_trace({"toxicity": 64}) for floor in (0.6, 0.88)}
+    above, level = (
+        findings_of(add_levels(trace, floor=f))["toxicity"] for f, trace in traces.items()
+    )
+    assert "0.900 [0.850, 0.950] at layer 2, chosen by this very number" in above.sentences[0]
+    assert any("text alone (0.600) by +0.300 [+0.250, +0.350]" in each for each in above.sentences)
+    assert above.caution == ""
+    assert level.caution == "It is not shown to be above the text alone."
+
+
+def test_a_concept_without_a_number_is_said_to_have_none(trace):
+    data = trace.data
+    data["accuracy"] = data.accuracy.where(data.concept != "privacy")
+    assert "Nothing is known" in findings_of(Trace(data))["privacy"].sentences[0]
+
+
+def test_cautions_name_what_is_missing_and_what_leaks(trace):
+    assert find_cautions(trace) == []
+    data = trace.data.drop_vars(["accuracy_floor"])
+    data["accuracy"] = data.accuracy.where(
+        (data.concept != "privacy") | (data.checkpoint != "toy@step8")
+    )
+    data["leak_group"] = (
+        ("concept", "checkpoint"),
+        np.array([[3.0], [0.0]]).repeat(5, 1),
+        {"units": "statements", "long_name": "of a group that is trained on"},
+    )
+    data = data.assign_coords(n_groups=("concept", [12, 100]), polarity=("concept", [False, True]))
+    told = " ".join(find_cautions(Trace(data)))
+    assert "1 of 10 cells" in told
+    assert "privacy at toy@step8" in told
+    assert "not held against a classifier of the text alone" in told
+    assert "toxicity 3" in told
+    assert "few independent groups of statements of toxicity (12)" in told
+    assert "Neither label is the trustworthy side of toxicity" in told
+
+
+def test_a_trace_writes_its_own_report(trace, tmp_path):
+    assert trace.report(tmp_path / "report.html", title="Mine").is_file()
+    assert "<h1>Mine</h1>" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_report_is_refused_by_another_name_and_leaves_nothing(trace, tmp_path):
+    with pytest.raises(ValueError, match=r"\.html"):
+        write_report(trace, tmp_path / "report.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_trace_of_another_measure_is_reported_without_findings(tmp_path):
+    data = figures.TRACE.data[["accuracy"]].rename(accuracy="rank")
+    data["rank"].attrs.update(units="1", long_name="effective rank")
+    page = write_report(Trace(data), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Findings" not in page.split("<script>")[0]
+    assert "effective rank" in page

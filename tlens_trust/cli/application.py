@@ -1,0 +1,67 @@
+"""The program: its commands put together, and a user's mistakes put in one line.
+
+Heavy libraries are imported inside the commands, so that `--help` and a mistyped argument answer
+at once.
+"""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from tlens_trust.cli.checkpoints import checkpoints
+from tlens_trust.cli.concepts import concepts, lint
+from tlens_trust.cli.results import compare, onset, report
+from tlens_trust.cli.sweeps import demo, probe
+from tlens_trust.cli.transfers import transfer
+
+app = typer.Typer(
+    name="tlens-trust",
+    help="When, during pre-training, does a language model come to know what is trustworthy?",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from tlens_trust import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+for _command in (demo, probe, transfer, onset, compare, report, concepts, lint, checkpoints):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on standard error and status 2."""
+    try:
+        status = app(sys.argv[1:] or ["--help"], prog_name="tlens-trust", standalone_mode=False)
+    except typer.TyperException as error:
+        _fail(error.format_message())
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("tlens-trust: interrupted; the same command continues where it stopped.\n")
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        if os.environ.get("TLENS_TRUST_TRACEBACK"):
+            raise
+        _fail(" ".join([_told(error), *getattr(error, "__notes__", [])]))
+    sys.exit(status or 0)
+
+
+def _told(error: ValueError | OSError) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.strerror}: {os.fspath(error.filename)!r}."
+    return str(error)
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"tlens-trust: {' '.join(message.split())}\n")
+    sys.exit(2)

@@ -1,0 +1,250 @@
+"""What transfer to another set has to be held against: labels that mean nothing, and the text.
+
+Both go the way that the transferred probe went: fitted to the source without a fold, they score
+the target's statements whose groups that fold holds; those of no fold get the mean over folds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import rankdata
+from torch import Tensor
+
+from tlens_trust.concepts import Concept, text_floor
+from tlens_trust.measures.nulls import (
+    in_deviations,
+    levels_of_fixed,
+    middle_95,
+    p_values_of,
+    principal_axes,
+)
+from tlens_trust.measures.permutations import PermutedLabels, permute_labels
+
+# Enough for the ends of a band.
+MOST_REFITS = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Elsewhere:
+    """Statements that are scored by probes of another set.
+
+    Attributes:
+        labels: 0 or 1 for each.
+        judged_by: The source's fold whose probe scores it; -1 for the mean of all folds' probes.
+        parts: Statements scored alike, within which the AUROC is taken.
+    """
+
+    labels: Int[np.ndarray, " other"]
+    judged_by: Int[np.ndarray, " other"]
+    parts: Int[np.ndarray, " other"]
+
+
+def null_elsewhere(
+    scores: Float[np.ndarray, "other site"],
+    groups: Sequence[str],
+    elsewhere: Elsewhere,
+    *,
+    permutations: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
+    """Permute the target's labels against its scores, which no label of it has any part in.
+
+    The statistic is the AUROC. Exact at its level, since the probes are fixed: unlike in
+    cross-validation, none was fitted to a label that is permuted.
+
+    Args:
+        scores: Of the target's statements, by probes of another set.
+        groups: Of the target; labels change places within them, as in `permute_labels`.
+        elsewhere: Its labels, and the parts within which the AUROC is taken.
+        permutations: How many.
+        seed: Draws them.
+
+    Returns:
+        p-values of each site by itself, and among all by the null of the maximum.
+    """
+    permuted = permute_labels(
+        elsewhere.labels, groups, elsewhere.parts, permutations=permutations, seed=seed
+    )
+    areas = levels_of_fixed(scores, permuted.draws, elsewhere.parts)["auroc"]
+    return p_values_of(in_deviations(areas.T))
+
+
+def refit_bands_elsewhere(
+    source: Float[Tensor, "example site d_model"],
+    target: Float[Tensor, "other site d_model"],
+    permuted: PermutedLabels,
+    fold: Int[np.ndarray, " example"],
+    elsewhere: Elsewhere,
+    *,
+    C: Sequence[float],
+) -> dict[str, Float[np.ndarray, "site bound"]]:
+    """What the target is read with by directions that were fitted to meaningless labels.
+
+    The discriminants are those of `refit_null`: a logistic probe's first Newton step, fitted to
+    permuted labels of the source, its penalty chosen there for every draw anew. They are scored
+    against the target's own labels. Where its statements vary along the concept more than along
+    anything else, any direction reads it, in this sense or the other, and the bands are wide.
+
+    Args:
+        source: One row per statement and site.
+        target: The same sites of the other set.
+        permuted: The source's labels and their permutations, of which 500 are refitted.
+        fold: The fold of each of the source's statements, from 0.
+        elsewhere: What is scored.
+        C: Inverse penalties of the logistic probes, or none, for a difference of means.
+
+    Returns:
+        The middle 95% of `accuracy` and `auroc`.
+    """
+    kept = replace(permuted, draws=permuted.draws[: 1 + MOST_REFITS])
+    levels = [
+        _refit_site(source[:, site], target[:, site], kept, fold, elsewhere, C)
+        for site in range(source.shape[1])
+    ]
+    return {
+        name: np.stack([middle_95(level[name][1:]) for level in levels])
+        for name in ("accuracy", "auroc")
+    }
+
+
+def _refit_site(
+    values: Float[Tensor, "example d_model"],
+    others: Float[Tensor, "other d_model"],
+    permuted: PermutedLabels,
+    fold: Int[np.ndarray, " example"],
+    elsewhere: Elsewhere,
+    C: Sequence[float],
+) -> dict[str, Float[np.ndarray, " draw"]]:
+    """What the refits of each draw get in the target."""
+    # No label is looked at in choosing units and axes, so all rows of the source may be.
+    mean = values.float().mean(dim=0)
+    here, there = values.float() - mean, others.float() - mean
+    deviation = here.square().mean(dim=0).sqrt()
+    if C:
+        rounding = 8 * torch.finfo(values.dtype).eps * mean.abs()
+        unit = torch.where(deviation > rounding, 1 / deviation.clamp_min(1e-30), 0.0)
+        axes, spread = principal_axes(here * unit)
+        here, there = here * unit @ axes, there * unit @ axes
+        label_variance = float((permuted.expected * (1 - permuted.expected)).mean())
+        trained = 1 - 1 / (int(fold.max()) + 1)
+        strength = torch.tensor(list(C), device=values.device).unsqueeze(1)
+        weights = strength / (1 + strength * label_variance * trained * spread)
+    else:
+        scale = deviation.square().mean().sqrt().clamp_min(1e-30)
+        here, there = here / scale, there / scale
+        weights = torch.ones(1, here.shape[1], device=values.device)
+
+    draws = torch.from_numpy(permuted.draws).T.to(values.device, torch.float32).contiguous()
+    log_odds = _score_refits(
+        here, there, draws, permuted, fold, elsewhere.judged_by, weights, prior=bool(C)
+    )
+    ones = elsewhere.labels == 1
+    parts = [elsewhere.parts == number for number in np.unique(elsewhere.parts)]
+    areas = [_areas(log_odds[part], ones[part]) for part in parts]
+    return {
+        "accuracy": ((log_odds > 0) == ones[:, None]).mean(axis=0),
+        "auroc": np.mean(areas, axis=0),
+    }
+
+
+def _score_refits(
+    here: Float[Tensor, "example axis"],
+    there: Float[Tensor, "other axis"],
+    draws: Float[Tensor, "example refit"],
+    permuted: PermutedLabels,
+    fold: Int[np.ndarray, " example"],
+    judged_by: Int[np.ndarray, " other"],
+    weights: Float[Tensor, "penalty axis"],
+    *,
+    prior: bool,
+) -> Float[np.ndarray, "other refit"]:
+    """Log-odds of the target's statements, by the refits without the fold that judges them."""
+    expected = torch.from_numpy(permuted.expected).to(here)
+    members = [torch.from_numpy(fold == k).to(here.device) for k in range(int(fold.max()) + 1)]
+    sums = torch.stack([here[rows].T @ draws[rows] for rows in members])
+    total = sums.sum(dim=0)
+    centres, gradients, offsets = [], [], []
+    for rows, left_out in zip(members, sums, strict=True):
+        share = expected[~rows].mean()
+        centres.append(here[~rows].mean(dim=0))
+        gradients.append(total - left_out - share * here[~rows].sum(dim=0).unsqueeze(1))
+        offsets.append(torch.logit(share) if prior else torch.zeros_like(share))
+
+    surprise = sums.new_zeros(len(members), len(weights), draws.shape[1])
+    if len(weights) > 1:
+        for k, rows in enumerate(members):
+            away, held = 1 - 2 * draws[rows], here[rows] - centres[k]
+            for number, weight in enumerate(weights):
+                log_odds = held @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
+                surprise[k, number] = torch.nn.functional.softplus(away * log_odds).sum(dim=0)
+
+    scores = here.new_zeros(len(there), draws.shape[1])
+    for k in range(len(members)):
+        chosen = (surprise.sum(dim=0) - surprise[k]).argmin(dim=0)
+        direction = weights[chosen].T * gradients[k]
+        for judge, share_of in ((k, 1.0), (-1, 1 / len(members))):
+            rows = torch.from_numpy(judged_by == judge).to(here.device)
+            if rows.any():
+                scores[rows] += share_of * ((there[rows] - centres[k]) @ direction + offsets[k])
+    found: np.ndarray = scores.cpu().numpy()
+    return found
+
+
+def _areas(
+    scores: Float[np.ndarray, "other refit"], ones: np.ndarray
+) -> Float[np.ndarray, " refit"]:
+    """The area under the ROC curve of each column; ties count half."""
+    positive = int(ones.sum())
+    beaten = rankdata(scores, axis=0)[ones].sum(axis=0) - positive * (positive + 1) / 2
+    areas: np.ndarray = beaten / (positive * (len(ones) - positive))
+    return areas
+
+
+def text_elsewhere(
+    source: Concept,
+    target: Concept,
+    fold: Int[np.ndarray, " example"],
+    judged_by: Int[np.ndarray, " other"],
+    *,
+    seed: int,
+) -> Float[np.ndarray, " other"] | None:
+    """Score the target by its text alone, with classifiers that were fitted to the source's text.
+
+    Args:
+        source: The statements that classifiers are fitted to, as in `text_floor`.
+        target: Those that are scored.
+        fold: The fold of each of the source's statements, from 0.
+        judged_by: The fold without which a statement's classifier is fitted; -1 for the mean of
+            all.
+        seed: Draws the folds within the training rows.
+
+    Returns:
+        Log-odds of label 1, in nats; None where the source's groups are too few to choose between
+        words and characters.
+    """
+    scores = np.zeros(len(target))
+    folds = int(fold.max()) + 1
+    for k in range(folds):
+        rows = np.flatnonzero((judged_by == k) | (judged_by < 0))
+        train = np.flatnonzero(fold != k)
+        if not len(rows):
+            continue
+        joined = Concept(
+            target.name,
+            target.dimension,
+            tuple(source.statements[row] for row in train)
+            + tuple(target.statements[row] for row in rows),
+            np.concatenate([source.labels[train], target.labels[rows]]),
+            tuple(source.groups[row] for row in train) + tuple(target.groups[row] for row in rows),
+        )
+        try:
+            floor = text_floor(joined, fold=np.repeat([-1, 0], [len(train), len(rows)]), seed=seed)
+        except ValueError:
+            # The folds themselves are sound: a probe was fitted on them.
+            return None
+        told = floor.score[len(train) :]
+        scores[rows] += np.where(judged_by[rows] < 0, told / folds, told)
+    return scores

@@ -1,0 +1,322 @@
+"""How far activations depend on their input and on the labels, by kernels: a measure of a sweep."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.kernels.components import PrincipalComponents
+from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.kernels.halves import HalfSamples
+from tlens_trust.measures.kernels.kernel import gaussian_of, median_of, squared_distances
+from tlens_trust.measures.kernels.results import VARIANTS, Results
+from tlens_trust.measures.kernels.sides import (
+    FIRST_BLOCK,
+    GaussianSide,
+    LinearSide,
+    Setting,
+    label_side,
+    linear_label_side,
+)
+from tlens_trust.measures.kernels.spectrum_matching import matching_components
+from tlens_trust.measures.kernels.text import represent_text
+from tlens_trust.measures.permutations import permute_labels
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A reading that every site is compared with, at every width.
+
+    Attributes:
+        gaussian: Its Gaussian kernels; none where all examples are the same.
+        linear: Its principal components; None likewise.
+    """
+
+    gaussian: Sequence[GaussianSide]
+    linear: LinearSide | None
+
+
+@dataclass(frozen=True)
+class KernelDependence:
+    """HSIC, CKA and normalised HSIC with the input and with the labels: a `Measure`.
+
+    Attributes:
+        multiples: Widths of the Gaussian kernels, as multiples of each reading's median distance.
+        components: Of the rank-matched variant; None for all directions where statements are at
+            least twice as many, else an eighth of the statements. The same at every checkpoint.
+        ridge: Of normalised HSIC at a multiple of 1, as a share of each reading's variance.
+        permutations: How many, at most, stand behind a null.
+        resamples: How many half samples stand behind an interval.
+        examples: Of more statements than this, whole groups are drawn, the same ones at every
+            checkpoint.
+    """
+
+    multiples: tuple[float, ...] = (0.5, 1.0, 2.0)
+    components: int | None = None
+    ridge: float = 0.025
+    permutations: int = 1000
+    resamples: int = 32
+    examples: int = 2048
+
+    def __post_init__(self) -> None:
+        multiples = tuple(sorted({float(m) for m in self.multiples}))
+        if not multiples or not 0 < multiples[0] <= multiples[-1] < float("inf"):
+            raise ValueError(
+                f"`multiples` must be positive numbers, got {self.multiples!r}. They are widths, "
+                "in median distances."
+            )
+        object.__setattr__(self, "multiples", multiples)
+        for name, least in (("permutations", 1), ("resamples", 2), ("examples", 16)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        if self.components is not None and self.components < 1:
+            raise ValueError(f"`components` must be at least 1, got {self.components}.")
+        if not 0 < self.ridge < float("inf"):
+            raise ValueError(f"`ridge` must be a positive number, got {self.ridge!r}.")
+
+    @property
+    def name(self) -> str:
+        """`kernel_dependence`."""
+        return "kernel_dependence"
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return (
+            f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
+            f"ridge={self.ridge}, permutations={self.permutations}, "
+            f"resamples={self.resamples}, examples={self.examples}, version=2)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Statements, labels and groups.
+            seed: Draws permutations and half samples, the same ones at every site and checkpoint.
+
+        Returns:
+            See `kernel_dependence`.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or it has fewer than
+                8 groups.
+        """
+        _check(activations, concept)
+        rows = draw_rows(concept.groups, most=self.examples, seed=seed)
+        groups = [concept.groups[row] for row in rows]
+        rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
+        # Seated once, so that no kernel matrix has to be.
+        rows = rows[rotations.order]
+        groups = [concept.groups[row] for row in rows]
+        halves = HalfSamples.draw(groups, resamples=self.resamples, seed=seed)
+        permuted = permute_labels(
+            concept.labels[rows],
+            groups,
+            np.zeros(len(rows), dtype=np.int64),
+            permutations=self.permutations,
+            seed=seed,
+        )
+        setting = Setting.of(rotations, halves, permuted.draws)
+        results = Results.empty(activations.sites, self.multiples, halves, len(rows))
+        values = activations.values[torch.from_numpy(rows)]
+        components = self.components or matching_components(len(rows), values.shape[2])
+        text = represent_text(concept.statements)[torch.from_numpy(rows)]
+        labels = label_side(setting), linear_label_side(self.ridges, setting)
+        text_sides = self._hold(text, PrincipalComponents.of(text, standardise=False), setting)
+        read = FIRST_BLOCK in activations.sites
+        first: list[Held | None] = [None for _ in VARIANTS]
+        if read:
+            block = values[:, activations.sites.index(FIRST_BLOCK)]
+            first = [self._hold(*each, setting) for each in _variants(block, components)]
+        for site in range(len(activations.sites)):
+            readings = _variants(values[:, site], components)
+            results.matched.append(readings[1][1].count / max(readings[0][1].count, 1))
+            for variant, reading in enumerate(readings):
+                others = {"text": text_sides}
+                block_sides = first[variant]
+                if block_sides is not None:
+                    others["first_block"] = block_sides
+                self._compare(results, (site, variant), reading, labels, others, setting)
+        return results.dataset(
+            first_block=read,
+            permutations={
+                "label": permuted.permutations,
+                "first_block": rotations.permutations,
+                "text": rotations.permutations,
+            },
+            components=components,
+            ridge=self.ridge,
+        )
+
+    def _compare(
+        self,
+        results: Results,
+        place: tuple[int, int],
+        reading: tuple[Float[Tensor, "example _"], PrincipalComponents],
+        labels: tuple[GaussianSide, LinearSide],
+        others: Mapping[str, Held],
+        setting: Setting,
+    ) -> None:
+        """Compare one reading with the labels and with all others, at every width."""
+        values, principal = reading
+        for width, side in enumerate(self._gaussian(values, setting)):
+            results.put((*place, width), "label", side.compare_labels(labels[0], setting))
+            for against, other in others.items():
+                if other.gaussian:
+                    found = side.compare(other.gaussian[width], setting)
+                    results.put((*place, width), against, found)
+        if principal.count == 0:
+            return
+        linear = LinearSide.of(principal, self.ridges, setting)
+        compared = {"label": linear.compare_labels(labels[1], self.ridges, setting)}
+        for against, other in others.items():
+            if other.linear is not None:
+                compared[against] = linear.compare(other.linear, self.ridges, setting)
+        for against, at_ridges in compared.items():
+            for width, comparison in enumerate(at_ridges):
+                results.put((*place, width), against, {"nhsic": comparison})
+
+    @property
+    def ridges(self) -> tuple[float, ...]:
+        """Of normalised HSIC: the paper's `ε σ²`, where σ is multiplied as the widths are."""
+        return tuple(self.ridge * multiple**2 for multiple in self.multiples)
+
+    def _gaussian(
+        self, reading: Float[Tensor, "example d"], setting: Setting
+    ) -> Iterator[GaussianSide]:
+        """Of each width; none where all examples are the same."""
+        squared = squared_distances(reading, reading)
+        median = median_of(squared)
+        if isfinite(median):
+            for multiple in self.multiples:
+                yield GaussianSide.of(gaussian_of(squared, multiple * median), setting)
+
+    def _hold(
+        self,
+        reading: Float[Tensor, "example d"],
+        principal: PrincipalComponents,
+        setting: Setting,
+    ) -> Held:
+        linear = LinearSide.of(principal, self.ridges, setting) if principal.count else None
+        return Held(list(self._gaussian(reading, setting)), linear)
+
+
+def _variants(
+    values: Float[Tensor, "example d"], components: int
+) -> list[tuple[Float[Tensor, "example _"], PrincipalComponents]]:
+    """A reading as it is and with its spectrum made flat, each with its principal components."""
+    principal = PrincipalComponents.of(values)
+    flat = principal.flat(components)
+    return [(values, principal), (flat.vectors * len(values) ** 0.5, flat)]
+
+
+def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
+    """Rows of whole groups, drawn by seed and the groups' names alone, at most so many.
+
+    All rows where there are no more; of a group that is larger than all that is left, none.
+    """
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sizes = np.bincount(group)
+    taken, room = np.zeros(len(names), dtype=bool), most
+    for number in np.random.default_rng([seed, 11]).permutation(len(names)):
+        if sizes[number] <= room:
+            taken[number] = True
+            room -= int(sizes[number])
+    return np.flatnonzero(taken[group])
+
+
+def _check(activations: Activations, concept: Concept) -> None:
+    if len(activations) != len(concept):
+        raise ValueError(
+            f"The activations hold {len(activations)} statements, but concept {concept.name!r} "
+            f"has {len(concept)}. Collect them from this concept."
+        )
+    groups = len(set(concept.groups))
+    if groups < 8:
+        raise ValueError(
+            f"The concept {concept.name!r} has {groups} groups, and dependence is estimated on "
+            "halves of them, which takes at least 8. Give more statements."
+        )
+
+
+def kernel_dependence(
+    *,
+    multiples: Sequence[float] = (0.5, 1.0, 2.0),
+    components: int | None = None,
+    ridge: float = 0.025,
+    permutations: int = 1000,
+    resamples: int = 32,
+    examples: int = 2048,
+) -> KernelDependence:
+    """Dependence by kernels on the input and on the labels, with nulls and sensitivity: a measure.
+
+    Three estimators, none of them in nats and none of them mutual information: `cka` (debiased
+    CKA), `hsic` (unbiased HSIC), both with Gaussian kernels, and `nhsic` (normalised HSIC: how many
+    directions two readings share, the estimator of the paper in the limit that its wide kernel is
+    all but at, see `linear_normalised_hsic`). Each along `site` and
+
+    - `against`: `first_block`, the first block's output at the same checkpoint (the paper's X; NaN
+      where the site `blocks.0.hook_resid_post` was not read); `text`, what `represent_text` makes
+      of the statements, which no checkpoint changes; `label`, with a delta kernel;
+    - `variant`: `raw`, and `rank_matched`, where the leading principal components all have the
+      same spread (`flatten_spectrum`), of the first block's too. What moves the raw one alone is a
+      change of spectrum;
+    - `width`: multiples of each reading's median distance, found anew at every site and
+      checkpoint. For `nhsic` it is σ in multiples of the paper's 50, so that its ridge is `ridge`
+      times the square. (`nhsic` takes standardised features, as the paper does.)
+
+    Beside each of them:
+
+    - `…_draws` along `resample`: the estimate on random halves of the groups, moved to have the
+      estimate as their mean. Their spread is that of the sampling error. The halves are the same
+      at every site and checkpoint of a concept, so that differences are paired. (For `nhsic` to
+      first order in the examples' weights, which is too narrow where it is at its null.) `…_ci` is
+      the 95% interval they give;
+    - `…_null` along `bound`: the middle 95% where labels, or the statements of one reading, change
+      places, groups together; `…_p`, one-sided, `(1 + #{≥}) / (1 + permutations)`; `…_p_best`, the
+      same by the null of the maximum over sites;
+    - `…_n`: the statements it rests on.
+
+    `rank_matched_share` along `site` says how many of a reading's directions the rank-matched
+    variant holds. Below 1 it does not undo every invertible map: one that brings other directions
+    into the lead moves it, though it changes no information.
+
+    Labels go through `permute_labels`; readings through `Rotations`, of which there are as many as
+    groups of one size. Costs about a second a site for 2,000 statements of width 576, in `O(n²)`.
+
+    Args:
+        multiples: Widths of the Gaussian kernels, as multiples of the median distance.
+        components: Of the rank-matched variant; None for the width of the activations where
+            statements are at least twice as many, else an eighth of the statements.
+        ridge: Of normalised HSIC at a multiple of 1: the paper's `ε σ²`.
+        permutations: How many, at most, stand behind a null.
+        resamples: How many half samples.
+        examples: Of more statements than this, whole groups are drawn, the same ones at every
+            checkpoint.
+
+    Returns:
+        A measure named `kernel_dependence`.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Source:
+        Gretton et al. (2005); Song et al. (2012); Kornblith et al. (2019), arXiv:1905.00414;
+        Fukumizu et al. (2007).
+
+    Example:
+        >>> kernel_dependence().name
+        'kernel_dependence'
+    """
+    return KernelDependence(tuple(multiples), components, ridge, permutations, resamples, examples)

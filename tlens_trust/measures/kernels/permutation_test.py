@@ -1,0 +1,168 @@
+"""Whether two readings depend on each other at all: permutation tests of HSIC."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.measures.kernels.exchange import Rotations, exchange_rows
+from tlens_trust.measures.kernels.hsic import centre
+from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
+from tlens_trust.measures.kernels.sides import SignUnits
+from tlens_trust.measures.nulls import middle_95
+from tlens_trust.measures.permutations import permute_labels
+
+How = Literal["rotations", "random"]
+# Entries of one permuted matrix that are summed at once.
+_ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, eq=False)
+class PermutationTest:
+    """A statistic, and what it is where nothing depends on anything.
+
+    Attributes:
+        value: The statistic.
+        null: The same under each permutation.
+    """
+
+    value: float
+    null: Float[np.ndarray, " draw"]
+
+    @property
+    def p(self) -> float:
+        """One-sided p-value, `(1 + #{null ≥ value}) / (1 + permutations)`: exact at its level."""
+        # Permutations that change nothing give the value again, but for rounding.
+        tie = 1e-4 * float(np.std(self.null))
+        return float((1 + (self.null >= self.value - tie).sum()) / (1 + len(self.null)))
+
+    @property
+    def band(self) -> tuple[float, float]:
+        """The middle 95% of the null."""
+        low, high = middle_95(self.null).tolist()
+        return low, high
+
+    @property
+    def permutations(self) -> int:
+        """How many stand behind the null."""
+        return len(self.null)
+
+
+def permutation_test_labels(
+    x: Float[Tensor, "example d"],
+    labels: Int[np.ndarray, " example"],
+    *,
+    groups: Sequence[str] | None = None,
+    kernel: Kernel | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> PermutationTest:
+    """Test whether a reading depends on labels 0 and 1, by unbiased HSIC with a delta kernel.
+
+    All permutations at once, from one centred kernel `K̃`: for signs `s` of the labels the
+    statistic is `½ sᵀ K̃ s / (n(n-3))`, one matrix product for all draws (in float32; the value in
+    float64).
+
+    Args:
+        x: The reading.
+        labels: 0 or 1 for each row.
+        groups: Rows that go together (see `permute_labels`); None: each row alone.
+        kernel: Of the reading; None for a Gaussian one of the median width.
+        permutations: How many.
+        seed: Draws them.
+
+    Raises:
+        ValueError: As `HSIC`, or `permutations` is less than 1.
+
+    Source:
+        Gretton et al. (2008), Advances in Neural Information Processing Systems 20, for the test.
+
+    Example:
+        >>> x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+        >>> labels = (x[:, 0] > 0).int().numpy()
+        >>> permutation_test_labels(x, labels).p
+        0.000999...
+    """
+    columns = torch.from_numpy(np.asarray(labels, dtype=np.float64)).unsqueeze(1)
+    check_pair(x, columns)
+    n = len(x)
+    alone = [str(row) for row in range(n)]
+    permuted = permute_labels(
+        np.asarray(labels),
+        alone if groups is None else groups,
+        np.zeros(n, dtype=np.int64),
+        permutations=permutations,
+        seed=seed,
+    )
+    fitted = (GaussianKernel() if kernel is None else kernel).fitted(x)
+    centred = centre(fitted.between(x, x))
+    signs = torch.from_numpy(2.0 * permuted.draws.T - 1)
+    value = 0.5 * float(signs[:, 0] @ centred @ signs[:, 0]) / (n * (n - 3))
+    forms = SignUnits.of(signs.float()).quadratic_forms(centred.float())
+    return PermutationTest(value, 0.5 * forms[1:] / (n * (n - 3)))
+
+
+def permutation_test(
+    x: Float[Tensor, "example d"],
+    y: Float[Tensor, "example k"],
+    *,
+    groups: Sequence[str] | None = None,
+    kernel: Kernel | None = None,
+    other: Kernel | None = None,
+    how: How = "rotations",
+    permutations: int = 1000,
+    seed: int = 0,
+) -> PermutationTest:
+    """Test whether two readings depend on each other, by unbiased HSIC.
+
+    Args:
+        x: One reading.
+        y: The other, row by row the same examples.
+        groups: Rows that go together; None: each row alone.
+        kernel: Of `x`; None for a Gaussian one of the median width.
+        other: Of `y`; None for the same kind as the first.
+        how: `rotations`: all at once, for about the cost of three (see `Rotations`; there are one
+            less than groups, where these are of one size). `random`: drawn among all permutations
+            that keep groups together, one after the other.
+        permutations: At most so many rotations, or so many at random.
+        seed: Draws them.
+
+    Raises:
+        ValueError: As `HSIC`; or `how` or `permutations` is out of range.
+
+    Source:
+        Gretton et al. (2008), Advances in Neural Information Processing Systems 20; Hemerik and
+        Goeman (2018), TEST 27, on tests by a subgroup of the permutations.
+
+    Example:
+        >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+        >>> y = x.square() + 0.1
+        >>> permutation_test(x, y).p, permutation_test(x, y, how="random", permutations=99).p
+        (0.005, 0.01)
+    """
+    check_pair(x, y)
+    if how not in get_args(How):
+        raise ValueError(f"`how` must be 'rotations' or 'random', got {how!r}.")
+    n = len(x)
+    groups = [str(row) for row in range(n)] if groups is None else groups
+    one = (GaussianKernel() if kernel is None else kernel).fitted(x)
+    two = (other or kernel or GaussianKernel()).fitted(y)
+    K, L = centre(one.between(x, x)), centre(two.between(y, y))
+    value = float(torch.dot(K.flatten(), L.flatten())) / (n * (n - 3))
+    if how == "rotations":
+        rotations = Rotations.draw(groups, permutations=permutations, seed=seed)
+        sums = rotations.sums(rotations.transform(K.float()), rotations.transform(L.float()))
+        return PermutationTest(value, sums[1:] / (n * (n - 3)))
+    narrow, moved = K.float(), L.float()
+    null = np.empty(permutations)
+    for draw, order in enumerate(exchange_rows(groups, permutations=permutations, seed=seed)):
+        rows = torch.from_numpy(order)
+        null[draw] = sum(
+            float((narrow[part] * moved[rows[part]][:, rows]).sum())
+            for part in (slice(a, a + _ROWS_AT_ONCE) for a in range(0, n, _ROWS_AT_ONCE))
+        )
+    return PermutationTest(value, null / (n * (n - 3)))

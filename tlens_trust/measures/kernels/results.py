@@ -1,0 +1,169 @@
+"""What comparisons of readings come to, as one labelled data set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.measures.kernels.halves import HalfSamples
+from tlens_trust.measures.kernels.sides import FIRST_BLOCK_NOT_READ, Comparison
+from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
+
+AGAINST = ("first_block", "text", "label")
+VARIANTS = ("raw", "rank_matched")
+ESTIMATORS = {
+    "cka": "debiased centred kernel alignment",
+    "hsic": "unbiased Hilbert-Schmidt independence criterion",
+    "nhsic": "normalised Hilbert-Schmidt independence criterion",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Comparisons by site, against what, variant and width, as they come in.
+
+    Attributes:
+        sites: Names along `site`.
+        multiples: Widths.
+        halves: Half samples behind intervals.
+        statements: How many stand behind every value.
+        comparisons: By estimator, site, against what, variant and width.
+        matched: Of each site, the share of its directions that the rank-matched variant holds.
+    """
+
+    sites: tuple[str, ...]
+    multiples: tuple[float, ...]
+    halves: HalfSamples
+    statements: int
+    comparisons: dict[tuple[str, int, int, int, int], Comparison]
+    matched: list[float]
+
+    @classmethod
+    def empty(
+        cls,
+        sites: Sequence[str],
+        multiples: Sequence[float],
+        halves: HalfSamples,
+        statements: int,
+    ) -> "Results":
+        """Without any comparison yet."""
+        return cls(tuple(sites), tuple(multiples), halves, statements, {}, [])
+
+    def put(
+        self, place: tuple[int, int, int], against: str, found: Mapping[str, Comparison]
+    ) -> None:
+        """Note the comparisons of one reading, at a site, variant and width."""
+        site, variant, width = place
+        for name, comparison in found.items():
+            key = name, site, AGAINST.index(against), variant, width
+            self.comparisons[key] = comparison
+
+    def dataset(
+        self,
+        *,
+        first_block: bool,
+        permutations: Mapping[str, int],
+        components: int,
+        ridge: float,
+    ) -> xr.Dataset:
+        """All of it; NaN where nothing was put.
+
+        Args:
+            first_block: Whether the first block's output was read.
+            permutations: By what is compared against, how many stand behind its nulls.
+            components: Of the rank-matched variant.
+            ridge: Of normalised HSIC at a multiple of 1.
+        """
+        shape = len(self.sites), len(AGAINST), len(VARIANTS), len(self.multiples)
+        dims = "site", "against", "variant", "width"
+        data = xr.Dataset(
+            coords={
+                "site": list(self.sites),
+                "against": list(AGAINST),
+                "variant": list(VARIANTS),
+                "width": (
+                    "width",
+                    list(self.multiples),
+                    {"units": "median distances", "long_name": "width of the Gaussian kernels"},
+                ),
+                "bound": ["low", "high"],
+                "resample": np.arange(self.halves.resamples),
+            }
+        )
+        counted = ", ".join(f"{name}: {count}" for name, count in permutations.items())
+        for name, described in ESTIMATORS.items():
+            about = f"{described} (a dependence, not in nats)"
+            known: dict[str, object] = {"components": components, "groups": self.halves.groups}
+            if name == "nhsic":
+                known |= {"ridge": ridge}
+            if not first_block:
+                known |= {"first_block": FIRST_BLOCK_NOT_READ}
+            arrays = self._arrays(name, shape)
+            described_by = {
+                "": (about, (), {}),
+                "_ci": (f"95% interval of the {about}", ("bound",), {}),
+                "_draws": (f"half-sample replicates of the {about}", ("resample",), {}),
+                "_null": (f"middle 95% of the {about} under permutations", ("bound",), counted),
+                "_p": (f"permutation p-value of the {about}", (), counted),
+                "_p_best": (
+                    f"permutation p-value of the {about}, by the null of the maximum over sites",
+                    (),
+                    counted,
+                ),
+            }
+            for suffix, (long_name, more, count) in described_by.items():
+                attributes = {"units": "1", "long_name": long_name, **known}
+                if count:
+                    attributes["permutations"] = count
+                if suffix in ("_ci", "_draws"):
+                    attributes["resamples"] = self.halves.resamples
+                data[f"{name}{suffix}"] = (*dims, *more), arrays[suffix], attributes
+            data[f"{name}_n"] = (
+                ("site",),
+                np.full(len(self.sites), self.statements),
+                {"units": "statements", "long_name": f"statements behind the {about}"},
+            )
+        data["rank_matched_share"] = (
+            ("site",),
+            np.array(self.matched),
+            {
+                "units": "1",
+                "long_name": "share of the directions that the rank-matched variant holds",
+                "components": components,
+            },
+        )
+        return data
+
+    def _arrays(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        arrays = {
+            key: np.full((*shape, *more), np.nan)
+            for key, more in {
+                "": (),
+                "_ci": (2,),
+                "_draws": (self.halves.resamples,),
+                "_null": (2,),
+                "_p": (),
+                "_p_best": (),
+            }.items()
+        }
+        for cell in np.ndindex(shape[1:]):
+            found = {
+                site: self.comparisons[name, site, *cell]
+                for site in range(shape[0])
+                if (name, site, *cell) in self.comparisons
+            }
+            for site, comparison in found.items():
+                here = (site, *cell)
+                replicates = self.halves.about(comparison.value, comparison.on_halves)
+                arrays[""][here] = comparison.value
+                arrays["_draws"][here] = replicates
+                arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)
+                arrays["_null"][here] = middle_95(comparison.null[1:])
+            if found:
+                statistics = in_deviations(np.stack([each.null for each in found.values()]))
+                alone, best = p_values_of(statistics)
+                for number, site in enumerate(found):
+                    arrays["_p"][(site, *cell)] = alone[number]
+                    arrays["_p_best"][(site, *cell)] = best[number]
+        return arrays

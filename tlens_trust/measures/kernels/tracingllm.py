@@ -1,0 +1,342 @@
+"""The dependence estimator of Qian et al. (2024), as their reference code has it.
+
+It is here so that published curves can be drawn again and set beside others. What it reports as
+mutual information follows the spectrum of the activations: an invertible map, which changes no
+information, moves it several-fold; and it is not 0 for unrelated readings.
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.concepts import Concept
+from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.kernels.kernel import (
+    GaussianKernel,
+    check_pair,
+    gaussian_of,
+    label_column,
+    squared_distances,
+)
+from tlens_trust.measures.kernels.low_rank import pivoted_cholesky
+from tlens_trust.measures.kernels.normalised import (
+    LowRankValue,
+    NormalisedFactor,
+    NormalisedHSIC,
+    resolvent,
+)
+from tlens_trust.measures.kernels.sides import FIRST_BLOCK, FIRST_BLOCK_NOT_READ, SignUnits
+from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
+from tlens_trust.measures.permutations import permute_labels
+
+SIGMA, EPSILON, TRAINING_PART = 50.0, 1e-5, 0.8
+_AGAINST = ("first_block", "label")
+_ABOUT = (
+    "normalised Hilbert-Schmidt independence criterion by the estimator of Qian et al. (a "
+    "dependence, not in nats)"
+)
+
+
+def tracingllm_features(x: Float[Tensor, "example d"]) -> Float[Tensor, "_ d"]:
+    """Features as their code has them: standardised over all rows, then the first 80% of rows.
+
+    Each by its mean and its standard deviation (the one with `n - 1`); a constant feature becomes
+    0, where the reference code gives NaN. In float64.
+
+    Example:
+        >>> tracingllm_features(torch.arange(10.0).unsqueeze(1)).shape
+        torch.Size([8, 1])
+    """
+    about = x.double() - x.double().mean(dim=0)
+    deviation = about.std(dim=0)
+    rounding = 8 * torch.finfo(x.dtype).eps * x.double().abs().amax(dim=0)
+    scaled = torch.where(deviation > rounding, about / deviation.clamp_min(1e-300), 0.0)
+    return scaled[: int(len(scaled) * TRAINING_PART)]
+
+
+def tracingllm_kernel(
+    x: Float[Tensor, "example d"], *, sigma: float = SIGMA
+) -> Float[Tensor, "example example"]:
+    """`exp(-‖xᵢ - xⱼ‖² / (2 σ² d))`, with `d` features."""
+    return gaussian_of(squared_distances(x, x), sigma * x.shape[1] ** 0.5)
+
+
+def tracingllm_information(
+    x: Float[Tensor, "example d"],
+    y: Float[Tensor, "example k"],
+    *,
+    sigma: float = SIGMA,
+    epsilon: float = EPSILON,
+) -> float:
+    """What Qian et al. report as mutual information: `tr(R_x R_y)`, by its formula in float64.
+
+    `R = K (K + ε m I)⁻¹`, `K = H exp(-‖xᵢ - xⱼ‖² / (2 σ² d)) H`, with `m` rows and `d` features. It
+    is a bare number, not in nats, and not mutual information: with σ this wide the kernel is all
+    but linear, and the value counts the principal components that two readings share, those whose
+    share of the variance is above `ε σ²` = 2.5% in full. So it follows the effective rank of the
+    activations. It is above 0 for unrelated readings, by `tr(R_x) tr(R_y) / (m - 1)`. (The
+    reference code computes in float32, where at large σ rounding can make it negative.)
+
+    Args:
+        x: One reading: activations as `tracingllm_features` gives them.
+        y: The other, row by row the same examples; labels as a column of 0 and 1, not standardised.
+        sigma: `σ`.
+        epsilon: `ε`.
+
+    Raises:
+        ValueError: The two differ in length, are fewer than 4, or hold what is not finite; `sigma`
+            or `epsilon` is not a positive number.
+
+    Source:
+        Qian et al. (2024), arXiv:2402.19465, their `hsic_normalized_cca`, after Ma, Lewis and
+        Kleijn (2020), arXiv:1908.01580. They centre kernels from one side alone, which gives the
+        same trace.
+
+    Example:
+        >>> x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+        >>> round(tracingllm_information(x, x), 2)
+        3.98
+    """
+    check_pair(x, y)
+    _check_options(sigma, epsilon)
+    factors = [resolvent(tracingllm_kernel(v, sigma=sigma), epsilon) for v in (x, y)]
+    return float(torch.dot(factors[0].flatten(), factors[1].flatten()))
+
+
+def tracingllm_low_rank(
+    x: Float[Tensor, "example d"],
+    y: Float[Tensor, "example k"],
+    *,
+    sigma: float = SIGMA,
+    epsilon: float = EPSILON,
+    rank: int = 768,
+    tolerance: float = 1e-9,
+) -> LowRankValue:
+    """`tracingllm_information` for many examples, without an n × n matrix, with its error bounded.
+
+    Args:
+        x: One reading.
+        y: The other, row by row the same examples.
+        sigma: `σ`.
+        epsilon: `ε`.
+        rank: Of each factor at most.
+        tolerance: Of the factorisation (see `pivoted_cholesky`).
+
+    Raises:
+        ValueError: As `tracingllm_information`.
+
+    Example:
+        >>> x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
+        >>> low = tracingllm_low_rank(x, x)
+        >>> low.bound < 1e-2, abs(low.value - tracingllm_information(x, x)) <= low.bound + 1e-6
+        (True, True)
+    """
+    check_pair(x, y)
+    _check_options(sigma, epsilon)
+    sides = [
+        tracingllm_factor(v, sigma=sigma, epsilon=epsilon, rank=rank, tolerance=tolerance)
+        for v in (x, y)
+    ]
+    return sides[0].dot(sides[1])
+
+
+def tracingllm_factor(
+    x: Float[Tensor, "example d"],
+    *,
+    sigma: float = SIGMA,
+    epsilon: float = EPSILON,
+    rank: int = 768,
+    tolerance: float = 1e-9,
+) -> NormalisedFactor:
+    """One side of `tracingllm_low_rank`, to be compared with any number of others."""
+    kernel = GaussianKernel(sigma * x.shape[1] ** 0.5)
+    low = pivoted_cholesky(kernel, x, rank=rank, tolerance=tolerance)
+    return NormalisedFactor.of(low, epsilon)
+
+
+def tracingllm_estimator(d: int, *, sigma: float = SIGMA) -> NormalisedHSIC:
+    """The same estimator, for two readings of `d` features each, as a `NormalisedHSIC`."""
+    return NormalisedHSIC(GaussianKernel(sigma * d**0.5), epsilon=EPSILON)
+
+
+@dataclass(frozen=True)
+class TracingLLMDependence:
+    """The paper's estimator at every site, with what permutations give it: a `Measure`.
+
+    Attributes:
+        sigma: `σ`.
+        epsilon: `ε`.
+        permutations: How many, at most, stand behind a null.
+    """
+
+    sigma: float = SIGMA
+    epsilon: float = EPSILON
+    permutations: int = 1000
+
+    def __post_init__(self) -> None:
+        _check_options(self.sigma, self.epsilon)
+        if self.permutations < 1:
+            raise ValueError(f"`permutations` must be at least 1, got {self.permutations}.")
+
+    @property
+    def name(self) -> str:
+        """`tracingllm_dependence`."""
+        return "tracingllm_dependence"
+
+    @property
+    def identity(self) -> str:
+        """Name and every parameter that changes the result."""
+        return (
+            f"{self.name}(sigma={self.sigma}, epsilon={self.epsilon}, "
+            f"permutations={self.permutations}, version=1)"
+        )
+
+    def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
+        """Measure at every site.
+
+        Args:
+            activations: One reading per statement of the concept, in its order.
+            concept: Labels, and groups for the permutations.
+            seed: Draws the permutations.
+
+        Returns:
+            See `tracingllm_dependence`.
+
+        Raises:
+            ValueError: The activations are not of this concept's statements, or the first 80% of
+                them hold one label alone.
+        """
+        if len(activations) != len(concept):
+            raise ValueError(
+                f"The activations hold {len(activations)} statements, but concept "
+                f"{concept.name!r} has {len(concept)}. Collect them from this concept."
+            )
+        rows = int(len(concept) * TRAINING_PART)
+        groups, labels = concept.groups[:rows], concept.labels[:rows]
+        if len(set(labels.tolist())) < 2:
+            raise ValueError(
+                f"The first 80% of {concept.name!r} hold label {labels[0]} alone, and the paper's "
+                "protocol takes rows in their order. Put them in the order of the paper's file, or "
+                "use `kernel_dependence()`, which does not depend on it."
+            )
+        rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
+        permuted = permute_labels(
+            labels,
+            groups,
+            np.zeros(rows, dtype=np.int64),
+            permutations=self.permutations,
+            seed=seed,
+        )
+        order = torch.from_numpy(rotations.order)
+        units = SignUnits.of(torch.from_numpy(2.0 * permuted.draws.T - 1).float()[order])
+        label = self._resolvent(label_column(labels)[order])
+        # The centred kernel of labels of two kinds has one eigenvector, the labels themselves.
+        weight = float(label.diagonal().sum()) / (rows * 4 * labels.mean() * (1 - labels.mean()))
+
+        sites = len(activations.sites)
+        read = activations.sites.index(FIRST_BLOCK) if FIRST_BLOCK in activations.sites else None
+        value = np.full((sites, len(_AGAINST)), np.nan)
+        nulls: list[list[np.ndarray]] = [[] for _ in _AGAINST]
+        first: tuple[Tensor, tuple[Tensor, ...]] | None = None
+        for site in [*([] if read is None else [read]), *range(sites)]:
+            features = tracingllm_features(activations.values[:, site])[order]
+            R = self._resolvent(features)
+            if first is None and read is not None:
+                first = R, rotations.transform(R.float(), seated=True)
+                continue
+            value[site, 1] = float(torch.dot(R.flatten(), label.flatten()))
+            seated = R.float()
+            # R has rows that sum to 0, so that signs need not be centred.
+            nulls[1].append(weight * units.quadratic_forms(seated))
+            if first is not None:
+                value[site, 0] = float(torch.dot(R.flatten(), first[0].flatten()))
+                transform = rotations.transform(seated, seated=True)
+                nulls[0].append(rotations.sums(transform, first[1]))
+        counts = rotations.permutations, permuted.permutations
+        return self._dataset(activations.sites, value, nulls, counts, rows)
+
+    def _resolvent(self, features: Float[Tensor, "example d"]) -> Float[Tensor, "example example"]:
+        return resolvent(tracingllm_kernel(features, sigma=self.sigma), self.epsilon)
+
+    def _dataset(
+        self,
+        sites: tuple[str, ...],
+        value: Float[np.ndarray, "site against"],
+        nulls: list[list[np.ndarray]],
+        counts: tuple[int, int],
+        rows: int,
+    ) -> xr.Dataset:
+        band = np.full((*value.shape, 2), np.nan)
+        alone, best = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
+        for against, found in enumerate(nulls):
+            if found:
+                draws = np.stack(found)
+                band[:, against] = middle_95(draws[:, 1:].T)
+                alone[:, against], best[:, against] = p_values_of(in_deviations(draws))
+        known: dict[str, object] = {
+            "sigma": self.sigma,
+            "epsilon": self.epsilon,
+            "rows": "the first 80%, standardised over all",
+        }
+        if not nulls[0]:
+            known["first_block"] = FIRST_BLOCK_NOT_READ
+        counted = ", ".join(f"{a}: {c}" for a, c in zip(_AGAINST, counts, strict=True))
+        described = {
+            "": (value, (), _ABOUT),
+            "_null": (band, ("bound",), f"middle 95% of the {_ABOUT} under permutations"),
+            "_p": (alone, (), f"permutation p-value of the {_ABOUT}"),
+            "_p_best": (
+                best,
+                (),
+                f"permutation p-value of the {_ABOUT}, by the null of the maximum over sites",
+            ),
+        }
+        data = xr.Dataset(
+            coords={"site": list(sites), "against": list(_AGAINST), "bound": ["low", "high"]}
+        )
+        for suffix, (array, more, long_name) in described.items():
+            attributes = {"units": "1", "long_name": long_name, **known}
+            if suffix:
+                attributes["permutations"] = counted
+            data[f"nhsic_tracingllm{suffix}"] = ("site", "against", *more), array, attributes
+        data["nhsic_tracingllm_n"] = (
+            ("site",),
+            np.full(len(sites), rows),
+            {"units": "statements", "long_name": f"statements behind the {_ABOUT}"},
+        )
+        return data
+
+
+def tracingllm_dependence(*, permutations: int = 1000) -> TracingLLMDependence:
+    """The estimator of Qian et al. as a measure: what they report as mutual information.
+
+    Gives `nhsic_tracingllm` along `site` and `against`: `first_block` (their X, the output of the
+    first block at the same checkpoint; NaN where that was not read) and `label` (their Y). Computed
+    as they do: σ = 50, ε = 1e-5, features standardised over all statements, the first 80% of
+    them, labels as one feature of 0 and 1. Beside it `…_null`, the middle 95% where statements or
+    labels change places (groups together), `…_p` and `…_p_best` from the same, and `…_n`. See
+    `tracingllm_information` for what it is not, and `kernel_dependence` for the same with controls.
+
+    Args:
+        permutations: How many, at most, stand behind a null.
+
+    Returns:
+        A measure named `tracingllm_dependence`.
+
+    Example:
+        >>> tracingllm_dependence().name
+        'tracingllm_dependence'
+    """
+    return TracingLLMDependence(permutations=permutations)
+
+
+def _check_options(sigma: float, epsilon: float) -> None:
+    for name, value in (("sigma", sigma), ("epsilon", epsilon)):
+        if not 0 < value < inf:
+            raise ValueError(f"`{name}` must be a positive number, got {value!r}.")

@@ -1,0 +1,5 @@
+"""One file that tells what a run found, to be mailed and opened without a network."""
+
+from tlens_trust.views.report.writing import TraceReport, write_report
+
+__all__ = ["TraceReport", "write_report"]

@@ -1,0 +1,376 @@
+"""One self-contained page about a run."""
+
+import os
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import xarray as xr
+from plotly.offline import get_plotlyjs
+
+from tlens_trust.tracing import Trace, register_trace_accessor
+from tlens_trust.views.axes import format_count
+from tlens_trust.views.report import parts
+from tlens_trust.views.report.cautions import find_cautions
+from tlens_trust.views.report.findings import find_findings
+from tlens_trust.views.report.numbers import packed_csv
+from tlens_trust.views.tables import summarise
+from tlens_trust.views.text import number, small_number, with_interval
+from tlens_trust.views.tokens import TokenView
+from tlens_trust.views.tokens.script import circuitsvis_script
+
+# Nothing but what stands in the page may be asked for.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:; connect-src 'none'"
+)
+
+
+@register_trace_accessor("report")
+class TraceReport:
+    """Writes a trace's report, as `trace.report("report.html")`; see `write_report`."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __call__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        onset: xr.Dataset | None = None,
+        figures: Mapping[str, go.Figure] | None = None,
+        tokens: Sequence[TokenView] = (),
+        title: str | None = None,
+    ) -> Path:
+        """Write the report."""
+        return write_report(
+            self._trace, path, onset=onset, figures=figures, tokens=tokens, title=title
+        )
+
+
+def write_report(
+    trace: Trace,
+    path: str | os.PathLike[str],
+    *,
+    onset: xr.Dataset | None = None,
+    figures: Mapping[str, go.Figure] | None = None,
+    tokens: Sequence[TokenView] = (),
+    title: str | None = None,
+) -> Path:
+    """Write what a run found into one file, which opens without a network.
+
+    It says what was run, finds in sentences what the numbers say, each with its interval, warns
+    where there is something to know before believing them, draws the map and the curves, and holds
+    the numbers themselves as CSV. It asks nothing of any server, and what names and statements say
+    is shown and not run.
+
+    Args:
+        trace: A run's results.
+        path: A file that ends in `.html`; what is there is replaced.
+        onset: What `find_onset` gives for the run folder; without it no onsets are told.
+        figures: More figures to show, by their headings.
+        tokens: Views of texts to show, as `draw_tokens` gives them.
+        title: Of the page; by default, what models it is about.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: The file has another ending, or `onset` is not of this trace.
+
+    Example:
+        >>> from tlens_trust.tracing import find_onset
+        >>> trace = Trace.load("run")  # doctest: +SKIP
+        >>> write_report(trace, "report.html", onset=find_onset("run"))  # doctest: +SKIP
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"A report is saved as .html, got {str(path)!r}.")
+    page = _page(trace, onset, figures or {}, tokens, title or _title(trace))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        partial.write_text(page, encoding="utf-8")
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
+
+
+def _page(
+    trace: Trace,
+    onset: xr.Dataset | None,
+    figures: Mapping[str, go.Figure],
+    tokens: Sequence[TokenView],
+    title: str,
+) -> str:
+    probed = {"accuracy", "accuracy_ci"} <= set(trace.data)
+    summary = summarise(trace, onset).to_dict(orient="records") if probed else []
+    rows = [{str(name): value for name, value in row.items()} for row in summary]
+    sections = {
+        "Findings": _findings(trace, rows),
+        "Summary": _summary(rows),
+        "Map": _map(trace),
+        "Along training": _curves(trace, rows),
+        **{
+            heading: parts.figure(drawn, heading, height=int(drawn.layout.height or 0))
+            for heading, drawn in figures.items()
+        },
+        "Tokens": "".join(view.fragment() for view in tokens),
+        "What was run": _run(trace),
+        "Numbers": _numbers(trace),
+    }
+    shown = {heading: body for heading, body in sections.items() if body}
+    anchors = {heading: f"part-{i}" for i, heading in enumerate(shown)}
+    links = "".join(
+        f'<li><a href="#{anchor}">{escape(heading)}</a></li>' for heading, anchor in anchors.items()
+    )
+    body = "".join(
+        f'<section aria-labelledby="{anchors[heading]}">'
+        f'<h2 id="{anchors[heading]}">{escape(heading)}</h2>{content}</section>'
+        for heading, content in shown.items()
+    )
+    own = files("tlens_trust.views.report")
+    style = own.joinpath("report.css").read_text(encoding="utf-8")
+    script = own.joinpath("report.js").read_text(encoding="utf-8")
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        f"<title>{escape(title)}</title><style>{style}</style></head><body>"
+        '<a class="skip" href="#content">Skip to the findings</a>'
+        f"<header><h1>{escape(title)}</h1>{_lead(trace)}</header>"
+        f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
+        f'<main id="content">{_cautions(trace)}{body}</main>'
+        f"<script>{get_plotlyjs()}</script>"
+        f"{circuitsvis_script() if tokens else ''}<script>{script}</script></body></html>"
+    )
+
+
+def _title(trace: Trace) -> str:
+    models = trace.provenance.get("models") or [trace.data.attrs.get("model", "a series")]
+    return f"What {', '.join(_short(str(model)) for model in models)} came to know, and when"
+
+
+def _short(model: str) -> str:
+    """A hub name as it is; of a folder, its last part."""
+    return model if model.count("/") == 1 and not model.startswith("/") else Path(model).name
+
+
+def _lead(trace: Trace) -> str:
+    steps = [step for step in trace.steps if step is not None]
+    along = f" from step {format_count(min(steps))} to {format_count(max(steps))}" if steps else ""
+    made = str(trace.data.attrs.get("created", ""))[:10]
+    text = (
+        f"{len(trace.concepts)} concepts at {len(trace.checkpoints)} checkpoints{along}, read at "
+        f"{len(trace.sites)} sites. {f'Made on {made} by' if made else 'Made by'} tlens_trust."
+    )
+    return f'<p class="lead">{escape(text)}</p>'
+
+
+def _cautions(trace: Trace) -> str:
+    found = find_cautions(trace)
+    if not found:
+        return ""
+    items = "".join(f"<li>{escape(text)}</li>" for text in found)
+    return (
+        '<aside class="cautions" aria-label="Before you believe these numbers">'
+        f"<b>Before you believe these numbers</b><ul>{items}</ul></aside>"
+    )
+
+
+def _findings(trace: Trace, rows: list[dict[str, Any]]) -> str:
+    articles = []
+    for finding in find_findings(trace, rows):
+        caution = f'<p class="caution">{escape(finding.caution)}</p>' if finding.caution else ""
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in finding.sentences)
+        articles.append(
+            f"<article><h3>{escape(finding.concept)}</h3><ul>{items}</ul>{caution}</article>"
+        )
+    return f'<div class="findings">{"".join(articles)}</div>' if articles else ""
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    if not rows:
+        return ""
+    columns = {
+        "concept": [row["concept"] for row in rows],
+        "probe": [row["probe"] for row in rows],
+        "layer": [f"{row['layer']:g}" if row["site"] else "unknown" for row in rows],
+        "accuracy [95% interval]": [
+            with_interval(row["accuracy"], row["low"], row["high"]) for row in rows
+        ],
+        **{
+            heading: [number(row[key]) for row in rows]
+            for heading, key in (
+                ("null", "null"),
+                ("text alone", "floor"),
+                ("untrained", "untrained"),
+            )
+        },
+        "q": [small_number(row["q"]) for row in rows],
+        "read by step": [row["onset"] if row["looked_at"] else "" for row in rows],
+    }
+    kept = {heading: cells for heading, cells in columns.items() if any(cells)}
+    numbers = [heading for heading in kept if heading not in ("concept", "probe", "read by step")]
+    told = (
+        "Null: the upper end of the middle 95% where labels are permuted. Text alone: a classifier "
+        "of the statements' words and characters. Untrained: the same layer of random weights. q: "
+        "of labels being read at any layer, corrected for concepts and checkpoints."
+    )
+    return (
+        parts.table(list(kept), list(zip(*kept.values(), strict=True)), numbers=numbers)
+        + f'<p class="quiet">{escape(told)}</p>'
+    )
+
+
+def _drawable(trace: Trace) -> str | None:
+    """The quantity to draw: accuracy where there is one."""
+    wanted = {"concept", "checkpoint", "site"}
+    held = [name for name in trace.quantities if set(trace.data[name].dims) == wanted]
+    return "accuracy" if "accuracy" in held else next(iter(held), None)
+
+
+def _axis(trace: Trace) -> str | None:
+    if None not in trace.steps:
+        return "step"
+    return "tokens" if trace.data["tokens"].notnull().all() else None
+
+
+def _map(trace: Trace) -> str:
+    variable, x = _drawable(trace), _axis(trace)
+    if variable is None or x is None:
+        return ""
+    drawn = trace.plot.heatmap(variable, x=x, slider=True)
+    return parts.figure(
+        drawn, f"{variable} by checkpoint and layer", choices=trace.concepts, height=460
+    )
+
+
+def _curves(trace: Trace, rows: list[dict[str, Any]]) -> str:
+    variable, x = _drawable(trace), _axis(trace)
+    if variable is None or x is None:
+        return ""
+    layers = {row["concept"]: int(row["layer"]) for row in rows if row["site"]}
+    last = int(trace.data["layer"].values[-1])
+    drawn = []
+    for concept in trace.concepts:
+        layer = layers.get(concept, last)
+        curves = trace.sel(concept=concept).plot.lines(variable, x=x, sites=[layer])
+        curves.update_layout(showlegend=False, margin={"l": 60, "r": 10, "t": 40, "b": 50})
+        curves.update_yaxes(title_text=variable.replace("_", " "))
+        curves.layout.annotations[0].text = f"{escape(concept)}, layer {layer}"
+        drawn.append(parts.figure(curves, f"{variable} of {concept} along training", height=330))
+    told = (
+        "In colour the layer that is read best in the end, with its 95% interval. In grey what it "
+        "must be held against: the band of permuted labels; dotted the larger class, dash-dotted "
+        "untrained weights, dashed the text alone."
+    )
+    return f'<div class="grid">{"".join(drawn)}</div><p class="quiet">{escape(told)}</p>'
+
+
+def _run(trace: Trace) -> str:
+    known = trace.provenance
+    attributes = trace.data.attrs
+    settings = known.get("settings", {})
+    pairs = [
+        ("model", ", ".join(map(str, known.get("models", [attributes.get("model", "unknown")])))),
+        ("measures", str(attributes.get("measures", "unknown"))),
+        ("sites", str(attributes.get("sites", "unknown"))),
+        ("position", str(attributes.get("position", "unknown"))),
+        ("seed", str(attributes.get("seed", "unknown"))),
+        ("read by", f"{settings.get('backend', '?')}, {settings.get('dtype', '?')}"),
+        ("versions", str(attributes.get("versions", "unknown"))),
+    ]
+    return (
+        parts.facts(pairs)
+        + f"<h3>To do it again</h3><pre>{escape(_call(trace))}</pre>"
+        + f"<details><summary>Checkpoints</summary>{_checkpoints(trace)}</details>"
+        + f"<details><summary>Concepts</summary>{_concepts(trace)}</details>"
+    )
+
+
+def _call(trace: Trace) -> str:
+    known = trace.provenance
+    settings = known.get("settings", {})
+    models = known.get("models") or ["..."]
+    model = str(models[0])
+    source = "from_hub" if model == _short(model) and "/" in model else "from_directory"
+    steps = [step for step in trace.steps if step is not None]
+    at = f".at({steps})" if source == "from_directory" else ""
+    asked = f", steps={steps}" if source == "from_hub" else ""
+    return (
+        "from tlens_trust import CheckpointSeries, load_concepts, trace_checkpoints\n\n"
+        f"series = CheckpointSeries.{source}({model!r}{asked}){at}\n"
+        f"concepts = ...  # {', '.join(trace.concepts)}: see below for where they came from\n"
+        f"# measures: {'; '.join(settings.get('measures', [])) or 'unknown'}\n"
+        "trace_checkpoints(\n"
+        f"    series, concepts, sites={settings.get('sites', 'resid_post')!r}, "
+        f"position={settings.get('position', 'last')!r}, bos={settings.get('bos')!r},\n"
+        f"    seed={settings.get('seed', 0)!r}, backend={settings.get('backend', 'auto')!r}, "
+        'out="run",\n)'
+    )
+
+
+def _checkpoints(trace: Trace) -> str:
+    data = trace.data
+
+    def along(name: str) -> list[Any]:
+        return list(data[name].values.tolist()) if name in data.coords else []
+
+    columns = {"checkpoint": list(trace.checkpoints)}
+    for name in ("step", "tokens"):
+        columns[name] = [format_count(value) for value in along(name)]
+    columns["revision"] = [str(value) for value in along("revision")]
+    columns["loss (nats/token)"] = [number(value) for value in along("loss")]
+    columns["identity"] = [str(value)[:12] for value in along("identity")]
+    kept = {heading: cells for heading, cells in columns.items() if any(cells)}
+    return parts.table(
+        list(kept),
+        list(zip(*kept.values(), strict=True)),
+        numbers=["step", "tokens", "loss (nats/token)"],
+    )
+
+
+def _concepts(trace: Trace) -> str:
+    known = trace.provenance.get("concepts", {})
+    rows = []
+    for name in trace.concepts:
+        told = known.get(name, {})
+        source = told.get("provenance", {})
+        rows.append(
+            [
+                name,
+                str(told.get("dimension", "")),
+                str(told.get("statements", "")),
+                str(told.get("groups", "")),
+                str(source.get("label 1", "")),
+                str(source.get("label 0", "")),
+                str(source.get("source", "")),
+                str(told.get("fingerprint", ""))[:12],
+            ]
+        )
+    headings = [
+        "concept", "dimension", "statements", "groups", "label 1", "label 0", "source",
+        "fingerprint",
+    ]  # fmt: skip
+    return parts.table(headings, rows, numbers=["statements", "groups"])
+
+
+def _numbers(trace: Trace) -> str:
+    packed, rows = packed_csv(trace)
+    units = [
+        [str(name), *(str(variable.attrs.get(key, "")) for key in ("units", "long_name"))]
+        for name, variable in sorted(trace.data.data_vars.items(), key=lambda pair: str(pair[0]))
+    ]
+    return (
+        '<p><a class="button" data-packed="trace.csv" download="trace.csv.gz" '
+        f'href="data:application/gzip;base64,{packed}">Download as CSV</a> '
+        f'<span class="quiet">{rows:,} rows: one a concept, checkpoint and site</span></p>'
+        "<details><summary>What the columns are</summary>"
+        f"{parts.table(['variable', 'unit', 'meaning'], units)}</details>"
+    )

@@ -1,0 +1,51 @@
+"""Tables in plain text, for a terminal."""
+
+import math
+from collections.abc import Sequence
+
+Column = tuple[str, Sequence[str]]
+
+
+def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
+    r"""Lines of a table, headings first.
+
+    Args:
+        columns: Heading and cells of each, all equally many.
+        left: Headings of the columns that are set to the left; the others are to the right.
+
+    Example:
+        >>> print("\n".join(lay_out([("name", ["a", "bcd"]), ("n", ["10", "9"])], left=["name"])))
+        name   n
+        a     10
+        bcd    9
+    """
+    widths = [max(len(heading), *map(len, cells), 0) for heading, cells in columns]
+    names = [heading for heading, _ in columns]
+    lines = [names, *(list(row) for row in zip(*(cells for _, cells in columns), strict=True))]
+    return [
+        "  ".join(
+            cell.ljust(width) if name in left else cell.rjust(width)
+            for name, cell, width in zip(names, line, widths, strict=True)
+        ).rstrip()
+        for line in lines
+    ]
+
+
+def number(value: float, *, digits: int = 3) -> str:
+    """A number to so many digits; nothing where it is unknown."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def small_number(value: float) -> str:
+    """A probability, which is not rounded to nothing.
+
+    Example:
+        >>> small_number(0.0123), small_number(0.0004), small_number(float("nan"))
+        ('0.012', '<0.001', '')
+    """
+    return "<0.001" if value < 0.0005 else number(value)
+
+
+def with_interval(value: float, low: float, high: float) -> str:
+    """A number and its interval; nothing where it is unknown."""
+    return "" if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
