@@ -1,6 +1,7 @@
 """Options that several commands share, and what their texts stand for."""
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,6 +44,37 @@ Steps = Annotated[
 ]
 RunName = Annotated[str | None, typer.Option("--run", help="Seed or variant of the family.")]
 Stage = Annotated[str | None, typer.Option(help="One of several training stages.")]
+Series = Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")]
+Concepts = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Embedded set, control ('controls' for all) or benchmark, repeated or separated "
+        "by commas; NAME=PATH reads a benchmark from a file. All embedded sets by default."
+    ),
+]
+Csv = Annotated[Path | None, typer.Option(help="A concept of your own, from a CSV file.")]
+StatementColumn = Annotated[str, typer.Option(help="Column of --csv.")]
+LabelColumn = Annotated[str, typer.Option(help="Column of --csv.")]
+GroupColumn = Annotated[str | None, typer.Option(help="Column of --csv.")]
+Trustworthy = Annotated[
+    int | None, typer.Option(help="Which label of --csv is the trustworthy side: 0 or 1.")
+]
+Sites = Annotated[
+    str, typer.Option(help="'resid_post', 'attn_out', 'mlp_out', 'z', or layers ('0,4,8').")
+]
+PositionText = Annotated[str, typer.Option(help="'last', 'mean', or a token index.")]
+Out = Annotated[Path, typer.Option(help="Run folder; continued if it is there.")]
+Seed = Annotated[int, typer.Option(help="Seed of the folds and resamples.")]
+Device = Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")]
+DtypeName = Annotated[Dtype, typer.Option(help="Number format of the weights.")]
+BackendName = Annotated[Backend, typer.Option(help="Which hooked model.")]
+Against = Annotated[
+    Untrained,
+    typer.Option(
+        help="What checkpoints are held against: step 0 of the series, random weights of the "
+        "same architecture (one more to read), or as it is there."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 
@@ -116,3 +148,13 @@ def read_device(text: str | None) -> str | None:
             "for what there is, or give 'cpu'."
         ) from None
     return text
+
+
+def check_out(out: Path) -> None:
+    """Refuse a file, before minutes go into what would then have no place.
+
+    Raises:
+        ValueError: --out is a file.
+    """
+    if out.is_file():
+        raise ValueError(f"--out got {str(out)!r}, which is a file. Give a folder.")

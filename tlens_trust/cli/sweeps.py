@@ -8,14 +8,30 @@ import typer
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts
 from tlens_trust.cli.options import (
+    Against,
     Backend,
+    BackendName,
+    Concepts,
+    Csv,
+    Device,
     Dtype,
+    DtypeName,
+    GroupColumn,
+    LabelColumn,
+    Out,
+    PositionText,
     Protocol,
     Quiet,
     RunName,
+    Seed,
+    Series,
+    Sites,
     Stage,
+    StatementColumn,
     Steps,
+    Trustworthy,
     Untrained,
+    check_out,
     read_device,
     read_position,
     read_sites,
@@ -34,7 +50,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Pre-train a toy model on the embedded corpus and trace five concepts through it."""
-    _check_out(out)
+    check_out(out)
     from tlens_trust import load_concepts, pretrain_toy_series, probe_checkpoints
 
     series = pretrain_toy_series(seed=seed, progress=not quiet)
@@ -43,23 +59,13 @@ def demo(
 
 
 def probe(
-    series: Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")],
-    concepts: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Embedded set, control ('controls' for all) or benchmark, repeated or separated "
-            "by commas; NAME=PATH reads a benchmark from a file. All embedded sets by default."
-        ),
-    ] = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="A concept of your own, from a CSV file.")
-    ] = None,
-    statement: Annotated[str, typer.Option(help="Column of --csv.")] = "statement",
-    label: Annotated[str, typer.Option(help="Column of --csv.")] = "label",
-    group: Annotated[str | None, typer.Option(help="Column of --csv.")] = None,
-    trustworthy: Annotated[
-        int | None, typer.Option(help="Which label of --csv is the trustworthy side: 0 or 1.")
-    ] = None,
+    series: Series,
+    concepts: Concepts = None,
+    csv: Csv = None,
+    statement: StatementColumn = "statement",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    trustworthy: Trustworthy = None,
     probes: Annotated[
         list[str] | None,
         typer.Option(
@@ -85,22 +91,14 @@ def probe(
     steps: Steps = "log",
     run: RunName = None,
     stage: Stage = None,
-    sites: Annotated[
-        str, typer.Option(help="'resid_post', 'attn_out', 'mlp_out', 'z', or layers ('0,4,8').")
-    ] = "resid_post",
-    position: Annotated[str, typer.Option(help="'last', 'mean', or a token index.")] = "last",
-    out: Annotated[Path, typer.Option(help="Run folder; continued if it is there.")] = Path("run"),
-    seed: Annotated[int, typer.Option(help="Seed of the folds and resamples.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.float32,
-    backend: Annotated[Backend, typer.Option(help="Which hooked model.")] = Backend.auto,
-    untrained: Annotated[
-        Untrained,
-        typer.Option(
-            help="What checkpoints are held against: step 0 of the series, random weights of the "
-            "same architecture (one more to read), or as it is there."
-        ),
-    ] = Untrained.auto,
+    sites: Sites = "resid_post",
+    position: PositionText = "last",
+    out: Out = Path("run"),
+    seed: Seed = 0,
+    device: Device = None,
+    dtype: DtypeName = Dtype.float32,
+    backend: BackendName = Backend.auto,
+    untrained: Against = Untrained.auto,
     quiet: Quiet = False,
 ) -> None:
     """Probe concepts at every block of every checkpoint of SERIES."""
@@ -111,7 +109,7 @@ def probe(
             f"--protocol tracingllm is a probe of its own, got --probe {','.join(named)} too. "
             "Leave one of them out."
         )
-    _check_out(out)
+    check_out(out)
     wanted = choose_concepts(
         concepts,
         csv,
@@ -147,12 +145,6 @@ def probe(
     )
     # Where there is one split, there are no folds to choose a site on.
     _show(trace, out, dated=not paper)
-
-
-def _check_out(out: Path) -> None:
-    # Before minutes go into what would then have no place.
-    if out.is_file():
-        raise ValueError(f"--out got {str(out)!r}, which is a file. Give a folder.")
 
 
 def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:

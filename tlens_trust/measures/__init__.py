@@ -31,6 +31,27 @@ from tlens_trust.measures.directions import (
 )
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import transfer_score
+from tlens_trust.measures.geometry import (
+    PowerLaw,
+    SpectrumMeasure,
+    isoscore,
+    mean_cosine,
+    participation_ratio,
+    rankme,
+    spectrum,
+    spectrum_exponent,
+)
+from tlens_trust.measures.kernels import (
+    CKA,
+    HSIC,
+    KernelDependence,
+    NormalisedHSIC,
+    TracingLLMDependence,
+    flatten_spectrum,
+    kernel_dependence,
+    tracingllm_dependence,
+    tracingllm_information,
+)
 from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import MLPProbe, mlp_probe
@@ -61,9 +82,12 @@ from tlens_trust.measures.tracingllm import (
 )
 
 __all__ = [
+    "CKA",
+    "HSIC",
     "CalibrationError",
     "ContrastConsistentProbe",
     "ContrastPairs",
+    "KernelDependence",
     "LDAProbe",
     "LinearProbe",
     "LogisticFits",
@@ -71,13 +95,17 @@ __all__ = [
     "MLPProbe",
     "MassMeanProbe",
     "Measure",
+    "NormalisedHSIC",
     "Null",
     "PairDifferenceProbe",
     "PermutedLabels",
+    "PowerLaw",
     "ProbeMeasure",
     "RidgeProbe",
     "SparseProbe",
+    "SpectrumMeasure",
     "SplitLeaks",
+    "TracingLLMDependence",
     "TracingLLMMeasure",
     "accuracy_under_noise",
     "assign_folds",
@@ -100,24 +128,34 @@ __all__ = [
     "fit_pair_difference_probe",
     "fit_ridge_probe",
     "fit_sparse_probe",
+    "flatten_spectrum",
     "held_out_null",
+    "isoscore",
+    "kernel_dependence",
     "last_content_word",
     "lda_probe",
     "logistic_probe",
     "mass_mean_probe",
+    "mean_cosine",
     "mlp_probe",
     "named_measures",
     "pair_difference_probe",
+    "participation_ratio",
     "permute_labels",
     "probe_calibration",
     "probe_margin",
     "probe_selectivity",
+    "rankme",
     "refit_null",
     "reliability_curve",
     "ridge_probe",
     "score_dataset",
     "solve_logistic",
     "sparse_probe",
+    "spectrum",
+    "spectrum_exponent",
+    "tracingllm_dependence",
+    "tracingllm_information",
     "tracingllm_probe",
     "transfer_score",
 ]

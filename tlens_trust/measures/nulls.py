@@ -26,6 +26,9 @@ from tlens_trust.measures.permutations import PermutedLabels
 _DRAWS_AT_ONCE = 500
 _FIXED = 500
 
+# Scores that have bands; of refits, the share of label 1 that was found is kept as well.
+_BANDS = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
+
 # Statistics this close, in standard deviations, are equal: labels that are permuted into
 # themselves give the same statistic but for rounding, which must not make them look smaller.
 _TIE = 1e-4
@@ -101,7 +104,7 @@ def refit_null(
     return Null(
         p,
         p_best,
-        {name: middle_95(levels[:, 1:].T) for name, levels in draws.items()},
+        {name: middle_95(levels[:, 1:].T) for name, levels in draws.items() if name in _BANDS},
         permuted.permutations,
         permuted.permutations,
         draws,
@@ -277,16 +280,18 @@ def _levels_of_refits(
     if all_scores:
         ones = sum(label[:, 0].sum() for label in own)
         count = sum(len(label) for label in own)
-        right, recalled, surprise = [], [], []
+        right, recalled, found, surprise = [], [], [], []
         for log_odds, label in zip(predicted, own, strict=True):
             correct = ((log_odds > 0) == (label > 0)).float()
             right.append(correct.sum(dim=0))
             recall = torch.where(label > 0, 0.5 / ones, 0.5 / (count - ones))
             recalled.append((correct * recall).sum(dim=0))
+            found.append((correct * label).sum(dim=0))
             surprise.append(torch.nn.functional.softplus((1 - 2 * label) * log_odds).sum(dim=0))
         levels |= {
             "accuracy": sum(right) / count,
             "balanced_accuracy": sum(recalled),
+            "recall": sum(found) / ones,
             "cross_entropy": sum(surprise) / count,
         }
     return {name: torch.as_tensor(level).double().cpu().numpy() for name, level in levels.items()}

@@ -1,6 +1,5 @@
 """What steering does to one activation."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -35,39 +34,47 @@ class Edit:
         """Whether nothing changes, to the bit."""
         return self.amount == 0 and self.mode != "clamp"
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """The edit for activations of one device and number format.
-
-        It computes in float32 at least, and rounds once, at its end.
-        """
+    def on(self, device: torch.device, dtype: torch.dtype) -> "ReadyEdit":
+        """The edit for activations of one device and number format."""
         exact = torch.promote_types(dtype, torch.float32)
         vector = self.vector.to(device, exact)
-        unit = vector / vector.norm()
-        step = self.amount * vector
-        amount = self.amount
+        return ReadyEdit(self.mode, self.amount * vector, vector / vector.norm(), self.amount)
 
-        def add(x: Tensor) -> Tensor:
-            return x + step
 
-        def ablate(x: Tensor) -> Tensor:
-            return x - amount * (x @ unit).unsqueeze(-1) * unit
+@dataclass(frozen=True, eq=False)
+class ReadyEdit:
+    """An edit with its direction where activations are.
 
-        def clamp(x: Tensor) -> Tensor:
-            return x + (amount - (x @ unit)).unsqueeze(-1) * unit
+    It computes in the direction's number format, float32 at least, and rounds once, at its end.
 
-        def rotate(x: Tensor) -> Tensor:
-            moved = x + step
+    Attributes:
+        mode: As `Edit` has it.
+        step: What is added, or turned towards.
+        unit: The direction, of length 1.
+        amount: As `Edit` has it.
+    """
+
+    mode: str
+    step: Float[Tensor, " d_model"]
+    unit: Float[Tensor, " d_model"]
+    amount: float
+
+    def __call__(self, x: Float[Tensor, "*place d_model"]) -> Float[Tensor, "*place d_model"]:
+        """The activation that takes the place of `x`."""
+        return self._edited(x.to(self.unit.dtype)).to(x.dtype)
+
+    def _edited(self, x: Tensor) -> Tensor:
+        if self.mode == "add":
+            return x + self.step
+        if self.mode == "rotate":
+            moved = x + self.step
             size, length = moved.norm(dim=-1, keepdim=True), x.norm(dim=-1, keepdim=True)
             # What is moved to the origin has no direction to be turned to.
             safe = torch.where(size > 0, size, torch.ones_like(size))
             return torch.where(size > 0, moved * (length / safe), x)
-
-        chosen = {"add": add, "ablate": ablate, "clamp": clamp, "rotate": rotate}[self.mode]
-
-        def edit(x: Tensor) -> Tensor:
-            return chosen(x.to(exact)).to(dtype)
-
-        return edit
+        along = (x @ self.unit).unsqueeze(-1)
+        change = -self.amount * along if self.mode == "ablate" else self.amount - along
+        return x + change * self.unit
 
 
 def make_edits(

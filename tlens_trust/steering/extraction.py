@@ -162,7 +162,8 @@ def extract_steering_vector(
     part = whole if chosen is None else whole.take(np.array(chosen))
     values = activations.values if chosen is None else activations.values[list(chosen)]
     labels = torch.from_numpy(part.labels.copy()).long()
-    sites, notes = activations.sites, {}
+    sites = activations.sites
+    notes: dict[str, str] = {}
     if name == "iti":
         _check_heads(sites)
         columns, notes = choose_heads(values, part, heads=heads, seed=seed, sites=sites)

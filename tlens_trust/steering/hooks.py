@@ -4,6 +4,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from tlens_trust.checkpoints import HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.conditions import ProbeFires
-from tlens_trust.steering.edits import Edit, make_edits
+from tlens_trust.steering.edits import Edit, ReadyEdit, make_edits
 from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.passes import PassTracker
-from tlens_trust.steering.positions import Positions, checked_positions
+from tlens_trust.steering.positions import PositionRule, Positions, checked_positions
 from tlens_trust.steering.vector import SteeringVector
 
 
@@ -42,7 +43,7 @@ class Steering:
 
         For texts of which the first part stands for a prompt and the rest for what a model
         generates: candidate answers that are scored by their likelihood, say. Without it, all that
-        one forward pass reads is the prompt.
+        one forward pass reads is the prompt. Each of several nested `steer`s has to be told.
 
         Args:
             lengths: Tokens of the prompt in every row, or in each; a beginning-of-sequence token
@@ -205,7 +206,7 @@ class _Acting:
         model: HookedModel,
         tracker: PassTracker,
         edits: dict[str, Edit],
-        rule: Any,
+        rule: PositionRule,
         condition: ProbeFires | None,
         read_at: str | None,
     ) -> None:
@@ -219,7 +220,7 @@ class _Acting:
         for site, edit in edits.items():
             hook, head = split_site(site)
             self._by_hook[hook].append((head, edit))
-        self._ready: dict[tuple[int, torch.device, torch.dtype], Callable[[Tensor], Tensor]] = {}
+        self._ready: dict[tuple[int, torch.device, torch.dtype], ReadyEdit] = {}
 
     def hooks(self) -> list[tuple[str, Callable[[Tensor, Any], Tensor | None]]]:
         """Names and functions, what reads a condition before what edits."""
@@ -227,7 +228,7 @@ class _Acting:
         if self._read_at is not None:
             placed.append((split_site(self._read_at)[0], self._read))
         placed += [
-            (hook, self._editing(hook, edits))
+            (hook, partial(self._act, hook, edits))
             for hook, edits in self._by_hook.items()
             if not all(edit.is_identity for _, edit in edits)
         ]
@@ -247,20 +248,17 @@ class _Acting:
         with torch.no_grad():
             self._fired = self._tracker.number, self._condition.fires(seen)
 
-    def _editing(
-        self, name: str, edits: list[tuple[int | None, Edit]]
-    ) -> Callable[[Tensor, Any], Tensor | None]:
-        def act(tensor: Tensor, hook: Any) -> Tensor | None:
-            where = self._where(tensor, name)
-            if len(edits) == 1 and edits[0][0] is None:
-                return self._applied(tensor, edits[0][1], where)
-            # A copy, of which each head is set in turn.
-            by_head = self._by_head(tensor, name).clone()
-            for head, edit in edits:
-                by_head[:, :, head] = self._applied(by_head[:, :, head], edit, where)
-            return by_head.view(tensor.shape)
-
-        return act
+    def _act(
+        self, name: str, edits: list[tuple[int | None, Edit]], tensor: Tensor, hook: Any
+    ) -> Tensor:
+        where = self._where(tensor, name)
+        if len(edits) == 1 and edits[0][0] is None:
+            return self._applied(tensor, edits[0][1], where)
+        # A copy, of which each head is set in turn.
+        by_head = self._by_head(tensor, name).clone()
+        for head, edit in edits:
+            by_head[:, :, head] = self._applied(by_head[:, :, head], edit, where)
+        return by_head.view(tensor.shape)
 
     def _where(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | None:
         """Which positions to edit; None for all of them."""
@@ -279,7 +277,9 @@ class _Acting:
                     f"The probe at {self._read_at!r} had not been read when {name!r} was. Read it "
                     "at the same site or an earlier one."
                 )
-            where = fired if where is None else where.to(fired.device) & fired
+            if where is not None:
+                fired = fired & where.to(fired.device)
+            return fired
         return where
 
     def _applied(self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | None) -> Tensor:

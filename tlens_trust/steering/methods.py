@@ -124,7 +124,7 @@ def site_direction(
         ValueError: The method fails, or its direction is of another width or has no length.
     """
     check_training_rows(activations, labels)
-    fit = _FITS[method] if isinstance(method, str) else method
+    fit: Any = _FITS[method] if isinstance(method, str) else method
     if method == "contrast_consistent":
         fit = partial(fit, seed=seed)
     try:

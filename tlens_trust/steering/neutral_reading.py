@@ -102,8 +102,8 @@ class NeutralReading:
         bos: bool | None = None,
         batch_tokens: int = 2048,
     ) -> None:
-        plain = is_plain_model(model)
-        self.model: Any = PlainModel(model, tokenizer) if plain else model  # type: ignore[arg-type]
+        given: Any = model
+        self.model: Any = PlainModel(given, tokenizer) if is_plain_model(model) else given
         own = own_tokenizer(self.model)
         known = own if tokenizer is None else tokenizer
         if known is None:

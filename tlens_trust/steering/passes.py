@@ -23,8 +23,9 @@ So what a token counts as never depends on what else was run before in the same 
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from types import CodeType, FrameType
 from typing import Any
 from weakref import ref
@@ -52,7 +53,8 @@ class PassTracker:
     def __init__(self, model: HookedModel) -> None:
         self._model = model
         self._wrapped = wrapped_model(model)
-        self._codes = _generating_code(model, self._wrapped)
+        kinds: list[Any] = [type(model), type(self._wrapped)]
+        self._codes = _generating_code(*kinds)
         self._pad = getattr(own_tokenizer(model), "pad_token_id", None)
         if self._pad is None:
             self._pad = getattr(model.tokenizer, "pad_token_id", None)
@@ -80,14 +82,14 @@ class PassTracker:
                 hooked: Any = self._model
                 handles.append(hooked.embed.register_forward_pre_hook(self._on_embedding))
                 for layer in sorted(set(layers)):
-                    watch = self._on_block(layer)
+                    watch = partial(self._on_block, layer)
                     block = hooked.blocks[layer]
                     handles.append(block.register_forward_pre_hook(watch, with_kwargs=True))
             else:
                 # Some heads call a part of the body, so that the body's own hook would not see it.
                 parts = {id(part): part for part in (self._wrapped, _body(self._wrapped))}
                 for part in parts.values():
-                    watch = self._on_model(inspect.signature(part.forward))
+                    watch = partial(self._on_model, inspect.signature(part.forward))
                     handles.append(part.register_forward_pre_hook(watch, with_kwargs=True))
             yield
         finally:
@@ -113,21 +115,23 @@ class PassTracker:
         finally:
             self._stated = before
 
-    def _on_model(self, signature: inspect.Signature) -> Callable[..., None]:
-        def watch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            given = signature.bind_partial(*args, **kwargs).arguments
-            given = {**given, **given.get("kwargs", {}), **kwargs}
-            ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
-            read = ids if ids is not None else embeddings
-            if read is None:
-                return
-            cache, mask = given.get("past_key_values"), given.get("attention_mask")
-            past = _cached(cache)
-            if self._is_same((ids, embeddings, mask, cache, self._stated, past)):
-                return
+    def _on_model(
+        self,
+        signature: inspect.Signature,
+        module: nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        given = signature.bind_partial(*args, **kwargs).arguments
+        given = {**given, **given.get("kwargs", {}), **kwargs}
+        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        read = ids if ids is not None else embeddings
+        if read is None:
+            return
+        cache, mask = given.get("past_key_values"), given.get("attention_mask")
+        past = _cached(cache)
+        if not self._is_same((ids, embeddings, mask, cache, self._stated, past)):
             self._begin(ids, read, mask, cache, past)
-
-        return watch
 
     def _on_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         # `HookedTransformer.generate` embeds the prompt, and then each token by itself, and hands
@@ -139,21 +143,20 @@ class PassTracker:
         else:
             self._ids, self._ids_run = ids, run
 
-    def _on_block(self, layer: int) -> Callable[..., None]:
-        def watch(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            last, self._block = self._block, layer
-            if last < layer and self.number:
-                return  # further on in the same pass
-            residual = args[0] if args else kwargs["resid_pre"]
-            entry, mask = kwargs.get("past_kv_cache_entry"), kwargs.get("attention_mask")
-            ids, columns = self._ids, residual.shape[1]
-            if ids is not None and (len(ids) != len(residual) or ids.shape[1] < columns):
-                ids = None
-            ids = None if ids is None else ids[:, ids.shape[1] - columns :]
-            past = 0 if entry is None else int(entry.past_keys.shape[1])
-            self._begin(ids, residual, mask, entry, past)
-
-        return watch
+    def _on_block(
+        self, layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        last, self._block = self._block, layer
+        if last < layer and self.number:
+            return  # further on in the same pass
+        residual = args[0] if args else kwargs["resid_pre"]
+        entry, mask = kwargs.get("past_kv_cache_entry"), kwargs.get("attention_mask")
+        ids, columns = self._ids, residual.shape[1]
+        if ids is not None and (len(ids) != len(residual) or ids.shape[1] < columns):
+            ids = None
+        ids = None if ids is None else ids[:, ids.shape[1] - columns :]
+        past = 0 if entry is None else int(entry.past_keys.shape[1])
+        self._begin(ids, residual, mask, entry, past)
 
     def _is_same(self, seen: tuple[Any, ...]) -> bool:
         """Whether model and body tell of the same pass, one after the other."""
@@ -182,7 +185,7 @@ class PassTracker:
         self.number += 1
         self.layout = Layout(
             shape=(rows, columns),
-            full=full,
+            full=None if full is None else full.to(read.device),
             past=past,
             prompt_columns=prompt_columns,
             stated=self._checked_stated(rows),
@@ -224,7 +227,8 @@ class PassTracker:
         if not bool(padding.any()):
             return None
         column = torch.arange(ids.shape[1], device=ids.device)
-        return column < (ids.shape[1] - padding)[:, None]
+        kept: Tensor = column < (ids.shape[1] - padding)[:, None]
+        return kept
 
     def _running(self) -> FrameType | None:
         """The outermost call of what generates text with this model; None outside of one."""
@@ -242,11 +246,12 @@ def _body(model: nn.Module) -> nn.Module:
     return body
 
 
-def _generating_code(*models: object) -> frozenset[CodeType]:
+@lru_cache
+def _generating_code(*kinds: Any) -> frozenset[CodeType]:
     found = set()
-    for model in models:
+    for kind in kinds:
         for name in _GENERATING:
-            method = inspect.unwrap(getattr(type(model), name, None) or len)
+            method = inspect.unwrap(getattr(kind, name, None) or len)
             code = getattr(method, "__code__", None)
             if code is not None:
                 found.add(code)

@@ -178,7 +178,8 @@ class SteeringVector:
     @property
     def norms(self) -> Float[Tensor, " site"]:
         """The length of the direction at each site, in the model's own units."""
-        return self.values.norm(dim=1)
+        norms: Tensor = self.values.norm(dim=1)
+        return norms
 
     @property
     def width(self) -> int:

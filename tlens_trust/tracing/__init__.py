@@ -10,6 +10,13 @@ from tlens_trust.tracing.comparing import (
     trace_transfer,
     transfer_matrix,
 )
+from tlens_trust.tracing.information import (
+    Phase,
+    Phases,
+    find_phases,
+    find_turning_points,
+    information_plane,
+)
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
 from tlens_trust.tracing.reading_and_writing import compare_onsets
@@ -20,6 +27,8 @@ from tlens_trust.tracing.token_scores import trace_tokens
 from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
 __all__ = [
+    "Phase",
+    "Phases",
     "Trace",
     "combine_runs",
     "compare_checkpoints",
@@ -29,7 +38,10 @@ __all__ = [
     "erasure_cost",
     "find_forgetting",
     "find_onset",
+    "find_phases",
     "find_saturation",
+    "find_turning_points",
+    "information_plane",
     "list_flips",
     "load_scores",
     "probe_checkpoints",

@@ -20,7 +20,11 @@ from tlens_trust.measures.kernels.permutation_test import (
     permutation_test,
     permutation_test_labels,
 )
-from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
+from tlens_trust.measures.kernels.spectrum_matching import (
+    default_components,
+    flatten_spectrum,
+    matching_components,
+)
 from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.kernels.tracingllm import (
     TracingLLMDependence,
@@ -55,6 +59,7 @@ __all__ = [
     "kernel_dependence",
     "label_column",
     "linear_normalised_hsic",
+    "matching_components",
     "median_distance",
     "permutation_test",
     "permutation_test_labels",

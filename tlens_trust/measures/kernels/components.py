@@ -187,8 +187,10 @@ def _principal_scores(centred: Float[Tensor, "example d"]) -> Float[Tensor, "exa
     n, d = centred.shape
     if d <= n:
         _, axes = torch.linalg.eigh(centred.T @ centred)
-        return centred @ axes.flip(1)
+        scores: Tensor = centred @ axes.flip(1)
+        return scores
     _, vectors = torch.linalg.eigh(centred @ centred.T)
     vectors = vectors.flip(1)
     # Square roots of small eigenvalues would hold half the digits.
-    return vectors * torch.linalg.vector_norm(centred.T @ vectors, dim=0)
+    scores = vectors * torch.linalg.vector_norm(centred.T @ vectors, dim=0)
+    return scores

@@ -25,7 +25,7 @@ from tlens_trust.measures.kernels.sides import (
     label_side,
     linear_label_side,
 )
-from tlens_trust.measures.kernels.spectrum_matching import default_components
+from tlens_trust.measures.kernels.spectrum_matching import matching_components
 from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.permutations import permute_labels
 
@@ -49,8 +49,8 @@ class KernelDependence:
 
     Attributes:
         multiples: Widths of the Gaussian kernels, as multiples of each reading's median distance.
-        components: Of the rank-matched variant; None for an eighth of the statements and no more
-            than the width, which is the same at every checkpoint of a series.
+        components: Of the rank-matched variant; None for all directions where statements are at
+            least twice as many, else an eighth of the statements. The same at every checkpoint.
         ridge: Of normalised HSIC at a multiple of 1, as a share of each reading's variance.
         permutations: How many, at most, stand behind a null.
         resamples: How many half samples stand behind an interval.
@@ -92,7 +92,7 @@ class KernelDependence:
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
             f"ridge={self.ridge}, permutations={self.permutations}, "
-            f"resamples={self.resamples}, examples={self.examples}, version=1)"
+            f"resamples={self.resamples}, examples={self.examples}, version=2)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -128,7 +128,7 @@ class KernelDependence:
         setting = Setting.of(rotations, halves, permuted.draws)
         results = Results.empty(activations.sites, self.multiples, halves, len(rows))
         values = activations.values[torch.from_numpy(rows)]
-        components = self.components or default_components(len(rows), values.shape[2])
+        components = self.components or matching_components(len(rows), values.shape[2])
         text = represent_text(concept.statements)[torch.from_numpy(rows)]
         labels = label_side(setting), linear_label_side(self.ridges, setting)
         text_sides = self._hold(text, PrincipalComponents.of(text, standardise=False), setting)
@@ -138,7 +138,9 @@ class KernelDependence:
             block = values[:, activations.sites.index(FIRST_BLOCK)]
             first = [self._hold(*each, setting) for each in _variants(block, components)]
         for site in range(len(activations.sites)):
-            for variant, reading in enumerate(_variants(values[:, site], components)):
+            readings = _variants(values[:, site], components)
+            results.matched.append(readings[1][1].count / max(readings[0][1].count, 1))
+            for variant, reading in enumerate(readings):
                 others = {"text": text_sides}
                 block_sides = first[variant]
                 if block_sides is not None:
@@ -286,13 +288,17 @@ def kernel_dependence(
       same by the null of the maximum over sites;
     - `…_n`: the statements it rests on.
 
+    `rank_matched_share` along `site` says how many of a reading's directions the rank-matched
+    variant holds. Below 1 it does not undo every invertible map: one that brings other directions
+    into the lead moves it, though it changes no information.
+
     Labels go through `permute_labels`; readings through `Rotations`, of which there are as many as
     groups of one size. Costs about a second a site for 2,000 statements of width 576, in `O(n²)`.
 
     Args:
         multiples: Widths of the Gaussian kernels, as multiples of the median distance.
-        components: Of the rank-matched variant; None for an eighth of the statements and no more
-            than the width of the activations.
+        components: Of the rank-matched variant; None for the width of the activations where
+            statements are at least twice as many, else an eighth of the statements.
         ridge: Of normalised HSIC at a multiple of 1: the paper's `ε σ²`.
         permutations: How many, at most, stand behind a null.
         resamples: How many half samples.

@@ -114,44 +114,50 @@ class Rotations:
         if not seated:
             order = torch.from_numpy(self.order).to(matrix.device)
             matrix = matrix[order][:, order]
-        if len(self.circles) == 1:
-            return (torch.fft.rfft(_diagonals(matrix)),)
-        return tuple(torch.fft.rfft2(self._block(matrix, *pair)) for pair in self._pairs())
+        return tuple(
+            torch.fft.rfft(_diagonals(self._entries(matrix, a, a)))
+            if a == b
+            else torch.fft.rfft2(self._by_place(matrix, a, b))
+            for a, b in self._pairs()
+        )
 
     def sums(
         self, one: tuple[Tensor, ...], other: tuple[Tensor, ...]
     ) -> Float[np.ndarray, " draw"]:
         """`Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for each draw `π`, from the transforms of `K` and `L`."""
-        if len(self.circles) == 1:
-            n = len(self.order)
-            spectrum = one[0].conj() * other[0]
-            # Every pair i ≠ j lies on one diagonal of the upper half and one of the lower.
-            half = spectrum.shape[0]
-            total = 2 * spectrum[1:].sum(dim=0) + spectrum[0]
-            if n % 2 == 0:
-                total -= spectrum[half - 1]
-            correlation = torch.fft.irfft(total, n=n).cpu().numpy()
-            return np.asarray(correlation[self.shifts[:, 0] * self.circles[0][1]], dtype=np.float64)
         found = np.zeros(len(self.shifts))
         for number, (a, b) in enumerate(self._pairs()):
-            spectrum = (one[number].conj() * other[number]).sum(dim=(0, 1))
-            shape = self.circles[a][0], self.circles[b][0]
-            table = torch.fft.irfft2(spectrum, s=shape).cpu().numpy()
-            found += (1 if a == b else 2) * table[self.shifts[:, a], self.shifts[:, b]]
+            spectrum = one[number].conj() * other[number]
+            (m, s), (k, _) = self.circles[a], self.circles[b]
+            if a == b:
+                # Every pair i ≠ j lies on one diagonal of the upper half and one of the lower.
+                total = 2 * spectrum[1:].sum(dim=0) + spectrum[0]
+                if m * s % 2 == 0:
+                    total -= spectrum[-1]
+                correlation = torch.fft.irfft(total, n=m * s).cpu().numpy()
+                found += correlation[self.shifts[:, a] * s]
+            else:
+                table = torch.fft.irfft2(spectrum.sum(dim=(0, 1)), s=(m, k)).cpu().numpy()
+                found += 2 * table[self.shifts[:, a], self.shifts[:, b]]
         return found
 
     def _pairs(self) -> list[tuple[int, int]]:
         numbers = range(len(self.circles))
         return [(a, b) for a in numbers for b in numbers if a <= b]
 
-    def _block(
+    def _entries(
+        self, seated: Float[Tensor, "example example"], one: int, other: int
+    ) -> Float[Tensor, "row other_row"]:
+        """The entries between two circles."""
+        ends = np.concatenate([[0], np.cumsum([m * s for m, s in self.circles])])
+        return seated[ends[one] : ends[one + 1], ends[other] : ends[other + 1]]
+
+    def _by_place(
         self, seated: Float[Tensor, "example example"], one: int, other: int
     ) -> Float[Tensor, "size other_size group other_group"]:
-        """The entries between two circles, a table of groups by groups for each two places."""
-        starts = np.concatenate([[0], np.cumsum([c * s for c, s in self.circles])])
+        """The same as a table of groups by groups, for each two places within groups."""
         (m, s), (k, t) = self.circles[one], self.circles[other]
-        block = seated[starts[one] : starts[one + 1], starts[other] : starts[other + 1]]
-        return block.reshape(m, s, k, t).permute(1, 3, 0, 2)
+        return self._entries(seated, one, other).reshape(m, s, k, t).permute(1, 3, 0, 2)
 
 
 def exchange_rows(

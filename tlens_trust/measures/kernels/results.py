@@ -29,6 +29,7 @@ class Results:
         halves: Half samples behind intervals.
         statements: How many stand behind every value.
         comparisons: By estimator, site, against what, variant and width.
+        matched: Of each site, the share of its directions that the rank-matched variant holds.
     """
 
     sites: tuple[str, ...]
@@ -36,6 +37,7 @@ class Results:
     halves: HalfSamples
     statements: int
     comparisons: dict[tuple[str, int, int, int, int], Comparison]
+    matched: list[float]
 
     @classmethod
     def empty(
@@ -46,7 +48,7 @@ class Results:
         statements: int,
     ) -> "Results":
         """Without any comparison yet."""
-        return cls(tuple(sites), tuple(multiples), halves, statements, {})
+        return cls(tuple(sites), tuple(multiples), halves, statements, {}, [])
 
     def put(
         self, place: tuple[int, int, int], against: str, found: Mapping[str, Comparison]
@@ -122,6 +124,15 @@ class Results:
                 np.full(len(self.sites), self.statements),
                 {"units": "statements", "long_name": f"statements behind the {about}"},
             )
+        data["rank_matched_share"] = (
+            ("site",),
+            np.array(self.matched),
+            {
+                "units": "1",
+                "long_name": "share of the directions that the rank-matched variant holds",
+                "components": components,
+            },
+        )
         return data
 
     def _arrays(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

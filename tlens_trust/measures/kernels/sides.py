@@ -219,7 +219,8 @@ class LinearSide:
         turn: bool = True,
     ) -> "LinearSide":
         """Take a reading's components, and with `turn` prepare them for permutations."""
-        traces, transforms = [], []
+        traces: list[tuple[float, float]] = []
+        transforms: list[tuple[Tensor, ...]] = []
         flat = bool((components.shares == components.shares[0]).all())
         for number, ridge in enumerate(ridges):
             weights = components.weights(ridge)

@@ -61,7 +61,8 @@ def flatten_spectrum(
     if components < 1:
         raise ValueError(f"`components` must be at least 1, got {components}.")
     flat = PrincipalComponents.of(x, standardise=standardise).flat(components)
-    return flat.vectors * n**0.5
+    basis: Tensor = flat.vectors * n**0.5
+    return basis
 
 
 def default_components(n: int, d: int) -> int:
@@ -75,3 +76,16 @@ def default_components(n: int, d: int) -> int:
         (64, 250)
     """
     return max(1, min(d, n // 8))
+
+
+def matching_components(n: int, d: int) -> int:
+    """All directions where examples are at least twice as many; else `default_components`.
+
+    Only with all of them does the flattened spectrum undo any invertible map. With fewer, one that
+    brings other directions into the lead moves the estimate, as if information came and went.
+
+    Example:
+        >>> matching_components(2000, 576), matching_components(2000, 4096)
+        (576, 250)
+    """
+    return d if 2 * d <= n else default_components(n, d)

@@ -112,7 +112,7 @@ def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
             f"it has {len(found)} directions. Name a file of the architecture {_ARCHITECTURE!r}."
         )
     layers = sorted(found)
-    kept = {
+    kept: dict[str, Any] = {
         key: fields.get(f"{_OURS}{key}")
         for key in ("concept", "model", "checkpoint", "identity", "fingerprint")
     }

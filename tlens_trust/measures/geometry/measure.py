@@ -12,12 +12,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.half_samples import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
-from tlens_trust.measures.spectrum.geometry import (
+from tlens_trust.measures.geometry.shape import (
     above_rounding,
     check_range,
     isoscore_of,
@@ -26,6 +21,11 @@ from tlens_trust.measures.spectrum.geometry import (
     rankme_of,
     slope_weights,
     unit_rows,
+)
+from tlens_trust.measures.half_samples import (
+    half_sample_interval,
+    half_samples,
+    replicates_about,
 )
 
 _DESCRIBED = {

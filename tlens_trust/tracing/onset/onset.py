@@ -1,7 +1,7 @@
 """Since when a concept is read, and since when no better: from the scores that a sweep kept.
 
 How the two ends of an answer are come by, and why they hold, stands in
-`tlens_trust.tracing.crossings`; which site is the best one, in `tlens_trust.tracing.answers`.
+`tlens_trust.tracing.onset.crossings`; which site is the best one, in `tlens_trust.tracing.answers`.
 """
 
 import os
@@ -13,9 +13,9 @@ import xarray as xr
 
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing.answers import Answers
-from tlens_trust.tracing.crossing_data import Found, Question, ask_everywhere
-from tlens_trust.tracing.crossings import FirstCrossing, first_crossing
+from tlens_trust.tracing.onset.answers import Answers
+from tlens_trust.tracing.onset.crossing_data import Found, Question, ask_everywhere
+from tlens_trust.tracing.onset.crossings import FirstCrossing, first_crossing
 
 
 def find_onset(

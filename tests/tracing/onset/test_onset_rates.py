@@ -16,8 +16,8 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing.answers import KEPT, probe_answers
-from tlens_trust.tracing.onset import locate_onset, locate_saturation
+from tlens_trust.tracing.onset.answers import KEPT, probe_answers
+from tlens_trust.tracing.onset.onset import locate_onset, locate_saturation
 
 CHECKPOINTS, SITES, GROUPS, WIDTH = 8, 3, 100, 8
 LEVEL = 0.025

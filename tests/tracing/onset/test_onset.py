@@ -14,9 +14,9 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.tracing import find_onset, find_saturation
-from tlens_trust.tracing.answers import Answers, choose_sites
-from tlens_trust.tracing.crossings import Looks, first_crossing
-from tlens_trust.tracing.onset import locate_onset, locate_saturation
+from tlens_trust.tracing.onset.answers import Answers, choose_sites
+from tlens_trust.tracing.onset.crossings import Looks, first_crossing
+from tlens_trust.tracing.onset.onset import locate_onset, locate_saturation
 
 ROWS = 300
 GROUPS = tuple(f"{row}" for row in range(ROWS))

@@ -1,6 +1,7 @@
 """The shape of a cloud of activations: how many directions it fills, and how evenly."""
 
-from tlens_trust.measures.spectrum.geometry import (
+from tlens_trust.measures.geometry.measure import SpectrumMeasure, spectrum
+from tlens_trust.measures.geometry.shape import (
     PowerLaw,
     isoscore,
     mean_cosine,
@@ -8,7 +9,6 @@ from tlens_trust.measures.spectrum.geometry import (
     rankme,
     spectrum_exponent,
 )
-from tlens_trust.measures.spectrum.measure import SpectrumMeasure, spectrum
 
 __all__ = [
     "PowerLaw",

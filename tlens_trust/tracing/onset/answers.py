@@ -8,7 +8,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing.crossings import Looks
+from tlens_trust.tracing.onset.crossings import Looks
 
 BEST = "best"
 

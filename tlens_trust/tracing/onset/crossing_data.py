@@ -10,8 +10,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.tracing.answers import BEST, KEPT, Answers, ProbeAnswers, probe_answers
-from tlens_trust.tracing.crossings import FirstCrossing
+from tlens_trust.tracing.onset.answers import BEST, KEPT, Answers, ProbeAnswers, probe_answers
+from tlens_trust.tracing.onset.crossings import FirstCrossing
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.scores import read_kept
 from tlens_trust.tracing.selection import choose

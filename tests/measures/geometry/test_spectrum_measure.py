@@ -5,7 +5,7 @@ import torch
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
-from tlens_trust.measures.spectrum import (
+from tlens_trust.measures.geometry import (
     isoscore,
     mean_cosine,
     participation_ratio,
@@ -53,7 +53,8 @@ def test_it_is_a_measure_with_units_names_and_counts():
     data = measured(torch.stack([draw(80), draw(80, seed=1)], dim=1))
     assert all("units" in v.attrs and "long_name" in v.attrs for v in data.data_vars.values())
     for name in NAMES:
-        assert data[name].dims == ("site",) and data[f"{name}_ci"].dims == ("site", "bound")
+        assert data[name].dims == ("site",)
+        assert data[f"{name}_ci"].dims == ("site", "bound")
         assert (data[f"{name}_n"] == 80).all()
         assert (data[f"{name}_ci"].sel(bound="low") <= data[name]).all()
 

@@ -1,0 +1,344 @@
+"""How much a probe's held-out scores show that activations tell of labels.
+
+All of it is about `I(T; Y)`, and each is at most that, but for its sampling error:
+
+- Barber and Agakov: `H(Y) - CE`, since a probe's cross-entropy is at least `H(Y | T)`;
+- Fano: `H(Y) - h(e)` for a probe that errs at the rate `e` (two labels), since an answer that is
+  seldom wrong leaves little doubt;
+- the answer itself: `I(Ŷ; Y)` from the table of answers and labels, since the answer is computed
+  from `T`.
+
+The first takes the whole score and pays for scores that are too sure; the others take the answer
+alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.cross_fold import mean_covariance
+from tlens_trust.measures.half_samples import half_samples, replicates_about
+from tlens_trust.measures.scores import stretched_interval
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """An amount of information at every site.
+
+    Attributes:
+        value: In nats.
+        interval: Of 95%, in nats.
+        draws: Half-sample replicates (see `half_samples`), in nats.
+    """
+
+    value: Float[np.ndarray, " site"]
+    interval: Float[np.ndarray, "site bound"]
+    draws: Float[np.ndarray, "site resample"]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScores:
+    """Scores of statements by probes that have not seen them, and what intervals take.
+
+    Attributes:
+        scores: Log-odds of label 1, in nats.
+        labels: 0 or 1.
+        fold: In which each statement was held out, from 0.
+        fewer: The scores by probes without one more fold, the first axis; None where not known
+            (see `score_dataset`).
+        bootstrap: Resamples of the groups.
+        halves: Half samples of the groups.
+    """
+
+    scores: Float[np.ndarray, "example site"]
+    labels: Int[np.ndarray, " example"]
+    fold: Int[np.ndarray, " example"]
+    fewer: Float[np.ndarray, "fold example site"] | None
+    bootstrap: GroupBootstrap
+    halves: Bool[np.ndarray, "half example"]
+
+    @classmethod
+    def of(
+        cls,
+        scores: Float[np.ndarray, "example site"],
+        labels: Int[np.ndarray, " example"],
+        fold: Int[np.ndarray, " example"],
+        groups: Sequence[str],
+        *,
+        fewer: Float[np.ndarray, "fold example site"] | None = None,
+        seed: int,
+        resamples: int = 1000,
+        halves: int = 32,
+    ) -> "HeldOutScores":
+        """Draw the resamples.
+
+        Args:
+            scores: Log-odds of label 1, in nats.
+            labels: 0 or 1.
+            fold: In which each statement was held out, from 0.
+            groups: The group of each statement.
+            fewer: The scores by probes without one more fold, or None.
+            seed: Draws resamples and halves.
+            resamples: How many bootstrap resamples.
+            halves: How many half samples.
+        """
+        return cls(
+            scores,
+            np.asarray(labels),
+            fold,
+            fewer,
+            GroupBootstrap.draw(groups, seed=seed, resamples=resamples),
+            half_samples(groups, resamples=halves, seed=seed, labels=np.asarray(labels)),
+        )
+
+    def mean(
+        self,
+        rows: Float[np.ndarray, "example site"],
+        fewer: Float[np.ndarray, "fold example site"] | None,
+    ) -> Bound:
+        """The mean of what each statement comes to, with its interval and replicates.
+
+        Both allow for the folds' having training rows in common.
+
+        Args:
+            rows: What each statement comes to.
+            fewer: The same by probes without one more fold.
+        """
+        value = rows.mean(axis=0)
+        resampled = self.bootstrap.means(rows)
+        added = mean_covariance(rows, fewer, self.fold)
+        groups = self.bootstrap.groups
+        interval = stretched_interval(value, resampled, groups, added=added)
+        on_halves = ((self.halves @ rows) / self.halves.sum(axis=1)[:, None]).T
+        draws = replicates_about(value, on_halves, groups=groups)
+        return Bound(value, interval, _widened(value, draws, resampled, added))
+
+
+def _widened(
+    value: Float[np.ndarray, " site"],
+    draws: Float[np.ndarray, "site half"],
+    resampled: Float[np.ndarray, "resample site"],
+    added: Float[np.ndarray, " site"] | float,
+) -> Float[np.ndarray, "site half"]:
+    """Replicates with the variance that halves of the same fits do not show."""
+    variance = resampled.var(axis=0)
+    more = np.divide(
+        added * np.ones_like(variance), variance, out=np.zeros_like(variance), where=variance > 0
+    )
+    about: np.ndarray = value[:, None]
+    widened: np.ndarray = about + np.sqrt(1 + more)[:, None] * (draws - about)
+    return widened
+
+
+def label_entropy(labels: Int[np.ndarray, " example"]) -> float:
+    """Entropy of the labels' shares, in nats: no activation can tell more of them.
+
+    Example:
+        >>> round(label_entropy(np.array([0, 1, 1, 0])), 4)
+        0.6931
+    """
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    return float(-(shares * np.log(shares)).sum())
+
+
+def fano_information(
+    error: Float[np.ndarray, "..."] | float, entropy: float, *, classes: int = 2
+) -> Float[np.ndarray, "..."]:
+    """What an answer that is wrong at a rate tells at least, by Fano's inequality.
+
+    `H(Y) - h(e) - e ln(K - 1)`, with `h(e) = -e ln e - (1 - e) ln(1 - e)`. Where the labels are not
+    balanced it is negative near chance: the bound says nothing there.
+
+    Args:
+        error: The rate, from 0 to 1.
+        entropy: `H(Y)`, in nats.
+        classes: `K`.
+
+    Returns:
+        In nats.
+
+    Raises:
+        ValueError: A rate lies outside 0 to 1, or there are fewer than 2 classes.
+
+    Source:
+        Fano (1961), Transmission of Information; Cover and Thomas, Elements of Information
+        Theory, theorem 2.10.1.
+
+    Example:
+        >>> bits = fano_information(np.array([0.3, 0.2, 0.1, 0.05]), np.log(2)) / np.log(2)
+        >>> bits.round(3).tolist()
+        [0.119, 0.278, 0.531, 0.714]
+    """
+    rate = np.asarray(error, dtype=np.float64)
+    if not ((rate >= 0) & (rate <= 1)).all():
+        raise ValueError(f"`error` must be a rate from 0 to 1, got {error!r}.")
+    if classes < 2:
+        raise ValueError(f"`classes` must be at least 2, got {classes}.")
+    doubt = -_x_ln_x(rate) - _x_ln_x(1 - rate) + rate * np.log(classes - 1)
+    information: np.ndarray = np.asarray(entropy - doubt)
+    return information
+
+
+def fano_interval(
+    error: Float[np.ndarray, "... bound"], entropy: float
+) -> Float[np.ndarray, "... bound"]:
+    """The least and the most that Fano's inequality gives for two labels within error limits.
+
+    The least is what can be claimed. It is at the upper limit of the error, unless that lies
+    above one half, where an answer is as good as its opposite.
+
+    Args:
+        error: Low and high limit of the rate, along the last axis.
+        entropy: `H(Y)`, in nats.
+    """
+    ends = fano_information(error, entropy)
+    low, high = ends.min(axis=-1), ends.max(axis=-1)
+    across = (error[..., 0] <= 0.5) & (error[..., 1] >= 0.5)
+    low = np.where(across, entropy - np.log(2), low)
+    return np.stack([low, high], axis=-1)
+
+
+def confusion_information(
+    counts: Float[np.ndarray, "... label answer"], *, corrected: bool = True
+) -> Float[np.ndarray, "..."]:
+    """`I(Ŷ; Y)` from a table of labels and answers.
+
+    The plug-in estimate is too high by `(K_Y - 1)(K_Ŷ - 1) / 2n` on average where examples are
+    independent, for two labels `1 / 2n` nats; Miller and Madow's correction takes this off, so that
+    an answer that tells nothing comes to about zero and now and then below. Where examples come in
+    groups, or answers from folds that share training rows, there is more bias than that: hold the
+    value against its null.
+
+    Args:
+        counts: How often each answer was given to each label.
+        corrected: Whether to correct; else the plug-in estimate.
+
+    Returns:
+        In nats; NaN for a table of nothing.
+
+    Source:
+        Miller (1955), Note on the bias of information estimates.
+
+    Example:
+        >>> always_right = np.array([[50.0, 0.0], [0.0, 50.0]])
+        >>> round(float(confusion_information(always_right, corrected=False)), 4)
+        0.6931
+    """
+    total = counts.sum(axis=(-2, -1))
+    occupied = [
+        (counts > 0).sum(axis=(-2, -1)),
+        (counts.sum(axis=-1) > 0).sum(axis=-1),
+        (counts.sum(axis=-2) > 0).sum(axis=-1),
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = counts / total[..., None, None]
+        information = _x_ln_x(share).sum(axis=(-2, -1))
+        for axis in (-2, -1):
+            information = information - _x_ln_x(share.sum(axis=axis)).sum(axis=-1)
+        if corrected:
+            information = information + (occupied[1] + occupied[2] - occupied[0] - 1) / (2 * total)
+    found: np.ndarray = np.asarray(information)
+    return found
+
+
+def _x_ln_x(x: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    positive = x > 0
+    product: np.ndarray = x * np.log(np.where(positive, x, 1.0))
+    return product
+
+
+def barber_agakov(held: HeldOutScores) -> Bound:
+    """`I(T; Y) ≥ H(Y) - CE`: what the labels' entropy loses by knowing a probe's scores.
+
+    `CE = -(1/n) Σ ln q(yᵢ | tᵢ)` on held-out statements. It may be negative, where a probe is worse
+    than knowing the labels' shares, and is reported so. `H(Y)` is that of the shares.
+
+    Source:
+        Barber and Agakov (2003), The IM algorithm; Choi et al. (2023), arXiv:2312.10019, for
+        probes.
+    """
+    labels = held.labels
+    shares = np.bincount(labels, minlength=2) / len(labels)
+    surprise = -np.log(shares[labels])[:, None]
+    signs = np.where(labels == 1, 1.0, -1.0)[:, None]
+
+    def gain(scores: Float[np.ndarray, "example site"]) -> Float[np.ndarray, "example site"]:
+        gained: np.ndarray = surprise - np.logaddexp(0.0, -signs * scores)
+        return gained
+
+    fewer = None
+    if held.fewer is not None:
+        # What is NaN there is never looked at.
+        fewer = np.stack([gain(np.nan_to_num(part)) for part in held.fewer])
+    return held.mean(gain(held.scores), fewer)
+
+
+def fano(held: HeldOutScores) -> Bound:
+    """Fano's inequality at the held-out error; the interval's low end is what can be claimed.
+
+    The limits of the error are those of a bootstrap of groups, or, where every answer is right,
+    Clopper and Pearson's on the number of groups.
+    """
+    positive = (held.labels == 1)[:, None]
+    wrong = ((held.scores > 0) != positive).astype(np.float64)
+    fewer = None
+    if held.fewer is not None:
+        fewer = np.stack([((part > 0) != positive).astype(np.float64) for part in held.fewer])
+    error = held.mean(wrong, fewer)
+    limits = error.interval.clip(0, 1)
+    for site in np.flatnonzero(np.ptp(limits, axis=1) < 1e-12):
+        limits[site] = clopper_pearson(float(error.value[site]), held.bootstrap.groups)
+    entropy = label_entropy(held.labels)
+    return Bound(
+        fano_information(error.value, entropy),
+        fano_interval(limits, entropy),
+        fano_information(error.draws.clip(0, 1), entropy),
+    )
+
+
+def answer_information(held: HeldOutScores) -> Bound:
+    """`I(Ŷ; Y)` of the probe's answers, corrected for its bias (see `confusion_information`).
+
+    Answers are those to held-out statements, by the probes of all folds.
+    """
+    labels = held.labels
+    cell = 2 * labels[:, None] + (held.scores > 0)
+    table = (cell[:, :, None] == np.arange(4)).astype(np.float64)
+
+    def estimate(counts: Float[np.ndarray, "... cell"]) -> Float[np.ndarray, "..."]:
+        return confusion_information(counts.reshape(*counts.shape[:-1], 2, 2))
+
+    value = estimate(table.sum(axis=0))
+    resampled = estimate(held.bootstrap.sums(table))
+    # Each resample is biased once more than the value itself.
+    resampled = resampled + value - np.nanmean(resampled, axis=0)
+    added = _answers_covariance(held, cell, table)
+    groups = held.bootstrap.groups
+    interval = stretched_interval(value, resampled, groups, added=added)
+    # A resample that happens to lack a label tells nothing.
+    on_halves = estimate(np.einsum("re,esc->src", held.halves.astype(np.float64), table))
+    draws = replicates_about(value, on_halves, groups=groups)
+    return Bound(value, interval, _widened(value, draws, resampled, added))
+
+
+def _answers_covariance(
+    held: HeldOutScores,
+    cell: Int[np.ndarray, "example site"],
+    table: Float[np.ndarray, "example site cell"],
+) -> Float[np.ndarray, " site"] | float:
+    """What folds have in common adds, by what each statement's cell adds to first order."""
+    if held.fewer is None:
+        return 0.0
+    share = (table.sum(axis=0) / len(table)).reshape(-1, 2, 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pointwise = np.log(share / share.sum(axis=1, keepdims=True) / share.sum(2, keepdims=True))
+    # A cell that no held-out answer is in has no say.
+    pointwise = np.where(np.isfinite(pointwise), pointwise, 0.0).reshape(-1, 4)
+    site = np.arange(cell.shape[1])
+    fewer = np.stack(
+        [pointwise[site, 2 * held.labels[:, None] + (part > 0)] for part in held.fewer]
+    )
+    return mean_covariance(pointwise[site, cell], fewer, held.fold)

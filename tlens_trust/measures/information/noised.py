@@ -1,0 +1,200 @@
+"""`I(T + Z; X)`: which statement was read, told from activations under Gaussian noise.
+
+A representation `T = f(X)` that is computed without noise and takes continuous values tells
+infinitely much of a continuous `X`, and of one drawn from `n` statements that it maps to different
+points, exactly `ln n`: `I(T; X)` says nothing. What can rise and fall is how much is left under
+noise, and that depends on how strong the noise is. So every figure here names its noise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from tlens_trust.measures.half_samples import (
+    half_sample_interval,
+    half_samples,
+    replicates_about,
+)
+from tlens_trust.measures.information.estimate import InformationEstimate
+
+_BLOCK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedInformation:
+    """`I(T + Z; X)` at several levels of noise.
+
+    Attributes:
+        value: In nats, at most `ln n`.
+        on_halves: On each half sample, at most `ln n/2`.
+        ceiling: What no `T` with this covariance can exceed: the least of `ln n` and
+            `½ Σ ln(1 + λᵢ/σ²)`, with `λ` the covariance's eigenvalues.
+    """
+
+    value: Float[np.ndarray, " noise"]
+    on_halves: Float[np.ndarray, "noise resample"]
+    ceiling: Float[np.ndarray, " noise"]
+
+
+def spread_of(x: Float[Tensor, "example d"]) -> float:
+    """Root mean square of the coordinates about their means: the unit of the noise."""
+    values = x.double()
+    return float((values - values.mean(dim=0)).square().mean().sqrt())
+
+
+def information_under_noise(
+    x: Float[Tensor, "example d"],
+    noise: Sequence[float],
+    halves: Bool[np.ndarray, "resample example"],
+    *,
+    seed: int,
+    draws: int = 1,
+) -> NoisedInformation:
+    """`I(T + Z; X)` for `X` uniform over the rows, by sample propagation.
+
+    `I = ln n - E ln Σⱼ exp(-(‖tᵢ + z - tⱼ‖² - ‖z‖²) / 2σ²)`, the mean over rows `i` and draws of
+    `z ~ N(0, σ²)`: the entropy of a mixture of `n` Gaussians less that of one. Blocked: no
+    `n × n` matrix is held.
+
+    Args:
+        x: `T`, one row per statement.
+        noise: `σ` as fractions of the root mean square of the coordinates about their means.
+        halves: Which rows each half sample holds.
+        seed: Draws `z`, the same for all levels and for all `x` of this shape.
+        draws: How many `z` for each row.
+
+    Source:
+        Goldfeld et al. (2019), arXiv:1810.05728.
+    """
+    rows, width = x.shape
+    centred = x.double() - x.double().mean(dim=0)
+    unit = spread_of(x)
+    member = torch.from_numpy(halves.T.astype(np.float32))
+    if unit < 1e-12 * max(float(x.abs().max()), 1e-300):
+        still = np.zeros(len(noise))
+        return NoisedInformation(still, np.zeros((len(noise), len(halves))), still)
+    scaled = (centred / unit).float()
+    wide = scaled.double() if rows >= width else scaled.double().T
+    eigenvalues = torch.linalg.eigvalsh(wide.T @ wide).clamp_min(0) / rows
+    generator = torch.Generator().manual_seed(seed)
+    squares = scaled.square().sum(dim=1)
+    on_all = torch.zeros(len(noise), rows, dtype=torch.float64)
+    on_halves = torch.zeros(len(noise), rows, len(halves), dtype=torch.float64)
+    for _ in range(draws):
+        z = torch.randn(rows, width, generator=generator)
+        for first in range(0, rows, _BLOCK):
+            block = slice(first, min(first + _BLOCK, rows))
+            here = torch.arange(block.start, block.stop)
+            apart = squares[block, None] + squares - 2 * (scaled[block] @ scaled.T)
+            apart = apart.clamp_min(0)
+            apart[here - first, here] = 0
+            along = z[block] @ scaled.T
+            along = along[here - first, here].unsqueeze(1) - along
+            for level, fraction in enumerate(noise):
+                exponent = apart.mul(-1 / (2 * fraction**2)).sub_(along, alpha=1 / fraction)
+                top = exponent.amax(dim=1, keepdim=True)
+                weight = exponent.sub_(top).exp_()
+                shift = top.double()
+                on_all[level, block] += (
+                    weight.sum(dim=1, dtype=torch.float64).log() + shift[:, 0]
+                ) / draws
+                within = (weight @ member).double().clamp_min(1e-300)
+                on_halves[level, block] += (within.log() + shift) / draws
+    value = log(rows) - on_all.mean(dim=1).numpy()
+    sizes = halves.sum(axis=1)
+    lost = np.where(halves.T, on_halves.numpy(), 0.0).sum(axis=1) / sizes
+    levels = np.asarray(list(noise))
+    gaussian = 0.5 * np.log1p(eigenvalues.numpy() / levels[:, None] ** 2).sum(axis=1)
+    return NoisedInformation(value, np.log(sizes) - lost, np.minimum(log(rows), gaussian))
+
+
+def noised_information(
+    x: Float[Tensor, "example d"],
+    *,
+    noise: float = 1.0,
+    groups: Sequence[str] | None = None,
+    draws: int = 1,
+    seed: int = 0,
+    resamples: int = 32,
+) -> InformationEstimate:
+    """`I(T + Z; X)`: how well noisy activations tell which of `n` statements was read.
+
+    `X` is uniform over the rows, `T` its row, `Z` Gaussian noise of standard deviation
+    `σ = noise · RMS` on every coordinate, RMS the root mean square of the coordinates about their
+    means. In nats; at most `ln n` (every row is told apart), and never more than a Gaussian of the
+    same covariance would tell (`½ Σ ln(1 + λᵢ/σ²)`). Shifting, rotating and scaling all of `T`
+    change nothing; stretching one direction does, though it changes no information: see that a
+    change survives in whitened components.
+
+    Args:
+        x: `T`, one row per statement.
+        noise: The noise's standard deviation, as a fraction of the RMS.
+        groups: What belongs together, for the interval; None where each row stands alone.
+        draws: How many times noise is drawn for each row.
+        seed: Draws noise and half samples.
+        resamples: How many half samples stand behind the interval.
+
+    Raises:
+        ValueError: `noise` is not positive, or there are too few groups.
+
+    Source:
+        Goldfeld et al. (2019), arXiv:1810.05728.
+
+    Example:
+        >>> apart = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> found = noised_information(apart, noise=0.01)
+        >>> round(found.value, 4), round(log(4), 4)
+        (1.3863, 1.3863)
+    """
+    if not 0 < noise < float("inf"):
+        raise ValueError(
+            f"`noise` must be a positive number, got {noise}. It is a fraction of the root mean "
+            "square of the coordinates; without noise, the information is infinite."
+        )
+    names = [str(row) for row in range(len(x))] if groups is None else list(groups)
+    halves = half_samples(names, resamples=resamples, seed=seed)
+    found = information_under_noise(x, [noise], halves, seed=seed, draws=draws)
+    count = len(set(names))
+    replicates = replicates_about(found.value, found.on_halves, groups=count)
+    low, high = half_sample_interval(found.value, replicates, groups=count)[0]
+    value = float(found.value[0])
+    warnings = [f"With Gaussian noise of {noise:g} times the root mean square; it has no other."]
+    if value > 0.9 * log(len(x)):
+        warnings.append(
+            f"Near its cap of ln n = {log(len(x)):.3f} nats: nearly every row is told apart, and "
+            "more examples or more noise would say more."
+        )
+    return InformationEstimate(value, (float(low), float(high)), len(x), "estimate", (*warnings,))
+
+
+@dataclass(frozen=True)
+class NoisedEstimator:
+    """`noised_information` with its settings.
+
+    Attributes:
+        noise: The noise's standard deviation, as a fraction of the RMS.
+        draws: How many times noise is drawn for each row.
+        seed: Draws noise and half samples.
+
+    Example:
+        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
+        >>> bool(NoisedEstimator(noise=3.0)(x).value < NoisedEstimator(noise=0.3)(x).value)
+        True
+    """
+
+    noise: float = 1.0
+    draws: int = 1
+    seed: int = 0
+
+    def __call__(
+        self, x: Float[Tensor, "example d"], *, groups: Sequence[str] | None = None
+    ) -> InformationEstimate:
+        """Estimate it for the rows of `x`."""
+        return noised_information(
+            x, noise=self.noise, groups=groups, draws=self.draws, seed=self.seed
+        )

@@ -1,0 +1,273 @@
+"""The information plane: how far activations depend on input and label, along training."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.trace import Trace
+
+KERNELS = ("nhsic", "cka", "hsic")
+NATS = ("information_x", "information_ba")
+FIRST_BLOCK = "blocks.0.hook_resid_post"
+_SUFFIXES = {"": (), "_ci": ("bound",), "_null": ("bound",), "_draws": ("resample",), "_p": ()}
+_OF_CONTROLS = ("", "_ci", "_null", "_draws")
+_INPUTS = ("first_block", "text")
+# What a sensitivity sweep is along: widths of kernels, levels of noise.
+_SWEPT = ("width", "noise")
+_SHAPE = ("rankme", "participation_ratio", "norm_rms")
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """What is taken of a variable of a trace: a place on each of its further axes."""
+
+    variable: str
+    place: Mapping[str, Any]
+    name: str = ""
+    kind: str = ""
+
+
+def information_plane(
+    trace: Trace,
+    *,
+    estimator: str | tuple[str, str] = "nhsic",
+    against: str = "first_block",
+    width: float | None = None,
+) -> xr.Dataset:
+    """How far activations depend on the input and on the label, at every checkpoint and site.
+
+    With everything it has to be held against: the null level of permuted pairs, untrained weights,
+    the same at other widths of the kernel, with the spectrum made flat, and with the other `X`; and
+    the effective rank beside it, since kernel estimates follow that too. No claim is made here;
+    `find_phases` makes them.
+
+    Both axes have the same unit. What kernels give is a dependence, not an information, and is in
+    no nats; a pair of which one is in nats and the other not is refused.
+
+    The last token's state at one layer is no function of the last token's state at the layer below,
+    so the data-processing inequality orders neither sites nor axes here.
+
+    Args:
+        trace: Of `kernel_dependence()` or `probe_information()`, with `spectrum()` for the rank.
+        estimator: `"nhsic"` (the paper's quantity), `"cka"` or `"hsic"`; `"nats"` for
+            `information_x` over `information_ba`; or the names of two variables, of `X` and of `Y`.
+        against: What stands for the input in kernel estimates: `"first_block"`, the same
+            checkpoint's first block as in the paper, or `"text"`, which no checkpoint changes.
+        width: Of the kernel, as a multiple of the median distance (of the noise, as a multiple of
+            the spread, for `information_x`); None for the one nearest to 1.
+
+    Returns:
+        Along `concept`, `checkpoint` and `site`: `x` and `y`, each with `…_ci`, `…_null`, `…_p`,
+        `…_n`, `…_draws` (half-sample replicates, paired along checkpoints) and `…_untrained` (step
+        0 of the same run; NaN without). Along `x_control` and `y_control` too, `x_control_…` and
+        `y_control_…`: the same quantity at other widths, rank-matched, with the other input, by
+        other estimators; the coordinates `x_control_kind` and `y_control_kind` say which.
+        `rankme`, `participation_ratio` and `norm_rms` where the trace holds them. The coordinate
+        `position` along `checkpoint` is the natural logarithm of the step (of tokens where a step
+        is unknown, of the checkpoint's number where both are), with step 0 one step to the left.
+
+    Raises:
+        ValueError: The trace holds no such variable, the two have different units, or the input was
+            not read.
+
+    Source:
+        Shwartz-Ziv and Tishby (2017), arXiv:1703.00810, for the plane; Qian et al. (2024),
+        arXiv:2402.19465, for its use on pre-training; Saxe et al. (2018) and Goldfeld et al.
+        (2019), arXiv:1810.05728, for why its phases need controls.
+
+    Example:
+        >>> plane = information_plane(Trace.load("run"), estimator="cka")  # doctest: +SKIP
+        >>> plane.x.sel(concept="toxicity").values  # doctest: +SKIP
+    """
+    data = trace.data
+    names = _named(data, estimator)
+    units = [str(data[name].attrs["units"]) for name in names]
+    if units[0] != units[1] or (names[0] in KERNELS) != (names[1] in KERNELS):
+        told = [f"{name!r} is in {unit}" for name, unit in zip(names, units, strict=True)]
+        raise ValueError(
+            f"The axes of an information plane have one unit, but {told[0]} and {told[1]}, where "
+            "1 stands for a dependence that is no information. Choose two variables in nats, or "
+            f"one of {listed(KERNELS)} for both."
+        )
+    if against not in _INPUTS:
+        raise ValueError(f"`against` must be 'first_block' or 'text', got {against!r}.")
+    chosen = {
+        "x": _places(data, names[0], against, width),
+        "y": _places(data, names[1], "label", width),
+    }
+    axes = {axis: _axis(data, axis, *curves) for axis, curves in chosen.items()}
+    if not axes["x"]["x"].notnull().any():
+        why = data[names[0]].attrs.get("first_block", "it was never measured")
+        raise ValueError(
+            f"{names[0]!r} holds no number with {against!r} as the input: {why}. Read it, or "
+            "choose `against='text'`."
+        )
+    plane = xr.merge(
+        [*axes.values(), *(_beside(data, name) for name in _SHAPE if name in data)],
+        combine_attrs="override",
+        compat="override",
+        join="exact",
+    )
+    main = chosen["x"][0].place
+    return plane.assign_coords(position=("checkpoint", _positions(data))).assign_attrs(
+        model=str(data.attrs.get("model", "")),
+        estimator=estimator if isinstance(estimator, str) else ", ".join(estimator),
+        x=names[0],
+        y=names[1],
+        units=units[0],
+        against=against if "against" in data[names[0]].dims else "",
+        width=float(next((main[axis] for axis in _SWEPT if axis in main), np.nan)),
+    )
+
+
+def _named(data: xr.Dataset, estimator: str | tuple[str, str]) -> tuple[str, str]:
+    if isinstance(estimator, tuple):
+        names = estimator
+    else:
+        names = NATS if estimator == "nats" else (estimator, estimator)
+    for name in names:
+        if name not in data or f"{name}_draws" not in data:
+            held = [str(n) for n in data if f"{n}_draws" in data]
+            raise ValueError(
+                f"The trace holds no estimate {name!r} with half-sample replicates. It holds "
+                f"{listed(held) or 'none'}. Trace with `kernel_dependence()` or "
+                "`probe_information()` among the measures."
+            )
+    return names
+
+
+def _places(
+    data: xr.Dataset, name: str, against: str, width: float | None
+) -> tuple[_Curve, list[_Curve]]:
+    """Which part of a variable is the curve, and which are its controls."""
+    dims = data[name].dims
+    place: dict[str, Any] = {}
+    if "against" in dims:
+        place["against"] = against
+    if "variant" in dims:
+        place["variant"] = "raw"
+    swept = [axis for axis in _SWEPT if axis in dims]
+    place |= {axis: _width(data[axis], width) for axis in swept}
+    others = [str(d) for d in dims if d not in ("concept", "checkpoint", "site", *place)]
+    if others:
+        raise ValueError(
+            f"{name!r} has an axis {others[0]!r}, of which a plane shows one place. Choose with "
+            f"`trace.sel({others[0]}=…)`."
+        )
+    controls = []
+    if "variant" in dims:
+        variant = {**place, "variant": "rank_matched"}
+        controls.append(_Curve(name, variant, "rank-matched", "rank-matched"))
+    controls += [
+        _Curve(name, {**place, axis: each}, f"{axis} {each:g}", axis)
+        for axis in swept
+        for each in data[axis].values.tolist()
+        if each != place[axis]
+    ]
+    if against in _INPUTS and "against" in dims:
+        controls += [
+            _Curve(name, {**place, "against": each}, f"X = {each.replace('_', ' ')}", "input")
+            for each in _INPUTS
+            if each != against
+        ]
+    if name.startswith("information_") and name != "information_x":
+        controls += [
+            _Curve(str(other), {}, str(other).removeprefix("information_"), "estimator")
+            for other in data
+            if str(other).startswith("information_")
+            and f"{other}_draws" in data
+            and other not in (name, "information_x")
+            and data[other].dims == data[name].dims
+        ]
+    return _Curve(name, place), controls
+
+
+def _width(swept: xr.DataArray, wanted: float | None) -> float:
+    held: list[float] = swept.values.tolist()
+    if wanted is None:
+        return min(held, key=lambda each: abs(np.log(each)))
+    if wanted not in held:
+        raise ValueError(
+            f"The trace holds no {swept.name} {wanted:g}. It holds {', '.join(map(str, held))}."
+        )
+    return wanted
+
+
+def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]) -> xr.Dataset:
+    found: dict[str, xr.DataArray] = {}
+    for suffix, more in _SUFFIXES.items():
+        if f"{curve.variable}{suffix}" in data:
+            found[f"{axis}{suffix}"] = _take(data, curve, suffix, more)
+    count = f"{curve.variable}_n"
+    n = data[count] if count in data else data["n_statements"]
+    n = n.sel({key: value for key, value in curve.place.items() if key in n.dims})
+    found[f"{axis}_n"] = n.reset_coords(drop=True)
+    value = found[axis]
+    found[f"{axis}_untrained"] = _untrained(data, value)
+    label = f"{axis}_control"
+    for suffix in _OF_CONTROLS:
+        held = [each for each in controls if f"{each.variable}{suffix}" in data]
+        if not controls or len(held) < len(controls) or f"{axis}{suffix}" not in found:
+            continue
+        parts = [_take(data, each, suffix, _SUFFIXES[suffix]) for each in held]
+        joined = xr.concat(
+            parts,
+            dim=xr.Variable(label, [each.name for each in controls]),
+            coords="minimal",
+            compat="override",
+            join="outer",
+            combine_attrs="override",
+        )
+        found[f"{label}_value" if not suffix else f"{label}{suffix}"] = joined
+    result = xr.Dataset(found)
+    if controls:
+        result = result.assign_coords({f"{label}_kind": (label, [each.kind for each in controls])})
+    result[axis].attrs["quantity"] = curve.variable
+    return result
+
+
+def _take(data: xr.Dataset, curve: _Curve, suffix: str, more: Sequence[str]) -> xr.DataArray:
+    array = data[f"{curve.variable}{suffix}"]
+    place = {key: value for key, value in curve.place.items() if key in array.dims}
+    taken = array.sel(place).drop_vars(("against", "variant", *_SWEPT), errors="ignore")
+    return taken.transpose("concept", "checkpoint", "site", *more)
+
+
+def _untrained(data: xr.Dataset, value: xr.DataArray) -> xr.DataArray:
+    """The level of the same run's step 0."""
+    steps = np.asarray(data["step"].values, dtype=float)
+    zero = np.flatnonzero(steps == 0)
+    level = value.isel(checkpoint=zero[0]) if len(zero) else value.isel(checkpoint=0) * np.nan
+    told = str(data["checkpoint"].values[zero[0]]) if len(zero) else "unknown: there is no step 0"
+    level = level.drop_vars(
+        [name for name, c in data.coords.items() if "checkpoint" in c.dims], errors="ignore"
+    )
+    return level.assign_attrs(
+        units=value.attrs["units"],
+        long_name=f"{value.attrs['long_name']}, of untrained weights",
+        untrained=told,
+    )
+
+
+def _beside(data: xr.Dataset, name: str) -> xr.Dataset:
+    return data[[n for n in (name, f"{name}_ci", f"{name}_n") if n in data]]
+
+
+def _positions(data: xr.Dataset) -> np.ndarray:
+    """Of the checkpoints, on a logarithmic axis that has a place for step 0."""
+    counts = np.full(data.sizes["checkpoint"], np.nan)
+    for name in ("step", "tokens"):
+        if name in data.coords and not np.isfinite(counts).all():
+            counts = np.asarray(data[name].values, dtype=float)
+    if not np.isfinite(counts).all():
+        counts = np.arange(1.0, len(counts) + 1)
+    positive = np.unique(counts[counts > 0])
+    if not len(positive):
+        return np.zeros_like(counts)
+    ratio = max(2.0, float((positive[1:] / positive[:-1]).min())) if len(positive) > 1 else 2.0
+    positions: np.ndarray = np.log(np.where(counts > 0, counts, positive[0] / ratio))
+    return positions

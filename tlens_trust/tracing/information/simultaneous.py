@@ -1,0 +1,95 @@
+"""Whether a curve changes between two checkpoints that were chosen by looking at it.
+
+Turning points are found in the very values whose change is then told. So the change between any two
+checkpoints is held against the largest that noise alone shows between any two.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+_AT_ONCE = 2_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """How far noise alone moves a curve between any two of its checkpoints.
+
+    Attributes:
+        values: The curve.
+        errors: Standard error of the change between each two checkpoints.
+        largest: For each draw of noise, the largest change between any two checkpoints, in standard
+            errors, in ascending order.
+
+    Source:
+        Hothorn, Bretz and Westfall (2008), Biometrical Journal 50, on simultaneous inference for
+        many contrasts; Berk et al. (2013), Annals of Statistics 41, on contrasts that were chosen
+        by looking.
+    """
+
+    values: Float[np.ndarray, " checkpoint"]
+    errors: Float[np.ndarray, "checkpoint checkpoint"]
+    largest: Float[np.ndarray, " draw"]
+
+    @classmethod
+    def of(
+        cls,
+        values: Float[np.ndarray, " checkpoint"],
+        replicates: Float[np.ndarray, "resample checkpoint"],
+        noise: Float[np.ndarray, "draw resample"],
+        *,
+        shortest: int,
+    ) -> "Changes":
+        """From half-sample replicates, which are paired along the curve.
+
+        Args:
+            values: The curve.
+            replicates: Its replicates on the same halves at every checkpoint.
+            noise: What `draw_noise` gives.
+            shortest: How many steps from checkpoint to checkpoint a change spans at least.
+        """
+        about = replicates - replicates.mean(axis=0)
+        apart = about[:, None, :] - about[:, :, None]
+        errors = np.sqrt(np.square(apart).sum(axis=0) / (len(about) - 1))
+        # What is the same but for rounding is not held to have changed.
+        errors = np.maximum(errors, 1e-9 * max(float(np.abs(values).max()), 1e-300))
+        first, last = np.triu_indices(len(values), k=shortest)
+        moved = noise @ about
+        largest = np.zeros(len(noise))
+        at_once = max(1, _AT_ONCE // max(len(first), 1))
+        for start in range(0, len(noise) if len(first) else 0, at_once):
+            part = moved[start : start + at_once]
+            change = np.abs(part[:, last] - part[:, first]) / errors[first, last]
+            largest[start : start + at_once] = change.max(axis=1)
+        return cls(values, errors, np.sort(largest))
+
+    def change(self, first: int, last: int) -> float:
+        """By how much the curve changes from one checkpoint to another."""
+        return float(self.values[last] - self.values[first])
+
+    def p_value(self, first: int, last: int) -> float:
+        """How often noise alone shows, between any two checkpoints, so large a change."""
+        told = abs(self.change(first, last)) / float(self.errors[first, last])
+        beyond = len(self.largest) - int(np.searchsorted(self.largest, told * (1 - 1e-9)))
+        return (1 + beyond) / (1 + len(self.largest))
+
+    def interval(self, first: int, last: int, confidence: float) -> tuple[float, float]:
+        """Of the change; all those between any two checkpoints hold at once."""
+        change = self.change(first, last)
+        width = float(np.quantile(self.largest, confidence) * self.errors[first, last])
+        return change - width, change + width
+
+
+def draw_noise(
+    resamples: int, *, draws: int, freedom: int, generator: np.random.Generator
+) -> Float[np.ndarray, "draw resample"]:
+    """Weights that make noise of replicates: normal, over what their standard errors err by.
+
+    The noise has the replicates' own covariance. Since that is estimated from few replicates, each
+    draw is divided by the root of `χ²/f`, as in Student's distribution.
+    """
+    weights = generator.standard_normal((draws, resamples)) / np.sqrt(resamples - 1)
+    scale = np.sqrt(generator.chisquare(freedom, size=draws) / freedom)
+    found: np.ndarray = weights / scale[:, None]
+    return found
