@@ -1,20 +1,17 @@
 """Onsets of several kinds for one concept: located, and put on one axis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.steering.quantities import Quantity, random_p
 from tlens_trust.steering.targets import TargetResult
 from tlens_trust.tracing.crossings import FirstCrossing, Looks, first_crossing
-
-KINDS = ("readable", "writable", "expressed")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,20 +72,57 @@ def locate_writable(
         typical = random.mean(axis=0) if len(random) else np.full(len(before), np.nan)
         changes.append(change - typical)
         p.append(random_p(float(change.mean()), random.mean(axis=1)))
-    values, tests = np.stack(changes), np.array(p)
-    half = level / 2 * (1 + 1e-9)
-    crossing, bounds = _crossing(
-        values,
+    tests = np.array(p)
+    told = f"change of the {quantity.long_name} by the checkpoint's own vector, less what random "
+    located = locate_moved(
+        np.stack(changes),
+        tests,
         quantity,
-        benjamini_hochberg(tests) <= half,
-        tests <= half,
+        told=f"{told}directions change",
         margin=margin,
         level=level,
         resamples=resamples,
         seed=seed,
     )
-    told = f"change of the {quantity.long_name} by the checkpoint's own vector, less what random "
-    return _located(crossing, values, bounds, quantity, f"{told}directions change"), tests
+    return located, tests
+
+
+def locate_moved(
+    changes: Float[np.ndarray, "checkpoint example"],
+    p: Float[np.ndarray, " checkpoint"],
+    quantity: Quantity,
+    *,
+    told: str,
+    margin: float,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> Located:
+    """Since when vectors move a quantity to the trustworthy side.
+
+    Args:
+        changes: What each vector changes in each example, less what random directions do.
+        p: The p-value of each vector's change among random directions.
+        quantity: What is changed, in any condition.
+        told: What the changes are.
+        margin: What counts as hardly any change.
+        level: At which each end of the set errs.
+        resamples: How many bootstrap resamples.
+        seed: Draws them.
+    """
+    # To be claimed at the level, with room for how fractions of whole numbers are rounded.
+    half = level / 2 * (1 + 1e-9)
+    crossing, bounds = _crossing(
+        changes,
+        quantity,
+        benjamini_hochberg(p) <= half,
+        p <= half,
+        margin=margin,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+    return _located(crossing, changes, bounds, quantity, told)
 
 
 def locate_expressed(
@@ -183,38 +217,29 @@ def check_quantities(result: TargetResult, effect: str, expression: str) -> None
 
 
 def label_kinds(
-    read: Located,
-    written: Located,
-    expressed: Located,
-    checkpoints: Sequence[Checkpoint],
+    located: Mapping[str, Located],
+    names: Sequence[str],
+    steps: Float[np.ndarray, " checkpoint"],
+    tokens: Float[np.ndarray, " checkpoint"],
     p: Float[np.ndarray, " checkpoint"],
 ) -> xr.Dataset:
-    """Put the three answers together, as `compare_onsets` describes.
+    """Put answers together, as `compare_onsets` describes.
 
     Args:
-        read: Since when a probe reads it.
-        written: Since when a vector moves it.
-        expressed: Since when the model is there by itself.
-        checkpoints: Those that were looked at.
+        located: Answers by kind.
+        names: The checkpoints that were looked at.
+        steps: Their steps, NaN where unknown.
+        tokens: Tokens seen, likewise.
         p: Of the vectors, among random directions.
     """
-    found = (read, written, expressed)
-    names = [checkpoint.name for checkpoint in checkpoints]
-    counts = {
-        unit: np.array(
-            [
-                np.nan if getattr(each, attribute) is None else float(getattr(each, attribute))
-                for each in checkpoints
-            ]
-        )
-        for unit, attribute in (("step", "step"), ("tokens", "tokens"))
-    }
+    found = tuple(located.values())
+    counts = {"step": steps, "tokens": tokens}
     data = xr.Dataset(
         coords={
-            "kind": list(KINDS),
+            "kind": list(located),
             "units": ("kind", [each.units for each in found]),
             "told": ("kind", [each.told for each in found]),
-            "checkpoint": names,
+            "checkpoint": list(names),
             "step": ("checkpoint", counts["step"]),
             "tokens": ("checkpoint", counts["tokens"]),
             "bound": ["low", "high"],

@@ -24,6 +24,7 @@ from tlens_trust.steering.evaluation import polarised
 from tlens_trust.steering.extraction import Store, extract_steering_vector
 from tlens_trust.steering.methods import Method
 from tlens_trust.steering.positions import Positions
+from tlens_trust.steering.quantities import Quantity
 from tlens_trust.steering.splits import rows_to_try, training_rows
 from tlens_trust.steering.targets import Loading, TargetResult, Trial, try_on_target
 from tlens_trust.tracing.arguments import checked_checkpoints
@@ -32,6 +33,7 @@ from tlens_trust.tracing.kinds_of_onset import (
     check_quantities,
     label_kinds,
     locate_expressed,
+    locate_moved,
     locate_writable,
     read_located,
 )
@@ -141,13 +143,7 @@ def compare_onsets(
     checkpoints = checked_checkpoints(series)
     polarised(concept)
     level = (1 - confidence) / 2
-    needed = int(np.ceil(2 / level - 1e-9)) - 1
-    if draws < needed:
-        raise ValueError(
-            f"With {draws} random directions no p-value lies below {1 / (1 + draws):.3g}, and at "
-            f"this confidence it takes {level / 2:.3g}. Take at least {needed} `draws`, or less "
-            "`confidence`."
-        )
+    _check_draws(draws, level)
     loading = Loading(device, dtype, backend, device_map, trust_remote_code)
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
     read = _readable(
@@ -206,7 +202,13 @@ def compare_onsets(
     expressed = locate_expressed(
         results, expression, margin=margins[1], level=level, resamples=resamples, seed=seed
     )
-    return label_kinds(read, written, expressed, checkpoints, p).assign_attrs(
+    steps, tokens = (
+        np.array([np.nan if count is None else float(count) for count in counts])
+        for counts in zip(*((each.step, each.tokens) for each in checkpoints), strict=True)
+    )
+    located = {"readable": read, "writable": written, "expressed": expressed}
+    names = [checkpoint.name for checkpoint in checkpoints]
+    return label_kinds(located, names, steps, tokens, p).assign_attrs(
         concept=concept.name,
         effect=effect,
         expression=expression,
@@ -218,6 +220,104 @@ def compare_onsets(
         resamples=resamples,
         seed=seed,
     )
+
+
+def find_steering_onset(
+    matrix: xr.Dataset,
+    effect: str = "log_odds",
+    *,
+    target: str | int = -1,
+    margin: float = 0.5,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Since which source a vector works on one target: how early its direction is already there.
+
+    The first source whose vector moves the target's `effect` to the trustworthy side, more than
+    random directions do at the same dose, as `compare_onsets` has it of a checkpoint's own vector;
+    with the same correction for many looks, and the same kind of set.
+
+    Args:
+        matrix: What `steering_matrix` gives, with at least 79 draws for the usual confidence.
+        effect: A quantity kept by example: `"log_odds"`, `"likelihood_gap"`, or of a choice.
+        target: Name or number of the target.
+        margin: What counts as hardly any change, in the effect's own units.
+        confidence: Of the set.
+        resamples: How many bootstrap resamples.
+        seed: Draws them.
+
+    Returns:
+        As `compare_onsets`, of the one kind `"writable"`, along the sources as `checkpoint`.
+
+    Raises:
+        ValueError: There is no such effect or target, or the random directions are too few.
+
+    Example:
+        >>> found = find_steering_onset(matrix, "follow_up_log_odds")  # doctest: +SKIP
+        >>> found.onset_step_ci  # doctest: +SKIP
+    """
+    kept = [str(name).removesuffix("_of_example") for name in matrix]
+    kept = [name for name in kept if f"{name}_p" in matrix and f"{name}_group" in matrix]
+    if effect not in kept:
+        raise ValueError(
+            f"{effect!r} is not kept by example here. Choose one of {', '.join(kept) or 'none'}."
+        )
+    names = [str(name) for name in matrix["target"].values]
+    if isinstance(target, int) and -len(names) <= target < len(names):
+        target = names[target]
+    if target not in names:
+        raise ValueError(f"There is no target {target!r} here. Choose one of {', '.join(names)}.")
+    level = (1 - confidence) / 2
+    _check_draws(matrix.sizes["draw"], level)
+    here = matrix.sel(target=target)
+    axis = f"{effect}_example"
+    changes = here[f"{effect}_of_example"] - here[f"{effect}_random_of_example"].mean("draw")
+    told = str(here[f"{effect}_change"].attrs.get("long_name", effect))
+    quantity = Quantity(
+        effect,
+        here[f"{effect}_unsteered_of_example"].values,
+        tuple(map(str, matrix[f"{effect}_group"].values)),
+        str(here[f"{effect}_change"].attrs.get("units", "")),
+        told,
+    )
+    p = here[f"{effect}_p"].values
+    located = locate_moved(
+        changes.transpose("source", axis).values,
+        p,
+        quantity,
+        told=f"{told}, less what random directions change",
+        margin=margin,
+        level=level,
+        resamples=resamples,
+        seed=seed,
+    )
+    return label_kinds(
+        {"writable": located},
+        [str(name) for name in matrix["source"].values],
+        matrix["source_step"].values.astype(float),
+        matrix["source_tokens"].values.astype(float),
+        p,
+    ).assign_attrs(
+        concept=matrix.attrs.get("concept", ""),
+        effect=effect,
+        target=str(target),
+        margin=margin,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def _check_draws(draws: int, level: float) -> None:
+    """Refuse p-values that could not come down far enough whatever is steered."""
+    needed = int(np.ceil(2 / level - 1e-9)) - 1
+    if draws < needed:
+        raise ValueError(
+            f"With {draws} random directions no p-value lies below {1 / (1 + draws):.3g}, and at "
+            f"this confidence it takes {level / 2:.3g}. Take at least {needed} `draws`, or less "
+            "`confidence`."
+        )
 
 
 def _readable(
