@@ -16,32 +16,23 @@ from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
-from tlens_trust.steering.battery import Battery, Manner, Pass
+from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import (
     CONTROLS,
     DRAWS_FOR_A_CLAIM,
-    RandomDirections,
     check_draws,
     read_random,
 )
+from tlens_trust.steering.evaluation_data import CONDITIONS, label_evaluation
 from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.generations import Judge
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.neutral_reading import NeutralReading
 from tlens_trust.steering.positions import Positions
-from tlens_trust.steering.quantities import (
-    Quantity,
-    Resamples,
-    described,
-    random_p,
-    wrong_way,
-)
 from tlens_trust.steering.splits import rows_to_try
 from tlens_trust.steering.vector import SteeringVector
-
-_CONDITIONS = ("unsteered", "steered", "opposite")
 
 
 def evaluate_steering(
@@ -187,7 +178,7 @@ def evaluate_steering(
             chat=chat,
             batch_tokens=batch_tokens,
         )
-        total = len(_CONDITIONS) + len(wanted) * draws
+        total = len(CONDITIONS) + len(wanted) * draws
         with tqdm(total=total, desc="steering", unit="pass", disable=not progress) as bar:
             passes = {"unsteered": battery.unsteered(vector)}
             bar.update()
@@ -195,7 +186,7 @@ def evaluate_steering(
                 assert target_kl is not None
                 strength = battery.matched_strength(vector, target_kl, manner)
             used = {"unsteered": 0.0, "steered": float(strength), "opposite": -float(strength)}
-            for condition in _CONDITIONS[1:]:
+            for condition in CONDITIONS[1:]:
                 # Of ablation, where a sign would add what is to be taken away, and of what does
                 # not act at strength 0, the other side is that of the other vector.
                 sign = 1.0 if condition == "steered" else -1.0
@@ -215,7 +206,7 @@ def evaluate_steering(
                 )
                 for control in wanted
             }
-        data = _labelled(passes, random, used, confidence, resamples, seed)
+        data = label_evaluation(passes, random, used, confidence, resamples, seed)
         label = str(getattr(hooked.cfg, "model_name", "") or type(hooked).__name__)
     return data.assign_attrs(
         model=label,
@@ -301,118 +292,3 @@ def _later_probe(
     read = collect_activations(model, part, sites=named)
     labels = torch.from_numpy(part.labels.copy()).long()
     return named[0], fit_logistic_probe(read.values[:, 0], labels, C=0.01)
-
-
-def _labelled(
-    passes: dict[str, Pass],
-    random: dict[str, RandomDirections],
-    used: dict[str, float],
-    confidence: float,
-    resamples: int,
-    seed: int,
-) -> xr.Dataset:
-    variables: dict[str, xr.Variable] = {}
-    for name, quantity in passes["unsteered"].reading.items():
-        drawn = Resamples.of(quantity, seed=seed, resamples=resamples, confidence=confidence)
-        values = np.stack([passes[condition].reading[name].values for condition in _CONDITIONS])
-        variables |= _across_conditions(name, quantity, values, drawn)
-        if all(name in each.names for each in random.values()):
-            variables |= _beside_random(name, quantity, values, random, drawn, seed)
-    data = xr.Dataset(
-        variables,
-        coords={
-            "condition": list(_CONDITIONS),
-            "control": list(random),
-            "bound": ["low", "high"],
-        },
-    )
-    numbers = {"units": "strength", "long_name": "strength, in the units of `steer`"}
-    data["strength"] = (("condition",), [used[condition] for condition in _CONDITIONS], numbers)
-    data["random_strength"] = (
-        ("control", "draw"),
-        np.stack([each.strengths for each in random.values()]),
-        numbers | {"long_name": "strength of random directions"},
-    )
-    for ending in ("", "_ci"):
-        data[f"perplexity{ending}"] = np.exp(data[f"neutral_loss{ending}"]).assign_attrs(
-            units="1", long_name="perplexity on neutral text"
-        )
-    written = passes["unsteered"].written
-    if written:
-        data = data.assign_coords(prompt=[each.prompt for each in written])
-        data["generation"] = (
-            ("condition", "prompt"),
-            [[each.text for each in passes[condition].written] for condition in _CONDITIONS],
-            {"units": "text", "long_name": "what was written after the prompt"},
-        )
-    return data
-
-
-def _across_conditions(
-    name: str, quantity: Quantity, values: np.ndarray, drawn: Resamples
-) -> dict[str, xr.Variable]:
-    change = values - values[0]
-    weights = drawn.weights
-    along, bounds = ("condition",), ("condition", "bound")
-    percent = f"{drawn.confidence:.0%} interval over groups"
-    found = {
-        name: described(along, np.average(values, axis=1, weights=weights), quantity),
-        f"{name}_ci": described(bounds, drawn.interval(values.T), quantity, percent),
-        f"{name}_n": described((), values.shape[1], quantity, "examples", "examples"),
-        f"{name}_change": described(
-            along, np.average(change, axis=1, weights=weights), quantity, "change by steering"
-        ),
-        f"{name}_change_ci": described(
-            bounds, drawn.interval(change.T), quantity, f"change by steering, {percent}"
-        ),
-    }
-    if quantity.effect:
-        found[f"{name}_wrong_way"] = described(
-            along,
-            [wrong_way(each) for each in change],
-            quantity,
-            "examples that moved away from the trustworthy side",
-            "fraction of examples",
-        )
-    return found
-
-
-def _beside_random(
-    name: str,
-    quantity: Quantity,
-    values: np.ndarray,
-    random: dict[str, RandomDirections],
-    drawn: Resamples,
-    seed: int,
-) -> dict[str, xr.Variable]:
-    change = values[1] - values[0]
-    own = float(np.average(change, weights=drawn.weights))
-    changes = [each.values(quantity) - values[0] for each in random.values()]
-    means = np.stack([np.average(each, axis=1, weights=drawn.weights) for each in changes])
-    found = {
-        f"{name}_random": described(
-            ("control", "draw"), means, quantity, "change by a random direction"
-        )
-    }
-    if quantity.effect:
-        over = own - np.nanmean(means, axis=1)
-        bounds = [drawn.over_random(change, each, seed=seed) for each in changes]
-        found |= {
-            f"{name}_p": described(
-                ("control",),
-                [random_p(own, each) for each in means],
-                quantity,
-                "p-value of the change among random directions",
-                "1",
-            ),
-            f"{name}_over_random": described(
-                ("control",), over, quantity, "change minus that by random directions"
-            ),
-            f"{name}_over_random_ci": described(
-                ("control", "bound"),
-                bounds,
-                quantity,
-                "change minus that by a random direction, interval over groups and directions",
-            ),
-        }
-    return found

@@ -11,7 +11,7 @@ from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.steering.quantities import Quantity, random_p
 from tlens_trust.steering.targets import TargetResult
-from tlens_trust.tracing.crossings import FirstCrossing, Looks, first_crossing
+from tlens_trust.tracing.onset.crossings import FirstCrossing, Looks, first_crossing
 
 
 @dataclass(frozen=True, eq=False)
