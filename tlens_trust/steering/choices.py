@@ -121,7 +121,9 @@ class ChoiceTask:
             quantity(
                 "constant", chosen == given.argmax(), share, "commonest answer given", effect=False
             ),
-            quantity("invalid", ~valid, share, "next token begins no answer", effect=False),
+            quantity(
+                "invalid", np.logical_not(valid), share, "next token begins no answer", effect=False
+            ),
         ]
         if self.choice.keyed:
             right = chosen == self.labels

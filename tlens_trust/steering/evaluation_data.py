@@ -54,7 +54,8 @@ def label_evaluation(
         numbers | {"long_name": "strength of random directions"},
     )
     for ending in ("", "_ci"):
-        data[f"perplexity{ending}"] = np.exp(data[f"neutral_loss{ending}"]).assign_attrs(
+        loss = data[f"neutral_loss{ending}"]
+        data[f"perplexity{ending}"] = loss.copy(data=np.exp(loss.values)).assign_attrs(
             units="1", long_name="perplexity on neutral text"
         )
     written = passes["unsteered"].written

@@ -17,7 +17,7 @@ from tlens_trust.steering.choices import as_turn, wants_chat
 from tlens_trust.steering.damage import distinct_share
 from tlens_trust.steering.quantities import Quantity
 
-Judge: TypeAlias = Callable[[Sequence[str]], Sequence[float]]
+Judge: TypeAlias = Callable[[Sequence[str]], Sequence[float] | np.ndarray]
 
 _BATCH_TOKENS = 4096
 
