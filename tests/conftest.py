@@ -64,6 +64,10 @@ def plant():
             for token, side in zip(READ_FROM, (1.0, -1.0), strict=True):
                 if readable:
                     model.gpt_neox.embed_in.weight[token] += 3 * side * direction
+            if not readable:
+                # Two embeddings can be told apart; these lie within what words before them mix in.
+                first, second = (model.gpt_neox.embed_in.weight[token] for token in READ_FROM)
+                second.copy_(first + 0.01 * (second - first))
             for pair in (READ_FROM, WRITTEN_TO):
                 for token, side in zip(pair, (1.0, -1.0), strict=True):
                     # These are never said in neutral text, so that saying the one or the other is
