@@ -23,6 +23,7 @@ from tlens_trust.tracing.reading_and_writing import compare_onsets, find_steerin
 from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
+from tlens_trust.tracing.token_projections import project_tokens
 from tlens_trust.tracing.token_scores import trace_tokens
 from tlens_trust.tracing.trace import Trace, register_trace_accessor
 
@@ -46,6 +47,7 @@ __all__ = [
     "list_flips",
     "load_scores",
     "probe_checkpoints",
+    "project_tokens",
     "register_trace_accessor",
     "trace_checkpoints",
     "trace_tokens",

@@ -12,12 +12,13 @@ from tlens_trust.views.report import TraceReport, write_report
 from tlens_trust.views.steering import draw_onsets, draw_steering, draw_steering_curve
 from tlens_trust.views.steering_table import generations_table, steering_table
 from tlens_trust.views.tables import summarise, summary_table
-from tlens_trust.views.tokens import TokenView, draw_tokens
+from tlens_trust.views.tokens import GenerationsView, TokenView, draw_generations, draw_tokens
 from tlens_trust.views.transfer_table import transfer_table
 from tlens_trust.views.transfers import draw_transfer_curves
 
 __all__ = [
     "Figure",
+    "GenerationsView",
     "TokenView",
     "TracePlot",
     "TraceReport",
@@ -26,6 +27,7 @@ __all__ = [
     "draw_erasure",
     "draw_forgetting",
     "draw_genealogy",
+    "draw_generations",
     "draw_information",
     "draw_onsets",
     "draw_overlap",
