@@ -17,6 +17,7 @@ from tlens_trust.tracing.information import (
     find_turning_points,
     information_plane,
 )
+from tlens_trust.tracing.kept_results import keep_result, kept_results
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
 from tlens_trust.tracing.reading_and_writing import compare_onsets, find_steering_onset
@@ -44,6 +45,8 @@ __all__ = [
     "find_steering_onset",
     "find_turning_points",
     "information_plane",
+    "keep_result",
+    "kept_results",
     "list_flips",
     "load_scores",
     "probe_checkpoints",
