@@ -1,5 +1,8 @@
 """What a report takes up from a run folder, beside the trace."""
 
+import json
+import shutil
+
 import pytest
 
 from tlens_trust import CheckpointSeries, trace_checkpoints
