@@ -8,6 +8,8 @@ from scipy.stats import binom
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept, text_floor
 from tlens_trust.measures import assign_folds, logistic_probe, references
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.references import accuracy_gain
 
 THINGS = ("lamp", "ladder", "barrel", "mirror", "chair", "bucket", "carpet", "kettle")
 
@@ -80,6 +82,24 @@ def test_the_difference_is_known_better_than_either_for_what_is_easy_is_easy_to_
         for name in ("accuracy_ci", "accuracy_floor_ci", "accuracy_above_floor_ci")
     )
     assert above[0] < 0.9 * np.sqrt(width[0] ** 2 + floor**2)
+
+
+def test_where_every_group_gains_the_same_the_interval_is_that_of_groups_unseen():
+    groups = tuple(f"{row // 2}" for row in range(80))
+    labels = np.arange(80) % 2
+    always = np.where(labels == 1, 1.0, -1.0)[:, None]
+    twins_alike = np.ones((80, 1))
+    fold = np.arange(80) // 2 % 4
+    bootstrap = GroupBootstrap.draw(groups, seed=0, resamples=200)
+    value, interval = accuracy_gain(always, twins_alike, labels, fold, bootstrap)
+    unseen = 1 - 0.025 ** (1 / 40)
+    assert value.item() == 0.5
+    assert interval[0] == pytest.approx([0.5 - 1.5 * unseen, 0.5 + 0.5 * unseen])
+    # One group of another kind, and the bootstrap knows of others itself.
+    always[0] = -1.0
+    _, other = accuracy_gain(always, twins_alike, labels, fold, bootstrap)
+    assert other[0, 0] < other[0, 1] < interval[0, 1]
+    assert other[0, 0] > interval[0, 0] - 0.05
 
 
 def test_the_text_is_classified_once_for_all_checkpoints(monkeypatch):

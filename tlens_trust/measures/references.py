@@ -7,7 +7,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept, TextFloor, text_floor
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.scores import score_dataset, stretched_interval
@@ -208,7 +208,9 @@ def accuracy_gain(
             not known.
 
     Returns:
-        The difference of the accuracies, and its 95% interval.
+        The difference of the accuracies, and its 95% interval. Where every group gains the same,
+        as where the one is always right and the other always in one of two twins, the interval
+        is that of Clopper and Pearson for the share of groups that might not.
     """
     positive = labels == 1
     gain = _right(scores, positive) - _right(others, positive)
@@ -220,7 +222,14 @@ def accuracy_gain(
         )
     added = mean_covariance(gain, without, fold)
     value: np.ndarray = gain.mean(axis=0)
-    interval = stretched_interval(value, bootstrap.means(gain), bootstrap.groups, added=added)
+    resampled = bootstrap.means(gain)
+    interval = stretched_interval(value, resampled, bootstrap.groups, added=added)
+    # Where all groups gain the same, a bootstrap of them knows no other. How many of another kind
+    # there may be for all that is a matter of the binomial, and they gain from -1 to 1.
+    unseen = 1 - clopper_pearson(1.0, bootstrap.groups)[0]
+    still = np.ptp(resampled, axis=0) < 1e-12
+    ends = np.stack([value - unseen * (1 + value), value + unseen * (1 - value)], axis=-1)
+    interval[still] = ends[still]
     return value, interval.clip(-1, 1)
 
 
