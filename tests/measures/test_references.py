@@ -96,7 +96,7 @@ def test_where_every_group_gains_the_same_the_interval_is_that_of_groups_unseen(
     assert value.item() == 0.5
     assert interval[0] == pytest.approx([0.5 - 1.5 * unseen, 0.5 + 0.5 * unseen])
     # One group of another kind, and the bootstrap knows of others itself.
-    always[0] = -1.0
+    always[0] = 1.0
     _, other = accuracy_gain(always, twins_alike, labels, fold, bootstrap)
     assert other[0, 0] < other[0, 1] < interval[0, 1]
     assert other[0, 0] > interval[0, 0] - 0.05

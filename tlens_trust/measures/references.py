@@ -210,7 +210,8 @@ def accuracy_gain(
     Returns:
         The difference of the accuracies, and its 95% interval. Where every group gains the same,
         as where the one is always right and the other always in one of two twins, the interval
-        is that of Clopper and Pearson for the share of groups that might not.
+        is that of Clopper and Pearson for the share of groups that might not. Where both are one,
+        score for score, there is no doubt of the difference, and the interval is a point.
     """
     positive = labels == 1
     gain = _right(scores, positive) - _right(others, positive)
@@ -230,6 +231,7 @@ def accuracy_gain(
     still = np.ptp(resampled, axis=0) < 1e-12
     ends = np.stack([value - unseen * (1 + value), value + unseen * (1 - value)], axis=-1)
     interval[still] = ends[still]
+    interval[(scores == others).all(axis=0)] = 0.0
     return value, interval.clip(-1, 1)
 
 
