@@ -19,6 +19,7 @@ from tlens_trust.tracing.information import (
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.replicates import replicates
 from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
@@ -44,6 +45,7 @@ __all__ = [
     "load_scores",
     "probe_checkpoints",
     "register_trace_accessor",
+    "replicates",
     "trace_checkpoints",
     "trace_tokens",
     "trace_transfer",

@@ -92,7 +92,7 @@ class KernelDependence:
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
             f"ridge={self.ridge}, permutations={self.permutations}, "
-            f"resamples={self.resamples}, examples={self.examples}, version=2)"
+            f"resamples={self.resamples}, examples={self.examples}, version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
