@@ -5,8 +5,13 @@ import pytest
 
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import logistic_probe, mass_mean_probe, tracingllm_probe
-from tlens_trust.tracing import Trace, load_scores
+from tlens_trust.measures import (
+    kernel_dependence,
+    logistic_probe,
+    mass_mean_probe,
+    tracingllm_probe,
+)
+from tlens_trust.tracing import Trace, information_plane, load_scores
 from tlens_trust.tracing.arguments import choose_untrained
 from tlens_trust.tracing.assembly import CheckpointRecord, find_untrained, is_step_0
 
@@ -293,3 +298,20 @@ def test_by_the_paper_s_protocol_the_test_statements_are_compared(
 def test_a_measure_without_an_accuracy_has_nothing_to_compare(sweep, norm_measure):
     data = sweep(measures=norm_measure()).data
     assert not [name for name in data.data_vars if "untrained" in str(name)]
+
+
+def test_what_kernels_give_is_held_against_untrained_weights_too(sweep, saved):
+    measures = [kernel_dependence(permutations=20, resamples=4)]
+    data = sweep(saved[1:], measures=measures, seed=3).data
+    own = sweep([saved[1].untrained(seed=3)], measures=measures, seed=3).data
+    for step in range(len(saved) - 1):
+        np.testing.assert_allclose(data.cka_untrained[:, step], own.cka[:, 0], rtol=1e-6)
+    assert "random" in data.cka_untrained.attrs["untrained"]
+    plane = information_plane(Trace(data), estimator="cka")
+    np.testing.assert_allclose(
+        plane.x_untrained,
+        own.cka[:, 0].sel(against="first_block", variant="raw", width=1.0),
+        rtol=1e-6,
+    )
+    assert plane.x_untrained.attrs["untrained"] == data.cka_untrained.attrs["untrained"]
+    assert float(abs(data.cka - data.cka_untrained).max()) > 0.01

@@ -76,6 +76,7 @@ from tlens_trust.measures.kernels import (
     TracingLLMDependence,
     flatten_spectrum,
     kernel_dependence,
+    median_widths,
     tracingllm_dependence,
     tracingllm_information,
 )
@@ -183,6 +184,7 @@ __all__ = [
     "logistic_probe",
     "mass_mean_probe",
     "mean_cosine",
+    "median_widths",
     "mlp_information",
     "mlp_probe",
     "named_measures",

@@ -21,6 +21,7 @@ from tlens_trust.tracing.kept_results import keep_result, kept_results
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
 from tlens_trust.tracing.reading_and_writing import compare_onsets, find_steering_onset
+from tlens_trust.tracing.replicates import replicates
 from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
@@ -52,6 +53,7 @@ __all__ = [
     "probe_checkpoints",
     "project_tokens",
     "register_trace_accessor",
+    "replicates",
     "trace_checkpoints",
     "trace_tokens",
     "trace_transfer",

@@ -19,7 +19,8 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import now
-from tlens_trust.tracing.untrained import UntrainedComparison
+from tlens_trust.tracing.replicates import shorten_replicates
+from tlens_trust.tracing.untrained import UntrainedComparison, untrained_levels
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,7 @@ def assemble_trace_data(
         What a `Trace` holds. Variables along `example` are left out. For every p-value among sites
         (`accuracy_p_best`), its least over sites is corrected for all concepts and checkpoints that
         are put together here (`accuracy_q`): with other cells beside it, a cell has another.
+        Replicates (`…_draws`) take a byte each; `replicates` gives them in their own unit.
     """
     cells, told = _beside_untrained(cells, checkpoints, against, statements or {}, provenance)
     labels = _axis_labels(cells)
@@ -136,17 +138,18 @@ def assemble_trace_data(
     names = dict.fromkeys(
         name for cell in present for name, v in cell.data_vars.items() if "example" not in v.dims
     )
-    variables = {}
+    variables: dict[Any, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]] = {}
     for name in names:
         shaped = next(cell[name] for cell in present if name in cell)
         array = _side_by_side(name, shaped, [cells.get(where) for where in grid], labels)
         array = array.reshape(len(concepts), len(checkpoints), *array.shape[1:])
         attributes = _common_attributes([cell[name].attrs for cell in present if name in cell])
         variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
-    for name in ("accuracy_untrained", "accuracy_above_untrained"):
-        if name in variables:
+    for name in variables:
+        if str(name).endswith(("_untrained", "accuracy_above_untrained")):
             variables[name][2]["untrained"] = told
     variables.update(_corrected(variables))
+    variables = shorten_replicates(variables)
     data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
     data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
     return (
@@ -182,6 +185,7 @@ def _beside_untrained(
             other = untrained[checkpoint]
             there = None if other is None else cells.get((other.name, concept))
             cell = cell.assign(comparisons[concept].beside(cell, there).data_vars)
+            cell = cell.assign(untrained_levels(cell, there))
         found[checkpoint, concept] = cell
     names = dict.fromkeys(other.name for other in untrained.values() if other is not None)
     told = ", ".join(names)

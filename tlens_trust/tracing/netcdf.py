@@ -17,6 +17,8 @@ from typing import Any
 import xarray as xr
 
 _JSON = "json_encoded"
+# Bytes of a variable from which on it is compressed: a third is left of a trace of a long sweep.
+_LARGE = 2**20
 _HDF5 = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
 
 
@@ -34,7 +36,12 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         if variable.dtype.kind in "UO":
             for text in variable.values.ravel().tolist():
                 check_text(text, f"a value of {name!r}")
-    return bytes(encoded.to_netcdf(engine="h5netcdf"))
+    large = {
+        name: {"zlib": True, "complevel": 1, "shuffle": True}
+        for name, variable in encoded.variables.items()
+        if variable.dtype.kind in "fiu" and variable.ndim and variable.nbytes > _LARGE
+    }
+    return bytes(encoded.to_netcdf(engine="h5netcdf", encoding=large))
 
 
 def dataset_from_bytes(content: bytes) -> xr.Dataset:

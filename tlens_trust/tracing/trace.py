@@ -26,7 +26,7 @@ Names: TypeAlias = str | Sequence[str]
 
 # What stands beside a quantity under its name and one of these belongs to it.
 _SUFFIXES = (
-    "_ci", "_n", "_null", "_p", "_p_best", "_q", "_chance", "_floor", "_floor_ci",
+    "_ci", "_se", "_draws", "_n", "_null", "_p", "_p_best", "_q", "_chance", "_floor", "_floor_ci",
     "_above_floor", "_above_floor_ci", "_untrained", "_untrained_ci", "_above_untrained",
     "_above_untrained_ci",
 )  # fmt: skip

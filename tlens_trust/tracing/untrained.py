@@ -5,6 +5,8 @@ on them is not at chance: length, position and the tokens themselves can be read
 features. Folds are the same at every checkpoint, so the two are compared statement by statement.
 """
 
+from collections.abc import Hashable
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
@@ -38,6 +40,34 @@ def light_cell(cell: xr.Dataset) -> xr.Dataset:
         signs = np.where(values > 0, 1, np.where(values < 0, -1, 0)).astype(np.int8)
         light[name] = (light[name].dims, signs, light[name].attrs)
     return light
+
+
+def untrained_levels(
+    cell: xr.Dataset, untrained: xr.Dataset | None
+) -> dict[Hashable, xr.DataArray]:
+    """What untrained weights give of everything that has replicates, as dependences have.
+
+    Args:
+        cell: One checkpoint.
+        untrained: The cell of the untrained weights for the same concept; None where there is none.
+
+    Returns:
+        `…_untrained` for each such variable; NaN where untrained weights have no such number at
+        the same places.
+    """
+    levels: dict[Hashable, xr.DataArray] = {}
+    for name, own in cell.data_vars.items():
+        if f"{name}_draws" not in cell:
+            continue
+        found = None if untrained is None else untrained.get(name)
+        if found is None or not all(
+            found.indexes[dim].equals(index) for dim, index in own.indexes.items()
+        ):
+            found = xr.full_like(own, np.nan)
+        about = f"{own.attrs['long_name']}, of untrained weights"
+        known = {**own.attrs, "long_name": about}
+        levels[f"{name}_untrained"] = found.astype(np.float32).assign_attrs(known)
+    return levels
 
 
 class UntrainedComparison:

@@ -18,6 +18,7 @@ from tlens_trust.measures.kernels import (
     kernel_dependence,
     label_column,
     linear_normalised_hsic,
+    median_widths,
     represent_text,
     tracingllm_dependence,
     tracingllm_features,
@@ -230,6 +231,7 @@ def test_every_parameter_is_part_of_the_identity():
         "permutations": 10,
         "resamples": 4,
         "examples": 100,
+        "widths": (("blocks.0.hook_resid_post", 1.0),),
     }
     assert set(changed) == {field.name for field in dataclasses.fields(base)}
     others = {dataclasses.replace(base, **{k: v}).identity for k, v in changed.items()}
@@ -253,6 +255,39 @@ def test_activations_of_other_statements_and_too_few_groups_are_refused():
         tracingllm_dependence()(activations(), concept(100), seed=0)
     with pytest.raises(ValueError, match="at least 8"):
         kernel_dependence()(activations(12), concept(12), seed=0)
+
+
+def test_a_fixed_width_is_the_same_at_every_checkpoint_and_then_size_counts():
+    read = activations()
+    larger = dataclasses.replace(read, values=4 * read.values)
+    own = kernel_dependence(**QUICK)
+    fixed = kernel_dependence(**QUICK, widths=median_widths(read))
+    found = {
+        name: [measure(each, concept(), seed=0) for each in (read, larger)]
+        for name, measure in (("own", own), ("fixed", fixed))
+    }
+    for name in ("cka", "hsic", "nhsic"):
+        np.testing.assert_allclose(found["own"][0][name], found["fixed"][0][name], rtol=1e-6)
+        np.testing.assert_allclose(found["own"][0][name], found["own"][1][name], rtol=1e-4)
+    one, other = (each.cka.sel(against="first_block", width=1.0) for each in found["fixed"])
+    assert (abs(one - other).sel(variant="raw") > 0.05).any()
+    # What has no unit of its own does not care.
+    np.testing.assert_allclose(one.sel(variant="rank_matched"), other.sel(variant="rank_matched"),
+                               rtol=1e-4)  # fmt: skip
+    with pytest.raises(ValueError, match=r"no width for the site 'blocks.1"):
+        kernel_dependence(widths={SITES[0]: 1.0})(read, concept(), seed=0)
+    with pytest.raises(ValueError, match="`widths` must be positive"):
+        kernel_dependence(widths={SITES[0]: float("nan")})
+
+
+def test_the_papers_protocol_has_a_name():
+    assert kernel_dependence(protocol="tracingllm", permutations=7) == tracingllm_dependence(
+        permutations=7
+    )
+    with pytest.raises(ValueError, match="takes no other argument"):
+        kernel_dependence(protocol="tracingllm", ridge=0.1)
+    with pytest.raises(ValueError, match="no protocol 'paper'"):
+        kernel_dependence(protocol="paper")
 
 
 def test_the_papers_measure_is_the_papers_estimator():

@@ -33,12 +33,12 @@ def put_bound(
     data[name] = ("site",), bound.value, {"units": "nats", "long_name": long_name}
     data[f"{name}_ci"] = (
         ("site", "bound"),
-        bound.interval,
+        bound.interval.astype(np.float32),
         {"units": "nats", "long_name": f"95% interval of the {long_name}", **counted},
     )
     data[f"{name}_draws"] = (
         ("site", "resample"),
-        bound.draws,
+        bound.draws.astype(np.float32),
         {"units": "nats", "long_name": f"half-sample replicates of the {long_name}"},
     )
     data[f"{name}_n"] = (
@@ -54,7 +54,7 @@ def put_band(
     """Add the band of permuted labels."""
     data[f"{name}_null"] = (
         ("site", "bound"),
-        middle_95(draws.T),
+        middle_95(draws.T).astype(np.float32),
         {
             "units": "nats",
             "long_name": f"middle 95% of the {long_name} where labels are permuted",

@@ -85,7 +85,7 @@ def noised_dataset(
     for suffix, (more, array, told) in parts.items():
         data[f"information_x{suffix}"] = (
             ("site", "variant", "noise", *more),
-            array,
+            array.astype(np.float32) if more else array,
             {
                 "units": "nats",
                 "long_name": told.format(about),

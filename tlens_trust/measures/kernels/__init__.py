@@ -1,7 +1,11 @@
 """Dependence by kernels: how alike two readings of the same statements arrange them."""
 
 from tlens_trust.measures.kernels.components import PrincipalComponents, linear_normalised_hsic
-from tlens_trust.measures.kernels.dependence import KernelDependence, kernel_dependence
+from tlens_trust.measures.kernels.dependence import (
+    KernelDependence,
+    kernel_dependence,
+    median_widths,
+)
 from tlens_trust.measures.kernels.exchange import Rotations, exchange_rows
 from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.hsic import CKA, HSIC, hsic_biased, hsic_unbiased
@@ -61,6 +65,7 @@ __all__ = [
     "linear_normalised_hsic",
     "matching_components",
     "median_distance",
+    "median_widths",
     "permutation_test",
     "permutation_test_labels",
     "pivoted_cholesky",

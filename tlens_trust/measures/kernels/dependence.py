@@ -15,7 +15,12 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples
-from tlens_trust.measures.kernels.kernel import gaussian_of, median_of, squared_distances
+from tlens_trust.measures.kernels.kernel import (
+    gaussian_of,
+    median_distance,
+    median_of,
+    squared_distances,
+)
 from tlens_trust.measures.kernels.results import VARIANTS, Results
 from tlens_trust.measures.kernels.sides import (
     FIRST_BLOCK,
@@ -27,6 +32,7 @@ from tlens_trust.measures.kernels.sides import (
 )
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
 from tlens_trust.measures.kernels.text import represent_text
+from tlens_trust.measures.kernels.tracingllm import TracingLLMDependence, tracingllm_dependence
 from tlens_trust.measures.permutations import permute_labels
 
 
@@ -56,6 +62,8 @@ class KernelDependence:
         resamples: How many half samples stand behind an interval.
         examples: Of more statements than this, whole groups are drawn, the same ones at every
             checkpoint.
+        widths: By site, what stands for the median distance there, in activation units, and so at
+            every checkpoint; None for the median distance itself.
     """
 
     multiples: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -64,6 +72,7 @@ class KernelDependence:
     permutations: int = 1000
     resamples: int = 32
     examples: int = 2048
+    widths: tuple[tuple[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
         multiples = tuple(sorted({float(m) for m in self.multiples}))
@@ -80,6 +89,11 @@ class KernelDependence:
             raise ValueError(f"`components` must be at least 1, got {self.components}.")
         if not 0 < self.ridge < float("inf"):
             raise ValueError(f"`ridge` must be a positive number, got {self.ridge!r}.")
+        if self.widths is not None and not all(0 < w < float("inf") for _, w in self.widths):
+            raise ValueError(
+                f"`widths` must be positive numbers, got {dict(self.widths)!r}. A site where all "
+                "statements read alike has no median distance: take them from another checkpoint."
+            )
 
     @property
     def name(self) -> str:
@@ -89,10 +103,11 @@ class KernelDependence:
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
+        fixed = "" if self.widths is None else f"widths={dict(self.widths)}, "
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
             f"ridge={self.ridge}, permutations={self.permutations}, "
-            f"resamples={self.resamples}, examples={self.examples}, version=2)"
+            f"resamples={self.resamples}, examples={self.examples}, {fixed}version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -107,10 +122,11 @@ class KernelDependence:
             See `kernel_dependence`.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or it has fewer than
-                8 groups.
+            ValueError: The activations are not of this concept's statements, it has fewer than
+                8 groups, or a site is not among those of `widths`.
         """
         _check(activations, concept)
+        fixed = self._fixed(activations.sites)
         rows = draw_rows(concept.groups, most=self.examples, seed=seed)
         groups = [concept.groups[row] for row in rows]
         rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
@@ -136,8 +152,10 @@ class KernelDependence:
         first: list[Held | None] = [None for _ in VARIANTS]
         if read:
             block = values[:, activations.sites.index(FIRST_BLOCK)]
-            first = [self._hold(*each, setting) for each in _variants(block, components)]
-        for site in range(len(activations.sites)):
+            raw, flat = _variants(block, components)
+            at = fixed.get(FIRST_BLOCK)
+            first = [self._hold(*raw, setting, at=at), self._hold(*flat, setting)]
+        for site, site_name in enumerate(activations.sites):
             readings = _variants(values[:, site], components)
             results.matched.append(readings[1][1].count / max(readings[0][1].count, 1))
             for variant, reading in enumerate(readings):
@@ -145,7 +163,10 @@ class KernelDependence:
                 block_sides = first[variant]
                 if block_sides is not None:
                     others["first_block"] = block_sides
-                self._compare(results, (site, variant), reading, labels, others, setting)
+                # A flat spectrum has one unit everywhere.
+                at = fixed.get(site_name) if variant == 0 else None
+                place = site, variant
+                self._compare(results, place, reading, labels, others, setting, at=at)
         return results.dataset(
             first_block=read,
             permutations={
@@ -165,10 +186,12 @@ class KernelDependence:
         labels: tuple[GaussianSide, LinearSide],
         others: Mapping[str, Held],
         setting: Setting,
+        *,
+        at: float | None,
     ) -> None:
         """Compare one reading with the labels and with all others, at every width."""
         values, principal = reading
-        for width, side in enumerate(self._gaussian(values, setting)):
+        for width, side in enumerate(self._gaussian(values, setting, at)):
             results.put((*place, width), "label", side.compare_labels(labels[0], setting))
             for against, other in others.items():
                 if other.gaussian:
@@ -190,24 +213,40 @@ class KernelDependence:
         """Of normalised HSIC: the paper's `ε σ²`, where σ is multiplied as the widths are."""
         return tuple(self.ridge * multiple**2 for multiple in self.multiples)
 
+    def _fixed(self, sites: Sequence[str]) -> dict[str, float]:
+        """Widths by site, where they are given."""
+        if self.widths is None:
+            return {}
+        fixed = dict(self.widths)
+        unknown = [site for site in sites if site not in fixed]
+        if unknown:
+            raise ValueError(
+                f"`widths` holds no width for the site {unknown[0]!r}. It holds those of "
+                f"{', '.join(fixed)}. Take `median_widths` of a reading of the same sites."
+            )
+        return fixed
+
     def _gaussian(
-        self, reading: Float[Tensor, "example d"], setting: Setting
+        self, reading: Float[Tensor, "example d"], setting: Setting, at: float | None = None
     ) -> Iterator[GaussianSide]:
         """Of each width; none where all examples are the same."""
         squared = squared_distances(reading, reading)
         median = median_of(squared)
         if isfinite(median):
             for multiple in self.multiples:
-                yield GaussianSide.of(gaussian_of(squared, multiple * median), setting)
+                width = multiple * (median if at is None else at)
+                yield GaussianSide.of(gaussian_of(squared, width), setting)
 
     def _hold(
         self,
         reading: Float[Tensor, "example d"],
         principal: PrincipalComponents,
         setting: Setting,
+        *,
+        at: float | None = None,
     ) -> Held:
         linear = LinearSide.of(principal, self.ridges, setting) if principal.count else None
-        return Held(list(self._gaussian(reading, setting)), linear)
+        return Held(list(self._gaussian(reading, setting, at)), linear)
 
 
 def _variants(
@@ -236,6 +275,24 @@ def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray,
     return np.flatnonzero(taken[group])
 
 
+def median_widths(activations: Activations) -> dict[str, float]:
+    """The median distance of two statements at every site: `widths` for a whole series.
+
+    Args:
+        activations: Of the checkpoint whose units the others are to be measured in; the last one,
+            say.
+
+    Example:
+        >>> read = Activations(torch.eye(3).unsqueeze(1), ("blocks.0.hook_resid_post",), n_layers=1)
+        >>> round(median_widths(read)["blocks.0.hook_resid_post"], 3)
+        1.414
+    """
+    return {
+        site: median_distance(activations.values[:, number].double())
+        for number, site in enumerate(activations.sites)
+    }
+
+
 def _check(activations: Activations, concept: Concept) -> None:
     if len(activations) != len(concept):
         raise ValueError(
@@ -258,7 +315,9 @@ def kernel_dependence(
     permutations: int = 1000,
     resamples: int = 32,
     examples: int = 2048,
-) -> KernelDependence:
+    widths: Mapping[str, float] | None = None,
+    protocol: str = "calibrated",
+) -> KernelDependence | TracingLLMDependence:
     """Dependence by kernels on the input and on the labels, with nulls and sensitivity: a measure.
 
     Three estimators, none of them in nats and none of them mutual information: `cka` (debiased
@@ -304,9 +363,16 @@ def kernel_dependence(
         resamples: How many half samples.
         examples: Of more statements than this, whole groups are drawn, the same ones at every
             checkpoint.
+        widths: What stands for the median distance at each site, in activation units, at every
+            checkpoint (`median_widths` of one of them); None for each checkpoint's own. A fixed
+            width lets estimates follow the size of the activations too. It is for `cka` and
+            `hsic` of activations as they are; `nhsic` has standardised features throughout.
+        protocol: `"calibrated"`, what is described here; or `"tracingllm"`, the estimator of Qian
+            et al. to the letter (`tracingllm_dependence`), which takes no other argument but
+            `permutations`.
 
     Returns:
-        A measure named `kernel_dependence`.
+        A measure named `kernel_dependence`, or `tracingllm_dependence` by that protocol.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -319,4 +385,19 @@ def kernel_dependence(
         >>> kernel_dependence().name
         'kernel_dependence'
     """
-    return KernelDependence(tuple(multiples), components, ridge, permutations, resamples, examples)
+    if protocol not in ("calibrated", "tracingllm"):
+        raise ValueError(
+            f"There is no protocol {protocol!r}. Allowed are 'calibrated' and 'tracingllm'."
+        )
+    fixed = None if widths is None else tuple(sorted(widths.items()))
+    measure = KernelDependence(
+        tuple(multiples), components, ridge, permutations, resamples, examples, fixed
+    )
+    if protocol == "calibrated":
+        return measure
+    if measure != KernelDependence(permutations=permutations):
+        raise ValueError(
+            "The protocol 'tracingllm' has its own width, ridge and rows, and takes no other "
+            "argument but `permutations`. Leave the others out."
+        )
+    return tracingllm_dependence(permutations=permutations)

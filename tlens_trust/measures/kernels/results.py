@@ -118,7 +118,9 @@ class Results:
                     attributes["permutations"] = count
                 if suffix in ("_ci", "_draws"):
                     attributes["resamples"] = self.halves.resamples
-                data[f"{name}{suffix}"] = (*dims, *more), arrays[suffix], attributes
+                # Seven digits are enough for a bound or a spread.
+                array = arrays[suffix].astype(np.float32) if more else arrays[suffix]
+                data[f"{name}{suffix}"] = (*dims, *more), array, attributes
             data[f"{name}_n"] = (
                 ("site",),
                 np.full(len(self.sites), self.statements),

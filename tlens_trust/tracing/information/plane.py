@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.replicates import replicates
 from tlens_trust.tracing.trace import Trace
 
 KERNELS = ("nhsic", "cka", "hsic")
@@ -64,7 +65,8 @@ def information_plane(
     Returns:
         Along `concept`, `checkpoint` and `site`: `x` and `y`, each with `…_ci`, `…_null`, `…_p`,
         `…_n`, `…_draws` (half-sample replicates, paired along checkpoints) and `…_untrained` (step
-        0 of the same run; NaN without). Along `x_control` and `y_control` too, `x_control_…` and
+        0 of the same run; without it, the random weights that the sweep held the last checkpoint
+        against; else NaN). Along `x_control` and `y_control` too, `x_control_…` and
         `y_control_…`: the same quantity at other widths, rank-matched, with the other input, by
         other estimators; the coordinates `x_control_kind` and `y_control_kind` say which.
         `x_matched` and `y_matched`, where the trace says so, are the share of the directions that
@@ -215,8 +217,7 @@ def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]
     n = data[count] if count in data else data["n_statements"]
     n = n.sel({key: value for key, value in curve.place.items() if key in n.dims})
     found[f"{axis}_n"] = n.reset_coords(drop=True)
-    value = found[axis]
-    found[f"{axis}_untrained"] = _untrained(data, value)
+    found[f"{axis}_untrained"] = _untrained(data, curve, found[axis])
     label = f"{axis}_control"
     for suffix in _OF_CONTROLS:
         held = [each for each in controls if f"{each.variable}{suffix}" in data]
@@ -240,18 +241,30 @@ def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]
 
 
 def _take(data: xr.Dataset, curve: _Curve, suffix: str, more: Sequence[str]) -> xr.DataArray:
-    array = data[f"{curve.variable}{suffix}"]
-    place = {key: value for key, value in curve.place.items() if key in array.dims}
-    taken = array.sel(place).drop_vars(("against", "variant", *_SWEPT), errors="ignore")
+    dims = data[f"{curve.variable}{suffix}"].dims
+    place = {key: value for key, value in curve.place.items() if key in dims}
+    if suffix == "_draws":
+        # Of this place alone, since a byte each becomes eight.
+        held = (curve.variable, f"{curve.variable}_se", f"{curve.variable}_draws")
+        here = data[[name for name in held if name in data]].sel(place)
+        array = replicates(here, curve.variable)
+    else:
+        array = data[f"{curve.variable}{suffix}"].sel(place)
+    taken = array.drop_vars(("against", "variant", *_SWEPT), errors="ignore")
     return taken.transpose("concept", "checkpoint", "site", *more)
 
 
-def _untrained(data: xr.Dataset, value: xr.DataArray) -> xr.DataArray:
-    """The level of the same run's step 0."""
+def _untrained(data: xr.Dataset, curve: _Curve, value: xr.DataArray) -> xr.DataArray:
+    """The level of the same run's step 0, or of the random weights that the sweep added."""
     steps = np.asarray(data["step"].values, dtype=float)
     zero = np.flatnonzero(steps == 0)
-    level = value.isel(checkpoint=zero[0]) if len(zero) else value.isel(checkpoint=0) * np.nan
-    told = str(data["checkpoint"].values[zero[0]]) if len(zero) else "unknown: there is no step 0"
+    if len(zero):
+        level, told = value.isel(checkpoint=zero[0]), str(data["checkpoint"].values[zero[0]])
+    elif f"{curve.variable}_untrained" in data:
+        level = _take(data, curve, "_untrained", ()).isel(checkpoint=-1)
+        told = str(level.attrs.get("untrained", "unknown"))
+    else:
+        level, told = value.isel(checkpoint=0) * np.nan, "unknown: there is no step 0"
     level = level.drop_vars(
         [name for name, c in data.coords.items() if "checkpoint" in c.dims], errors="ignore"
     )

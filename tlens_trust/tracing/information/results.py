@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,8 +92,11 @@ class Phases:
 
     def __repr__(self) -> str:
         claimed = sum(phase.verdict != "no claim" for phase in self.phases)
+        model = self.told.get("model") or "an unnamed model"
+        if Path(model).is_absolute():
+            model = Path(model).name  # Of a folder the name is enough.
         lines = [
-            f"Phases of {self.told.get('model') or 'an unnamed model'}, by "
+            f"Phases of {model}, by "
             f"{self.told.get('estimator', 'an unnamed estimator')}: {claimed} of {len(self)} "
             "segments claimed"
         ]
