@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tlens_trust.cli.matrices import read_matrices
 from tlens_trust.cli.options import several
 
 RunFolder = Annotated[Path, typer.Argument(help="Folder that a sweep wrote (its --out).")]
@@ -83,7 +84,10 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
 ) -> None:
-    """Write what RUN found into one page, which opens without a network."""
+    """Write what RUN found into one page, which opens without a network.
+
+    Steering matrices that lie in RUN as steering_….nc are told of, too.
+    """
     _check_run(run)
     from tlens_trust import Trace
     from tlens_trust.tracing import find_onset
@@ -96,7 +100,14 @@ def report(
         # By the paper's protocol there are no folds to choose a site on.
         with suppress(ValueError):
             found = find_onset(run, floor=floors is not None and bool(floors.notnull().any()))
-    typer.echo(str(write_report(trace, out or run / "report.html", onset=found, title=title)))
+    page = write_report(
+        trace,
+        out or run / "report.html",
+        onset=found,
+        steering=read_matrices(run),
+        title=title,
+    )
+    typer.echo(str(page))
 
 
 def _checkpoint(text: str) -> str | int:

@@ -8,6 +8,7 @@ import typer
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts
 from tlens_trust.cli.information import tell_information
+from tlens_trust.cli.matrices import steer_toy
 from tlens_trust.cli.options import (
     Against,
     Backend,
@@ -40,7 +41,9 @@ from tlens_trust.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    import xarray as xr
 
     from tlens_trust.tracing import Trace
 
@@ -50,23 +53,26 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the pre-training run and of the folds.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Pre-train a toy model on the embedded corpus and trace five concepts through it."""
+    """Pre-train a toy model on the embedded corpus, trace five concepts in it, steer by two."""
     check_out(out)
     from tlens_trust import load_concepts, pretrain_toy_series, trace_checkpoints
     from tlens_trust.measures import kernel_dependence, logistic_probe, spectrum
     from tlens_trust.measures.information import probe_information
 
     series = pretrain_toy_series(seed=seed, progress=not quiet)
+    concepts = load_concepts()
     trace = trace_checkpoints(
         series,
-        load_concepts(),
+        concepts,
         measures=[logistic_probe(), kernel_dependence(), probe_information(), spectrum()],
         out=out,
         seed=seed,
         progress=not quiet,
     )
     typer.echo(tell_information(trace, out, "nhsic", "first_block", seed, curves=False) + "\n")
-    _show(trace, out)
+    steering, told = steer_toy(series, concepts, out, seed=seed, progress=not quiet)
+    typer.echo(told + "\n")
+    _show(trace, out, steering=steering)
 
 
 def probe(
@@ -158,7 +164,9 @@ def probe(
     _show(trace, out, dated=not paper)
 
 
-def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
+def _show(
+    trace: "Trace", out: Path, *, dated: bool = True, steering: "Sequence[xr.Dataset]" = ()
+) -> None:
     from tlens_trust.tracing import find_onset
     from tlens_trust.views import summary_table, write_report
 
@@ -181,7 +189,8 @@ def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     for name, part in _single_probes(trace):
         figure = part.plot.heatmap("accuracy").save(out / f"accuracy{name}.html")
         typer.echo(f"heatmap  {figure}")
-    typer.echo(f"report   {write_report(trace, out / 'report.html', onset=found)}")
+    page = write_report(trace, out / "report.html", onset=found, steering=steering)
+    typer.echo(f"report   {page}")
 
 
 def _single_probes(trace: "Trace") -> "Iterator[tuple[str, Trace]]":

@@ -17,6 +17,7 @@ from tlens_trust.views.report import parts
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
 from tlens_trust.views.report.numbers import packed_csv
+from tlens_trust.views.report.steered import steering_part
 from tlens_trust.views.tables import summarise
 from tlens_trust.views.text import number, small_number, with_interval
 from tlens_trust.views.tokens import TokenView
@@ -42,12 +43,19 @@ class TraceReport:
         *,
         onset: xr.Dataset | None = None,
         figures: Mapping[str, go.Figure] | None = None,
+        steering: Sequence[xr.Dataset] = (),
         tokens: Sequence[TokenView] = (),
         title: str | None = None,
     ) -> Path:
         """Write the report."""
         return write_report(
-            self._trace, path, onset=onset, figures=figures, tokens=tokens, title=title
+            self._trace,
+            path,
+            onset=onset,
+            figures=figures,
+            steering=steering,
+            tokens=tokens,
+            title=title,
         )
 
 
@@ -57,6 +65,7 @@ def write_report(
     *,
     onset: xr.Dataset | None = None,
     figures: Mapping[str, go.Figure] | None = None,
+    steering: Sequence[xr.Dataset] = (),
     tokens: Sequence[TokenView] = (),
     title: str | None = None,
 ) -> Path:
@@ -72,6 +81,7 @@ def write_report(
         path: A file that ends in `.html`; what is there is replaced.
         onset: What `find_onset` gives for the run folder; without it no onsets are told.
         figures: More figures to show, by their headings.
+        steering: What `steering_matrix` gives for checkpoints of this run, one for each concept.
         tokens: Views of texts to show, as `draw_tokens` gives them.
         title: Of the page; by default, what models it is about.
 
@@ -79,7 +89,8 @@ def write_report(
         The file.
 
     Raises:
-        ValueError: The file has another ending, or `onset` is not of this trace.
+        ValueError: The file has another ending, `onset` is not of this trace, or a matrix is of
+            other checkpoints.
 
     Example:
         >>> from tlens_trust.tracing import find_onset
@@ -89,7 +100,7 @@ def write_report(
     file = Path(path).expanduser()
     if file.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"A report is saved as .html, got {str(path)!r}.")
-    page = _page(trace, onset, figures or {}, tokens, title or _title(trace))
+    page = _page(trace, onset, figures or {}, steering, tokens, title or _title(trace))
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     try:
@@ -104,6 +115,7 @@ def _page(
     trace: Trace,
     onset: xr.Dataset | None,
     figures: Mapping[str, go.Figure],
+    steering: Sequence[xr.Dataset],
     tokens: Sequence[TokenView],
     title: str,
 ) -> str:
@@ -115,6 +127,7 @@ def _page(
         "Summary": _summary(rows),
         "Map": _map(trace),
         "Along training": _curves(trace, rows),
+        "Steering": steering_part(trace, steering),
         **{
             heading: parts.figure(drawn, heading, height=int(drawn.layout.height or 0))
             for heading, drawn in figures.items()
