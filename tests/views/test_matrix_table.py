@@ -7,61 +7,61 @@ from tlens_trust.views import matrix_table, steering_effects, steering_verdict
 SOURCES = ["m@step8", "m@step64", "m@step512"]
 
 
+def make_matrix(beyond=(0.0, 2.0, 3.0), p=(0.7, 0.02, 0.02), *, half=1.0, target="m@step512"):
+    """Three sources on a target, by how far each moves it beyond random directions."""
+    beyond = np.array(beyond, dtype=float)[:, None]
+    cell = ("source", "target")
+    bounds = beyond[..., None] + np.array([-half, half])
+    variables = {"strength": (cell, np.ones((3, 1)))}
+    for name, told in (
+        ("log_odds", "log-odds"),
+        ("answer_log_odds", "answer: log-odds of trustworthy answers"),
+    ):
+        share = 1.0 if name == "answer_log_odds" else 0.0
+        units = {"units": "nats", "long_name": f"{told}, change by steering"}
+        variables |= {
+            f"{name}_change": (cell, share * beyond + 0.25, units),
+            f"{name}_change_ci": ((*cell, "bound"), share * bounds + 0.25),
+            f"{name}_over_random": (cell, share * beyond),
+            f"{name}_over_random_ci": (
+                (*cell, "bound"),
+                share * beyond[..., None] + np.array([-half, half]),
+            ),
+            f"{name}_p": (cell, np.array(p)[:, None] if share else np.full((3, 1), 0.6)),
+            f"{name}_wrong_way": (cell, np.full((3, 1), 0.25)),
+            f"{name}_random": (("target", "draw"), np.linspace(-1, 1, 41)[None]),
+        }
+    return xr.Dataset(
+        {
+            **variables,
+            "answer_accuracy_unsteered": ("target", [0.9]),
+            "answer_accuracy_change": (cell, np.full((3, 1), -0.3)),
+            "neutral_loss_change": (cell, np.full((3, 1), 0.125)),
+            "neutral_loss_change_ci": (
+                (*cell, "bound"),
+                np.full((3, 1, 2), 0.125) + np.array([-0.105, 0.105]),
+            ),
+        },
+        coords={
+            "source": SOURCES,
+            "source_step": ("source", [8.0, 64.0, 512.0]),
+            "target": [target],
+            "bound": ["low", "high"],
+            "site": "blocks.2.hook_resid_post",
+            "layer": 2,
+        },
+        attrs={
+            "concept": "kindness",
+            "target_kl": 0.1,
+            "statements": 40,
+            "random": "60 random directions",
+        },
+    )
+
+
 @pytest.fixture
 def make():
-    """A matrix of three sources on a target, by how far each moves it beyond random ones."""
-
-    def make(beyond=(0.0, 2.0, 3.0), p=(0.7, 0.02, 0.02), *, half=1.0, target="m@step512"):
-        beyond = np.array(beyond, dtype=float)[:, None]
-        cell = ("source", "target")
-        bounds = beyond[..., None] + np.array([-half, half])
-        variables = {"strength": (cell, np.ones((3, 1)))}
-        for name, told in (
-            ("log_odds", "log-odds"),
-            ("answer_log_odds", "answer: log-odds of trustworthy answers"),
-        ):
-            share = 1.0 if name == "answer_log_odds" else 0.0
-            units = {"units": "nats", "long_name": f"{told}, change by steering"}
-            variables |= {
-                f"{name}_change": (cell, share * beyond + 0.25, units),
-                f"{name}_change_ci": ((*cell, "bound"), share * bounds + 0.25),
-                f"{name}_over_random": (cell, share * beyond),
-                f"{name}_over_random_ci": (
-                    (*cell, "bound"),
-                    share * beyond[..., None] + np.array([-half, half]),
-                ),
-                f"{name}_p": (cell, np.array(p)[:, None] if share else np.full((3, 1), 0.6)),
-                f"{name}_wrong_way": (cell, np.full((3, 1), 0.25)),
-                f"{name}_random": (("target", "draw"), np.linspace(-1, 1, 41)[None]),
-            }
-        return xr.Dataset(
-            {
-                **variables,
-                "answer_accuracy_unsteered": ("target", [0.9]),
-                "answer_accuracy_change": (cell, np.full((3, 1), -0.3)),
-                "neutral_loss_change": (cell, np.full((3, 1), 0.125)),
-                "neutral_loss_change_ci": (
-                    (*cell, "bound"),
-                    np.full((3, 1, 2), 0.125) + np.array([-0.1, 0.1]),
-                ),
-            },
-            coords={
-                "source": SOURCES,
-                "source_step": ("source", [8.0, 64.0, 512.0]),
-                "target": [target],
-                "bound": ["low", "high"],
-                "site": "blocks.2.hook_resid_post",
-                "layer": 2,
-            },
-            attrs={
-                "concept": "kindness",
-                "target_kl": 0.1,
-                "statements": 40,
-                "random": "60 random directions",
-            },
-        )
-
-    return make
+    return make_matrix
 
 
 def test_what_is_asked_is_told_before_what_statements_tell_by_themselves(make):
@@ -74,7 +74,7 @@ def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
     assert "its own vector changes it by +3.00 [+2.00, +4.00] nats" in told
     assert "p = 0.030, corrected for 3 sources; 60 random directions" in told
     assert "25% of the statements go the wrong way" in told
-    assert "+0.12 [+0.03, +0.23] nats a token" in told
+    assert "+0.12 [+0.02, +0.23] nats a token" in told
     assert "right answers go from 90% to 60%" in told
     assert told.endswith("A vector of step 64 moves it too, one of step 8 is not shown to.")
 
@@ -87,7 +87,6 @@ def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
         ({"p": (0.7, 0.02, 0.2)}, "is not shown to be moved"),
         # p = .04 by itself, among three of which no other has one.
         ({"p": (0.7, 0.7, 0.04)}, "is not shown to be moved"),
-        ({"beyond": (0, 0, -3)}, "is not shown to be moved"),
         ({"beyond": (0, -3, -3)}, "is moved to the other side"),
         ({"target": "tuned"}, "the vector of m@step512 changes it"),
         ({"beyond": (0, 0, 3), "p": (0.7, 0.7, 0.01)}, "step 8 and step 64 are not shown to move"),
