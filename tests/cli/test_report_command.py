@@ -1,7 +1,18 @@
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from tlens_trust import CheckpointSeries, Concept, probe_checkpoints
+from tlens_trust import CheckpointSeries, Concept, Trace, probe_checkpoints
+from tlens_trust.tracing import keep_result
+from tlens_trust.tracing.netcdf import dataset_to_bytes
+
+_spec = importlib.util.spec_from_file_location(
+    "matrices", Path(__file__).parents[1] / "views" / "test_matrix_table.py"
+)
+matrices = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(matrices)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +55,30 @@ def test_a_run_folder_becomes_a_page_with_onsets_where_they_can_be_found(
     assert "kindness" in text
     # The text alone tells this concept, so that nothing is read above it.
     assert ("At none of the 2 checkpoints" in text) == dated
+
+
+def test_steering_that_is_kept_with_the_run_is_told_of(run, swept, tmp_path):
+    names = list(Trace.load(swept["grouped"]).checkpoints)
+    matrix = matrices.make_matrix(target=names[-1]).assign_coords(source=["before", *names])
+    page = tmp_path / "page.html"
+    file = keep_result(swept["grouped"], "steering", "kindness", matrix)
+    try:
+        assert run("report", swept["grouped"], "-o", page)[0] == 0
+        assert f"<li>{names[-1]} is moved to the trustworthy side" in page.read_text("utf-8")
+
+        file.write_bytes(dataset_to_bytes(matrix.drop_vars("strength")))
+        status, _, err = run("report", swept["grouped"], "-o", page)
+        assert status == 2
+        assert "'steering_matrix' gives" in err.replace("`", "'")
+
+        file.write_bytes(dataset_to_bytes(matrix)[:-100])
+        status, _, err = run("report", swept["grouped"], "-o", page)
+        assert status == 2
+        assert "torn or altered" in err
+    finally:
+        file.unlink()
+    assert run("report", swept["grouped"], "-o", page)[0] == 0
+    assert ">Steering</h2>" not in page.read_text("utf-8")
 
 
 def test_the_page_goes_where_it_is_asked_to(run, swept, tmp_path):

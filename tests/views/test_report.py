@@ -21,6 +21,11 @@ from tlens_trust.views.tokens import TokenView
 _spec = importlib.util.spec_from_file_location("figures", Path(__file__).parent / "test_figures.py")
 figures = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(figures)
+_spec = importlib.util.spec_from_file_location(
+    "matrices", Path(__file__).parent / "test_matrix_table.py"
+)
+matrices = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(matrices)
 HOSTILE = "<img src=x onerror='window.ran = 1'>"
 
 
@@ -73,6 +78,38 @@ def test_a_report_asks_for_nothing_and_fails_at_nothing(trace, tmp_path, browse)
         told["answer"]["headings"]
     )
     assert told["answer"]["tokens"] == 1
+
+
+def matrix_of(trace):
+    """Vectors of the trace's last three checkpoints on the last of them."""
+    names = list(trace.checkpoints)[-3:]
+    return matrices.make_matrix(target=names[-1]).assign_coords(source=names)
+
+
+def test_a_report_tells_what_steering_moved_and_what_it_did_not(trace, tmp_path):
+    matrix = matrix_of(trace).assign_attrs(concept=f"kind {HOSTILE}")
+    page = write_report(trace, tmp_path / "report.html", steering=[matrix])
+    text = page.read_text(encoding="utf-8")
+    assert ">Steering</h2>" in text
+    part = text.split(">Steering</h2>")[1].split("</section>")[0]
+    name = trace.checkpoints[-1]
+    assert f"<li>{name} is moved to the trustworthy side (answer" in part
+    assert f"<li>{name} is not shown to be moved (log-odds)" in part
+    assert "+3.00 [+2.00, +4.00] nats" in part
+    assert 'class="plot"' in part
+    assert HOSTILE not in text
+    assert escape(f"kind {HOSTILE}") in part
+
+
+def test_a_report_without_steering_has_no_such_part(trace, tmp_path):
+    text = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert ">Steering</h2>" not in text
+
+
+def test_steering_of_another_series_is_refused(trace, tmp_path):
+    matrix = matrix_of(trace).assign_coords(source=["a@step1", "a@step2", "a@step3"])
+    with pytest.raises(ValueError, match="no source among the trace's checkpoints: a@step1"):
+        write_report(trace, tmp_path / "report.html", steering=[matrix])
 
 
 def test_the_slider_moves_the_map(trace, tmp_path, browse):

@@ -82,7 +82,10 @@ def report(
     ] = None,
     title: Annotated[str | None, typer.Option(help="Of the page.")] = None,
 ) -> None:
-    """Write what RUN found into one page, which opens without a network."""
+    """Write what RUN found into one page, which opens without a network.
+
+    Token views and steering matrices kept with RUN are told of, too.
+    """
     _check_run(run)
     from tlens_trust.views import report_run
 

@@ -8,6 +8,7 @@ import typer
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts
 from tlens_trust.cli.information import tell_information
+from tlens_trust.cli.matrices import steer_toy
 from tlens_trust.cli.options import (
     Against,
     Backend,
@@ -58,23 +59,26 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the pre-training run and of the folds.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Pre-train a toy model on the embedded corpus and trace five concepts through it."""
+    """Pre-train a toy model on the embedded corpus, trace five concepts in it, steer by two."""
     check_out(out)
     from tlens_trust import load_concepts, pretrain_toy_series, trace_checkpoints
     from tlens_trust.measures import kernel_dependence, logistic_probe, spectrum
     from tlens_trust.measures.information import probe_information
 
     series = pretrain_toy_series(seed=seed, progress=not quiet)
+    concepts = load_concepts()
     trace = trace_checkpoints(
         series,
-        load_concepts(),
+        concepts,
         measures=[logistic_probe(), kernel_dependence(), probe_information(), spectrum()],
         out=out,
         seed=seed,
         progress=not quiet,
     )
     typer.echo(tell_information(trace, out, "nhsic", "first_block", seed, curves=False) + "\n")
-    keep_tokens(series[::2], load_concepts(), [_DEMO_TEXT], out)
+    told = steer_toy(series, concepts, out, seed=seed, progress=not quiet)
+    typer.echo(told + "\n")
+    keep_tokens(series[::2], concepts, [_DEMO_TEXT], out)
     _show(trace, out)
 
 

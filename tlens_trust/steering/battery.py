@@ -29,7 +29,8 @@ from tlens_trust.steering.quantities import Quantity, Reading, Task
 from tlens_trust.steering.vector import SteeringVector
 
 _NEAR_ENOUGH = 0.01  # relative to the dose
-_STEPS_FROM_NEAR = 6
+_STEPS_FROM_NEAR = 8
+_POWERS = (0.5, 12.0)  # of a divergence in its strength, as far as two looks are believed
 
 
 @dataclass(frozen=True)
@@ -169,15 +170,21 @@ class Battery:
                 from there is within 1% of the dose.
         """
         if near is not None and manner.mode == "add":
-            found = near
+            found, before = near, None
             for _ in range(_STEPS_FROM_NEAR):
                 reached = self._moved(vector, found, manner)
                 if abs(reached / kl - 1) < _NEAR_ENOUGH:
                     return found
                 if not 0.1 < reached / kl < 10:
                     break
-                # A divergence grows with the square of what is added, as long as that is small.
-                found *= float(np.sqrt(kl / reached))
+                # A divergence grows with the square of what is added as long as that is small, and
+                # where a model changes its mind faster: then as between the last two looks.
+                power = 2.0
+                if before is not None and before[0] != found:
+                    seen = np.log(reached / before[1]) / np.log(found / before[0])
+                    power = float(np.clip(seen, *_POWERS))
+                before = (found, reached)
+                found *= (kl / reached) ** (1 / power)
         return calibrate_strength(
             self.model,
             vector,

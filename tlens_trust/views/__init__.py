@@ -6,6 +6,7 @@ from tlens_trust.views.figure import Figure
 from tlens_trust.views.figures import TracePlot
 from tlens_trust.views.information import draw_information, draw_plane
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
+from tlens_trust.views.matrix_table import matrix_table, steering_effects, steering_verdict
 from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.plane_table import plane_table
 from tlens_trust.views.report import TraceReport, report_run, write_report
@@ -40,10 +41,13 @@ __all__ = [
     "draw_transfer",
     "draw_transfer_curves",
     "generations_table",
+    "matrix_table",
     "onset_table",
     "plane_table",
     "report_run",
+    "steering_effects",
     "steering_table",
+    "steering_verdict",
     "summarise",
     "summary_table",
     "transfer_table",

@@ -59,6 +59,7 @@ def report_run(
         onset=_onset(trace, folder, seed),
         plane=plane,
         phases=phases,
+        steering=list(kept_results(folder, "steering").values()),
         tokens=[draw_tokens(each) for each in kept_results(folder, "tokens").values()],
         title=title,
         command=str(RunFolder.at(folder).manifest["calls"][-1].get("command", "")),

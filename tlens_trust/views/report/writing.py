@@ -18,6 +18,7 @@ from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
 from tlens_trust.views.report.information import information
 from tlens_trust.views.report.numbers import packed_csv
+from tlens_trust.views.report.steered import steering_part
 from tlens_trust.views.tables import summarise
 from tlens_trust.views.text import number, small_number, with_interval
 from tlens_trust.views.tokens import PagePart
@@ -45,6 +46,7 @@ class TraceReport:
         plane: xr.Dataset | None = None,
         phases: Phases | None = None,
         figures: Mapping[str, go.Figure] | None = None,
+        steering: Sequence[xr.Dataset] = (),
         tokens: Sequence[PagePart] = (),
         title: str | None = None,
     ) -> Path:
@@ -56,6 +58,7 @@ class TraceReport:
             plane=plane,
             phases=phases,
             figures=figures,
+            steering=steering,
             tokens=tokens,
             title=title,
         )
@@ -69,6 +72,7 @@ def write_report(
     plane: xr.Dataset | None = None,
     phases: Phases | None = None,
     figures: Mapping[str, go.Figure] | None = None,
+    steering: Sequence[xr.Dataset] = (),
     tokens: Sequence[PagePart] = (),
     title: str | None = None,
     command: str = "",
@@ -87,6 +91,7 @@ def write_report(
         plane: What `information_plane` gives of the trace; its figure is shown.
         phases: What `find_phases` makes of the plane; its verdicts are told.
         figures: More figures to show, by their headings.
+        steering: What `steering_matrix` gives for checkpoints of this run, one for each concept.
         tokens: Views of texts to show, as `draw_tokens` and `draw_generations` give them.
         title: Of the page; by default, what models it is about.
         command: What was typed into a shell to make the run, if it was.
@@ -95,7 +100,8 @@ def write_report(
         The file.
 
     Raises:
-        ValueError: The file has another ending, or `onset` is not of this trace.
+        ValueError: The file has another ending, `onset` is not of this trace, or a matrix is of
+            other checkpoints.
 
     Example:
         >>> from tlens_trust.tracing import find_onset
@@ -106,7 +112,15 @@ def write_report(
     if file.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"A report is saved as .html, got {str(path)!r}.")
     page = _page(
-        trace, onset, plane, phases, figures or {}, tokens, title or _title(trace), command
+        trace,
+        onset,
+        plane,
+        phases,
+        figures or {},
+        steering,
+        tokens,
+        title or _title(trace),
+        command,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
@@ -124,6 +138,7 @@ def _page(
     plane: xr.Dataset | None,
     phases: Phases | None,
     figures: Mapping[str, go.Figure],
+    steering: Sequence[xr.Dataset],
     tokens: Sequence[PagePart],
     title: str,
     command: str,
@@ -137,6 +152,7 @@ def _page(
         "Map": _map(trace),
         "Along training": _curves(trace, rows),
         "Information": "" if plane is None else information(plane, phases),
+        "Steering": steering_part(trace, steering),
         **{
             heading: parts.figure(drawn, heading, height=int(drawn.layout.height or 0))
             for heading, drawn in figures.items()

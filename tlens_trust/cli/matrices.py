@@ -1,0 +1,72 @@
+"""The steering matrices that the demo makes."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tlens_trust.checkpoints import CheckpointSeries
+    from tlens_trust.concepts import Concept
+
+# Two whose sentences the toy series goes on from in either of two ways.
+STEERED = ("toxicity", "reliability")
+_STEPS = (256, 384, 768)
+_GROUPS = 80
+_DRAWS = 60
+_KL = 0.1
+
+
+def steer_toy(
+    series: "CheckpointSeries",
+    concepts: "Mapping[str, Concept]",
+    out: Path,
+    *,
+    seed: int,
+    progress: bool,
+) -> str:
+    """Steer the trained toy by vectors from along its training; what to print of it.
+
+    Args:
+        series: The toy's checkpoints.
+        concepts: The embedded sets.
+        out: The run folder, which keeps the matrices for its report, and their figures.
+        seed: Draws groups and directions.
+        progress: Whether to show bars.
+    """
+    from tlens_trust.steering import FOLLOW_UPS, steering_matrix
+    from tlens_trust.tracing import keep_result
+    from tlens_trust.views import draw_steering_curve, matrix_table, steering_effects
+
+    sources = series.at(_STEPS)
+    layer = int(series[-1].load_config().num_hidden_layers) // 2
+    told = []
+    for name in STEERED:
+        matrix = steering_matrix(
+            sources,
+            series[-1],
+            _some_groups(concepts[name], _GROUPS, seed),
+            site=layer,
+            target_kl=_KL,
+            choices=[FOLLOW_UPS[name]],
+            # The toy has never heard of snow.
+            everyday=False,
+            draws=_DRAWS,
+            seed=seed,
+            progress=progress,
+        )
+        keep_result(out, "steering", name, matrix)
+        drawn = draw_steering_curve(matrix, steering_effects(matrix)[0])
+        figure = drawn.save(out / f"steering_{name}.html")
+        told.append(f"{matrix_table(matrix)}\n\nsteering {figure}")
+    return "\n\n".join(told)
+
+
+def _some_groups(concept: "Concept", groups: int, seed: int) -> "Concept":
+    """So many of its groups, drawn evenly."""
+    import numpy as np
+
+    names = list(dict.fromkeys(concept.groups))
+    if len(names) <= groups:
+        return concept
+    kept = {*np.random.default_rng(seed).choice(names, groups, replace=False).tolist()}
+    return concept.take(np.array([name in kept for name in concept.groups]))
