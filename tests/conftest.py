@@ -16,3 +16,88 @@ def toy_series(tmp_path_factory):
     kept = os.environ.get("TLENS_TRUST_CACHE")
     folder = None if kept else tmp_path_factory.mktemp("toy-series")
     return pretrain_toy_series(folder, seed=0, progress=False)
+
+
+PLANTED_WIDTH = 64
+READ_FROM, WRITTEN_TO = (60, 61), (62, 63)
+
+
+@pytest.fixture(scope="session")
+def plant():
+    """Make a tiny model with a planted direction: `plant(readable=True, writable=True, seed=0)`.
+
+    Where it is readable, the embeddings of the tokens `w60` and `w61`, with which the statements of
+    `planted_concept` end, lie to either side along the direction. Where it is writable, so do the
+    unembeddings of these two and of `w62` and `w63`, which then follow it.
+    """
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, PreTrainedTokenizerFast
+
+    words = {f"w{i}": i for i in range(64)} | {"<unk>": 64, "<s>": 65}
+    backend = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="<s>"
+    )
+    # The final norm takes the mean away, and so would it of a direction that has one.
+    basis = torch.randn(PLANTED_WIDTH, 3, generator=torch.Generator().manual_seed(0))
+    basis[:, 0] = 1.0
+    _, direction, everyday = torch.linalg.qr(basis)[0].T
+
+    def make(*, readable=True, writable=True, seed=0):
+        torch.manual_seed(seed)
+        config = GPTNeoXConfig(
+            vocab_size=66,
+            hidden_size=PLANTED_WIDTH,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=32,
+            initializer_range=0.1,
+            bos_token_id=65,
+            eos_token_id=65,
+        )
+        model = GPTNeoXForCausalLM(config).eval()
+        with torch.no_grad():
+            model.gpt_neox.embed_in.weight[:60] += 2 * everyday
+            for token, side in zip(READ_FROM, (1.0, -1.0), strict=True):
+                if readable:
+                    model.gpt_neox.embed_in.weight[token] += 3 * side * direction
+            if not readable:
+                # Two embeddings can be told apart; these lie within what words before them mix in.
+                first, second = (model.gpt_neox.embed_in.weight[token] for token in READ_FROM)
+                second.copy_(first + 0.01 * (second - first))
+            for pair in (READ_FROM, WRITTEN_TO):
+                for token, side in zip(pair, (1.0, -1.0), strict=True):
+                    # These are never said in neutral text, so that saying the one or the other is
+                    # no damage.
+                    model.get_output_embeddings().weight[token] -= 3 * everyday
+                    # Without it, unembeddings do not see the direction at all.
+                    row = model.get_output_embeddings().weight[token]
+                    row -= (row @ direction) * direction
+                    if writable:
+                        row += side * direction
+        return model, tokenizer, direction
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def planted_concept():
+    """Twins that end with `w60` (trustworthy) or `w61`: `planted_concept(groups=30)`."""
+    import numpy as np
+
+    from tlens_trust.concepts import Concept
+
+    def make(*, groups=30, seed=0, name="planted"):
+        generator = np.random.default_rng(seed)
+        statements, names = [], []
+        for group in range(groups):
+            words = " ".join(f"w{i}" for i in generator.integers(0, 60, size=4))
+            statements += [f"{words} w{token}" for token in READ_FROM]
+            names += [f"group {group}"] * 2
+        labels = np.tile([1, 0], groups)
+        return Concept(name, name, tuple(statements), labels, tuple(names))
+
+    return make

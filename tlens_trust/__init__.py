@@ -13,11 +13,14 @@ _HOME = {
     "Checkpoint": "checkpoints",
     "CheckpointSeries": "checkpoints",
     "Concept": "concepts",
+    "SteeringVector": "steering",
     "Trace": "tracing",
     "collect_activations": "activations",
+    "extract_steering_vector": "steering",
     "load_concepts": "concepts",
     "pretrain_toy_series": "checkpoints",
     "probe_checkpoints": "tracing",
+    "steer": "steering",
     "trace_checkpoints": "tracing",
 }
 
@@ -26,11 +29,14 @@ __all__ = [
     "Checkpoint",
     "CheckpointSeries",
     "Concept",
+    "SteeringVector",
     "Trace",
     "collect_activations",
+    "extract_steering_vector",
     "load_concepts",
     "pretrain_toy_series",
     "probe_checkpoints",
+    "steer",
     "trace_checkpoints",
 ]
 
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
     from tlens_trust.activations import Activations, collect_activations
     from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, pretrain_toy_series
     from tlens_trust.concepts import Concept, load_concepts
+    from tlens_trust.steering import SteeringVector, extract_steering_vector, steer
     from tlens_trust.tracing import Trace, probe_checkpoints, trace_checkpoints
 
 

@@ -14,6 +14,7 @@ from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
 from tlens_trust.cli.information import information
 from tlens_trust.cli.results import compare, onset, report
+from tlens_trust.cli.steering import steer
 from tlens_trust.cli.sweeps import demo, probe
 from tlens_trust.cli.transfers import transfer
 
@@ -38,8 +39,18 @@ def _root(
 
 
 for _command in (
-    demo, probe, information, transfer, onset, compare, report, concepts, lint, checkpoints,
-):  # fmt: skip
+    demo,
+    probe,
+    information,
+    transfer,
+    steer,
+    onset,
+    compare,
+    report,
+    concepts,
+    lint,
+    checkpoints,
+):
     app.command()(_command)
 
 

@@ -19,6 +19,7 @@ from tlens_trust.tracing.information import (
 )
 from tlens_trust.tracing.onset import find_onset, find_saturation
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.reading_and_writing import compare_onsets, find_steering_onset
 from tlens_trust.tracing.runs import combine_runs
 from tlens_trust.tracing.scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
@@ -31,6 +32,7 @@ __all__ = [
     "Trace",
     "combine_runs",
     "compare_checkpoints",
+    "compare_onsets",
     "direction_genealogy",
     "direction_overlap",
     "erasure_cost",
@@ -38,6 +40,7 @@ __all__ = [
     "find_onset",
     "find_phases",
     "find_saturation",
+    "find_steering_onset",
     "find_turning_points",
     "information_plane",
     "list_flips",

@@ -9,6 +9,8 @@ from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overla
 from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.plane_table import plane_table
 from tlens_trust.views.report import TraceReport, write_report
+from tlens_trust.views.steering import draw_onsets, draw_steering, draw_steering_curve
+from tlens_trust.views.steering_table import generations_table, steering_table
 from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView, draw_tokens
 from tlens_trust.views.transfer_table import transfer_table
@@ -25,13 +27,18 @@ __all__ = [
     "draw_forgetting",
     "draw_genealogy",
     "draw_information",
+    "draw_onsets",
     "draw_overlap",
     "draw_plane",
+    "draw_steering",
+    "draw_steering_curve",
     "draw_tokens",
     "draw_transfer",
     "draw_transfer_curves",
+    "generations_table",
     "onset_table",
     "plane_table",
+    "steering_table",
     "summarise",
     "summary_table",
     "transfer_table",

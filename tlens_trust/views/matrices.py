@@ -46,7 +46,7 @@ def draw_transfer(
     else:
         middle = 0.5
     reach = max(1 - middle, middle) if middle else _largest(values)
-    return _draw_checkpoints(
+    return draw_between_checkpoints(
         matrix, variable, values, (middle - reach, middle + reach), "fitted at", "scored at"
     )
 
@@ -81,7 +81,7 @@ def draw_genealogy(
         data = data.isel(angle=0)
     values = _pairs(data, variable, ("source", "target", "site"), layers)
     bounds = (0.0, 90.0) if variable == "principal_angle" else (-1.0, 1.0)
-    return _draw_checkpoints(data, variable, values, bounds, "checkpoint", "checkpoint")
+    return draw_between_checkpoints(data, variable, values, bounds, "checkpoint", "checkpoint")
 
 
 def draw_overlap(
@@ -143,7 +143,7 @@ def draw_erasure(
     return _draw_concepts(data, variable, values, _largest(values), "erased", "probed")
 
 
-def _draw_checkpoints(
+def draw_between_checkpoints(
     data: xr.Dataset,
     variable: str,
     values: xr.DataArray,
@@ -151,6 +151,16 @@ def _draw_checkpoints(
     upwards: str,
     across: str,
 ) -> Figure:
+    """Draw a value for every pair of checkpoints, one panel a site.
+
+    Args:
+        data: Holds steps, and intervals and null bands of the variable where it has them.
+        variable: Its name in the data.
+        values: What to draw, along two axes of checkpoints and `site`.
+        bounds: Ends of the colours.
+        upwards: What the checkpoints of the first axis did.
+        across: What those of the second did.
+    """
     source, target = values.dims[:2]
     figure = _draw(data, variable, values, bounds, texts=False)
     for axis, dim, told in (("y", source, upwards), ("x", target, across)):

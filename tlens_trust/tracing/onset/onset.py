@@ -1,7 +1,8 @@
 """Since when a concept is read, and since when no better: from the scores that a sweep kept.
 
 How the two ends of an answer are come by, and why they hold, stands in
-`tlens_trust.tracing.onset.crossings`; which site is the best one, in `tlens_trust.tracing.answers`.
+`tlens_trust.tracing.onset.crossings`; which site is the best one, in
+`tlens_trust.tracing.onset.answers`.
 """
 
 import os

@@ -1,0 +1,214 @@
+import numpy as np
+import pytest
+import torch
+
+from tlens_trust.activations import ActivationStore, collect_activations
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.steering import (
+    ForcedChoice,
+    evaluate_steering,
+    extract_steering_vector,
+    steering_matrix,
+    training_rows,
+)
+from tlens_trust.steering.battery import Battery
+
+SITE = 1
+CHOICE = ForcedChoice("answer", "{statement}", (" w62",), (" w63",))
+NEUTRAL = [" ".join(f"w{(k * 7 + i * 5) % 60}" for i in range(8)) for k in range(6)]
+# What is planted at each step: nothing, what can be read, what can be read and written.
+STEPS = {0: (False, False), 8: (True, False), 64: (True, True)}
+
+
+@pytest.fixture(scope="module")
+def series(plant, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("planted")
+    found = []
+    for step, (readable, writable) in STEPS.items():
+        model, tokenizer, _ = plant(readable=readable, writable=writable)
+        model.save_pretrained(folder / f"step{step}")
+        tokenizer.save_pretrained(folder / f"step{step}")
+        found.append(Checkpoint.from_directory(folder / f"step{step}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def in_memory(series):
+    """The same, which are read without waiting for TransformerLens."""
+    from transformers import AutoModelForCausalLM
+
+    return [
+        Checkpoint(
+            "planted",
+            each.revision,
+            step=each.step,
+            in_memory=AutoModelForCausalLM.from_pretrained(each.folder),
+            tokenizer=each.load_tokenizer(),
+        )
+        for each in series
+    ]
+
+
+@pytest.fixture(scope="module")
+def concept(planted_concept):
+    return planted_concept(groups=30)
+
+
+def make(sources, targets, concept, **arguments):
+    options = {
+        "site": SITE,
+        "target_kl": 0.05,
+        "choices": [CHOICE],
+        "neutral": NEUTRAL,
+        "everyday": False,
+        "draws": 19,
+        "resamples": 300,
+        "store": None,
+        "progress": False,
+    }
+    return steering_matrix(sources, targets, concept, **(options | arguments))
+
+
+@pytest.fixture(scope="module")
+def matrix(in_memory, concept):
+    return make(in_memory, in_memory, concept, opposite=True)
+
+
+@pytest.fixture
+def counts(monkeypatch):
+    """Which checkpoints were loaded, and how many passes of evaluation were made, by kind."""
+    seen = {"loads": [], "full": 0, "effects": 0}
+    load, read = Checkpoint.load, Battery.read
+
+    def counted_load(self, **arguments):
+        seen["loads"].append(self.name)
+        return load(self, **arguments)
+
+    def counted_read(self, *arguments, effects_only=False):
+        seen["effects" if effects_only else "full"] += 1
+        return read(self, *arguments, effects_only=effects_only)
+
+    monkeypatch.setattr(Checkpoint, "load", counted_load)
+    monkeypatch.setattr(Battery, "read", counted_read)
+    return seen
+
+
+def test_a_target_is_loaded_once_and_each_cell_takes_one_pass(series, concept, counts, tmp_path):
+    store = ActivationStore(tmp_path)
+    for source in series:
+        collect_activations(source, concept, sites=SITE, store=store)
+    counts["loads"].clear()
+    found = make(series, series, concept, draws=2, store=store)
+    assert counts["loads"] == [each.name for each in series]
+    cells, targets = 9, 3
+    assert counts["full"] == cells + targets
+    assert counts["effects"] == 2 * targets
+    assert found.log_odds_change.shape == (3, 3)
+
+
+def test_a_source_whose_activations_are_not_kept_is_loaded_for_its_vector(
+    series, concept, counts, tmp_path
+):
+    store = ActivationStore(tmp_path)
+    make(series[1:], series[2:], concept, draws=1, store=store)
+    assert counts["loads"] == [series[1].name, series[2].name, series[2].name]
+    counts["loads"].clear()
+    make(series[1:], series[2:], concept, draws=1, store=store)
+    assert counts["loads"] == [series[2].name]
+
+
+def test_what_can_be_read_and_written_is_steered_by_what_can_be_read_alone(matrix):
+    last = matrix.isel(target=2)
+    for source in (1, 2):
+        here = last.isel(source=source)
+        assert float(here.answer_log_odds_change_ci.sel(bound="low")) > 0
+        assert float(here.answer_log_odds_over_random_ci.sel(bound="low")) > 0
+        assert float(here.answer_log_odds_p) == pytest.approx(1 / 20)
+        assert float(here.answer_log_odds_opposite) < 0
+        assert float(here.answer_log_odds_wrong_way) == 0.0
+    # Where nothing is read there is nothing to steer by, and what is not written cannot be steered.
+    assert float(last.answer_log_odds_p.isel(source=0)) > 0.05
+    assert float(matrix.answer_log_odds_p.isel(source=1, target=1)) > 0.05
+
+
+def test_every_cell_is_at_the_dose(matrix):
+    assert matrix.kl_change.values == pytest.approx(np.full((3, 3), 0.05), rel=0.01)
+    assert matrix.kl_random.values == pytest.approx(np.full((3, 19), 0.05), rel=0.011)
+    assert np.ptp(matrix.strength.values) > 0
+
+
+def test_a_cell_is_what_evaluating_that_vector_on_that_target_gives(matrix, in_memory, concept):
+    vector = extract_steering_vector(
+        in_memory[1], concept, site=SITE, rows=training_rows(concept), store=None
+    )
+    found = evaluate_steering(
+        in_memory[2],
+        vector,
+        concept,
+        target_kl=0.05,
+        choices=[CHOICE],
+        neutral=NEUTRAL,
+        everyday=False,
+        draws=2,
+        controls="equal_kl",
+        resamples=300,
+    )
+    cell = matrix.isel(source=1, target=2)
+    for name in ("answer_log_odds", "log_odds", "neutral_loss"):
+        steered = found.sel(condition="steered")
+        assert float(cell[f"{name}_change"]) == pytest.approx(
+            float(steered[f"{name}_change"]), rel=1e-3
+        )
+        assert cell[f"{name}_change_ci"].values == pytest.approx(
+            steered[f"{name}_change_ci"].values, rel=1e-2, abs=1e-3
+        )
+
+
+def test_the_mean_of_what_is_kept_of_each_example_is_the_change(matrix):
+    kept = matrix.answer_log_odds_of_example.mean("answer_log_odds_example")
+    assert kept.values == pytest.approx(matrix.answer_log_odds_change.values)
+    drawn = matrix.answer_log_odds_random_of_example.mean("answer_log_odds_example")
+    assert drawn.values == pytest.approx(matrix.answer_log_odds_random.values)
+
+
+def test_a_vector_points_along_itself(matrix):
+    assert np.diag(matrix.cosine.values) == pytest.approx(np.ones(3), abs=1e-5)
+    assert float(matrix.cosine.isel(source=1, other_source=2)) > 0.9
+    assert abs(float(matrix.cosine.isel(source=0, other_source=2))) < 0.8
+
+
+def test_a_matrix_survives_a_file(matrix, tmp_path):
+    import xarray as xr
+
+    matrix.to_netcdf(tmp_path / "matrix.nc", engine="h5netcdf")
+    with xr.open_dataset(tmp_path / "matrix.nc", engine="h5netcdf") as read:
+        xr.testing.assert_identical(read.load(), matrix)
+
+
+def test_a_cell_whose_dose_is_not_reached_is_unknown(in_memory, concept, plant):
+    made, tokenizer, _ = plant()
+    with torch.no_grad():
+        # The same prediction whatever is read.
+        made.gpt_neox.final_layer_norm.weight.zero_()
+    deaf = Checkpoint("deaf", in_memory=made, tokenizer=tokenizer)
+    found = make([in_memory[2]], [deaf, in_memory[2]], concept, draws=2)
+    for name in ("answer_log_odds_change", "answer_log_odds_p", "strength", "neutral_loss_change"):
+        unknown = np.isnan(found[name].values)
+        assert unknown.tolist() == [[True, False]], name
+    assert np.isnan(found.answer_log_odds_over_random_ci.values[0, 0]).all()
+    assert np.isfinite(found.answer_log_odds_unsteered.values).all()
+
+
+@pytest.mark.parametrize("what", ["sources", "targets"])
+def test_checkpoints_of_one_name_are_refused(in_memory, concept, what):
+    twice = [in_memory[0], in_memory[0]]
+    axes = (twice, in_memory) if what == "sources" else (in_memory, twice)
+    with pytest.raises(ValueError, match=f"`{what}` holds two checkpoints"):
+        make(*axes, concept, draws=1)
+
+
+def test_what_is_no_checkpoint_is_refused(in_memory, concept):
+    with pytest.raises(ValueError, match="got none"):
+        make([], in_memory, concept, draws=1)
+    with pytest.raises(ValueError, match="`draws`"):
+        make(in_memory, in_memory, concept, draws=0)

@@ -1,0 +1,119 @@
+"""A model in which one direction of the residual stream alone decides between two answers.
+
+GPT-NeoX blocks whose attention and MLP put out nothing pass the stream on as it is. Statements of
+one side embed to `+a`, of the other to `-a`, amid what has nothing to do with it; the unembedding
+reads `a` and gives one answer on either side. So `a` is what is read, and what acts.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from tlens_trust.concepts import Concept
+from tlens_trust.steering import (
+    NeutralReading,
+    calibrate_strength,
+    extract_steering_vector,
+    steer,
+)
+
+YES, NO = 90, 91
+D_MODEL = 64
+
+
+@pytest.fixture(scope="module")
+def planted(make_model):
+    model = make_model("gpt_neox", d_model=D_MODEL)
+    generator = torch.Generator().manual_seed(11)
+    axis = torch.randn(D_MODEL, generator=generator)
+    axis = axis - axis.mean()  # LayerNorm takes the mean away
+    axis = axis / axis.norm()
+    with torch.no_grad():
+        for block in model.base_model.layers:
+            for part in (block.attention.dense, block.mlp.dense_4h_to_h):
+                part.weight.zero_()
+                part.bias.zero_()
+        norm = model.base_model.final_layer_norm
+        norm.weight.fill_(1.0)
+        norm.bias.zero_()
+        words = torch.randn(100, D_MODEL, generator=generator)
+        # The words of a pair share what has nothing to do with it, but for a little.
+        words[20:40] = words[:20] + 0.1 * words[20:40]
+        words = words - (words @ axis)[:, None] * axis
+        words[:20] += 2 * axis
+        words[20:40] -= 2 * axis
+        model.get_input_embeddings().weight.copy_(words)
+        readout = 0.3 * torch.randn(100, D_MODEL, generator=generator)
+        readout = readout - (readout @ axis)[:, None] * axis
+        readout[YES] += 2 * axis
+        readout[NO] -= 2 * axis
+        model.get_output_embeddings().weight.copy_(readout)
+    return model, axis
+
+
+@pytest.fixture(scope="module")
+def concept():
+    rows = range(120)
+    said = tuple(f"w{50 + row // 2 % 40} w{(row // 2 * 7 % 20) + 20 * (row % 2)}" for row in rows)
+    # Label 1 is the side whose last words are the first twenty.
+    return Concept(
+        "planted", "reliability", said, 1 - np.arange(120) % 2, tuple(str(r // 2) for r in rows)
+    )
+
+
+METHODS = ("mean_difference", "tracingllm", "pair_difference", "logistic", "lda")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_planted_direction_is_found(method, planted, concept, tokenizer):
+    model, axis = planted
+    vector = extract_steering_vector(
+        model, concept, site=1, method=method, tokenizer=tokenizer, rows=range(80)
+    )
+    assert float((vector.normalised().values[0] * axis).sum()) >= 0.95
+
+
+def log_odds(model, texts, tokenizer):
+    ids = torch.tensor(tokenizer(list(texts))["input_ids"])
+    with torch.no_grad():
+        logits = model(ids).logits[:, -1]
+    return (logits[:, YES] - logits[:, NO]).numpy()
+
+
+def test_it_steers_held_out_statements_further_than_random_directions_of_equal_dose(
+    planted, concept, tokenizer
+):
+    model, _ = planted
+    vector = extract_steering_vector(
+        model, concept, site=1, method="tracingllm", tokenizer=tokenizer, rows=range(80)
+    )
+    held = np.flatnonzero(vector.held_out(concept))
+    assert len(held) == 40
+    texts = [concept.statements[row] for row in held]
+    plain = log_odds(model, texts, tokenizer)
+    neutral = [f"w{40 + k} w{45 + k} w{60 + k} w{41 + k}" for k in range(20)]
+    reading = NeutralReading(model, neutral, tokenizer=tokenizer)
+
+    def effect(direction):
+        dose = calibrate_strength(model, direction, target_kl=0.05, text=reading)
+        assert dose.kl == pytest.approx(0.05, rel=1e-2)
+        with steer(model, direction, strength=dose.strength):
+            return log_odds(model, texts, tokenizer) - plain
+
+    found = effect(vector)
+    groups = [concept.groups[row] for row in held]
+    means = bootstrap_means(found, groups)
+    assert np.quantile(means, 0.025) > 0
+    drawn = [effect(vector.random_like(seed=seed)).mean() for seed in range(50)]
+    assert found.mean() > max(drawn)
+    # The controls: the other sign goes the other way, and random directions go nowhere together.
+    assert effect(-vector).mean() < min(drawn)
+    assert abs(np.mean(drawn)) < 0.25 * found.mean()
+
+
+def bootstrap_means(values, groups, resamples=500):
+    names, group = np.unique(groups, return_inverse=True)
+    draws = np.random.default_rng(0).integers(len(names), size=(resamples, len(names)))
+    sums = np.bincount(group, weights=values)
+    counts = np.bincount(group)
+    return sums[draws].sum(axis=1) / counts[draws].sum(axis=1)

@@ -1,0 +1,194 @@
+"""The command that steers one checkpoint by a vector of another."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tlens_trust.cli.checkpoints import open_series
+from tlens_trust.cli.concepts import choose_concepts
+from tlens_trust.cli.options import Backend, Dtype, Quiet, RunName, Stage, read_device, several
+
+if TYPE_CHECKING:
+    from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
+    from tlens_trust.concepts import Concept
+    from tlens_trust.steering import ForcedChoice
+
+_PROMPTS = 3
+
+
+def steer(
+    series: Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")],
+    source: Annotated[str, typer.Option("--from", help="Where the vector is taken: a step.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--to", help="What is steered: a step, or the folder or hub name of a tuned model."
+        ),
+    ],
+    concept: Annotated[
+        str, typer.Option(help="Embedded set or benchmark; NAME=PATH reads one from a file.")
+    ],
+    site: Annotated[
+        str | None, typer.Option(help="A layer, or a site's name; by default the middle layer.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="How the vector is made: 'mean_difference', 'tracingllm', 'lda' …")
+    ] = "mean_difference",
+    kl: Annotated[
+        float, typer.Option(help="The dose: how far neutral text is moved, in nats a token.")
+    ] = 0.1,
+    strength: Annotated[
+        float | None, typer.Option(help="A strength in the vector's own units, in place of --kl.")
+    ] = None,
+    positions: Annotated[
+        str, typer.Option(help="Which tokens: 'all', 'prompt', 'generated' or 'last'.")
+    ] = "all",
+    choice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Forced choices: 'follow_up' (toy models), 'confaide', 'stereoset', 'sst2', or "
+            "'none'; by default what goes with the concept."
+        ),
+    ] = None,
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="What to go on from, repeated; by default held-out statements."),
+    ] = None,
+    neutral: Annotated[
+        Path | None, typer.Option(help="Text to measure damage on, one a line.")
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(help="Random directions of each kind: 50 for a claim, a few for a look.")
+    ] = 50,
+    run: RunName = None,
+    stage: Stage = None,
+    out: Annotated[Path | None, typer.Option(help="NetCDF file for all of it.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of groups, directions and resamples.")] = 0,
+    device: Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.float32,
+    backend: Annotated[Backend, typer.Option(help="Which hooked model.")] = Backend.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Steer --to by a vector taken at --from: effect, damage and controls, and what is written."""
+    chosen = choose_concepts([concept], None, "", "", None, None, clean=True)
+    if len(chosen) != 1:
+        raise ValueError(f"--concept got {concept!r}, which names {len(chosen)} sets. Name one.")
+    about = next(iter(chosen.values()))
+    choices = _choices(several(choice, "--choice"), concept.partition("=")[0])
+    text = _lines(neutral)
+    where = read_device(device)
+    opened = open_series(series, "all", run, stage)
+    giver, taker = _named(opened, source, "--from"), _target(opened, target)
+    import torch
+
+    from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
+    from tlens_trust.views import generations_table, steering_table
+
+    precision = getattr(torch, dtype.value)
+    vector = extract_steering_vector(
+        giver,
+        about,
+        site=_site(site, giver),
+        method=method,
+        rows=training_rows(about, seed=seed),
+        seed=seed,
+        device=where,
+        dtype=precision,
+        backend=backend.value,
+        progress=not quiet,
+    )
+    prompts = prompt or _statements(about.take(vector.held_out(about)))
+    with taker.loaded(device=where, dtype=precision, backend=backend.value) as model:
+        found = evaluate_steering(
+            model,
+            vector,
+            about,
+            strength=strength,
+            target_kl=kl if strength is None else None,
+            positions=positions,
+            choices=choices,
+            prompts=prompts,
+            neutral=text,
+            draws=draws,
+            seed=seed,
+            progress=not quiet,
+        )
+    typer.echo(steering_table(found))
+    typer.echo("")
+    typer.echo(generations_table(found))
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.name}.partial")
+        found.to_netcdf(partial, engine="h5netcdf")
+        partial.replace(out)
+        typer.echo(f"\ndata     {out}")
+
+
+def _named(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":
+    for checkpoint in series:
+        if text == checkpoint.name or text == checkpoint.revision:
+            return checkpoint
+        if text.isdigit() and checkpoint.step == int(text):
+            return checkpoint
+    steps = ", ".join(str(checkpoint.step) for checkpoint in series if checkpoint.step is not None)
+    raise ValueError(
+        f"{option} got {text!r}, which is no checkpoint of the series. Steps: {steps}."
+    )
+
+
+def _target(series: "CheckpointSeries", text: str) -> "Checkpoint":
+    from tlens_trust.checkpoints import Checkpoint
+
+    if text.isdigit() or any(text in (each.name, each.revision) for each in series):
+        return _named(series, text, "--to")
+    if Path(text).expanduser().is_dir():
+        return Checkpoint.from_directory(text)
+    if "/" not in text or text.startswith((".", "/", "~")):
+        return _named(series, text, "--to")
+    return Checkpoint.from_hub(text)
+
+
+def _site(text: str | None, checkpoint: "Checkpoint") -> str | int:
+    if text is None:
+        return int(checkpoint.load_config().num_hidden_layers) // 2
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _choices(named: list[str], concept: str) -> "list[ForcedChoice]":
+    from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
+
+    if named == ["none"]:
+        return []
+    if not named:
+        known = {**FOLLOW_UPS, **PAPER_CHOICES}
+        return [known[concept]] if concept in known else []
+    found = []
+    for name in named:
+        if name == "follow_up" and concept in FOLLOW_UPS:
+            found.append(FOLLOW_UPS[concept])
+        elif name in PAPER_CHOICES:
+            found.append(PAPER_CHOICES[name])
+        else:
+            raise ValueError(
+                f"--choice got {name!r} for {concept!r}. Give one of {', '.join(PAPER_CHOICES)}, "
+                f"'none', or 'follow_up' for one of {', '.join(FOLLOW_UPS)}."
+            )
+    return found
+
+
+def _lines(file: Path | None) -> list[str] | None:
+    if file is None:
+        return None
+    lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    if not any(lines):
+        raise ValueError(f"--neutral got {str(file)!r}, which holds no text. Put one on each line.")
+    return [line for line in lines if line]
+
+
+def _statements(concept: "Concept") -> list[str]:
+    """The first statement of some groups."""
+    first: dict[str, str] = {}
+    for group, statement in zip(concept.groups, concept.statements, strict=True):
+        first.setdefault(group, statement)
+    return list(first.values())[:_PROMPTS]

@@ -1,0 +1,147 @@
+"""How a direction is had from labelled activations of one site."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from tlens_trust.measures.classifier import check_training_rows
+from tlens_trust.measures.directions import (
+    find_pairs,
+    fit_contrast_consistent_probe,
+    fit_lda_probe,
+    fit_ridge_probe,
+    fit_sparse_probe,
+)
+from tlens_trust.measures.directions.pair_differences import (
+    principal_pair_direction,
+    towards_label_one,
+)
+from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
+
+# Takes activations, labels and groups.
+Method: TypeAlias = Callable[[Tensor, Tensor, Sequence[str]], Tensor | LinearProbe]
+
+
+def mean_difference(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    groups: Sequence[str],
+) -> Float[Tensor, " d_model"]:
+    """`μ₁ - μ₀`, in float64."""
+    values = activations.double()
+    return values[labels == 1].mean(dim=0) - values[labels == 0].mean(dim=0)
+
+
+def pair_difference(
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    groups: Sequence[str],
+) -> Float[Tensor, " d_model"]:
+    """The principal direction of pair differences, turned towards label 1."""
+    pairs = find_pairs(labels, groups)
+    direction, _ = principal_pair_direction(activations, pairs)
+    return direction * towards_label_one(direction, activations, pairs)
+
+
+def _logistic(activations: Tensor, labels: Tensor, groups: Sequence[str]) -> LinearProbe:
+    return fit_logistic_probe(activations, labels)
+
+
+def _lda(activations: Tensor, labels: Tensor, groups: Sequence[str]) -> LinearProbe:
+    return fit_lda_probe(activations, labels, groups=groups)
+
+
+def _ridge(activations: Tensor, labels: Tensor, groups: Sequence[str]) -> LinearProbe:
+    return fit_ridge_probe(activations, labels, groups=groups)
+
+
+def _sparse(activations: Tensor, labels: Tensor, groups: Sequence[str]) -> LinearProbe:
+    return fit_sparse_probe(activations, labels, groups=groups)
+
+
+def _contrast_consistent(
+    activations: Tensor, labels: Tensor, groups: Sequence[str], *, seed: int
+) -> LinearProbe:
+    return fit_contrast_consistent_probe(activations, labels, groups=groups, seed=seed)
+
+
+_FITS: dict[str, Any] = {
+    "mean_difference": mean_difference,
+    "tracingllm": mean_difference,
+    "pair_difference": pair_difference,
+    "logistic": _logistic,
+    "lda": _lda,
+    "ridge": _ridge,
+    "sparse": _sparse,
+    "contrast_consistent": _contrast_consistent,
+    "iti": mean_difference,
+}
+
+METHODS = tuple(_FITS)
+
+
+def method_name(method: Any) -> str:
+    """What a method is called.
+
+    Raises:
+        ValueError: It is neither the name of one nor a function.
+    """
+    if isinstance(method, str) and method in _FITS:
+        return method
+    if not isinstance(method, str) and callable(method):
+        inner = method.func if isinstance(method, partial) else method
+        return str(getattr(inner, "__name__", type(inner).__name__))
+    raise ValueError(
+        f"`method` is one of {', '.join(map(repr, METHODS))}, or a function of activations, labels "
+        f"and groups that gives a direction, got {method!r}."
+    )
+
+
+def site_direction(
+    method: str | Method,
+    activations: Float[Tensor, "example d_model"],
+    labels: Int[Tensor, " example"],
+    groups: Sequence[str],
+    *,
+    seed: int,
+    site: str,
+) -> Float[Tensor, " d_model"]:
+    """The direction of one site, in float64 and of whatever length the method gives it.
+
+    Args:
+        method: As `extract_steering_vector` takes it.
+        activations: One row per statement, in the model's own units.
+        labels: 0 or 1.
+        groups: The group of each statement.
+        seed: Draws what the method draws.
+        site: What to call the site in an error.
+
+    Raises:
+        ValueError: The method fails, or its direction is of another width or has no length.
+    """
+    check_training_rows(activations, labels)
+    fit: Any = _FITS[method] if isinstance(method, str) else method
+    if method == "contrast_consistent":
+        fit = partial(fit, seed=seed)
+    try:
+        found = fit(activations, labels, groups)
+    except ValueError as error:
+        error.add_note(f"This was at {site!r}, for a steering vector by {method_name(method)!r}.")
+        raise
+    direction = found.direction if isinstance(found, LinearProbe) else torch.as_tensor(found)
+    direction = direction.detach().cpu().double()
+    if direction.shape != activations.shape[1:] or not bool(torch.isfinite(direction).all()):
+        raise ValueError(
+            f"`method` gave a direction of shape {tuple(direction.shape)} at {site!r}, where a "
+            f"finite one of shape {tuple(activations.shape[1:])} was expected."
+        )
+    if float(direction.norm()) == 0:
+        raise ValueError(
+            f"The direction at {site!r} has no length: by {method_name(method)!r}, the two sides "
+            "of the concept do not differ there. Choose another site."
+        )
+    return direction
