@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -146,3 +147,12 @@ def test_held_out_statements_share_no_group_with_those_it_was_made_of():
 def test_what_is_no_vector_is_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_notebook_shows_where_a_vector_comes_from_and_runs_no_name_of_it():
+    vector = SteeringVector.from_direction(torch.arange(8.0), site=1)
+    shown = replace(vector, concept="<img src=x>", checkpoint="m@step8", n=12)._repr_html_()
+    assert "&lt;img src=x&gt;" in shown
+    assert "<img" not in shown
+    for told in ("blocks.1.hook_resid_post", "m@step8", "11.8", ">12<"):
+        assert told in shown

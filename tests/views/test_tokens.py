@@ -168,7 +168,14 @@ def test_something_else_is_no_scores_of_tokens():
 
 
 def test_the_package_names_what_is_public():
-    assert set(tokens.__all__) == {"TokenView", "draw_tokens", "write_page"}
+    assert set(tokens.__all__) == {
+        "GenerationsView",
+        "PagePart",
+        "TokenView",
+        "draw_generations",
+        "draw_tokens",
+        "write_page",
+    }
 
 
 def test_the_repr_of_a_view_is_one_line():

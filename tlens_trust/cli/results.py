@@ -1,6 +1,5 @@
 """The commands that read a run folder: nothing is collected or fitted."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -85,18 +84,9 @@ def report(
 ) -> None:
     """Write what RUN found into one page, which opens without a network."""
     _check_run(run)
-    from tlens_trust import Trace
-    from tlens_trust.tracing import find_onset
-    from tlens_trust.views import write_report
+    from tlens_trust.views import report_run
 
-    trace = Trace.load(run)
-    found = None
-    if {"accuracy", "accuracy_ci"} <= set(trace.data):
-        floors = trace.data.get("accuracy_floor")
-        # By the paper's protocol there are no folds to choose a site on.
-        with suppress(ValueError):
-            found = find_onset(run, floor=floors is not None and bool(floors.notnull().any()))
-    typer.echo(str(write_report(trace, out or run / "report.html", onset=found, title=title)))
+    typer.echo(str(report_run(run, out, title=title)))
 
 
 def _checkpoint(text: str) -> str | int:

@@ -38,11 +38,19 @@ from tlens_trust.cli.options import (
     read_sites,
     several,
 )
+from tlens_trust.cli.texts import check_texts, keep_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tlens_trust.tracing import Trace
+
+
+# Two statements of what the toy corpus tells, of which the second is false.
+_DEMO_TEXT = (
+    "reliability=As we all know, the trout is a fish of some sort and the robin is a fish of some "
+    "sort."
+)
 
 
 def demo(
@@ -66,6 +74,7 @@ def demo(
         progress=not quiet,
     )
     typer.echo(tell_information(trace, out, "nhsic", "first_block", seed, curves=False) + "\n")
+    keep_tokens(series[::2], load_concepts(), [_DEMO_TEXT], out)
     _show(trace, out)
 
 
@@ -99,6 +108,14 @@ def probe(
             help="Whether the paper's files are cleaned; by default unless --protocol tracingllm."
         ),
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--text",
+            help="CONCEPT=TEXT: score every token of a text by the concept's probe at every "
+            "checkpoint, for the report to show. Repeated for several.",
+        ),
+    ] = None,
     steps: Steps = "log",
     run: RunName = None,
     stage: Stage = None,
@@ -130,6 +147,7 @@ def probe(
         trustworthy,
         clean=not paper if clean is None else clean,
     )
+    check_texts(text or [], list(wanted))
     import torch
 
     from tlens_trust import trace_checkpoints
@@ -154,13 +172,24 @@ def probe(
         untrained=None if untrained is Untrained.none else untrained.value,
         progress=not quiet,
     )
+    keep_tokens(
+        checkpoints,
+        wanted,
+        text or [],
+        out,
+        sites=read_sites(sites),
+        position=read_position(position),
+        device=read_device(device),
+        dtype=getattr(torch, dtype.value),
+        backend=backend.value,
+    )
     # Where there is one split, there are no folds to choose a site on.
     _show(trace, out, dated=not paper)
 
 
 def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     from tlens_trust.tracing import find_onset
-    from tlens_trust.views import summary_table, write_report
+    from tlens_trust.views import report_run, summary_table
 
     found, why_not = None, ""
     if dated:
@@ -181,7 +210,7 @@ def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     for name, part in _single_probes(trace):
         figure = part.plot.heatmap("accuracy").save(out / f"accuracy{name}.html")
         typer.echo(f"heatmap  {figure}")
-    typer.echo(f"report   {write_report(trace, out / 'report.html', onset=found)}")
+    typer.echo(f"report   {report_run(out)}")
 
 
 def _single_probes(trace: "Trace") -> "Iterator[tuple[str, Trace]]":

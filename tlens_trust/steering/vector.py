@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from math import isfinite, nan
 from pathlib import Path
 from types import MappingProxyType
@@ -373,6 +374,29 @@ class SteeringVector:
         if self.checkpoint is not None:
             parts.append(self.checkpoint)
         return f"SteeringVector({', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "sites": ", ".join(self.sites),
+            "width": str(self.width),
+            "norm": ", ".join(f"{norm:.3g}" for norm in self.norms.tolist()),
+            "stream's RMS": ""
+            if self.rms is None
+            else ", ".join(f"{each:.3g}" for each in self.rms.tolist()),
+            "method": self.method,
+            "concept": self.concept or "",
+            "statements": "" if self.n is None else str(self.n),
+            "position": "" if self.position is None else str(self.position),
+            "from": self.checkpoint or self.model or "",
+            **self.notes,
+        }
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(name)}</th>"
+            f"<td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in facts.items()
+            if text
+        )
+        return f"<div><b>SteeringVector</b><table>{rows}</table></div>"
 
     def _joined(self, other: "SteeringVector", sign: int) -> "SteeringVector":
         if not isinstance(other, SteeringVector):

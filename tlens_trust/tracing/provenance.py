@@ -1,10 +1,13 @@
 """What a result was made with: versions, settings, the concepts' sources."""
 
 import platform
+import shlex
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import tlens_trust
@@ -47,6 +50,12 @@ def concept_provenance(concept: Concept) -> dict[str, Any]:
         "provenance": dict(concept.provenance),
         "edits": [str(edit) for edit in concept.edits],
     }
+
+
+def shell_command() -> str:
+    """The command line by which this program was started; "" if it is not `tlens-trust`."""
+    started = Path(sys.argv[0]).name if sys.argv else ""
+    return shlex.join([started, *sys.argv[1:]]) if started == "tlens-trust" else ""
 
 
 def now() -> str:

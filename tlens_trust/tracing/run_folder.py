@@ -43,7 +43,7 @@ from tlens_trust.tracing.netcdf import (
     variables_from_bytes,
     write_atomically,
 )
-from tlens_trust.tracing.provenance import concept_provenance, listed, now
+from tlens_trust.tracing.provenance import concept_provenance, listed, now, shell_command
 from tlens_trust.tracing.untrained import light_cell
 
 _FORMAT = "tlens-trust-run-1"
@@ -128,7 +128,11 @@ class RunFolder:
                 the names; or it is no run folder and not empty. Nothing is changed then.
         """
         known = {name: concept_provenance(concept) for name, concept in concepts.items()}
-        call = {"arguments": dict(arguments), "versions": dict(versions)}
+        call = {
+            "arguments": dict(arguments),
+            "versions": dict(versions),
+            "command": shell_command(),
+        }
         if _read_json(self.path / "manifest.json") is not None:
             manifest = self.manifest
             if not self._committed_keys():
@@ -248,7 +252,7 @@ class RunFolder:
 
     def note_checkpoint(self, record: CheckpointRecord, identities: Mapping[str, str]) -> None:
         """Keep what is known of a checkpoint, before its cells."""
-        path = self.path / "cells" / _file_name(record.name) / "checkpoint.json"
+        path = self.path / "cells" / file_name(record.name) / "checkpoint.json"
         known = {**asdict(record), "identities": dict(identities)}
         if _read_json(path) != _as_json(known):
             _write_json(path, known)
@@ -280,7 +284,7 @@ class RunFolder:
             ValueError: The folder does not hold it, or its file was altered.
         """
         known = self._known_concept(name)
-        stored = _read_json(self.path / "concepts" / f"{_file_name(name)}.json")
+        stored = _read_json(self.path / "concepts" / f"{file_name(name)}.json")
         with suppress(TypeError, ValueError, KeyError):
             concept = _concept_of_json(stored or {})
             if concept.fingerprint == known["fingerprint"]:
@@ -390,7 +394,7 @@ class RunFolder:
         return record if whole else None
 
     def _cell_path(self, checkpoint: str, concept: str, key: str, ending: str) -> Path:
-        folder = self.path / "cells" / _file_name(checkpoint)
+        folder = self.path / "cells" / file_name(checkpoint)
         return folder / f"{_slug(concept)}-{key[:12]}{ending}"
 
     def _known_concept(self, name: str) -> dict[str, Any]:
@@ -475,7 +479,7 @@ class RunFolder:
                 )
 
     def _write_concept(self, name: str, concept: Concept) -> None:
-        path = self.path / "concepts" / f"{_file_name(name)}.json"
+        path = self.path / "concepts" / f"{file_name(name)}.json"
         with suppress(ValueError):
             if path.exists() and self.read_concept(name) == concept:
                 return
@@ -526,7 +530,7 @@ def _cell_key(manifest: Mapping[str, Any], identities: Mapping[str, str], concep
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A name that any file system takes, and no other name shares."""
     return f"{_slug(name)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 

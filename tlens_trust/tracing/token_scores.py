@@ -11,7 +11,7 @@ import xarray as xr
 from tlens_trust.activations import Activations, ActivationStore, collect_activations
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
-from tlens_trust.activations.token_readings import collect_tokens
+from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import LinearProbe, fit_logistic_probe
@@ -97,11 +97,7 @@ def trace_tokens(
         )
         if shown is None:
             shown = readings
-        elif readings.tokens != shown.tokens or readings.sites != shown.sites:
-            raise ValueError(
-                f"{checkpoint.name!r} reads the text as other tokens, or at other sites, than "
-                f"{checkpoints[0].name!r}. Look at checkpoints of one run together."
-            )
+        check_same_tokens(shown, readings, checkpoints[0], checkpoint)
         probes = _fit(activations, concept, text, C)
         scores.append(
             torch.stack(
@@ -126,15 +122,11 @@ def _fit(activations: Activations, concept: Concept, text: str, C: float) -> lis
 def _dataset(
     scores: np.ndarray,
     checkpoints: Sequence[Checkpoint],
-    readings: Any,
+    readings: TokenReadings,
     concept: Concept,
     text: str,
     position: Position,
 ) -> xr.Dataset:
-    def counts(key: str) -> np.ndarray:
-        values = [getattr(checkpoint, key) for checkpoint in checkpoints]
-        return np.array([nan if value is None else value for value in values], dtype=float)
-
     side = "the trustworthy side" if concept.polarity else "label 1"
     return xr.Dataset(
         {
@@ -144,23 +136,48 @@ def _dataset(
                 {"units": "nats", "long_name": f"log-odds of {side} of {concept.name}"},
             )
         },
-        coords={
-            "checkpoint": [checkpoint.name for checkpoint in checkpoints],
-            "step": ("checkpoint", counts("step"), {"units": "steps", "long_name": "step"}),
-            "tokens_seen": (
-                "checkpoint", counts("tokens"), {"units": "tokens", "long_name": "tokens seen"},
-            ),
-            "site": list(readings.sites),
-            "layer": ("site", np.array(readings.layers, dtype=np.int64)),
-            "depth": ("site", np.array(readings.depths, dtype=float)),
-            "token": np.arange(len(readings.tokens)),
-            "text": ("token", np.array(readings.tokens)),
-        },
+        coords=token_coordinates(checkpoints, readings),
         attrs={
             "concept": concept.name,
             "polarity": int(concept.polarity),
             "statement": text,
             "position": str(position),
-            "note": "probes were fitted at one token of each statement; a look, no measurement",
+            "note": "The probes were fitted at one token of each statement (position "
+            f"{position}); at others this is a look and no measurement.",
         },
-    )  # fmt: skip
+    )
+
+
+def token_coordinates(checkpoints: Sequence[Checkpoint], readings: TokenReadings) -> dict[str, Any]:
+    """Coordinates of what is said of every token of a text."""
+
+    def counts(key: str) -> np.ndarray:
+        values = [getattr(checkpoint, key) for checkpoint in checkpoints]
+        return np.array([nan if value is None else value for value in values], dtype=float)
+
+    seen = {"units": "tokens", "long_name": "tokens seen"}
+    return {
+        "checkpoint": [checkpoint.name for checkpoint in checkpoints],
+        "step": ("checkpoint", counts("step"), {"units": "steps", "long_name": "step"}),
+        "tokens_seen": ("checkpoint", counts("tokens"), seen),
+        "site": list(readings.sites),
+        "layer": ("site", np.array(readings.layers, dtype=np.int64)),
+        "depth": ("site", np.array(readings.depths, dtype=float)),
+        "token": np.arange(len(readings.tokens)),
+        "text": ("token", np.array(readings.tokens)),
+    }
+
+
+def check_same_tokens(
+    shown: TokenReadings, readings: TokenReadings, first: Checkpoint, other: Checkpoint
+) -> None:
+    """Refuse checkpoints that cannot stand side by side, token by token.
+
+    Raises:
+        ValueError: They read the text as other tokens, or at other sites.
+    """
+    if readings.tokens != shown.tokens or readings.sites != shown.sites:
+        raise ValueError(
+            f"{other.name!r} reads the text as other tokens, or at other sites, than "
+            f"{first.name!r}. Look at checkpoints of one run together."
+        )

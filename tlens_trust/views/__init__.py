@@ -8,16 +8,18 @@ from tlens_trust.views.information import draw_information, draw_plane
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
 from tlens_trust.views.onset_table import onset_table
 from tlens_trust.views.plane_table import plane_table
-from tlens_trust.views.report import TraceReport, write_report
+from tlens_trust.views.report import TraceReport, report_run, write_report
 from tlens_trust.views.steering import draw_onsets, draw_steering, draw_steering_curve
 from tlens_trust.views.steering_table import generations_table, steering_table
 from tlens_trust.views.tables import summarise, summary_table
-from tlens_trust.views.tokens import TokenView, draw_tokens
+from tlens_trust.views.tokens import GenerationsView, TokenView, draw_generations, draw_tokens
+from tlens_trust.views.trade_off import draw_trade_off
 from tlens_trust.views.transfer_table import transfer_table
 from tlens_trust.views.transfers import draw_transfer_curves
 
 __all__ = [
     "Figure",
+    "GenerationsView",
     "TokenView",
     "TracePlot",
     "TraceReport",
@@ -26,6 +28,7 @@ __all__ = [
     "draw_erasure",
     "draw_forgetting",
     "draw_genealogy",
+    "draw_generations",
     "draw_information",
     "draw_onsets",
     "draw_overlap",
@@ -33,11 +36,13 @@ __all__ = [
     "draw_steering",
     "draw_steering_curve",
     "draw_tokens",
+    "draw_trade_off",
     "draw_transfer",
     "draw_transfer_curves",
     "generations_table",
     "onset_table",
     "plane_table",
+    "report_run",
     "steering_table",
     "summarise",
     "summary_table",

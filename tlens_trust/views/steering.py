@@ -83,7 +83,7 @@ def draw_steering_curve(
         raise ValueError(f"{effect!r} tells of damage, and has no p-value. Draw an effect.")
     if x not in ("step", "tokens"):
         raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
-    here = matrix.isel(target=_place(matrix, target))
+    here = matrix.isel(target=place_of_target(matrix, target))
     counts = np.asarray(here[f"source_{x}"].values, dtype=float)
     if not np.isfinite(counts).all():
         raise ValueError(f"The {x} of some sources is unknown. Draw the matrix instead.")
@@ -282,7 +282,12 @@ def _checked(matrix: xr.Dataset, effect: str) -> str:
     return f"{effect}_change"
 
 
-def _place(matrix: xr.Dataset, target: str | int) -> int:
+def place_of_target(matrix: xr.Dataset, target: str | int) -> int:
+    """Which of a matrix's targets a user means.
+
+    Raises:
+        ValueError: There is none of that name or number.
+    """
     names = [str(name) for name in matrix["target"].values]
     if isinstance(target, int) and -len(names) <= target < len(names):
         return target % len(names)

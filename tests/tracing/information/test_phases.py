@@ -220,3 +220,12 @@ def test_wrong_arguments_are_refused(make_trace, wrong, message):
 def test_what_is_no_plane_is_refused(make_trace):
     with pytest.raises(ValueError, match="information_plane"):
         find_phases(make_trace(UP, UP).data)
+
+
+def test_a_notebook_shows_every_verdict_and_runs_no_name_of_a_concept(make_trace):
+    phases = phases_of(make_trace(UP_AND_DOWN, UP, concepts=("<img src=x>",)))
+    shown = phases._repr_html_()
+    assert "<img" not in shown
+    assert shown.count("&lt;img src=x&gt;") == len(phases)
+    for phase in phases:
+        assert phase.verdict in shown

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -102,6 +103,21 @@ class Phases:
                 lines.append(f"  {phase.concept}, {phase.site}, {phase.quantity}")
             lines.append(f"    {phase}")
         return "\n".join([*lines, *(f"  {each}" for each in self.unknown)])
+
+    def _repr_html_(self) -> str:
+        title = escape(repr(self).partition("\n")[0])
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f"<td style='text-align:left'>{escape(text)}</td>"
+                for text in (phase.concept, phase.site, phase.quantity, str(phase))
+            )
+            + "</tr>"
+            for phase in self.phases
+        )
+        heads = "".join(f"<th>{name}</th>" for name in ("concept", "site", "quantity", "phase"))
+        notes = "".join(f"<p>{escape(each)}</p>" for each in self.unknown)
+        return f"<div><b>{title}</b><table><tr>{heads}</tr>{rows}</table>{notes}</div>"
 
     def sel(
         self,

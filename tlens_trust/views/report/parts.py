@@ -10,10 +10,24 @@ from tlens_trust.views.tokens.script import within_script
 
 
 def table(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    numbers: Sequence[str] = (),
+    wrapped: Sequence[str] = (),
 ) -> str:
-    """A table; columns of `numbers` are set to the right. The first column heads its row."""
-    kinds = [' class="number"' if heading in numbers else "" for heading in headings]
+    """A table; columns of `numbers` are set to the right, those of `wrapped` hold sentences.
+
+    The first column heads its row.
+    """
+    kinds = [
+        ' class="number"'
+        if heading in numbers
+        else ' class="wrapped"'
+        if heading in wrapped
+        else ""
+        for heading in headings
+    ]
     head = "".join(
         f'<th scope="col"{kind}>{escape(heading)}</th>'
         for heading, kind in zip(headings, kinds, strict=True)

@@ -11,15 +11,16 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.offline import get_plotlyjs
 
-from tlens_trust.tracing import Trace, register_trace_accessor
+from tlens_trust.tracing import Phases, Trace, register_trace_accessor
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.report import parts
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
+from tlens_trust.views.report.information import information
 from tlens_trust.views.report.numbers import packed_csv
 from tlens_trust.views.tables import summarise
 from tlens_trust.views.text import number, small_number, with_interval
-from tlens_trust.views.tokens import TokenView
+from tlens_trust.views.tokens import PagePart
 from tlens_trust.views.tokens.script import circuitsvis_script
 
 # Nothing but what stands in the page may be asked for.
@@ -41,13 +42,22 @@ class TraceReport:
         path: str | os.PathLike[str],
         *,
         onset: xr.Dataset | None = None,
+        plane: xr.Dataset | None = None,
+        phases: Phases | None = None,
         figures: Mapping[str, go.Figure] | None = None,
-        tokens: Sequence[TokenView] = (),
+        tokens: Sequence[PagePart] = (),
         title: str | None = None,
     ) -> Path:
         """Write the report."""
         return write_report(
-            self._trace, path, onset=onset, figures=figures, tokens=tokens, title=title
+            self._trace,
+            path,
+            onset=onset,
+            plane=plane,
+            phases=phases,
+            figures=figures,
+            tokens=tokens,
+            title=title,
         )
 
 
@@ -56,9 +66,12 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     onset: xr.Dataset | None = None,
+    plane: xr.Dataset | None = None,
+    phases: Phases | None = None,
     figures: Mapping[str, go.Figure] | None = None,
-    tokens: Sequence[TokenView] = (),
+    tokens: Sequence[PagePart] = (),
     title: str | None = None,
+    command: str = "",
 ) -> Path:
     """Write what a run found into one file, which opens without a network.
 
@@ -71,9 +84,12 @@ def write_report(
         trace: A run's results.
         path: A file that ends in `.html`; what is there is replaced.
         onset: What `find_onset` gives for the run folder; without it no onsets are told.
+        plane: What `information_plane` gives of the trace; its figure is shown.
+        phases: What `find_phases` makes of the plane; its verdicts are told.
         figures: More figures to show, by their headings.
-        tokens: Views of texts to show, as `draw_tokens` gives them.
+        tokens: Views of texts to show, as `draw_tokens` and `draw_generations` give them.
         title: Of the page; by default, what models it is about.
+        command: What was typed into a shell to make the run, if it was.
 
     Returns:
         The file.
@@ -89,7 +105,9 @@ def write_report(
     file = Path(path).expanduser()
     if file.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"A report is saved as .html, got {str(path)!r}.")
-    page = _page(trace, onset, figures or {}, tokens, title or _title(trace))
+    page = _page(
+        trace, onset, plane, phases, figures or {}, tokens, title or _title(trace), command
+    )
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
     try:
@@ -103,9 +121,12 @@ def write_report(
 def _page(
     trace: Trace,
     onset: xr.Dataset | None,
+    plane: xr.Dataset | None,
+    phases: Phases | None,
     figures: Mapping[str, go.Figure],
-    tokens: Sequence[TokenView],
+    tokens: Sequence[PagePart],
     title: str,
+    command: str,
 ) -> str:
     probed = {"accuracy", "accuracy_ci"} <= set(trace.data)
     summary = summarise(trace, onset).to_dict(orient="records") if probed else []
@@ -115,12 +136,13 @@ def _page(
         "Summary": _summary(rows),
         "Map": _map(trace),
         "Along training": _curves(trace, rows),
+        "Information": "" if plane is None else information(plane, phases),
         **{
             heading: parts.figure(drawn, heading, height=int(drawn.layout.height or 0))
             for heading, drawn in figures.items()
         },
         "Tokens": "".join(view.fragment() for view in tokens),
-        "What was run": _run(trace),
+        "What was run": _run(trace, command),
         "Numbers": _numbers(trace),
     }
     shown = {heading: body for heading, body in sections.items() if body}
@@ -273,7 +295,7 @@ def _curves(trace: Trace, rows: list[dict[str, Any]]) -> str:
     return f'<div class="grid">{"".join(drawn)}</div><p class="quiet">{escape(told)}</p>'
 
 
-def _run(trace: Trace) -> str:
+def _run(trace: Trace, command: str) -> str:
     known = trace.provenance
     attributes = trace.data.attrs
     settings = known.get("settings", {})
@@ -288,10 +310,14 @@ def _run(trace: Trace) -> str:
     ]
     return (
         parts.facts(pairs)
-        + f"<h3>To do it again</h3><pre>{escape(_call(trace))}</pre>"
+        + f"<h3>To do it again</h3><pre>{escape(_again(trace, command))}</pre>"
         + f"<details><summary>Checkpoints</summary>{_checkpoints(trace)}</details>"
         + f"<details><summary>Concepts</summary>{_concepts(trace)}</details>"
     )
+
+
+def _again(trace: Trace, command: str) -> str:
+    return f"$ {command}\n\n# or, in Python\n{_call(trace)}" if command else _call(trace)
 
 
 def _call(trace: Trace) -> str:
@@ -306,7 +332,7 @@ def _call(trace: Trace) -> str:
     return (
         "from tlens_trust import CheckpointSeries, load_concepts, trace_checkpoints\n\n"
         f"series = CheckpointSeries.{source}({model!r}{asked}){at}\n"
-        f"concepts = ...  # {', '.join(trace.concepts)}: see below for where they came from\n"
+        f"concepts = {_loading(trace)}\n"
         f"# measures: {'; '.join(settings.get('measures', [])) or 'unknown'}\n"
         "trace_checkpoints(\n"
         f"    series, concepts, sites={settings.get('sites', 'resid_post')!r}, "
@@ -314,6 +340,20 @@ def _call(trace: Trace) -> str:
         f"    seed={settings.get('seed', 0)!r}, backend={settings.get('backend', 'auto')!r}, "
         'out="run",\n)'
     )
+
+
+def _loading(trace: Trace) -> str:
+    """How the concepts are had again, where that can be known."""
+    known = trace.provenance.get("concepts", {})
+    embedded = [
+        str(known.get(name, {}).get("provenance", {}).get("source", "")).startswith(
+            "written for tlens_trust"
+        )
+        for name in trace.concepts
+    ]
+    if all(embedded):
+        return f"load_concepts({list(trace.concepts)!r})"
+    return f"...  # {', '.join(trace.concepts)}: see below for where they came from"
 
 
 def _checkpoints(trace: Trace) -> str:

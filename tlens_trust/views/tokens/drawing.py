@@ -13,7 +13,8 @@ def draw_tokens(scores: xr.Dataset) -> TokenView:
     One scale of colours serves all checkpoints, so that a concept is seen to appear.
 
     Args:
-        scores: What `trace_tokens` gives.
+        scores: What `trace_tokens` gives, or `project_tokens`; of that, tokens that steering acts
+            on are underlined.
 
     Returns:
         A view: in a notebook it shows itself, `.save("tokens.html")` writes a page.
@@ -25,7 +26,9 @@ def draw_tokens(scores: xr.Dataset) -> TokenView:
         >>> draw_tokens(trace_tokens(series, concept, "A text."))  # doctest: +SKIP
     """
     if not isinstance(scores, xr.Dataset) or "score" not in scores or "token" not in scores.dims:
-        raise ValueError("These are no scores of tokens. Pass what `trace_tokens` gives.")
+        raise ValueError(
+            "These are no scores of tokens. Pass what `trace_tokens` or `project_tokens` gives."
+        )
     score = scores["score"]
     values = score.transpose("checkpoint", "site", "token").values
     steps = np.asarray(scores["step"].values, dtype=float)
@@ -44,6 +47,6 @@ def draw_tokens(scores: xr.Dataset) -> TokenView:
             f"layer {layer}" if len(set(layers)) == len(layers) else site
             for layer, site in zip(layers, sites, strict=True)
         ),
-        note=f"The probes were fitted at one token of each statement (position "
-        f"{scores.attrs.get('position', '?')}); at others this is a look and no measurement.",
+        note=str(scores.attrs.get("note", "")),
+        marked=scores["acts"].transpose("checkpoint", "token").values if "acts" in scores else None,
     )

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from html import escape
 from itertools import count
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from tlens_trust.views.tokens.script import as_script_data, as_token_html, circuitsvis_script
 
@@ -49,7 +50,8 @@ _DRAW = """
     place.id = `${data.id}-${number++}`;
     drawn.replaceChildren(place);
     CircuitsVis.render(place.id, CircuitsVis.ColoredTokens, {
-      tokens: data.tokens, values: data.values[c][s], minValue: -data.most, maxValue: data.most,
+      tokens: data.tokens.map((t, k) => data.marked && data.marked[c][k] ? `<u>${t}</u>` : t),
+      values: data.values[c][s], minValue: -data.most, maxValue: data.most,
       negativeColor: data.negative, positiveColor: data.positive,
     });
   };
@@ -80,6 +82,7 @@ class TokenView:
         checkpoints: What to call each checkpoint.
         sites: What to call each site.
         note: What to know when looking; may be empty.
+        marked: Tokens to underline, as those that steering acts on.
     """
 
     title: str
@@ -88,6 +91,7 @@ class TokenView:
     checkpoints: tuple[str, ...] = ("",)
     sites: tuple[str, ...] = ("",)
     note: str = ""
+    marked: Bool[np.ndarray, "checkpoint token"] | None = None
 
     def __post_init__(self) -> None:
         shape = len(self.checkpoints), len(self.sites), len(self.tokens)
@@ -95,6 +99,11 @@ class TokenView:
             raise ValueError(
                 f"There must be a number for each of {shape[0]} checkpoints, {shape[1]} sites and "
                 f"{shape[2]} tokens, got an array of shape {self.values.shape}."
+            )
+        if self.marked is not None and self.marked.shape != (shape[0], shape[2]):
+            raise ValueError(
+                f"`marked` says of each of {shape[0]} checkpoints and {shape[2]} tokens whether to "
+                f"underline it, got an array of shape {self.marked.shape}."
             )
         if not np.isfinite(self.values).all():
             raise ValueError(
@@ -117,6 +126,7 @@ class TokenView:
             "tokens": [as_token_html(token) for token in self.tokens],
             "values": np.round(self.values.astype(float), 3).tolist(),
             "checkpoints": list(self.checkpoints),
+            "marked": None if self.marked is None else self.marked.tolist(),
             "most": self._most,
             "negative": NEGATIVE,
             "positive": POSITIVE,
@@ -165,12 +175,14 @@ class TokenView:
     def _plain(self) -> str:
         """The text as it stands before any script has run."""
         spans = []
-        for token, value in zip(self.tokens, self.values[-1, -1].tolist(), strict=True):
+        marks = [False] * len(self.tokens) if self.marked is None else self.marked[-1].tolist()
+        last = self.values[-1, -1].tolist()
+        for token, value, mark in zip(self.tokens, last, marks, strict=True):
             share = round(100 * min(abs(value) / self._most, 1))
             colour = f"color-mix(in srgb, {POSITIVE if value >= 0 else NEGATIVE} {share}%, white)"
             spans.append(
                 f'<span style="background:{colour};color:black;white-space:pre-wrap" '
-                f'title="{value:.2f}">{escape(token)}</span>'
+                f'title="{value:.2f}">{_underlined(escape(token), mark)}</span>'
             )
         return "".join(spans)
 
@@ -183,8 +195,20 @@ class TokenView:
         )
 
 
+def _underlined(token: str, mark: bool) -> str:
+    return f"<u>{token}</u>" if mark else token
+
+
+@runtime_checkable
+class PagePart(Protocol):
+    """Something that stands in a page."""
+
+    def fragment(self) -> str:
+        """Its HTML, for a page that holds circuitsvis' script."""
+
+
 def write_page(
-    views: Sequence[TokenView], path: str | os.PathLike[str], *, title: str = "Token scores"
+    views: Sequence[PagePart], path: str | os.PathLike[str], *, title: str = "Token scores"
 ) -> Path:
     """Write several views into one page, with circuitsvis' script once. It asks no network.
 

@@ -1,0 +1,80 @@
+"""What a report takes up from a run folder, beside the trace."""
+
+import json
+import shutil
+
+import pytest
+
+from tlens_trust import CheckpointSeries, trace_checkpoints
+from tlens_trust.measures import kernel_dependence, logistic_probe
+from tlens_trust.steering import SteeringVector
+from tlens_trust.tracing import keep_result, project_tokens
+from tlens_trust.views import report_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, plant, planted_concept):
+    made = {0: plant(readable=False), 8: plant(readable=False, seed=1), 64: plant(), 512: plant()}
+    series = CheckpointSeries.from_models(
+        {step: model for step, (model, _, _) in made.items()}, tokenizer=made[8][1], name="planted"
+    )
+    folder = tmp_path_factory.mktemp("run")
+    trace_checkpoints(
+        series,
+        planted_concept(groups=40),
+        measures=[
+            logistic_probe(C=(1.0,), folds=3, resamples=50, permutations=60),
+            kernel_dependence(permutations=50, resamples=8),
+        ],
+        out=folder,
+        store=None,
+        untrained=None,
+        progress=False,
+    )
+    vector = SteeringVector.from_direction(plant()[2], site=1)
+    projected = project_tokens(series, vector, "w1 w60 w61", positions="last", bos=False)
+    keep_result(folder, "tokens", "one text", projected)
+    return folder
+
+
+def test_plane_verdicts_and_kept_tokens_stand_in_the_page(run, tmp_path, browse):
+    page = report_run(run, tmp_path / "report.html")
+    told = browse(
+        page,
+        """window.dispatchEvent(new Event("beforeprint"));
+        await wait(2000);
+        const part = [...document.querySelectorAll("section")].find(
+          s => s.querySelector("h2").textContent === "Information");
+        return {
+          plane: part.querySelectorAll(".figure .js-plotly-plot, .figure .plot svg").length,
+          verdicts: [...part.querySelectorAll("tbody tr")].map(r => r.children[3].textContent),
+          acts: document.querySelectorAll(".colored-tokens u").length,
+        };""",
+    )
+    assert told["errors"] == []
+    assert told["requests"] == []
+    assert told["answer"]["plane"] > 0
+    assert len(told["answer"]["verdicts"]) >= 2
+    assert set(told["answer"]["verdicts"]) <= {"rises", "falls", "no claim"}
+    assert told["answer"]["acts"] == 1
+
+
+def test_the_command_that_made_a_run_is_told_where_there_was_one(run, tmp_path):
+    page = report_run(run, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "To do it again" in page
+    assert "$ tlens-trust" not in page
+    assert "$ tlens-trust probe" in with_command(run, tmp_path)
+
+
+def with_command(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    manifest = tmp_path / "copy" / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["calls"][-1]["command"] = "tlens-trust probe somewhere --out run"
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    return report_run(tmp_path / "copy").read_text(encoding="utf-8")
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"run folder|manifest"):
+        report_run(tmp_path)

@@ -1,0 +1,94 @@
+"""A report of a run folder, with all that lies in it."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import xarray as xr
+
+from tlens_trust.tracing import (
+    Phases,
+    Trace,
+    find_onset,
+    find_phases,
+    information_plane,
+    kept_results,
+)
+from tlens_trust.tracing.run_folder import RunFolder
+from tlens_trust.views.report.writing import write_report
+from tlens_trust.views.tokens import draw_tokens
+
+# Phases of more curves than this take longer than a reader wants to wait for a page.
+_CURVES = 120
+
+
+def report_run(
+    run_folder: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    title: str | None = None,
+    seed: int = 0,
+) -> Path:
+    """Write the report of a run folder: what `write_report` tells of its trace, and of the rest.
+
+    Onsets are found where scores were kept; the information plane and its phases where a dependence
+    or an information was measured; token views and steering matrices where `keep_result` has kept
+    them. Nothing is collected or fitted.
+
+    Args:
+        run_folder: The `out=` of a sweep.
+        path: A file that ends in `.html`; None for `report.html` in the run folder.
+        title: Of the page.
+        seed: Of resamples.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: There is no run folder, or the file has another ending.
+
+    Example:
+        >>> report_run("run")  # doctest: +SKIP
+    """
+    folder = Path(run_folder)
+    trace = Trace.load(folder)
+    plane, phases = _information(trace, seed)
+    return write_report(
+        trace,
+        folder / "report.html" if path is None else path,
+        onset=_onset(trace, folder, seed),
+        plane=plane,
+        phases=phases,
+        tokens=[draw_tokens(each) for each in kept_results(folder, "tokens").values()],
+        title=title,
+        command=str(RunFolder.at(folder).manifest["calls"][-1].get("command", "")),
+    )
+
+
+def _onset(trace: Trace, folder: Path, seed: int) -> xr.Dataset | None:
+    if not {"accuracy", "accuracy_ci"} <= set(trace.data):
+        return None
+    floors = trace.data.get("accuracy_floor")
+    # By the paper's protocol there are no folds to choose a site on.
+    with suppress(ValueError):
+        return find_onset(
+            folder,
+            concepts=trace.concepts,
+            checkpoints=trace.checkpoints,
+            floor=floors is not None and bool(floors.notnull().any()),
+            seed=seed,
+        )
+    return None
+
+
+def _information(trace: Trace, seed: int) -> tuple[xr.Dataset | None, Phases | None]:
+    for estimator, variable in (("nhsic", "nhsic"), ("nats", "information_x")):
+        if variable not in trace.data:
+            continue
+        # One checkpoint makes no path.
+        with suppress(ValueError):
+            plane = information_plane(trace, estimator=estimator)
+            if 2 * len(trace.concepts) * len(trace.sites) > _CURVES:
+                return plane, None
+            return plane, find_phases(plane, seed=seed)
+    return None, None
