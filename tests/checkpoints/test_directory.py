@@ -58,6 +58,15 @@ def test_a_trainers_output_brings_its_loss_and_tokens(tmp_path):
     assert series.ignored == ("runs",)
 
 
+def test_the_start_of_a_run_that_counts_its_tokens_has_seen_none(tmp_path):
+    hollow(tmp_path / "checkpoint-0")
+    assert CheckpointSeries.from_directory(tmp_path).tokens == (None,)
+    state = {"global_step": 500, "log_history": [], "num_input_tokens_seen": 4096}
+    (hollow(tmp_path / "checkpoint-500") / "trainer_state.json").write_text(json.dumps(state))
+    hollow(tmp_path / "checkpoint-1000")
+    assert CheckpointSeries.from_directory(tmp_path).tokens == (0, 4096, None)
+
+
 def test_a_series_file_brings_tokens_and_loss(tmp_path):
     for step in (0, 8):
         hollow(tmp_path / f"step{step}")

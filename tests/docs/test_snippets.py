@@ -1,26 +1,68 @@
 """The documentation's snippets, page by page and in order, on the toy series."""
 
 import re
+import shlex
 from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
+import typer
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SNIPPET = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^( *)```(\w+)(.*?)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+# What a reader sees above a block that cannot run on the embedded default.
+NEEDS = re.compile(r' title="needs [^"]+"')
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[tuple[str, str]]:
+    """What stands behind the language of each block, and the block."""
+    found = FENCE.findall(page.read_text(encoding="utf-8"))
+    return [(said, block) for _, named, said, block in found if named == language]
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = "\n".join(block for _, block in blocks(page, "sh")).replace("\\\n", " ")
+    parts = [part for line in lines.splitlines() for part in line.split("&&")]
+    words = [shlex.split(part, comments=True) for part in parts]
+    return [each for each in words if each[:1] == ["tlens-trust"]]
 
 
 def test_pages_hold_snippets_and_these_compile():
-    found = {page.name: SNIPPET.findall(page.read_text(encoding="utf-8")) for page in PAGES}
+    found = {name_of(page): blocks(page, "python") for page in PAGES}
     assert sum(map(len, found.values())) >= 15
     for name, snippets in found.items():
-        for snippet in snippets:
+        for _, snippet in snippets:
             compile(snippet, name, "exec")
 
 
+def test_every_snippet_runs_here_or_says_what_it_needs():
+    for page in PAGES:
+        for said, snippet in blocks(page, "python"):
+            assert not said or NEEDS.fullmatch(said), f"{name_of(page)}: {said}\n{snippet}"
+
+
+def test_every_command_is_one_that_the_program_takes():
+    from tlens_trust.cli.application import app
+
+    program = typer.main.get_command(app)
+    found = {name_of(page): commands(page) for page in PAGES}
+    assert sum(map(len, found.values())) >= 15
+    for name, lines in found.items():
+        for _, command, *arguments in lines:
+            assert command in program.commands, f"{name}: tlens-trust {command}"
+            try:
+                program.commands[command].make_context(command, list(arguments))
+            except typer.TyperException as error:
+                pytest.fail(f"{name}: tlens-trust {command} {arguments}: {error}")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
     from tlens_trust import pretrain_toy_series
 
@@ -31,5 +73,6 @@ def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
     Path("claims.csv").write_text("\n".join(["text,is_false,topic", *rows]))
     Path("my-training-run").symlink_to(pretrain_toy_series(progress=False).model)
     names: dict[str, object] = {}
-    for snippet in SNIPPET.findall(page.read_text(encoding="utf-8")):
-        exec(compile(snippet, page.name, "exec"), names)
+    for said, snippet in blocks(page, "python"):
+        if not said:
+            exec(compile(snippet, name_of(page), "exec"), names)

@@ -64,7 +64,7 @@ def scan_folder(
         )
     if not found:
         raise ValueError(_why_nothing(path))
-    return found, tuple(ignored)
+    return _counted_from_zero(found), tuple(ignored)
 
 
 def _with_notes(
@@ -88,6 +88,21 @@ def _with_notes(
     if tokens is not None:
         named = replace(named, tokens=tokens)
     return CheckpointFolder(folder.resolve(), named, None if loss is None else float(loss))
+
+
+def _counted_from_zero(folders: list[CheckpointFolder]) -> list[CheckpointFolder]:
+    """Folders of a run that counts its tokens, with none for its start.
+
+    The Trainer saves no step 0: whoever did so has no record of the Trainer's beside it.
+    """
+    if not any(folder.named.tokens for folder in folders):
+        return folders
+    return [
+        replace(folder, named=replace(folder.named, tokens=0))
+        if folder.named.step == 0 and folder.named.tokens is None
+        else folder
+        for folder in folders
+    ]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
