@@ -47,7 +47,7 @@ def test_plane_verdicts_and_kept_tokens_stand_in_the_page(run, tmp_path, browse)
           s => s.querySelector("h2").textContent === "Information");
         return {
           plane: part.querySelectorAll(".figure .js-plotly-plot, .figure .plot svg").length,
-          verdicts: [...part.querySelectorAll("tbody tr")].map(r => r.children[3].textContent),
+          verdicts: [...part.querySelectorAll("tbody tr")].map(r => r.children[2].textContent),
           acts: document.querySelectorAll(".colored-tokens u").length,
         };""",
     )

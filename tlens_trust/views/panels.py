@@ -24,9 +24,12 @@ _REFERENCES = {
 
 
 def make_panels(
-    names: list[str], *, height: int = 300, **shared: str
+    names: list[str], *, height: int = 300, gap: float = 0.28, **shared: str
 ) -> tuple[Figure, list[tuple[int, int]]]:
-    """A figure with one panel a name, and the row and column of each."""
+    """A figure with one panel a name, and the row and column of each.
+
+    `gap` is what lies between rows, as a share of a row's height.
+    """
     columns = min(_PANEL_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     figure: Figure = make_subplots(
@@ -34,7 +37,7 @@ def make_panels(
         cols=columns,
         subplot_titles=[escape(name) for name in names],
         horizontal_spacing=0.07,
-        vertical_spacing=0.28 / rows,
+        vertical_spacing=gap / rows,
         figure=Figure(),
         **shared,
     )

@@ -14,8 +14,8 @@ Verdict = Literal["rises", "falls", "no claim"]
 _INSTEAD = {
     ("I(T;X)", "falls"): "a change of spectrum, not compression",
     ("I(T;X)", "rises"): "a change of spectrum, not fitting",
-    ("I(T;Y)", "falls"): "a change of spectrum, not a loss of information about the label",
-    ("I(T;Y)", "rises"): "a change of spectrum, not a gain of information about the label",
+    ("I(T;Y)", "falls"): "a change of spectrum, which shows no loss of information about the label",
+    ("I(T;Y)", "rises"): "a change of spectrum, which shows no gain of information about the label",
 }
 
 

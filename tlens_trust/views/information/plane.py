@@ -56,7 +56,7 @@ def draw_plane(
     """
     check_plane(plane, site)
     shown = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
-    figure, cells = make_panels([panel_name(plane, *each) for each in shown], height=380)
+    figure, cells = make_panels([panel_name(plane, *each) for each in shown], height=380, gap=0.36)
     position = plane["position"].values.astype(float)
     colours = {
         "colorscale": "Viridis",
@@ -74,7 +74,9 @@ def draw_plane(
         _draw_untrained(figure, part, row, column, in_legend=first)
     for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
         update(title_text=_axis_title(plane, axis), zeroline=False, rangemode="tozero")
-    figure.update_layout(legend={"orientation": "h", "y": -0.25})
+    # Beneath all panels, however many rows of them there are.
+    below = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom"}
+    figure.update_layout(legend=below, margin={"b": 110})
     return figure
 
 

@@ -14,9 +14,12 @@ _TOLD = (
     "A path runs through the checkpoints, from early (dark) to late (light). A claim has to "
     "survive noise, the permutation null, a flattened spectrum and every other width, and the "
     "correction for how many are made; where it does not, the reason names what stood in the way. "
+    "No claim is no claim: whether labels can be read is told by the probes above. "
     "Of each concept one site is shown, that of the largest I(T;Y) in the end, chosen by that "
     "number."
 )
+
+_HEADINGS = ("quantity", "between", "verdict", "why")
 
 
 def information(plane: xr.Dataset, phases: Phases | None) -> str:
@@ -30,10 +33,11 @@ def information(plane: xr.Dataset, phases: Phases | None) -> str:
     height = int(drawn.layout.height or 0)
     figure = parts.figure(drawn, "information plane, one panel a concept", height=height)
     unit = str(plane.attrs.get("units", "1"))
+    names = " and ".join(dict.fromkeys(str(plane.attrs.get(axis)) for axis in "xy"))
     lead = (
-        f"{plane.attrs.get('x')} and {plane.attrs.get('y')}: "
+        f"By {names}, "
         + ("a dependence, which is not in nats." if unit == "1" else f"in {unit}.")
-        + f" X: {str(plane.attrs.get('against') or 'the input').replace('_', ' ')}."
+        + f" X is {_inputs(plane)}."
     )
     return (
         f'<p class="quiet">{escape(lead)}</p>{figure}{_verdicts(plane, phases)}'
@@ -45,18 +49,24 @@ def _verdicts(plane: xr.Dataset, phases: Phases | None) -> str:
     if phases is None:
         told = "Phases were not looked for: give `phases=`, or run `tlens-trust information`."
         return f'<p class="quiet">{escape(told)}</p>'
-    rows = []
+    tables: list[str] = []
     for concept in plane["concept"].values.tolist():
         site = site_of(plane, concept, None)
-        name = panel_name(plane, concept, site)
-        rows += [
-            [name, each.quantity, _between(each), each.verdict, each.reason]
+        rows = [
+            [each.quantity, _between(each), each.verdict, each.reason]
             for each in phases
             if (each.concept, each.site) == (concept, site)
         ]
-    if not rows:
-        return ""
-    return parts.table(["concept", "quantity", "between", "verdict", "why"], rows, wrapped=("why",))
+        if rows:
+            head = f"<h3>{escape(panel_name(plane, concept, site))}</h3>"
+            tables.append(head + parts.table(_HEADINGS, rows, wrapped=("why",)))
+    return "".join(tables)
+
+
+def _inputs(plane: xr.Dataset) -> str:
+    against = str(plane.attrs.get("against") or "")
+    known = {"first_block": "the first block's output", "text": "words and characters of the text"}
+    return known.get(against, "the statement")
 
 
 def _between(phase: Phase) -> str:

@@ -81,4 +81,4 @@ def facts(pairs: Sequence[tuple[str, str]]) -> str:
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
         for name, text in pairs
     )
-    return f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>'
+    return f'<div class="scroll"><table class="facts"><tbody>{rows}</tbody></table></div>'
