@@ -64,7 +64,7 @@ def _finding(trace: Trace, row: dict[str, Any]) -> Finding:
             cautions.append(f"it is not shown to be above {against}")
     if not np.isnan(row["q"]):
         sentences.append(
-            f"Labels that mean nothing would do as well with q = {_small(row['q'])}, corrected for "
+            f"Labels that mean nothing would do as well with q {_small(row['q'])}, corrected for "
             "layers, concepts and checkpoints."
         )
         if row["q"] > 0.05:
@@ -113,4 +113,4 @@ def _signed(value: float) -> str:
 
 
 def _small(value: float) -> str:
-    return "under .001" if value < 0.001 else f"{value:.3f}"
+    return "< .001" if value < 0.001 else f"= {value:.3f}"

@@ -260,6 +260,11 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         "of the statements' words and characters. Untrained: the same layer of random weights. q: "
         "of labels being read at any layer, corrected for concepts and checkpoints."
     )
+    if any(row["chosen"] == "on other folds" for row in rows):
+        told += (
+            " Accuracy is that of the layer chosen on other folds, fold by fold; the layer named "
+            "is the one chosen most often, and its own curve below may lie a little higher."
+        )
     return (
         parts.table(list(kept), list(zip(*kept.values(), strict=True)), numbers=numbers)
         + f'<p class="quiet">{escape(told)}</p>'
