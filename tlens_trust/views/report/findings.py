@@ -24,17 +24,20 @@ class Finding:
     caution: str = ""
 
 
-def find_findings(trace: Trace, summary: list[dict[str, Any]]) -> list[Finding]:
+def find_findings(
+    trace: Trace, summary: list[dict[str, Any]], *, above_text: bool = False
+) -> list[Finding]:
     """Say for each concept how well it is read in the end, above what, and since when.
 
     Args:
         trace: Of a probe, with its accuracy.
         summary: The rows of `summarise`.
+        above_text: Whether an onset asks for more than the text alone tells.
     """
-    return [_finding(trace, row) for row in summary]
+    return [_finding(trace, row, above_text) for row in summary]
 
 
-def _finding(trace: Trace, row: dict[str, Any]) -> Finding:
+def _finding(trace: Trace, row: dict[str, Any], above_text: bool) -> Finding:
     name = row["concept"] + (f" ({row['probe']})" if row["probe"] else "")
     if not row["site"]:
         return Finding(name, ("Nothing is known of it at the last checkpoint.",))
@@ -76,18 +79,19 @@ def _finding(trace: Trace, row: dict[str, Any]) -> Finding:
         )
         cautions.append("its test statements leak from training")
     if row["looked_at"]:
-        sentences.append(_onset(row))
+        sentences.append(_onset(row, above_text))
     caution = "; ".join(cautions)
     told = f"{caution[:1].upper()}{caution[1:]}." if caution else ""
     return Finding(name, tuple(sentences), told)
 
 
-def _onset(row: dict[str, Any]) -> str:
+def _onset(row: dict[str, Any], above_text: bool) -> str:
+    better = " better than by its text alone" if above_text else ""
     if row["onset"] == "never":
-        return f"At none of the {row['looked_at']} checkpoints is it shown to be read."
+        return f"At none of the {row['looked_at']} checkpoints is it shown to be read{better}."
     return (
-        f"Read by step {row['onset']}; looked for at {row['looked_at']} checkpoints, and corrected "
-        "for that."
+        f"Read{better} by step {row['onset']}; looked for at {row['looked_at']} checkpoints, and "
+        "corrected for that."
     )
 
 

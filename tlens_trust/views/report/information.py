@@ -11,14 +11,15 @@ from tlens_trust.views.information.parts import panel_name, site_of
 from tlens_trust.views.report import parts
 
 _TOLD = (
-    "A path runs through the checkpoints, from early (dark) to late (light). A claim has to "
-    "survive noise, the permutation null, a flattened spectrum and every other width, and the "
+    "A path runs through the checkpoints, from early (dark) to late (light), with a broad line "
+    "under it where a phase was claimed, green for a rise and red for a fall. The diamond is "
+    "untrained weights; dashed is the upper end of the null at the last checkpoint. A claim has "
+    "to survive noise, the permutation null, a flattened spectrum and every other width, and the "
     "correction for how many are made; where it does not, the reason names what stood in the way. "
-    "No claim is no claim: whether labels can be read is told by the probes above. "
-    "Of each concept one site is shown, that of the largest I(T;Y) in the end, chosen by that "
-    "number."
+    "No claim is no claim: whether labels can be read is told by the probes above. Of each "
+    "concept one site is shown, that of the largest I(T;Y) in the end, chosen by that number."
 )
-
+_HEIGHT = 360
 _HEADINGS = ("quantity", "between", "verdict", "why")
 
 
@@ -29,9 +30,13 @@ def information(plane: xr.Dataset, phases: Phases | None) -> str:
         plane: What `information_plane` gives.
         phases: What `find_phases` makes of it.
     """
-    drawn = draw_plane(plane, phases)
-    height = int(drawn.layout.height or 0)
-    figure = parts.figure(drawn, "information plane, one panel a concept", height=height)
+    figures = []
+    for concept in plane["concept"].values.tolist():
+        drawn = draw_plane(plane.sel(concept=[concept]), phases)
+        # Told once, beneath all of them.
+        drawn.update_layout(showlegend=False, margin={"b": 60, "r": 10})
+        drawn.update_traces(marker_colorbar_thickness=12, selector={"mode": "lines+markers"})
+        figures.append(parts.figure(drawn, f"information plane of {concept}", height=_HEIGHT))
     unit = str(plane.attrs.get("units", "1"))
     names = " and ".join(dict.fromkeys(str(plane.attrs.get(axis)) for axis in "xy"))
     lead = (
@@ -40,8 +45,8 @@ def information(plane: xr.Dataset, phases: Phases | None) -> str:
         + f" X is {_inputs(plane)}."
     )
     return (
-        f'<p class="quiet">{escape(lead)}</p>{figure}{_verdicts(plane, phases)}'
-        f'<p class="quiet">{escape(_TOLD)}</p>'
+        f'<p class="quiet">{escape(lead)}</p><div class="grid">{"".join(figures)}</div>'
+        f'{_verdicts(plane, phases)}<p class="quiet">{escape(_TOLD)}</p>'
     )
 
 

@@ -147,7 +147,7 @@ def _page(
     summary = summarise(trace, onset).to_dict(orient="records") if probed else []
     rows = [{str(name): value for name, value in row.items()} for row in summary]
     sections = {
-        "Findings": _findings(trace, rows),
+        "Findings": _findings(trace, rows, onset),
         "Summary": _summary(rows),
         "Map": _map(trace),
         "Along training": _curves(trace, rows),
@@ -221,9 +221,10 @@ def _cautions(trace: Trace) -> str:
     )
 
 
-def _findings(trace: Trace, rows: list[dict[str, Any]]) -> str:
+def _findings(trace: Trace, rows: list[dict[str, Any]], onset: xr.Dataset | None) -> str:
     articles = []
-    for finding in find_findings(trace, rows):
+    above_text = onset is not None and onset.attrs.get("floor") == "True"
+    for finding in find_findings(trace, rows, above_text=above_text):
         caution = f'<p class="caution">{escape(finding.caution)}</p>' if finding.caution else ""
         items = "".join(f"<li>{escape(sentence)}</li>" for sentence in finding.sentences)
         articles.append(
