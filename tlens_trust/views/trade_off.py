@@ -10,6 +10,7 @@ import xarray as xr
 
 from tlens_trust.views.axes import format_count, quantity_label
 from tlens_trust.views.figure import Figure
+from tlens_trust.views.labels import wrapped_label
 from tlens_trust.views.steering import place_of_target
 
 _OWN, _OPPOSITE, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
@@ -75,9 +76,13 @@ def draw_trade_off(
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.add_vline(x=0, line={"color": "#333333", "width": 1})
     figure.update_xaxes(title_text=quantity_label(several[0][f"{damage}_change"]))
-    figure.update_yaxes(title_text=quantity_label(several[0][f"{effect}_change"]))
+    figure.update_yaxes(title_text=wrapped_label(several[0][f"{effect}_change"]))
     attributes = several[0].attrs
-    title = ", ".join(str(attributes[key]) for key in ("concept", "model") if attributes.get(key))
+    told = [str(attributes[key]) for key in ("concept", "model") if attributes.get(key)]
+    if "source" in several[0].dims:
+        told.append(f"{attributes.get('target_kl', '?')} nats a token")
+        told.append(f"on {clouds[0]['target'].item()}")
+    title = ", ".join(told)
     figure.update_layout(
         template="plotly_white",
         width=800,
