@@ -131,6 +131,11 @@ def evaluation():
             found |= {
                 f"{name}_wrong_way": ("condition", [0.0, 0.12, 0.9]),
                 f"{name}_p": ("control", [0.02, 0.04]),
+                f"{name}_over_random": ("control", [change[1], change[1]]),
+                f"{name}_over_random_ci": (
+                    ("control", "bound"),
+                    np.array([[0.1, 5.0], [-0.2, 5.0] if name == "log_odds" else [0.3, 5.0]]),
+                ),
                 f"{name}_random": (
                     ("control", "draw"),
                     np.array([np.linspace(-1, 1, 41), np.linspace(-2, 2, 41)]),
@@ -159,7 +164,7 @@ def evaluation():
 
 def test_the_table_tells_effect_cost_and_controls(evaluation):
     table = steering_table(evaluation).splitlines()
-    (row,) = [line for line in table if line.startswith("log_odds ")]
+    row = next(line for line in table if line.startswith("log_odds "))
     for told in ("0.750 [0.500, 1.000]", "12%", "[-0.950, 0.950]", "0.020", "[-1.900, 1.900]"):
         assert told in row
     assert table.index(row) < next(
@@ -168,6 +173,27 @@ def test_the_table_tells_effect_cost_and_controls(evaluation):
     damage = next(i for i, line in enumerate(table) if line.startswith("damage"))
     assert next(i for i, line in enumerate(table) if line.startswith("kl ")) > damage
     assert "m@step8" in table[0]
+
+
+def test_moved_takes_an_interval_off_zero_and_a_small_p(evaluation):
+    def verdict(data, name):
+        (line,) = [line for line in steering_table(data).splitlines() if line.startswith(name)
+                   and "beyond" in line]  # fmt: skip
+        return line
+
+    moved = verdict(evaluation, "follow_up_log_odds ")
+    assert "is moved to the trustworthy side" in moved
+    assert "+3.000 [+0.300, +5.000], p = 0.040" in moved
+    assert "not shown" in verdict(evaluation, "log_odds ")  # as often as not, at the same dose
+    likely = evaluation.assign(follow_up_log_odds_p=("control", [0.02, 0.06]))
+    assert "not shown" in verdict(likely, "follow_up_log_odds ")
+    back = evaluation.assign(
+        follow_up_log_odds_over_random_ci=evaluation.follow_up_log_odds_over_random_ci - 9
+    )
+    assert "is moved to the other side" in verdict(back, "follow_up_log_odds ")
+    assert "can show nothing" not in moved
+    few = evaluation.isel(draw=slice(5))
+    assert "can show nothing, 0.167" in verdict(few, "follow_up_log_odds ")
 
 
 def test_what_was_written_is_told_before_and_after(evaluation):

@@ -107,3 +107,14 @@ def choose_concepts(
             )
         wanted[own.name] = own
     return wanted or load_concepts()
+
+
+def some_groups(concept: "Concept", groups: int, seed: int) -> "Concept":
+    """So many groups of a concept, drawn evenly; all where there are no more."""
+    import numpy as np
+
+    names = list(dict.fromkeys(concept.groups))
+    if len(names) <= groups:
+        return concept
+    kept = {*np.random.default_rng(seed).choice(names, groups, replace=False).tolist()}
+    return concept.take(np.array([name in kept for name in concept.groups]))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tlens_trust.cli.concepts import some_groups
+
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import CheckpointSeries
     from tlens_trust.concepts import Concept
@@ -44,7 +46,7 @@ def steer_toy(
         matrix = steering_matrix(
             sources,
             series[-1],
-            _some_groups(concepts[name], _GROUPS, seed),
+            some_groups(concepts[name], _GROUPS, seed),
             site=layer,
             target_kl=_KL,
             choices=[FOLLOW_UPS[name]],
@@ -59,14 +61,3 @@ def steer_toy(
         figure = drawn.save(out / f"steering_{name}.html")
         told.append(f"{matrix_table(matrix)}\n\nsteering {figure}")
     return "\n\n".join(told)
-
-
-def _some_groups(concept: "Concept", groups: int, seed: int) -> "Concept":
-    """So many of its groups, drawn evenly."""
-    import numpy as np
-
-    names = list(dict.fromkeys(concept.groups))
-    if len(names) <= groups:
-        return concept
-    kept = {*np.random.default_rng(seed).choice(names, groups, replace=False).tolist()}
-    return concept.take(np.array([name in kept for name in concept.groups]))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tlens_trust.cli.checkpoints import open_series
-from tlens_trust.cli.concepts import choose_concepts
+from tlens_trust.cli.concepts import choose_concepts, some_groups
 from tlens_trust.cli.options import Backend, Dtype, Quiet, RunName, Stage, read_device, several
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tlens_trust.concepts import Concept
     from tlens_trust.steering import ForcedChoice
 
-_PROMPTS = 3
+_PROMPTS = 4
 
 
 def steer(
@@ -53,10 +53,16 @@ def steer(
     ] = None,
     prompt: Annotated[
         list[str] | None,
-        typer.Option(help="What to go on from, repeated; by default held-out statements."),
+        typer.Option(
+            help="What to go on from, repeated; by default held-out statements of either side."
+        ),
     ] = None,
     neutral: Annotated[
         Path | None, typer.Option(help="Text to measure damage on, one a line.")
+    ] = None,
+    groups: Annotated[
+        int | None,
+        typer.Option(help="So many groups of the concept, drawn by the seed; by default all."),
     ] = None,
     draws: Annotated[
         int, typer.Option(help="Random directions of each kind: 50 for a claim, a few for a look.")
@@ -75,6 +81,10 @@ def steer(
     if len(chosen) != 1:
         raise ValueError(f"--concept got {concept!r}, which names {len(chosen)} sets. Name one.")
     about = next(iter(chosen.values()))
+    if groups is not None:
+        if groups < 4:
+            raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
+        about = some_groups(about, groups, seed)
     choices = _choices(several(choice, "--choice"), concept.partition("=")[0])
     text = _lines(neutral)
     where = read_device(device)
@@ -114,8 +124,11 @@ def steer(
             seed=seed,
             progress=not quiet,
         )
+    found = found.assign_attrs(model=taker.name)
     typer.echo(steering_table(found))
     typer.echo("")
+    if not prompt:
+        typer.echo("Held-out statements, by turns of the trustworthy and of the other side:")
     typer.echo(generations_table(found))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -187,8 +200,15 @@ def _lines(file: Path | None) -> list[str] | None:
 
 
 def _statements(concept: "Concept") -> list[str]:
-    """The first statement of some groups."""
-    first: dict[str, str] = {}
-    for group, statement in zip(concept.groups, concept.statements, strict=True):
-        first.setdefault(group, statement)
-    return list(first.values())[:_PROMPTS]
+    """Statements of different groups, by turns of the trustworthy and of the other side."""
+    found: list[str] = []
+    used: set[str] = set()
+    for place in range(_PROMPTS):
+        for group, label, said in zip(
+            concept.groups, concept.labels, concept.statements, strict=True
+        ):
+            if group not in used and said not in found and label == (place + 1) % 2:
+                used.add(group)
+                found.append(said)
+                break
+    return found

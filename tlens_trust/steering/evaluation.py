@@ -208,6 +208,8 @@ def evaluate_steering(
             }
         data = label_evaluation(passes, random, used, confidence, resamples, seed)
         label = str(getattr(hooked.cfg, "model_name", "") or type(hooked).__name__)
+    if isinstance(model, Checkpoint):
+        label = model.name
     return data.assign_attrs(
         model=label,
         concept=concept.name,

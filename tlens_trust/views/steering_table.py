@@ -7,6 +7,7 @@ from tlens_trust.views.text import Column, lay_out, number, small_number, with_i
 
 _TOLD = ("concept", "model", "vector", "source", "sites", "units", "statements", "random")
 _FIRST = ("log_odds", "likelihood_gap")
+_LEVEL = 0.05
 
 
 def steering_table(evaluation: xr.Dataset) -> str:
@@ -46,12 +47,43 @@ def steering_table(evaluation: xr.Dataset) -> str:
         "",
         *lay_out(_damage_columns(evaluation, damage), left=("damage",)),
         "",
-        "change        from the unsteered model, with its interval over groups",
-        "opposite      change by as much the other way; wrong: share moved the wrong way",
-        f"random        change by {told['random']}, 2.5% to 97.5%;",
-        "              p: share of them that change as much, in either sense",
+        *_verdicts(evaluation, effects),
+        "",
+        "change     from the unsteered model, with its interval over groups",
+        "opposite   change by as much the other way; wrong: share moved the wrong way",
+        "random     change by random directions, 2.5 to 97.5%: as long as the vector, or as strong",
+        "           as moves neutral text by as much; p: share of those that change as much, in",
+        f"           either sense ({told['random']})",
     ]
+    if "everyday_accuracy" in damage:
+        lines.append("everyday   four answers to each question: at 0.25 there is nothing to lose")
     return "\n".join(lines)
+
+
+def _verdicts(data: xr.Dataset, effects: list[str]) -> list[str]:
+    """Of each effect in nats, whether it is moved more than by random directions."""
+    control = "equal_kl" if "equal_kl" in data["control"] else str(data["control"].values[0])
+    manner = "at the same dose" if control == "equal_kl" else "of the same length"
+    found = []
+    for name in sorted(effects, key=lambda name: name not in _FIRST):
+        if name not in _FIRST and not name.endswith("_log_odds"):
+            continue
+        here = data.sel(control=control)
+        beyond, p = float(here[f"{name}_over_random"]), float(here[f"{name}_p"])
+        low, high = here[f"{name}_over_random_ci"].sel(bound=["low", "high"]).values.tolist()
+        least = 1 / (1 + int(here[f"{name}_random"].notnull().sum()))
+        if p <= _LEVEL and low > 0:
+            verdict = "is moved to the trustworthy side"
+        elif p <= _LEVEL and high < 0:
+            verdict = "is moved to the other side"
+        else:
+            verdict = "is not shown to be moved"
+        few = f"; so few directions can show nothing, {least:.3f} being the least p there can be"
+        found.append(
+            f"{name} {verdict}: beyond random directions {manner} by {beyond:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}], p = {small_number(p)}{few if least > _LEVEL else ''}"
+        )
+    return found
 
 
 def generations_table(evaluation: xr.Dataset) -> str:

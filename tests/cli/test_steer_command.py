@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+import xarray as xr
+
+from tlens_trust.cli.concepts import some_groups
+from tlens_trust.concepts import load_concepts
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--concept", "toxicity", "--from", "3", "--to", "768"], "Steps: 0, 1, 2"),
+        (["--concept", "toxicity", "--from", "384", "--to", "nowhere"], "--to got 'nowhere'"),
+        (["--concept", "toxicity,privacy", "--from", "384", "--to", "768"], "names 2 sets"),
+        (
+            ["--concept", "toxicity", "--from", "384", "--to", "768", "--choice", "sst3"],
+            "--choice got 'sst3'",
+        ),
+        (
+            ["--concept", "toxicity", "--from", "384", "--to", "768", "--groups", "2"],
+            "--groups got 2",
+        ),
+        (["--concept", "toxicity", "--from", "384"], "Missing option"),
+    ],
+)
+def test_a_bad_argument_is_one_line_and_status_2(run, toy_series, arguments, word):
+    status, out, err = run("steer", toy_series.model, *arguments)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert word in err
+
+
+def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_series, tmp_path):
+    file = tmp_path / "new" / "found.nc"
+    status, out, err = run(
+        "steer", toy_series.model, "--concept", "toxicity", "--from", "384", "--to", "768",
+        "--groups", "24", "--draws", "2", "--out", file, "--quiet",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    lines = out.splitlines()
+    first = next(line for line in lines if line.startswith("toxicity"))
+    assert "toy@step768 steered by mean_difference of toy@step384 at blocks.2." in first
+    for told in ("follow_up_log_odds ", "neutral_loss ", "kl ", "  unsteered  ", "  opposite "):
+        assert any(line.startswith(told) for line in lines), told
+    assert "a look: 2 random directions" in out
+
+    kept = xr.load_dataset(file, engine="h5netcdf")
+    assert kept.attrs["model"] == "toy@step768"
+    assert kept.kl.sel(condition="steered") == pytest.approx(0.1, rel=0.01)
+    assert kept.sizes["draw"] == 2
+    # Moved, and by more than any prompt that is gone on from could be by chance.
+    assert float(kept.follow_up_log_odds_change.sel(condition="steered")) > 1
+    # By turns kind and unkind, none of which the vector was made of.
+    labels = dict(
+        zip(load_concepts()["toxicity"].statements, load_concepts()["toxicity"].labels, strict=True)
+    )
+    assert [labels[prompt] for prompt in kept.prompt.values.tolist()] == [1, 0, 1, 0]
+
+
+def test_so_many_groups_are_whole_ones_drawn_by_the_seed():
+    concept = load_concepts()["toxicity"]
+    some = some_groups(concept, 10, 0)
+    assert len(set(some.groups)) == 10
+    assert len(some) == sum(group in set(some.groups) for group in concept.groups)
+    assert some.groups == some_groups(concept, 10, 0).groups
+    assert some.groups != some_groups(concept, 10, 1).groups
+    everything = some_groups(concept, len(set(concept.groups)), 0)
+    assert np.array_equal(everything.labels, concept.labels)
