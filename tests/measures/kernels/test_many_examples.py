@@ -61,7 +61,7 @@ def measured_alone(name):
 @pytest.mark.slow
 def test_the_papers_estimate_of_fifty_thousand_fits_into_memory_and_knows_its_error():
     (value, bound, linear), gigabytes = measured_alone("low rank")
-    print(f"\nvalue {value:.6f}, bound {bound:.1e}, linear {linear:.6f}, {gigabytes:.2f} GB")
+
     assert gigabytes < GIGABYTES
     assert bound < 1e-3 * value
     # So wide a kernel is all but linear, and that takes no kernel matrix at all.
@@ -71,7 +71,7 @@ def test_the_papers_estimate_of_fifty_thousand_fits_into_memory_and_knows_its_er
 @pytest.mark.slow
 def test_cka_of_fifty_thousand_fits_into_memory_and_is_that_of_a_part_but_for_chance():
     (value, part), gigabytes = measured_alone("blocked")
-    print(f"\nall {value:.5f}, every 16th {part:.5f}, {gigabytes:.2f} GB")
+
     assert gigabytes < GIGABYTES
     assert value == pytest.approx(part, rel=0.05)
     assert value != part
