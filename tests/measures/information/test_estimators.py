@@ -93,6 +93,13 @@ def test_neighbours_warn_of_dimensions_components_and_equal_rows():
     x, y = (torch.from_numpy(side) for side in pair(8, 0.5, n=100, seed=0))
     many = ksg_information(x, y, components=8, resamples=4).warnings
     assert any("too low" in told for told in many)
+    # With what was measured where there are about as many.
+    assert any("10 dimensions a side it found 0.64 of 1.44 nats and 3.05" in told for told in many)
+    labels = (x[:, 0] > 0).long()
+    wide = torch.cat([x, x.flip(0)], dim=1)
+    by_label = ross_information(wide, labels, components=16, resamples=4).warnings
+    assert any("20 dimensions it found 0.28 of 0.34 nats" in told for told in by_label)
+    assert not any("found" in told for told in ross_information(x, labels, resamples=4).warnings)
     few = ksg_information(x, y, components=1, resamples=4).warnings
     assert any("% of the variance" in told for told in few)
     assert not any("too low" in told for told in few)

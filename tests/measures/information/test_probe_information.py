@@ -110,6 +110,19 @@ def test_noised_information_comes_by_level_and_variant_under_its_cap(measured):
     assert found.attrs["cap"] == pytest.approx(np.log(120))
 
 
+def test_the_share_of_directions_that_is_matched_is_told_and_is_all_where_statements_suffice(
+    measured,
+):
+    assert measured["information_x_matched_share"].values.tolist() == [1.0] * 3
+    wide = probe_information(permutations=20, beyond_text=False)(*drawn(width=80), seed=0)
+    # 120 statements are fewer than twice 80 directions: an eighth of them is taken.
+    assert wide["information_x_matched_share"].values == pytest.approx(15 / 80)
+    few = probe_information(permutations=20, beyond_text=False, examples=40)(
+        *drawn(width=30), seed=0
+    )
+    assert (few["information_x_matched_share"] < 0.2).all()
+
+
 @pytest.mark.slow
 def test_where_labels_mean_nothing_p_values_are_as_rare_as_they_say():
     runs, level, rejected = 200, 0.05, dict.fromkeys(BOUNDS, 0)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
@@ -125,6 +126,27 @@ def test_the_null_lies_about_what_shuffled_statements_give(measured):
         margin = high - low
         assert low - margin < float(shuffled[name].sel(**at)) < high + margin
         assert float(measured[name].sel(**at)) > high + margin
+
+
+@pytest.mark.slow
+def test_where_nothing_depends_p_values_are_as_rare_as_they_say():
+    n, runs, level = 40, 200, 0.05
+    measure = kernel_dependence(permutations=19, resamples=2, multiples=(1.0,))
+    rejected = {}
+    for seed in range(runs):
+        generator = torch.Generator().manual_seed(seed)
+        noise = Activations(torch.randn(n, 2, 3, generator=generator), SITES, n_layers=2)
+        found = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
+        for name in ("cka", "hsic", "nhsic"):
+            for place in np.ndindex(found[f"{name}_p"].shape):
+                claimed = bool(found[f"{name}_p"].values[place] <= level)
+                rejected[name, place] = rejected.get((name, place), 0) + claimed
+    # 3 estimators against 3 with 2 variants: all of them at once.
+    assert len(rejected) == 18
+    assert max(rejected.values()) <= binom.ppf(0.999, runs, level)
+    assert sum(rejected.values()) > 0
+    told = measure(activations(n), concept(n), seed=0).sel(site=SITES[1], against="label")
+    assert (told.cka_p <= level).all()
 
 
 def test_replicates_have_the_value_as_their_mean_and_the_interval_as_their_spread(measured):

@@ -89,6 +89,27 @@ def test_an_invertible_map_moves_the_papers_estimate_severalfold_and_no_informat
     assert found[0] < found[1] < found[2]
 
 
+def test_rotation_shift_and_common_scale_move_no_estimate_that_does_not_standardise():
+    x, t = readings()
+    rotation, _ = torch.linalg.qr(
+        torch.randn(12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    )
+    turned = 7.0 * (x @ rotation) + 100.0
+    general = NormalisedHSIC()
+    assert general(turned, t) == pytest.approx(general(x, t), rel=1e-8)
+    unscaled = linear_normalised_hsic(x, t, standardise=False)
+    assert linear_normalised_hsic(turned, t, standardise=False) == pytest.approx(unscaled, rel=1e-8)
+    # Where each feature is brought to variance 1, their axes matter; scale and shift do not.
+    assert linear_normalised_hsic(7 * x + 100, t) == pytest.approx(
+        linear_normalised_hsic(x, t), rel=1e-8
+    )
+    assert linear_normalised_hsic(turned, t) != pytest.approx(
+        linear_normalised_hsic(x, t), rel=1e-3
+    )
+    stretched = x * torch.linspace(1, 5, 12)
+    assert general(stretched, t) != pytest.approx(general(x, t), rel=1e-3)
+
+
 def test_the_linear_form_is_the_papers_estimator_but_for_its_width():
     x, t = readings(300, 20)
     exact = NormalisedHSIC(GaussianKernel(50 * 20**0.5), epsilon=1e-5)

@@ -15,8 +15,9 @@ from tlens_trust.measures.half_samples import (
 )
 from tlens_trust.measures.information.labelled import empty_dataset
 from tlens_trust.measures.information.noised import information_under_noise
+from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.dependence import draw_rows
-from tlens_trust.measures.kernels.spectrum_matching import default_components, flatten_spectrum
+from tlens_trust.measures.kernels.spectrum_matching import matching_components
 
 VARIANTS = ("raw", "rank_matched")
 
@@ -46,14 +47,17 @@ def noised_dataset(
     halves = half_samples(groups, resamples=resamples, seed=seed)
     sites = len(activations.sites)
     levels = list(noise)
-    components = default_components(len(rows), activations.values.shape[2])
+    components = matching_components(len(rows), activations.values.shape[2])
     chosen = torch.from_numpy(rows)
     value = np.full((sites, len(VARIANTS), len(levels)), np.nan)
     ceiling, on_halves = value.copy(), np.full((*value.shape, resamples), np.nan)
+    matched = np.full(sites, np.nan)
     for site in range(sites):
         values = activations.values[chosen, site]
-        for number, variant in enumerate(VARIANTS):
-            x = values if variant == "raw" else flatten_spectrum(values, components=components)
+        principal = PrincipalComponents.of(values)
+        flat = principal.flat(components)
+        matched[site] = flat.count / max(principal.count, 1)
+        for number, x in enumerate((values, flat.vectors)):
             if not x.shape[1]:
                 continue
             found = information_under_noise(x, levels, halves, seed=seed)
@@ -100,5 +104,14 @@ def noised_dataset(
         ("site",),
         np.full(sites, len(rows)),
         {"units": "statements", "long_name": f"statements behind {about}"},
+    )
+    data["information_x_matched_share"] = (
+        ("site",),
+        matched,
+        {
+            "units": "1",
+            "long_name": f"share of the directions that the rank-matched variant of {about} holds",
+            "components": components,
+        },
     )
     return data

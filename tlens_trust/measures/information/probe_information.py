@@ -103,7 +103,7 @@ class ProbeInformation:
             f"{self.name}({self.probe.identity}; resamples={self.resamples}, "
             f"beyond_text={self.beyond_text}, noise={list(self.noise)}, "
             f"examples={self.examples}, usable_permutations={self.usable_permutations}, "
-            f"refits={self.refits}, version=2)"
+            f"refits={self.refits}, version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -286,7 +286,9 @@ def probe_information(
 
     Of the statement `X`: `information_x` is `I(T + Z; X)` with `X` one of the `n` statements and
     `Z` Gaussian noise, along `noise` (its levels) and `variant` (`"raw"`, and `"rank_matched"` for
-    the whitened leading principal components: a change that is not in both is one of spectrum).
+    whitened principal components: a change that is not in both is one of spectrum). Whitened are
+    all of them where statements are at least twice as many, else as many as an eighth of the
+    statements; `information_x_matched_share` says which share of the directions that is.
     At most `ln n`, and in expectation no more than `…_ceiling`, what no reading with the same
     covariance exceeds. `I(T; X)` itself is infinite for any `T` that is computed from `X` without
     noise and takes continuous values. There is no null by permutation, since exchanging statements
