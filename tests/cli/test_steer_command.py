@@ -3,7 +3,9 @@ import pytest
 import xarray as xr
 
 from tlens_trust.cli.concepts import some_groups
+from tlens_trust.cli.steering import _choices
 from tlens_trust.concepts import load_concepts
+from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,7 @@ def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_s
     lines = out.splitlines()
     first = next(line for line in lines if line.startswith("toxicity"))
     assert "toy@step768 steered by mean_difference of toy@step384 at blocks.2." in first
+    assert not any(line.startswith("everyday") for line in lines)  # the toy knows no snow
     for told in ("follow_up_log_odds ", "neutral_loss ", "kl ", "  unsteered  ", "  opposite "):
         assert any(line.startswith(told) for line in lines), told
     assert "a look: 2 random directions" in out
@@ -66,3 +69,11 @@ def test_so_many_groups_are_whole_ones_drawn_by_the_seed():
     assert some.groups != some_groups(concept, 10, 1).groups
     everything = some_groups(concept, len(set(concept.groups)), 0)
     assert np.array_equal(everything.labels, concept.labels)
+
+
+def test_what_the_toy_corpus_goes_on_with_is_asked_of_a_toy_alone_unless_named():
+    assert _choices([], "toxicity", toy=True) == [FOLLOW_UPS["toxicity"]]
+    assert _choices([], "toxicity", toy=False) == []
+    assert _choices(["follow_up"], "toxicity", toy=False) == [FOLLOW_UPS["toxicity"]]
+    assert _choices([], "confaide", toy=False) == [PAPER_CHOICES["confaide"]]
+    assert _choices(["none"], "confaide", toy=False) == []

@@ -85,11 +85,12 @@ def steer(
         if groups < 4:
             raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
         about = some_groups(about, groups, seed)
-    choices = _choices(several(choice, "--choice"), concept.partition("=")[0])
     text = _lines(neutral)
     where = read_device(device)
     opened = open_series(series, "all", run, stage)
     giver, taker = _named(opened, source, "--from"), _target(opened, target)
+    toy = _is_toy(taker)
+    choices = _choices(several(choice, "--choice"), concept.partition("=")[0], toy=toy)
     import torch
 
     from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
@@ -120,6 +121,8 @@ def steer(
             choices=choices,
             prompts=prompts,
             neutral=text,
+            # Which has never heard of what these are about.
+            everyday=not toy,
             draws=draws,
             seed=seed,
             progress=not quiet,
@@ -168,13 +171,21 @@ def _site(text: str | None, checkpoint: "Checkpoint") -> str | int:
     return int(text) if text.lstrip("-").isdigit() else text
 
 
-def _choices(named: list[str], concept: str) -> "list[ForcedChoice]":
+def _is_toy(checkpoint: "Checkpoint") -> bool:
+    """Whether a model knows few words but those of the toy corpus."""
+    from tlens_trust.steering import NEUTRAL_TEXT, neutral_text
+
+    return neutral_text(checkpoint.load_tokenizer()) is not NEUTRAL_TEXT
+
+
+def _choices(named: list[str], concept: str, *, toy: bool) -> "list[ForcedChoice]":
     from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 
     if named == ["none"]:
         return []
     if not named:
-        known = {**FOLLOW_UPS, **PAPER_CHOICES}
+        # After the sentences of the embedded sets, only a toy goes on with one of these.
+        known = {**(FOLLOW_UPS if toy else {}), **PAPER_CHOICES}
         return [known[concept]] if concept in known else []
     found = []
     for name in named:
