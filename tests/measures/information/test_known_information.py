@@ -68,7 +68,7 @@ def test_a_fitted_bound_exceeds_the_truth_beyond_its_interval_in_no_more_than_5_
 ):
     truth = two_gaussians(1.0)
     lower = [
-        estimator(seed=seed)(*mixture(1.0, n=300, d=5, seed=seed)).interval[0]
+        estimator(seed=seed)(*mixture(1.0, n=600, d=5, seed=seed)).interval[0]
         for seed in range(RUNS)
     ]
     assert sum(each > truth for each in lower) <= 0.05 * RUNS
