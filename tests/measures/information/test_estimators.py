@@ -49,6 +49,17 @@ def test_neighbours_are_as_far_too_low_in_many_dimensions_as_the_documentation_s
         assert np.mean([ksg(*both, 3) for both in parts]) == pytest.approx(documented, rel=0.05)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("d", "truth", "documented"), [(1, 1, 1.02), (3, 4, 3.47), (5, 2, 1.49), (20, 4, 0.84)]
+)
+def test_the_table_of_biases_in_the_documentation_holds(d, truth, documented):
+    rho = np.sqrt(1 - np.exp(-2 * truth / d))
+    drawn = [pair(d, rho, n=2000, seed=seed) for seed in range(8)]
+    parts = [[leading_components(torch.from_numpy(s), d)[0] for s in both] for both in drawn]
+    assert np.mean([ksg(*both, 3) for both in parts]) == pytest.approx(documented, rel=0.05)
+
+
 def test_neighbours_find_the_information_of_gaussians_and_nothing_where_there_is_none():
     for rho in (0.0, 0.8):
         truth = -np.log(1 - rho**2) / 2
