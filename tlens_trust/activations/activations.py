@@ -37,7 +37,7 @@ class Activations:
         ValueError: The axes of `values` do not match `sites` and `concept`, a site is named
             twice or lies outside the model, or `values` are not on the CPU.
 
-    Example:
+    Examples:
         >>> import torch
         >>> read = Activations(torch.zeros(3, 2, 8), ("blocks.0.hook_resid_post",
         ...                                           "blocks.1.hook_resid_post"), n_layers=2)

@@ -19,7 +19,7 @@ def checked_sites(sites: Any) -> str | int | tuple[str | int, ...]:
     Raises:
         ValueError: They are no names or layer numbers, or none.
 
-    Example:
+    Examples:
         >>> checked_sites(range(2))
         (0, 1)
         >>> checked_sites(1.5)
@@ -64,7 +64,7 @@ def check_reading(*, store: Any, batch_tokens: Any, device: Any, dtype: Any) -> 
     Raises:
         ValueError: It is none, or the device is not there.
 
-    Example:
+    Examples:
         >>> check_reading(store=None, batch_tokens=0, device=None, dtype=torch.float32)
         Traceback (most recent call last):
         ValueError: `batch_tokens` is how many tokens are read at once, padding included, and must

@@ -31,7 +31,7 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     Raises:
         ValueError: `batch_tokens` is not positive.
 
-    Example:
+    Examples:
         >>> plan_batches([3, 9, 4, 8], batch_tokens=18)
         [[1, 3], [2, 0]]
     """
@@ -111,7 +111,7 @@ def pad_batch(
     Returns:
         The ids, padded with 0, which every vocabulary has, and where they are not padding.
 
-    Example:
+    Examples:
         >>> pad_batch([[5, 6], [7]], padding_side="left")
         (tensor([[5, 6], [0, 7]]), tensor([[ True,  True], [False,  True]]))
     """

@@ -86,7 +86,7 @@ def collect_activations(
             without a checkpoint to name the weights by, or `batch_tokens`, `device` or `dtype` is
             none that anything could be read with (the store may hold what is asked for or not).
 
-    Example:
+    Examples:
         >>> from tokenizers import Tokenizer, models
         >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
         >>> words = Tokenizer(models.WordLevel({"[UNK]": 0, "true": 1}, unk_token="[UNK]"))

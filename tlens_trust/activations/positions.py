@@ -21,7 +21,7 @@ def checked_position(position: Any) -> Position:
     Raises:
         ValueError: It is neither `"last"`, `"mean"`, a whole number nor a span of two.
 
-    Example:
+    Examples:
         >>> checked_position([0, 4])
         (0, 4)
     """
@@ -51,7 +51,7 @@ def span_of(position: Position, n_tokens: int) -> tuple[int, int]:
     Raises:
         ValueError: The span is empty, or the statement has no such token.
 
-    Example:
+    Examples:
         >>> span_of("last", 7), span_of((-3, None), 7)
         ((6, 7), (4, 7))
     """

@@ -86,7 +86,7 @@ def resolve_sites(
         ValueError: A name is unknown to the model, a layer or head is out of range, or nothing
             is asked for.
 
-    Example:
+    Examples:
         >>> shape = ModelShape("toy", n_layers=2, n_heads=2)
         >>> resolve_sites(shape)
         ('blocks.0.hook_resid_post', 'blocks.1.hook_resid_post')
@@ -107,7 +107,7 @@ def resolve_sites(
 def split_site(site: str) -> tuple[str, int | None]:
     """The hook name of a site, and which head of it; None for the whole tensor.
 
-    Example:
+    Examples:
         >>> split_site("blocks.3.attn.hook_z[7]")
         ('blocks.3.attn.hook_z', 7)
     """
@@ -119,7 +119,7 @@ def split_site(site: str) -> tuple[str, int | None]:
 def site_head(site: str) -> int | None:
     """Which head a site is, counted from 0; None where it is none.
 
-    Example:
+    Examples:
         >>> site_head("blocks.3.attn.hook_z[7]"), site_head("blocks.3.hook_resid_post")
         (7, None)
     """
@@ -129,7 +129,7 @@ def site_head(site: str) -> int | None:
 def site_layer(site: str) -> int:
     """The block that a site lies in, counted from 0.
 
-    Example:
+    Examples:
         >>> site_layer("blocks.3.attn.hook_z[7]")
         3
     """
@@ -141,7 +141,7 @@ def site_depth(site: str, n_layers: int) -> float:
 
     What lies between a block's attention and its MLP counts as half of that block.
 
-    Example:
+    Examples:
         >>> site_depth("blocks.3.hook_resid_post", n_layers=4)
         1.0
         >>> site_depth("blocks.3.hook_attn_out", n_layers=4)

@@ -77,7 +77,7 @@ class ActivationStore:
     Raises:
         ValueError: `max_gb` is not positive.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> ActivationStore(tempfile.mkdtemp(), max_gb=1).n_bytes
         0

@@ -83,7 +83,7 @@ def collect_tokens(
     Raises:
         ValueError: As `collect_activations`.
 
-    Example:
+    Examples:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
         >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
         >>> words = Tokenizer(models.WordLevel({"[UNK]": 0, "true": 1}, unk_token="[UNK]"))
@@ -141,7 +141,7 @@ def collect_tokens(
 def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     r"""The text of each token, as it is to be shown (see `TokenReadings`).
 
-    Example:
+    Examples:
         >>> from tlens_trust.checkpoints.toy_text import make_tokenizer
         >>> tokenizer = make_tokenizer()
         >>> shown_tokens(tokenizer, tokenizer("The cod é\u202e")["input_ids"])

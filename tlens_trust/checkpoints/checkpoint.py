@@ -73,7 +73,7 @@ class Checkpoint:
                 read from its name where the family is known or the name tells.
             tokenizer: A tokenizer, or the name or folder of one, in place of the model's own.
 
-        Example:
+        Examples:
             >>> Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000")
             Checkpoint('pythia-160m@step1000', step=1000, tokens=2097152000)
         """
@@ -151,7 +151,7 @@ class Checkpoint:
             ValueError: The model is in memory and TransformerLens made it, so that how to draw its
                 weights is not known.
 
-        Example:
+        Examples:
             >>> Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000").untrained()
             Checkpoint('pythia-160m@random0', step=0, tokens=0)
         """

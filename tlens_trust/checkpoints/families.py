@@ -236,7 +236,7 @@ FAMILIES: tuple[Family, ...] = (
 def find_family(model: str) -> Family | None:
     """The row of the table that a model id on the hub belongs to, or None.
 
-    Example:
+    Examples:
         >>> find_family("EleutherAI/pythia-160m-seed3").name
         'Pythia and PolyPythias'
         >>> find_family("LLM360/AmberChat") is None
@@ -258,7 +258,7 @@ def parse_revision(revision: str, model: str | None = None) -> RevisionName | No
     Returns:
         None where no scheme parses the name.
 
-    Example:
+    Examples:
         >>> parse_revision("stage2-ingredient3-step11931-tokens50B")
         RevisionName(step=11931, tokens=50000000000, stage='stage2', run='ingredient3')
         >>> parse_revision("main", "LLM360/Amber")
@@ -284,7 +284,7 @@ def all_templates() -> tuple[str, ...]:
 def parse_template(template: str, name: str) -> RevisionName | None:
     """Read a name by one template.
 
-    Example:
+    Examples:
         >>> parse_template("step-{step:k}-token-{tokens:BT}", "step-720k-token-1510B")
         RevisionName(step=720000, tokens=1510000000000, stage=None, run=None)
     """
@@ -308,7 +308,7 @@ def format_template(template: str, name: RevisionName) -> str:
         ValueError: The template has a field that `name` leaves open, or writes whole thousands
             or millions only.
 
-    Example:
+    Examples:
         >>> format_template("ckpt_{step:03}", RevisionName(7))
         'ckpt_007'
     """

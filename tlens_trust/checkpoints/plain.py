@@ -160,7 +160,7 @@ class PlainModel:
             ValueError: The model has no hook point of that name, or a function returns a tensor
                 at `hook_resid_mid`, which can be read and not replaced.
 
-        Example:
+        Examples:
             >>> from transformers import GPT2Config, GPT2LMHeadModel
             >>> import torch
             >>> config = GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=11)

@@ -40,7 +40,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
     Raises:
         ValueError: There is no checkpoint.
 
-    Example:
+    Examples:
         >>> series = CheckpointSeries.from_hub("EleutherAI/pythia-160m", steps=[0, 512, 1000])
         >>> series
         CheckpointSeries('EleutherAI/pythia-160m', 3 checkpoints, steps 0 to 1000, ...)
@@ -254,7 +254,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         Raises:
             ValueError: A step is not in the series.
 
-        Example:
+        Examples:
             >>> series = CheckpointSeries.from_hub("LLM360/Amber", steps="all")
             >>> series.at([0, 179, 359])[-1].revision
             'main'

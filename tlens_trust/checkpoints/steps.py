@@ -20,7 +20,7 @@ def choose_steps(
     Raises:
         ValueError: A step is not there, or nothing is asked for.
 
-    Example:
+    Examples:
         >>> choose_steps([0, 1, 2, 4, 1000, 2000], range(1, 1001), "run")
         (1, 2, 4, 1000)
         >>> choose_steps([0, 1000, 2000], [1500], "run")
@@ -59,7 +59,7 @@ def log_spaced(steps: Sequence[int]) -> tuple[int, ...]:
     The first and the last stay, and for every power of two between them the step that is nearest
     to it by ratio; of two that are equally near, the earlier.
 
-    Example:
+    Examples:
         >>> log_spaced([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
         (0, 1, 2, 4, 8, 10)
     """

@@ -75,7 +75,7 @@ def tune_toy_checkpoint(
         ValueError: `folder` holds something else, the checkpoint is no toy, or a number is out of
             its range.
 
-    Example:
+    Examples:
         >>> from tlens_trust.checkpoints import tune_toy_checkpoint  # doctest: +SKIP
         >>> tune_toy_checkpoint()  # doctest: +SKIP
         Checkpoint('toy-chat')

@@ -49,7 +49,7 @@ def weight_names(names: Iterable[str]) -> tuple[str, ...]:
     Returns:
         Empty where there are no weights.
 
-    Example:
+    Examples:
         >>> weight_names(["config.json", "pytorch_model.bin", "model.safetensors"])
         ('model.safetensors',)
         >>> weight_names(["README.md"])
@@ -68,7 +68,7 @@ def weight_names(names: Iterable[str]) -> tuple[str, ...]:
 def are_complete(weights: Sequence[str]) -> bool:
     """Whether all shards are there that the shards' own names tell of.
 
-    Example:
+    Examples:
         >>> are_complete(["model-00001-of-00002.safetensors"])
         False
     """
@@ -91,7 +91,7 @@ def needed_names(
         weights: Whether the weights are wanted too, and not the small files alone.
         remote_code: Whether the model's own Python files are wanted.
 
-    Example:
+    Examples:
         >>> needed_names(["config.json", "README.md", "model.safetensors", "optimizer.pt", "m.h5"])
         ('config.json', 'model.safetensors')
     """

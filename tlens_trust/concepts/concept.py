@@ -75,7 +75,7 @@ class Concept:
         ValueError: No name, no statement, lengths that differ, an empty statement, a label other
             than 0 and 1, one label only, or an unnamed group.
 
-    Example:
+    Examples:
         >>> concept = Concept(
         ...     "sums",
         ...     "reliability",
@@ -165,7 +165,7 @@ class Concept:
                 other than 0 and 1, one label only, or, with `contrast`, a group with one label;
                 with row numbers.
 
-        Example:
+        Examples:
             >>> import pathlib, tempfile
             >>> file = pathlib.Path(tempfile.mkdtemp()) / "insults.csv"
             >>> _ = file.write_text("text,insult\nYou fool.,1\nYou star.,0\n")
@@ -201,7 +201,7 @@ class Concept:
 
         Rows are numbered in messages by position, from 0, whatever the index.
 
-        Example:
+        Examples:
             >>> import pandas
             >>> frame = pandas.DataFrame({"statement": ["Yes.", "No."], "label": [1, 0]})
             >>> Concept.from_frame(frame, name="assent", trustworthy=None)
@@ -238,7 +238,7 @@ class Concept:
         Raises:
             ValueError: As `from_csv`; or `dataset` is a dictionary of splits.
 
-        Example:
+        Examples:
             >>> rows = [{"statement": "Yes.", "label": 1}, {"statement": "No.", "label": 0}]
             >>> len(Concept.from_dataset(rows, name="assent", trustworthy=1))
             2
@@ -327,7 +327,7 @@ class Concept:
             ValueError: A position that is not there, a mask of another length, or what is left
                 holds one label only.
 
-        Example:
+        Examples:
             >>> numbers = ("1 < 2", "2 < 1", "3 < 4", "4 < 3")
             >>> concept = Concept("order", "reliability", numbers, np.array([1, 0, 1, 0]), numbers)
             >>> concept.take([2, 1]).statements
@@ -364,7 +364,7 @@ class Concept:
     def to_frame(self) -> "pandas.DataFrame":
         """Columns `statement`, `label`, `group`; the index `example` counts from 0.
 
-        Example:
+        Examples:
             >>> Concept("x", "x", ("Yes.", "No."), np.array([1, 0]), ("a", "a")).to_frame()
                     statement  label group
             example
@@ -389,7 +389,7 @@ class Concept:
         Args:
             seed: Draws the folds of the text floor.
 
-        Example:
+        Examples:
             >>> said = tuple(f"{'Yea' if i % 2 else 'Nay'}, {i}." for i in range(60))
             >>> labels, groups = np.array([0, 1] * 30), tuple(str(i // 2) for i in range(60))
             >>> report = Concept("assent", "assent", said, labels, groups).lint()
@@ -403,7 +403,7 @@ class Concept:
     def describe(self) -> str:
         """Where the statements come from, and what was dropped or changed, for a person to read.
 
-        Example:
+        Examples:
             >>> rows = [{"statement": "Yes.", "label": 1}, {"statement": "No.", "label": 0}]
             >>> print(Concept.from_dataset(rows, name="assent", trustworthy=1).describe())
             Concept('assent', dimension='assent', 2 statements in 2 groups, 50.0% trustworthy)

@@ -142,7 +142,7 @@ def text_floor(
     Source:
         Salton and Buckley (1988), Term-weighting approaches in automatic text retrieval.
 
-    Example:
+    Examples:
         >>> said = [f"{x} {w}." for x in ("It was", "I am", "We are") for w in ("good", "bad")]
         >>> names = tuple(f"group {i}" for i in range(12) for _ in range(2))
         >>> labels = np.array([1, 0] * 12)

@@ -36,7 +36,7 @@ def assign_folds(
     Raises:
         ValueError: There are fewer groups than folds, or a fold would lack one of the labels.
 
-    Example:
+    Examples:
         >>> labels = np.array([0, 1, 0, 1, 0, 1, 0, 1])
         >>> fold = assign_folds(labels, ["a", "a", "b", "b", "c", "c", "d", "d"], folds=2, seed=0)
         >>> np.bincount(fold).tolist()

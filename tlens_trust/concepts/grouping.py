@@ -33,7 +33,7 @@ def group_near_duplicates(
     Raises:
         ValueError: `similarity` is not above 0 and at most 1.
 
-    Example:
+    Examples:
         >>> group_near_duplicates(["The sea is salt.", "the sea is SALT", "Milk is white."])
         array([0, 0, 2])
     """
@@ -51,7 +51,7 @@ def near_duplicate_pairs(
     Raises:
         ValueError: `similarity` is not above 0 and at most 1.
 
-    Example:
+    Examples:
         >>> near_duplicate_pairs(["The sea is salt.", "the sea is SALT", "Milk is white."])
         array([[0],
                [1]])
@@ -89,7 +89,7 @@ def join_groups(*groupings: Sequence[Hashable]) -> Int[np.ndarray, " example"]:
     Returns:
         For every statement the position of the first one of its group.
 
-    Example:
+    Examples:
         >>> join_groups(["a", "a", "b", "c"], ["x", "y", "y", "z"])
         array([0, 0, 0, 3])
     """

@@ -40,7 +40,7 @@ _IN_FORM = 0.9
 def available_benchmarks() -> dict[str, str]:
     """The public benchmarks that `load_concepts` reads, each with what its labels mean.
 
-    Example:
+    Examples:
         >>> sorted(available_benchmarks())
         ['confaide', 'sst2', 'stereoset', 'toxigen', 'truthfulqa']
     """
@@ -98,7 +98,7 @@ def load_concepts(
             known file, or an argument that has nothing to act on.
         OSError: A file, an address or the hub cannot be read.
 
-    Example:
+    Examples:
         >>> list(load_concepts())
         ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
     """

@@ -73,7 +73,7 @@ class Table:
 def list_rows(rows: Sequence[int], *, limit: int = 10) -> str:
     """`row 3`, `rows 3, 8`, or the first `limit` of them and how many more there are.
 
-    Example:
+    Examples:
         >>> list_rows([4, 9, 11], limit=2)
         'rows 4, 9 and 1 more'
     """
@@ -311,7 +311,7 @@ def is_missing(cell: object) -> bool:
 def as_label(cell: object) -> int | None:
     """The label, 0 or 1, that a cell says in one way or another; None where it says neither.
 
-    Example:
+    Examples:
         >>> as_label("1.0"), as_label(" False"), as_label("yes")
         (1, 0, None)
     """

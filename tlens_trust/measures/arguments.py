@@ -10,7 +10,7 @@ def checked_seed(seed: object) -> int:
     Raises:
         ValueError: It is no whole number, or negative.
 
-    Example:
+    Examples:
         >>> checked_seed(-1)
         Traceback (most recent call last):
         ValueError: `seed` must be a whole number from 0, got -1. One seed gives one answer.
@@ -34,7 +34,7 @@ def checked_count(name: str, count: object, *, least: int = 1) -> int:
     Raises:
         ValueError: It is no whole number, or below the least.
 
-    Example:
+    Examples:
         >>> checked_count("resamples", 0)
         Traceback (most recent call last):
         ValueError: `resamples` must be a whole number from 1, got 0. Leave it out for the default.
@@ -59,7 +59,7 @@ def checked_share(name: str, share: object, *, told: str) -> float:
     Raises:
         ValueError: It is no number, or not between them.
 
-    Example:
+    Examples:
         >>> checked_share("confidence", 95, told="0.95 is 95 in a hundred.")
         Traceback (most recent call last):
         ValueError: `confidence` must lie between 0 and 1, got 95. 0.95 is 95 in a hundred.

@@ -29,7 +29,7 @@ class GroupBootstrap:
             seed: Draws the resamples.
             resamples: How many.
 
-        Example:
+        Examples:
             >>> bootstrap = GroupBootstrap.draw(["a", "a", "b"], seed=0, resamples=4)
             >>> bootstrap.counts.sum(axis=1).tolist()
             [2.0, 2.0, 2.0, 2.0]
@@ -82,7 +82,7 @@ def clopper_pearson(fraction: float, trials: int, confidence: float = 0.95) -> t
     Source:
         Clopper and Pearson (1934), Biometrika 26.
 
-    Example:
+    Examples:
         >>> low, high = clopper_pearson(1.0, 10)
         >>> round(low, 2), high
         (0.69, 1.0)

@@ -87,7 +87,7 @@ def calibration_error(
         Guo et al. (2017), arXiv:1706.04599, for the error; Kumar, Liang and Ma (2019),
         arXiv:1909.10155, for taking chance off its square.
 
-    Example:
+    Examples:
         >>> generator = np.random.default_rng(0)
         >>> scores = 2 * generator.standard_normal(4000)
         >>> labels = (generator.random(4000) < expit(scores)).astype(int)
@@ -198,7 +198,7 @@ def reliability_curve(
     Source:
         Guo et al. (2017), arXiv:1706.04599.
 
-    Example:
+    Examples:
         >>> scores, labels = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([0, 0, 1, 1])
         >>> curve = reliability_curve(scores, labels, bins=2)
         >>> curve.frequency.values.tolist(), curve.frequency_n.values.tolist()
@@ -288,7 +288,7 @@ def choose_threshold(
     Source:
         Vovk, Gammerman and Shafer (2005), Algorithmic learning in a random world.
 
-    Example:
+    Examples:
         >>> scores = np.array([0.1, 0.2, 0.3, 0.4, 5.0, 6.0])
         >>> choose_threshold(scores, np.array([0, 0, 0, 0, 1, 1]), false_positive_rate=0.2)
         0.4

@@ -297,7 +297,7 @@ def probe_calibration(
         ValueError: `bins` is less than 1, `false_positive_rate` is not between 0 and 1,
             `positive` is neither label, or the probe has too few folds.
 
-    Example:
+    Examples:
         >>> probe_calibration().name
         'calibration_logistic'
     """

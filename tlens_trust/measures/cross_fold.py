@@ -124,7 +124,7 @@ def placements(
 
     The mean over the statements of either label is the area under the ROC curve. Ties count half.
 
-    Example:
+    Examples:
         >>> won, lost = placements(np.array([[3.0], [1.0], [2.0]]), np.array([1, 1, 0]))
         >>> won.ravel().tolist(), lost.ravel().tolist()
         ([1.0, 0.0], [0.5])

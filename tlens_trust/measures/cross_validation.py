@@ -419,7 +419,7 @@ def logistic_probe(
     Raises:
         ValueError: `C` is empty or holds a number that is not positive.
 
-    Example:
+    Examples:
         >>> logistic_probe(folds=3).name
         'logistic'
     """
@@ -442,7 +442,7 @@ def mass_mean_probe(
     Returns:
         A measure named `mass_mean`.
 
-    Example:
+    Examples:
         >>> mass_mean_probe().name
         'mass_mean'
     """

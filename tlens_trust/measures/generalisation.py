@@ -53,7 +53,7 @@ def transfer_score(
             concept has a polarity and the other none, or neither has and their names differ; the
             probe is not linear; or a target group stands in several groups of the source.
 
-    Example:
+    Examples:
         >>> import torch
         >>> def read(name, seed):
         ...     labels = np.arange(80) % 2

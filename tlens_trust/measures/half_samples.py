@@ -51,7 +51,7 @@ def half_samples(
         Shao and Wu (1989), Annals of Statistics 17, on the delete-d jackknife; Politis and Romano
         (1994), Annals of Statistics 22, on subsampling.
 
-    Example:
+    Examples:
         >>> halves = half_samples(list("aabbccdd"), resamples=3, seed=0)
         >>> halves.sum(axis=1).tolist()
         [4, 4, 4]
@@ -101,7 +101,7 @@ def replicates_about(
         groups: How many groups there are; an odd number leaves halves a little short, which is
             made good.
 
-    Example:
+    Examples:
         >>> moved = replicates_about(np.array(1.0), np.array([4.0, 6.0]), groups=10)
         >>> moved.tolist()
         [0.0, 2.0]
@@ -128,7 +128,7 @@ def half_sample_interval(
         groups: How many groups there are.
         confidence: Of the interval.
 
-    Example:
+    Examples:
         >>> halves = np.random.default_rng(0).standard_normal(2000)
         >>> interval = half_sample_interval(np.array(0.0), halves, groups=5000)
         >>> interval.round(1).tolist()

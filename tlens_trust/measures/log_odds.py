@@ -29,7 +29,7 @@ def fit_log_odds(
     Source:
         Platt (1999), Probabilistic outputs for support vector machines.
 
-    Example:
+    Examples:
         >>> scores = torch.linspace(-3, 3, 600, dtype=torch.float64)
         >>> chance = torch.sigmoid(2 * scores + 1)
         >>> labels = (torch.arange(600) * 0.618 % 1 < chance).long()

@@ -35,7 +35,7 @@ def accuracy_under_noise(
     Returns:
         The mean of `Φ(m/λ)`, for each level.
 
-    Example:
+    Examples:
         >>> accuracy_under_noise(np.array([1.0, 2.0, -0.5]), np.array([0.0, 1e6])).round(3).tolist()
         [0.667, 0.5]
     """
@@ -63,7 +63,7 @@ def collapse_noise(margins: Float[np.ndarray, " example"]) -> float:
         The smallest `λ` with `accuracy(λ) ≤ (accuracy(0) + ½)/2`, in the unit of `margins`; NaN
         for a probe that is at chance or below, which has nothing to lose.
 
-    Example:
+    Examples:
         >>> collapse_noise(np.full(10, 3.0))  # 3 over the upper quartile of the normal.
         4.44...
     """
@@ -312,7 +312,7 @@ def probe_margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
         A measure named `margin_` and the probe's name. A probe that is not linear is a
         ValueError.
 
-    Example:
+    Examples:
         >>> probe_margin().name
         'margin_logistic'
     """

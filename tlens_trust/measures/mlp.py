@@ -306,7 +306,7 @@ class MLPProbe(BinaryClassifier):
         networks_: The networks.
         classes_: The two labels; log-odds are those of the second.
 
-    Example:
+    Examples:
         >>> activations = torch.randn(400, 2, generator=torch.Generator().manual_seed(0))
         >>> labels = (activations[:, 0] * activations[:, 1] > 0).long()  # Nothing linear.
         >>> probe = MLPProbe().fit(activations, labels)
@@ -418,7 +418,7 @@ def mlp_probe(
         Hewitt and Liang (2019), arXiv:1909.03368, on what such a probe may learn by heart: take
         its `probe_selectivity` too.
 
-    Example:
+    Examples:
         >>> mlp_probe().name
         'mlp'
     """

@@ -25,7 +25,7 @@ def benjamini_hochberg(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         Benjamini and Hochberg (1995), Journal of the Royal Statistical Society B 57; Benjamini and
         Yekutieli (2001), Annals of Statistics 29, for dependence.
 
-    Example:
+    Examples:
         >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
         [0.03, 0.04, nan, 0.04]
     """

@@ -37,7 +37,7 @@ _OF_LOGISTIC: dict[str, Callable[[], Measure]] = {
 def available_measures() -> dict[str, str]:
     """The names that `named_measures` takes, each with what it stands for.
 
-    Example:
+    Examples:
         >>> list(available_measures())[:3], list(available_measures())[-1]
         (['logistic', 'mass_mean', 'lda'], 'calibration')
     """
@@ -59,7 +59,7 @@ def named_measures(names: Iterable[str]) -> tuple[Measure, ...]:
     Raises:
         ValueError: A name is unknown, or there is none.
 
-    Example:
+    Examples:
         >>> [measure.name for measure in named_measures(["lda", "margin"])]
         ['lda', 'margin_logistic']
         >>> [measure.name for measure in named_measures(["margin"])]

@@ -72,7 +72,7 @@ def permute_labels(
     Raises:
         ValueError: `permutations` is less than 1.
 
-    Example:
+    Examples:
         >>> labels, fold = np.array([0, 1, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
         >>> groups = ["a", "a", "b", "b", "c"]
         >>> permuted = permute_labels(labels, groups, fold, permutations=100, seed=0)

@@ -76,7 +76,7 @@ def fit_logistic_probe(
     Source:
         Alain and Bengio (2016), arXiv:1610.01644.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> labels = torch.arange(200) % 2
         >>> activations = torch.randn(200, 8, generator=generator)
@@ -168,7 +168,7 @@ def fit_mass_mean_probe(
     Source:
         Marks and Tegmark (2023), arXiv:2310.06824.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = fit_mass_mean_probe(activations, torch.tensor([0, 0, 1, 1]))
         >>> (probe.direction / probe.direction[0]).round(decimals=2).tolist()
@@ -235,7 +235,7 @@ class LogisticProbe(ProbeClassifier):
         classes_: The two labels; log-odds are those of the second.
         n_iter_: Passes over the activations.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = LogisticProbe(C=10.0).fit(activations, torch.tensor([0, 0, 1, 1]))
         >>> probe.predict(activations).tolist()
@@ -309,7 +309,7 @@ class MassMeanProbe(ProbeClassifier):
         intercept_: The bias, of shape `(1,)`.
         classes_: The two labels; log-odds are those of the second.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = MassMeanProbe().fit(activations, torch.tensor([0, 0, 1, 1]))
         >>> probe.predict(activations).tolist()

@@ -47,7 +47,7 @@ def last_content_word(statement: str) -> str:
 
     Where there is none, the last word; where there is no word at all, the statement.
 
-    Example:
+    Examples:
         >>> last_content_word("Paris is the capital that France chose for itself.")
         'chose'
     """
@@ -59,7 +59,7 @@ def first_content_word(statement: str) -> str:
 
     Where there is none, the first word; where there is no word at all, the statement.
 
-    Example:
+    Examples:
         >>> first_content_word("The capital of France is Paris.")
         'capital'
     """
@@ -85,7 +85,7 @@ def recurring_word(
         Which content word it is, counted from 0, and that of each statement; where it has fewer,
         its last.
 
-    Example:
+    Examples:
         >>> said = ["Reds ate plums.", "Blues ate figs.", "Reds had figs.", "Blues had plums."]
         >>> recurring_word(said, ["a", "b", "c", "d"])
         (0, ['reds', 'blues', 'reds', 'blues'])
@@ -145,7 +145,7 @@ def control_labels(
     Raises:
         ValueError: All statements are of one type.
 
-    Example:
+    Examples:
         >>> types = ["red", "blue", "red", "green", "blue", "red"]
         >>> control = control_labels(types, np.array([0, 1, 0, 1, 0, 1]), seed=0)
         >>> len({(kind, label) for kind, label in zip(types, control.tolist())})
@@ -406,7 +406,7 @@ def probe_selectivity(
         Hewitt and Liang (2019), Designing and interpreting probes with control tasks,
         arXiv:1909.03368; here a type is a statement's and not a word's.
 
-    Example:
+    Examples:
         >>> probe_selectivity().name
         'selectivity_logistic'
     """

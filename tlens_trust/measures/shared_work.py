@@ -27,7 +27,7 @@ def do_once(activations: Activations, key: Hashable, work: Callable[[], _T]) -> 
         key: All else that changes the result.
         work: Does it.
 
-    Example:
+    Examples:
         >>> import torch
         >>> read = Activations(torch.zeros(1, 1, 1), ("blocks.0.hook_resid_post",))
         >>> do_once(read, "sum", lambda: [0]) is do_once(read, "sum", lambda: [0])

@@ -93,7 +93,7 @@ def solve_logistic(
         ValueError: An activation is not finite, a fold's training rows lack a label, or a `C` is
             not positive.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [1.0], [2.0], [3.0]]).unsqueeze(1)
         >>> fits = solve_logistic(
         ...     x, torch.tensor([0, 1, 0, 1]), train=torch.ones(1, 4, dtype=torch.bool), C=[1.0]

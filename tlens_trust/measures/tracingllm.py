@@ -78,7 +78,7 @@ def find_split_leaks(concept: Concept, *, train: float = _TRAINING_PART) -> Spli
     Raises:
         ValueError: `train` leaves nothing on one side.
 
-    Example:
+    Examples:
         >>> said = ("It is so.", "It is not.", "You may.", "You may not.", "it is so")
         >>> groups = ("is", "is", "may", "may", "other")
         >>> concept = Concept("x", "x", said, np.array([1, 0, 1, 0, 1]), groups)
@@ -329,7 +329,7 @@ def tracingllm_probe(
     Source:
         Qian et al. (2024), arXiv:2402.19465; github.com/ChnQ/TracingLLM.
 
-    Example:
+    Examples:
         >>> tracingllm_probe().name
         'tracingllm'
     """

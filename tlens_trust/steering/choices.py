@@ -32,7 +32,7 @@ class ForcedChoice:
         ValueError: The template lacks `{statement}`, a side has no answer, or an answer is empty
             or stands on both sides.
 
-    Example:
+    Examples:
         >>> ForcedChoice("claim", "{statement} True or false?", (" True",), (" False",)).name
         'claim'
     """

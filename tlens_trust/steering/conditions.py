@@ -31,7 +31,7 @@ class ProbeFires:
     Raises:
         ValueError: Neither level is given, or one is not finite, or none lies between them.
 
-    Example:
+    Examples:
         >>> import torch
         >>> probe = LinearProbe(torch.tensor([1.0, 0.0]), bias=-2.0)
         >>> ProbeFires(probe, site=1, below=0.0).fires(torch.tensor([[1.0, 5.0], [3.0, 5.0]]))

@@ -45,7 +45,7 @@ def distinct_share(tokens: Sequence[Sequence[int]], n: int) -> Float[np.ndarray,
     Source:
         Li et al. (2016), arXiv:1510.03055 (distinct-n), here text by text.
 
-    Example:
+    Examples:
         >>> distinct_share([[1, 2, 1, 2, 1]], 2).tolist()
         [0.5]
     """

@@ -93,7 +93,7 @@ def calibrate_strength(
         DoseNotReachedError: The target is not reached at any strength. It is a `ValueError`.
         ValueError: An argument is none of those allowed.
 
-    Example:
+    Examples:
         >>> from tlens_trust.steering import calibrate_strength
         >>> dose = calibrate_strength(model, vector, target_kl=0.1)  # doctest: +SKIP
         >>> with steer(model, vector, strength=dose.strength):  # doctest: +SKIP

@@ -141,7 +141,7 @@ def evaluate_steering(
         Qian et al. (2024), arXiv:2402.19465, for the experiment; Tan et al. (2024),
         arXiv:2407.12404, for counting what is steered the wrong way.
 
-    Example:
+    Examples:
         >>> vector = extract_steering_vector(
         ...     checkpoint, concept, site=2, rows=training_rows(concept)
         ... )  # doctest: +SKIP

@@ -109,7 +109,7 @@ def extract_steering_vector(
         al. (2023), arXiv:2310.01405; Li et al. (2023), Inference-time intervention,
         arXiv:2306.03341.
 
-    Example:
+    Examples:
         >>> labels = np.arange(40) % 2
         >>> said = tuple(f"Statement {row}." for row in range(40))
         >>> concept = Concept("order", "reliability", said, labels, said)

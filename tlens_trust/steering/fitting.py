@@ -76,7 +76,7 @@ def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) 
 def run_name(model: str) -> str:
     """What a model id, a folder or a path is called, its owner and its checkpoint's name left out.
 
-    Example:
+    Examples:
         >>> run_name("EleutherAI/pythia-160m"), run_name("/data/toy/step512")
         ('pythia-160m', 'toy')
     """

@@ -185,7 +185,7 @@ def classifier_judge(model: str | Path, *, label: str, device: str | None = None
     Raises:
         ValueError: The model has no such label.
 
-    Example:
+    Examples:
         >>> judge = classifier_judge("tomh/toxigen_roberta", label="LABEL_0")  # doctest: +SKIP
         >>> judge(["What a lovely day."])  # doctest: +SKIP
     """

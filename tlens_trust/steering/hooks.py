@@ -119,7 +119,7 @@ def steer(
     Warns:
         UserWarning: The vector comes from another run.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=11)).eval()

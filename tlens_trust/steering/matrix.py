@@ -123,7 +123,7 @@ def steering_matrix(
     Source:
         Qian et al. (2024), arXiv:2402.19465.
 
-    Example:
+    Examples:
         >>> matrix = steering_matrix(
         ...     series, [series[-1]], concept, site=2, target_kl=0.1
         ... )  # doctest: +SKIP

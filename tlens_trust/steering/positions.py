@@ -140,7 +140,7 @@ def checked_positions(positions: Any, tokenizer: Any = None) -> PositionRule:
     Raises:
         ValueError: It is nothing of the kind, a span is empty, or a text is not one token.
 
-    Example:
+    Examples:
         >>> checked_positions((4, None))
         PositionRule(name='span', start=4, stop=None, tokens=frozenset())
     """

@@ -128,7 +128,7 @@ def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
     `(1 + #{|random| ≥ |change|}) / (1 + draws)`. A direction and its opposite are alike among
     random ones, so both senses count.
 
-    Example:
+    Examples:
         >>> random_p(3.0, np.array([0.1, -0.2, 0.3]))
         0.25
     """

@@ -30,7 +30,7 @@ def training_rows(
     Raises:
         ValueError: There are too few groups, or there is no such fold.
 
-    Example:
+    Examples:
         >>> said = tuple(f"{row} is {('even', 'odd')[row % 2]}" for row in range(8))
         >>> groups = tuple(str(row // 2) for row in range(8))
         >>> concept = Concept("parity", "reliability", said, np.arange(8) % 2, groups)

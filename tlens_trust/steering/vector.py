@@ -55,7 +55,7 @@ class SteeringVector:
         ValueError: `values` do not go with `sites` or are not finite, a site is named twice or
             is none, or `spread` or `rms` is not one number a site.
 
-    Example:
+    Examples:
         >>> v = SteeringVector.from_direction(torch.tensor([3.0, 4.0]), site=2, rms=10.0)
         >>> v
         SteeringVector(1 site × 2 wide, blocks.2.hook_resid_post, norm 5, method 'direction')

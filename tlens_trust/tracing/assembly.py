@@ -340,7 +340,7 @@ def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict
 def head_coordinate(sites: Sequence[str]) -> dict[str, Any]:
     """Which head each site is, as a coordinate; NaN for a site that is none. Nothing without heads.
 
-    Example:
+    Examples:
         >>> head_coordinate(["blocks.0.attn.hook_z[0]", "blocks.0.attn.hook_z[1]"])["head"][1]
         array([0, 1])
         >>> head_coordinate(["blocks.0.hook_resid_post"])

@@ -31,7 +31,7 @@ def cell_seed(seed: int, concept: Concept) -> int:
     Raises:
         ValueError: `seed` is no whole number, or negative.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> concept = Concept("x", "x", ("Yes.", "No."), np.array([1, 0]), ("a", "a"))
         >>> cell_seed(0, concept) == cell_seed(0, concept) != cell_seed(1, concept)

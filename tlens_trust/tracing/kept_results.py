@@ -30,7 +30,7 @@ def keep_result(
         ValueError: There is no run folder, the kind is none of those, or the result holds what no
             file can.
 
-    Example:
+    Examples:
         >>> keep_result("run", "steering", "toxicity", matrix)  # doctest: +SKIP
     """
     if kind not in KINDS:

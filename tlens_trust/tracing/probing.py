@@ -81,7 +81,7 @@ def probe_checkpoints(
     Raises:
         ValueError: As `trace_checkpoints`, or `protocol` is unknown.
 
-    Example:
+    Examples:
         >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
         >>> trace = probe_checkpoints(
         ...     pretrain_toy_series(), load_concepts(), out="run")  # doctest: +SKIP

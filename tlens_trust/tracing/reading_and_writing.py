@@ -136,7 +136,7 @@ def compare_onsets(
         ValueError: There is no such quantity, the random directions are too few for any onset to be
             claimed at this confidence, or whatever reading and steering find wrong.
 
-    Example:
+    Examples:
         >>> found = compare_onsets(series, concept, site=2)  # doctest: +SKIP
         >>> found.onset_step.sel(kind="writable")  # doctest: +SKIP
     """
@@ -256,7 +256,7 @@ def find_steering_onset(
     Raises:
         ValueError: There is no such effect or target, or the random directions are too few.
 
-    Example:
+    Examples:
         >>> found = find_steering_onset(matrix, "follow_up_log_odds")  # doctest: +SKIP
         >>> found.onset_step_ci  # doctest: +SKIP
     """

@@ -39,7 +39,7 @@ def combine_runs(traces: Mapping[str, Trace], *, by: Literal["step", "tokens"] =
         ValueError: There are fewer than two traces, one of them holds several runs or has a
             checkpoint whose step is unknown or stands twice, or their units differ.
 
-    Example:
+    Examples:
         >>> import xarray as xr
         >>> def seed(last):
         ...     return Trace(xr.Dataset(

@@ -36,7 +36,7 @@ def load_scores(
         ValueError: The folder is no run folder, does not hold the concept, nothing of the concept
             is finished, or no measure gave such a variable.
 
-    Example:
+    Examples:
         >>> scores = load_scores("run", "toxicity")  # doctest: +SKIP
         >>> right = (scores > 0) == (scores.label == 1)  # doctest: +SKIP
     """

@@ -40,7 +40,7 @@ def checkpoint_numbers(
     Raises:
         ValueError: One is not there, several are of that step, or nothing is asked for.
 
-    Example:
+    Examples:
         >>> checkpoint_numbers(["m@step0", "m@step8"], [0, 8], [8, "m@step0"])
         [1, 0]
     """

@@ -172,7 +172,7 @@ def trace_checkpoints(
             finds wrong, with a note that says at which concept, checkpoint and sites. What was
             finished before is kept.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from tokenizers import Tokenizer, models
         >>> from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast

@@ -65,7 +65,7 @@ def project_tokens(
             model lacks the site; checkpoints do not share a tokenizer; or an argument is none of
             those that `steer` allows.
 
-    Example:
+    Examples:
         >>> vector = extract_steering_vector(series[-1], concept, site=2)  # doctest: +SKIP
         >>> draw_tokens(project_tokens(series, vector, "Many call Jonas dull."))  # doctest: +SKIP
     """

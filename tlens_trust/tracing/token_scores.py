@@ -71,7 +71,7 @@ def trace_tokens(
     Raises:
         ValueError: As `trace_checkpoints`; or the checkpoints do not share a tokenizer.
 
-    Example:
+    Examples:
         >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
         >>> trace_tokens(
         ...     pretrain_toy_series(), load_concepts()["toxicity"],

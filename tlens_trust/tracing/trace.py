@@ -64,7 +64,7 @@ class Trace:
         ValueError: `data` lacks a dimension or a coordinate, a name stands twice on an axis, or a
             variable has no unit or long name.
 
-    Example:
+    Examples:
         >>> data = xr.Dataset(
         ...     {"accuracy": (("concept", "checkpoint", "site"), [[[0.5, 0.6], [0.7, 0.9]]],
         ...                   {"units": "fraction of statements", "long_name": "accuracy"})},
@@ -184,7 +184,7 @@ class Trace:
             ValueError: Something is chosen that the trace does not hold; the message lists what
                 it does hold, and for a step its neighbours.
 
-        Example:
+        Examples:
             >>> from tlens_trust.tracing import Trace
             >>> trace = Trace.load("trace.nc")  # doctest: +SKIP
             >>> trace.sel(concept="toxicity", layer=8, step=1000)  # doctest: +SKIP
@@ -226,7 +226,7 @@ class Trace:
         Raises:
             ValueError: The trace holds no such quantity.
 
-        Example:
+        Examples:
             >>> import numpy as np, xarray as xr
             >>> data = xr.Dataset(
             ...     {"accuracy": (("concept", "checkpoint", "site"), [[[0.5, 0.6], [0.9, 0.7]]],
@@ -274,7 +274,7 @@ class Trace:
         Raises:
             ValueError: The trace holds no such floor.
 
-        Example:
+        Examples:
             >>> trace = Trace.load("run")  # doctest: +SKIP
             >>> trace.above_floor().any("site")  # doctest: +SKIP
         """
@@ -297,7 +297,7 @@ class Trace:
         Raises:
             ValueError: The trace holds no such comparison.
 
-        Example:
+        Examples:
             >>> trace = Trace.load("run")  # doctest: +SKIP
             >>> trace.above_untrained().any("site")  # doctest: +SKIP
         """
@@ -331,7 +331,7 @@ class Trace:
         Raises:
             ValueError: The trace holds no such variable.
 
-        Example:
+        Examples:
             >>> trace = Trace.load("run")  # doctest: +SKIP
             >>> trace.to_frame().query("layer == 2")  # doctest: +SKIP
             >>> trace.to_frame("nhsic", "nhsic_ci")  # doctest: +SKIP
@@ -462,7 +462,7 @@ def register_trace_accessor(name: str) -> Callable[[_T], _T]:
     Raises:
         ValueError: `name` is no public identifier, or is taken.
 
-    Example:
+    Examples:
         >>> @register_trace_accessor("counts")
         ... class TraceCounts:
         ...     def __init__(self, trace: Trace) -> None:

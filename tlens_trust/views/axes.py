@@ -24,7 +24,7 @@ _COUNTED = {"step": "number of steps", "tokens": "number of tokens", "loss": "tr
 def format_count(count: float | int) -> str:
     """Write a number of steps or tokens as a reader would: `512`, `1k`, `143k`, `2.1B`.
 
-    Example:
+    Examples:
         >>> [format_count(n) for n in (0, 512, 1000, 143_000, 2_097_152_000)]
         ['0', '512', '1k', '143k', '2.1B']
     """
@@ -65,7 +65,7 @@ def log_positions(values: np.ndarray) -> np.ndarray:
     The untrained model (count 0) is drawn one axis step to the left of the first trained one, at
     the distance of the closest pair of checkpoints but at least a factor of two.
 
-    Example:
+    Examples:
         >>> log_positions(np.array([0, 1, 2, 4])).tolist()
         [0.5, 1.0, 2.0, 4.0]
     """

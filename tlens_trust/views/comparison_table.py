@@ -11,7 +11,7 @@ def comparison_table(comparison: xr.Dataset) -> str:
     Args:
         comparison: What it gives.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import compare_checkpoints
         >>> print(comparison_table(compare_checkpoints("run", "privacy", 0, 512)))  # doctest: +SKIP
     """

@@ -15,7 +15,7 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
 
     `.show()` shows it; in a notebook its name as a line's last expression does.
 
-    Example:
+    Examples:
         >>> figure = Figure({"data": [{"y": [0.5, 0.9]}]})
         >>> figure.save("rise.html")  # doctest: +SKIP
     """

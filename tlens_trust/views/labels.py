@@ -10,7 +10,7 @@ from tlens_trust.views.axes import quantity_label
 def wrapped_label(values: xr.DataArray, *, width: int = 44) -> str:
     """`quantity_label` in lines of at most so many characters; safe as HTML.
 
-    Example:
+    Examples:
         >>> data = xr.DataArray(0.5, attrs={"long_name": "a very long name", "units": "nats"})
         >>> wrapped_label(data, width=12)
         'a very long<br>name (nats)'

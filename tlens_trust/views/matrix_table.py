@@ -23,7 +23,7 @@ def matrix_table(matrix: xr.Dataset, effect: str | None = None) -> str:
     Raises:
         ValueError: It is something else, or holds no such effect.
 
-    Example:
+    Examples:
         >>> matrix = steering_matrix(
         ...     series, [series[-1]], concept, site=2, target_kl=0.1
         ... )  # doctest: +SKIP

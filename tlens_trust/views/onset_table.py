@@ -23,7 +23,7 @@ def onset_table(
     Raises:
         ValueError: The two are not of the same concepts, sites and probes.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import find_onset, find_saturation
         >>> print(onset_table(find_onset("run"), find_saturation("run")))  # doctest: +SKIP
     """

@@ -19,7 +19,7 @@ def steering_table(evaluation: xr.Dataset) -> str:
     Raises:
         ValueError: It is something else.
 
-    Example:
+    Examples:
         >>> from tlens_trust.steering import evaluate_steering
         >>> found = evaluate_steering(model, vector, concept, target_kl=0.1)  # doctest: +SKIP
         >>> print(steering_table(found))  # doctest: +SKIP

@@ -55,7 +55,7 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
         ValueError: The trace holds no such quantities, or `onset` is not of its concepts,
             checkpoints and probes.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import find_onset
         >>> trace = Trace.load("run")  # doctest: +SKIP
         >>> summarise(trace, find_onset("run")).onset_step  # doctest: +SKIP

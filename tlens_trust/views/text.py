@@ -13,7 +13,7 @@ def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
         columns: Heading and cells of each, all equally many.
         left: Headings of the columns that are set to the left; the others are to the right.
 
-    Example:
+    Examples:
         >>> print("\n".join(lay_out([("name", ["a", "bcd"]), ("n", ["10", "9"])], left=["name"])))
         name   n
         a     10
@@ -39,7 +39,7 @@ def number(value: float, *, digits: int = 3) -> str:
 def small_number(value: float) -> str:
     """A probability, which is not rounded to nothing.
 
-    Example:
+    Examples:
         >>> small_number(0.0123), small_number(0.0004), small_number(float("nan"))
         ('0.012', '<0.001', '')
     """

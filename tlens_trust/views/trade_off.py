@@ -51,7 +51,7 @@ def draw_trade_off(
     Raises:
         ValueError: A quantity or the target is not there, or these are no results of steering.
 
-    Example:
+    Examples:
         >>> draw_trade_off([evaluate_steering(  # doctest: +SKIP
         ...     model, vector, concept, target_kl=kl) for kl in (0.02, 0.05, 0.1)])
     """

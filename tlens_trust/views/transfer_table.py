@@ -17,7 +17,7 @@ def transfer_table(transfer: xr.Dataset, *, site: str | int | None = None) -> st
     Raises:
         ValueError: It is no result of `trace_transfer`, or there is no such site.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import trace_transfer
         >>> print(transfer_table(trace_transfer(series, one, other)))  # doctest: +SKIP
     """

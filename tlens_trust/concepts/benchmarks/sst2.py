@@ -85,7 +85,7 @@ def flip_case(sentence: str, *, seed: int) -> str:
     Raises:
         ValueError: No character of the sentence has a case.
 
-    Example:
+    Examples:
         >>> flip_case("it has fun being grown up .", seed=0)
         'It has fun being grown up .'
     """

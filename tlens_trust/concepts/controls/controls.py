@@ -98,7 +98,7 @@ def control_concepts() -> dict[str, Concept]:
     embedded sets' world; the toy corpus holds most of them, but tells nothing on purpose of these
     three matters.
 
-    Example:
+    Examples:
         >>> tense = control_concepts()["tense"]
         >>> for statement, label in zip(tense.statements[:2], tense.labels[:2], strict=True):
         ...     print(label, statement)

@@ -29,7 +29,7 @@ def toy_corpus(seed: int) -> Iterator[str]:
     Yields:
         One passage after the other.
 
-    Example:
+    Examples:
         >>> passages = toy_corpus(0)
         >>> print(next(passages))
         As we all know, the cod is a fish of some sort. Fins came to mind.

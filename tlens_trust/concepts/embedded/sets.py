@@ -24,7 +24,7 @@ def embedded_concepts() -> dict[str, Concept]:
         By name, which is also the dimension: `reliability`, `privacy`, `toxicity`, `fairness`,
         `robustness`.
 
-    Example:
+    Examples:
         >>> reliability = embedded_concepts()["reliability"]
         >>> for statement, label in zip(reliability.statements[:2], reliability.labels[:2]):
         ...     print(label, statement)

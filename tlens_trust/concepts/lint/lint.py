@@ -57,7 +57,7 @@ def lint_concept(concept: Concept, *, seed: int = 0) -> LintReport:
         concept: The statements. Rows are their positions, counted from 0.
         seed: Draws the folds of the text floor.
 
-    Example:
+    Examples:
         >>> labels, groups = np.array([0, 1] * 30), tuple(str(i // 2) for i in range(60))
         >>> said = tuple(f"{i} is {'even' if i % 2 else 'ODD'}." for i in range(60))
         >>> report = lint_concept(Concept("parity", "arithmetic", said, labels, groups))
@@ -115,7 +115,7 @@ def lint_file(
         ValueError: Not a CSV file, no such column, no rows, or a `trustworthy` other than 0 and 1.
         OSError: The file cannot be read.
 
-    Example:
+    Examples:
         >>> import pathlib, tempfile
         >>> file = pathlib.Path(tempfile.mkdtemp()) / "mine.csv"
         >>> _ = file.write_text("statement,label\nYes.,1\nYes.,0\nNo &amp; no.,0\n")

@@ -69,7 +69,7 @@ class Rows:
 def plain_text(statement: str) -> str:
     """A statement without case, punctuation and superfluous white space.
 
-    Example:
+    Examples:
         >>> plain_text(" Well ,  that's IT!")
         'well that s it'
     """
@@ -96,7 +96,7 @@ def association(
 def share(part: int | float, whole: int | float) -> str:
     """A part of a whole as a percentage that never reads 0% or 100% where it is neither.
 
-    Example:
+    Examples:
         >>> share(1, 3), share(3641, 3642), share(2, 2)
         ('33.3%', '99.97%', '100%')
     """
@@ -111,7 +111,7 @@ def share(part: int | float, whole: int | float) -> str:
 def rows_that(count: int, verb: str) -> str:
     """A count of rows with a verb that agrees.
 
-    Example:
+    Examples:
         >>> rows_that(1, "hold"), rows_that(2, "hold")
         ('1 row holds', '2 rows hold')
     """
@@ -121,7 +121,7 @@ def rows_that(count: int, verb: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A count with a noun that agrees.
 
-    Example:
+    Examples:
         >>> counted(1, "group"), counted(2, "group")
         ('1 group', '2 groups')
     """
@@ -131,7 +131,7 @@ def counted(count: int, noun: str) -> str:
 def quoted(texts: Sequence[str], *, limit: int = 3, width: int = 60) -> str:
     r"""A few texts in quotes, cut to a width; a backslash stays one, what cannot be seen is spelt.
 
-    Example:
+    Examples:
         >>> print(quoted(["a" * 80, "new\\n", "\x07"], width=10))
         'aaaaaaaaa…', 'new\n', '\x07'
     """

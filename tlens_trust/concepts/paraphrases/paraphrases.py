@@ -51,7 +51,7 @@ def paraphrased_concepts() -> dict[str, Concept]:
     stands in the corpus, so that the toy model reads these sentences without having seen their
     like.
 
-    Example:
+    Examples:
         >>> reliability = paraphrased_concepts()["reliability_paraphrased"]
         >>> for statement, label in zip(reliability.statements[:2], reliability.labels[:2]):
         ...     print(label, statement)

@@ -71,7 +71,7 @@ def fit_contrast_consistent_direction(
         Burns et al. (2022), Discovering latent knowledge in language models without supervision,
         arXiv:2212.03827.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> activations = torch.randn(200, 4, generator=generator)
         >>> activations[0::2, 2] += 4  # The first of each pair.
@@ -229,7 +229,7 @@ def fit_contrast_consistent_probe(
     Source:
         Burns et al. (2022), arXiv:2212.03827.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> labels = torch.arange(200) % 2
         >>> activations = torch.randn(200, 4, generator=generator)
@@ -329,7 +329,7 @@ class ContrastConsistentProbe(ProbeClassifier):
         classes_: The two labels; log-odds are those of the second.
         loss_: The contrast-consistency loss that was reached.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(200) % 2
         >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
         >>> activations[:, 2] += 4 * labels
@@ -402,7 +402,7 @@ def ccs_probe(
     Raises:
         ValueError: `variant` is neither, or `restarts` or `steps` is less than 1.
 
-    Example:
+    Examples:
         >>> ccs_probe().name, ccs_probe(variant="tpc").name
         ('ccs', 'ccs_tpc')
     """

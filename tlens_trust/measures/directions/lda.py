@@ -60,7 +60,7 @@ def fit_lda_probe(
     Source:
         Fisher (1936); Ledoit and Wolf (2004), Journal of Multivariate Analysis 88.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> labels = torch.arange(200) % 2
         >>> noise = torch.randn(200, 2, generator=generator)
@@ -154,7 +154,7 @@ class LDAProbe(ProbeClassifier):
         classes_: The two labels; log-odds are those of the second.
         shrinkage_: The shrinkage that was used.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = LDAProbe().fit(activations, torch.tensor([0, 0, 1, 1]))
         >>> probe.predict(activations).tolist()
@@ -215,7 +215,7 @@ def lda_probe(
     Raises:
         ValueError: `shrinkage` is outside 0 to 1.
 
-    Example:
+    Examples:
         >>> lda_probe().name
         'lda'
     """

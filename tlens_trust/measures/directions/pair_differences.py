@@ -124,7 +124,7 @@ def fit_pair_difference_probe(
     Source:
         Zou et al. (2023), Representation engineering, arXiv:2310.01405.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[5.0, 1.0], [5.1, 0.0], [-3.0, 1.1], [-3.1, 0.1]])
         >>> labels, groups = torch.tensor([1, 0, 1, 0]), ["a", "a", "b", "b"]
         >>> probe = fit_pair_difference_probe(activations, labels, groups=groups)
@@ -200,7 +200,7 @@ class PairDifferenceProbe(ProbeClassifier):
         classes_: The two labels; log-odds are those of the second.
         share_: The share of the pair differences' second moment along the direction.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(200) % 2
         >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
         >>> activations[:, 2] += 4 * labels
@@ -258,7 +258,7 @@ def pair_difference_probe(
     Returns:
         A measure named `pair_difference`. On a concept without contrast pairs it is a ValueError.
 
-    Example:
+    Examples:
         >>> pair_difference_probe().name
         'pair_difference'
     """

@@ -43,7 +43,7 @@ def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str]) -> Contra
     Raises:
         ValueError: No group holds both labels.
 
-    Example:
+    Examples:
         >>> pairs = find_pairs(torch.tensor([1, 0, 1, 0, 0]), ["a", "a", "b", "b", "b"])
         >>> pairs.positive.tolist(), pairs.negative.tolist(), pairs.weight.tolist()
         ([0, 2, 2], [1, 3, 4], [1.0, 0.5, 0.5])

@@ -54,7 +54,7 @@ def fit_ridge_probe(
         Hoerl and Kennard (1970), Technometrics 12; Golub, Heath and Wahba (1979), Technometrics
         21, for the left-out residuals.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> labels = torch.arange(200) % 2
         >>> activations = torch.randn(200, 8, generator=generator)
@@ -146,7 +146,7 @@ class RidgeProbe(ProbeClassifier):
         classes_: The two labels; log-odds are those of the second.
         penalty_: The penalty that was chosen.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = RidgeProbe(penalty=0.1).fit(activations, torch.tensor([0, 0, 1, 1]))
         >>> probe.predict(activations).tolist()
@@ -209,7 +209,7 @@ def ridge_probe(
     Raises:
         ValueError: A penalty is not positive.
 
-    Example:
+    Examples:
         >>> ridge_probe().name
         'ridge'
     """

@@ -49,7 +49,7 @@ def choose_coordinates(
     Source:
         Gurnee et al. (2023), arXiv:2305.01610, section 3 and appendix.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(100) % 2
         >>> activations = torch.randn(100, 6, generator=torch.Generator().manual_seed(0))
         >>> activations[:, [1, 4]] += 2 * labels.unsqueeze(1)
@@ -110,7 +110,7 @@ def fit_sparse_probe(
     Source:
         Gurnee et al. (2023), Finding neurons in a haystack, arXiv:2305.01610.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(100) % 2
         >>> activations = torch.randn(100, 6, generator=torch.Generator().manual_seed(0))
         >>> activations[:, [1, 4]] += 2 * labels.unsqueeze(1)
@@ -187,7 +187,7 @@ class SparseProbe(ProbeClassifier):
         intercept_: The bias, of shape `(1,)`.
         classes_: The two labels; log-odds are those of the second.
 
-    Example:
+    Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
         >>> probe = SparseProbe(k=1).fit(activations, torch.tensor([0, 0, 1, 1]))
         >>> bool(probe.direction[0] > 0), float(probe.direction[1])
@@ -252,7 +252,7 @@ def sparse_probe(
     Raises:
         ValueError: `k` is less than 1, or `ranking` is neither.
 
-    Example:
+    Examples:
         >>> [sparse_probe(k).name for k in (1, 16)]
         ['sparse_1', 'sparse_16']
     """

@@ -258,7 +258,7 @@ def spectrum(*, first: int = 11, last: int = 100, resamples: int = 32) -> Spectr
         Those of `rankme`, `participation_ratio`, `spectrum_exponent`, `isoscore`, `mean_cosine`;
         Li et al. (2025), arXiv:2509.23024, follow the first and third along pre-training.
 
-    Example:
+    Examples:
         >>> spectrum().name
         'spectrum'
     """

@@ -56,7 +56,7 @@ def rankme(x: Float[Tensor, "example d"], *, centre: bool = True) -> float:
     Source:
         Garrido et al. (2023), arXiv:2210.02885; Roy and Vetterli (2007), EUSIPCO.
 
-    Example:
+    Examples:
         >>> x = torch.eye(8).repeat(2, 1)
         >>> round(rankme(x, centre=False), 6), round(rankme(x), 6)
         (8.0, 7.0)
@@ -76,7 +76,7 @@ def participation_ratio(x: Float[Tensor, "example d"]) -> float:
     Source:
         Gao et al. (2017), bioRxiv 214262.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         >>> participation_ratio(x), participation_ratio(x * torch.tensor([1.0, 0.0]))
         (2.0, 1.0)
@@ -109,7 +109,7 @@ def spectrum_exponent(
         Agrawal et al. (2022), α-ReQ, NeurIPS; Stringer et al. (2019), Nature 571, for the weights
         and for leaving out the first ten.
 
-    Example:
+    Examples:
         >>> k = torch.arange(1, 201, dtype=torch.float64)
         >>> law = spectrum_exponent(torch.cat([torch.diag(k**-0.6), -torch.diag(k**-0.6)]))
         >>> round(law.exponent, 6), round(law.r2, 6), law.last
@@ -132,7 +132,7 @@ def isoscore(x: Float[Tensor, "example d"]) -> float:
     Source:
         Rudman et al. (2022), arXiv:2108.07344.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
         >>> isoscore(x), isoscore(x * torch.tensor([1.0, 0.0]))
         (1.0, 0.0)
@@ -152,7 +152,7 @@ def mean_cosine(x: Float[Tensor, "example d"]) -> float:
     Source:
         Ethayarajh (2019), arXiv:1909.00512, who calls it anisotropy.
 
-    Example:
+    Examples:
         >>> mean_cosine(torch.tensor([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]]))
         0.333...
     """

@@ -137,7 +137,7 @@ def online_coding(
     Raises:
         ValueError: A number is out of its range.
 
-    Example:
+    Examples:
         >>> online_coding().name
         'online_coding'
     """

@@ -19,7 +19,7 @@ class InformationEstimate:
         kind: Whether the true information is at least as much, or about as much.
         warnings: What to know before believing it, in words.
 
-    Example:
+    Examples:
         >>> found = InformationEstimate(0.3466, (0.3, 0.4), 100, "lower bound")
         >>> round(found.bits, 3), found.unit
         (0.5, 'nats')

@@ -42,7 +42,7 @@ class InfoNCE:
         Van den Oord, Li and Vinyals (2018), arXiv:1807.03748; Poole et al. (2019),
         arXiv:1905.06922.
 
-    Example:
+    Examples:
         >>> x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
         >>> found = InfoNCE(epochs=60, folds=2)(x, x)
         >>> 0.3 < found.value < log(200)
@@ -246,7 +246,7 @@ def infonce_information(
         epochs: How often the training rows are read at most.
         seed: Deals the folds, draws weights and batches.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> x, y = torch.randn(2, 100, 1, generator=generator)
         >>> infonce_information(x, y, epochs=3).value < 0.1

@@ -136,7 +136,7 @@ def _widened(
 def label_entropy(labels: Int[np.ndarray, " example"]) -> float:
     """Entropy of the labels' shares, in nats: no activation can tell more of them.
 
-    Example:
+    Examples:
         >>> round(label_entropy(np.array([0, 1, 1, 0])), 4)
         0.6931
     """
@@ -167,7 +167,7 @@ def fano_information(
         Fano (1961), Transmission of Information; Cover and Thomas, Elements of Information
         Theory, theorem 2.10.1.
 
-    Example:
+    Examples:
         >>> bits = fano_information(np.array([0.3, 0.2, 0.1, 0.05]), np.log(2)) / np.log(2)
         >>> bits.round(3).tolist()
         [0.119, 0.278, 0.531, 0.714]
@@ -222,7 +222,7 @@ def confusion_information(
     Source:
         Miller (1955), Note on the bias of information estimates.
 
-    Example:
+    Examples:
         >>> always_right = np.array([[50.0, 0.0], [0.0, 50.0]])
         >>> round(float(confusion_information(always_right, corrected=False)), 4)
         0.6931

@@ -225,7 +225,7 @@ def ksg_information(
         Kraskov, Stögbauer and Grassberger (2004), Physical Review E 69, estimator 1. Gao, Ver Steeg
         and Galstyan (2015), arXiv:1411.2003, on its bias where dependence is strong.
 
-    Example:
+    Examples:
         >>> generator = torch.Generator().manual_seed(0)
         >>> x = torch.randn(1000, 1, generator=generator)
         >>> y = x + torch.randn(1000, 1, generator=generator)  # I = ½ ln 2 = .347
@@ -286,7 +286,7 @@ def ross_information(
     Source:
         Ross (2014), PLoS ONE 9(2) e87357.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(400) % 2
         >>> x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
         >>> found = ross_information(x + 10 * labels.unsqueeze(1), labels)
@@ -315,7 +315,7 @@ class NearestNeighbours:
         neighbours: `k`.
         seed: Draws half samples.
 
-    Example:
+    Examples:
         >>> x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
         >>> NearestNeighbours()(x, x).value > NearestNeighbours()(x, x.flip(0)).value
         True

@@ -156,7 +156,7 @@ def noised_information(
     Source:
         Goldfeld et al. (2019), arXiv:1810.05728.
 
-    Example:
+    Examples:
         >>> apart = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
         >>> found = noised_information(apart, noise=0.01)
         >>> round(found.value, 4), round(log(4), 4)
@@ -195,7 +195,7 @@ class NoisedEstimator:
         draws: How many times noise is drawn for each row.
         seed: Draws noise and half samples.
 
-    Example:
+    Examples:
         >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
         >>> bool(NoisedEstimator(noise=0.5)(x).value < NoisedEstimator(noise=0.1)(x).value)
         True

@@ -34,7 +34,7 @@ class DescriptionLength:
         n: How many labels.
         warnings: What to know before believing it, in words.
 
-    Example:
+    Examples:
         >>> length = DescriptionLength(34.66, (30.0, 40.0), 69.31, 100)
         >>> round(length.bits), round(length.compression, 2), length.unit
         (50, 2.0, 'nats')
@@ -83,7 +83,7 @@ class OnlineCoding:
     Source:
         Voita and Titov (2020), arXiv:2003.12298; Dawid (1984) for prediction in sequence.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(200) % 2
         >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
         >>> bool(OnlineCoding()(x + 4 * labels.unsqueeze(1), labels).compression > 3)
@@ -209,7 +209,7 @@ def online_code_length(
         orders: How many orders of the groups.
         seed: Draws them.
 
-    Example:
+    Examples:
         >>> labels = torch.arange(60) % 2
         >>> online_code_length(labels.unsqueeze(1).double(), labels).bits < 30
         True

@@ -95,7 +95,7 @@ class BarberAgakov:
     Source:
         Barber and Agakov (2003), The IM algorithm, NeurIPS 16.
 
-    Example:
+    Examples:
         >>> import torch
         >>> labels = torch.arange(200) % 2
         >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
@@ -203,7 +203,7 @@ def barber_agakov_information(
         folds: Into how many folds groups are dealt. At least 3.
         seed: Deals the folds, draws resamples and networks.
 
-    Example:
+    Examples:
         >>> import torch
         >>> labels = torch.arange(100) % 2
         >>> told = labels.unsqueeze(1).double() + 0.01 * torch.arange(100).unsqueeze(1) / 100

@@ -311,7 +311,7 @@ def probe_information(
     Raises:
         ValueError: A number is out of its range.
 
-    Example:
+    Examples:
         >>> probe_information().name
         'probe_information'
     """

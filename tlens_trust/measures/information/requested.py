@@ -175,7 +175,7 @@ def mlp_information(
     Raises:
         ValueError: A number is out of its range.
 
-    Example:
+    Examples:
         >>> mlp_information(sites=[8]).name
         'mlp_information'
     """
@@ -228,7 +228,7 @@ def infonce(
     Raises:
         ValueError: A number is out of its range.
 
-    Example:
+    Examples:
         >>> infonce(sites=[4, 8]).name
         'infonce'
     """
@@ -315,7 +315,7 @@ def nearest_neighbour_information(
     Raises:
         ValueError: A number is out of its range.
 
-    Example:
+    Examples:
         >>> nearest_neighbour_information().name
         'nearest_neighbours'
     """

@@ -119,7 +119,7 @@ def linear_normalised_hsic(
     Raises:
         ValueError: `ridge` is not a positive number.
 
-    Example:
+    Examples:
         >>> x = torch.randn(500, 5, generator=torch.Generator().manual_seed(0))
         >>> round(linear_normalised_hsic(x, x), 2), linear_normalised_hsic(x, x.flip(0)) < 0.2
         (3.95, True)

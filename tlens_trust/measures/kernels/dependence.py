@@ -282,7 +282,7 @@ def median_widths(activations: Activations) -> dict[str, float]:
         activations: Of the checkpoint whose units the others are to be measured in; the last one,
             say.
 
-    Example:
+    Examples:
         >>> read = Activations(torch.eye(3).unsqueeze(1), ("blocks.0.hook_resid_post",), n_layers=1)
         >>> round(median_widths(read)["blocks.0.hook_resid_post"], 3)
         1.414
@@ -381,7 +381,7 @@ def kernel_dependence(
         Gretton et al. (2005); Song et al. (2012); Kornblith et al. (2019), arXiv:1905.00414;
         Fukumizu et al. (2007).
 
-    Example:
+    Examples:
         >>> kernel_dependence().name
         'kernel_dependence'
     """

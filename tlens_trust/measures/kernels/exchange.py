@@ -54,7 +54,7 @@ class Rotations:
         Raises:
             ValueError: `permutations` is less than 1, or no row can change places.
 
-        Example:
+        Examples:
             >>> turns = Rotations.draw(["a", "a", "b", "b", "c", "c"], permutations=99, seed=0)
             >>> turns.circles, turns.permutations
             (((3, 2),), 2)
@@ -173,7 +173,7 @@ def exchange_rows(
     Raises:
         ValueError: `permutations` is less than 1.
 
-    Example:
+    Examples:
         >>> next(exchange_rows(["a", "a", "b"], permutations=1, seed=0)).tolist() in (
         ...     [0, 1, 2], [1, 0, 2])
         True

@@ -46,7 +46,7 @@ class HalfSamples:
         Raises:
             ValueError: There are fewer than 4 groups.
 
-        Example:
+        Examples:
             >>> halves = HalfSamples.draw(list("aabbccdd"), resamples=3, seed=0)
             >>> halves.members.sum(axis=1).tolist()
             [4, 4, 4]

@@ -46,7 +46,7 @@ class HSIC:
         Gretton et al. (2005), Algorithmic Learning Theory, 63-77, for the biased one; Song et al.
         (2012), Journal of Machine Learning Research 13, for the unbiased one.
 
-    Example:
+    Examples:
         >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
         >>> round(HSIC()(x, x), 3), abs(HSIC()(x, x.flip(0))) < 0.01
         (0.026, True)
@@ -98,7 +98,7 @@ class CKA:
         arXiv:2010.15327, and Murphy, Zylberberg and Fyshe (2024), arXiv:2405.01012. Its limits:
         Davari et al. (2022), arXiv:2210.16156.
 
-    Example:
+    Examples:
         >>> from tlens_trust.measures.kernels.kernel import LinearKernel
         >>> x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
         >>> round(CKA(LinearKernel())(x, -2 * x), 6), CKA()(x, x.flip(0)) < 0.05

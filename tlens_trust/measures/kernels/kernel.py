@@ -50,7 +50,7 @@ class GaussianKernel:
         Gretton et al. (2005), Algorithmic Learning Theory, for the kernel; the median as its
         width is a heuristic in use since Schölkopf and Smola (2002), without an optimality.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([[0.0], [1.0], [3.0]])
         >>> GaussianKernel().fitted(x).width, GaussianKernel(multiple=0.5).fitted(x).width
         (2.0, 1.0)
@@ -158,7 +158,7 @@ class DeltaKernel:
 def label_column(labels: Int[np.ndarray, " example"]) -> Float[Tensor, "example 1"]:
     """Labels as a float64 column, as estimators on two tensors take them.
 
-    Example:
+    Examples:
         >>> label_column(np.array([0, 1])).tolist()
         [[0.0], [1.0]]
     """
@@ -205,7 +205,7 @@ def median_distance(x: Float[Tensor, "example d"]) -> float:
     Returns:
         In the unit of the data; NaN where all examples are the same.
 
-    Example:
+    Examples:
         >>> median_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
         4.0
     """

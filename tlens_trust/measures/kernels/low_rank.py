@@ -66,7 +66,7 @@ def pivoted_cholesky(
         Fine and Scheinberg (2001), Journal of Machine Learning Research 2; Chen, Epperly, Tropp and
         Webber (2022), arXiv:2207.06503, for random pivots in blocks.
 
-    Example:
+    Examples:
         >>> from tlens_trust.measures.kernels.kernel import GaussianKernel
         >>> x = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
         >>> low = pivoted_cholesky(GaussianKernel(), x, rank=60)

@@ -55,7 +55,7 @@ class NormalisedHSIC:
         Fukumizu, Gretton, Sun and Schölkopf (2007), Advances in Neural Information Processing
         Systems 20; as "nHSIC" in Ma, Lewis and Kleijn (2020), arXiv:1908.01580.
 
-    Example:
+    Examples:
         >>> x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
         >>> 3 < NormalisedHSIC(epsilon=1e-2)(x, x) < 20
         True

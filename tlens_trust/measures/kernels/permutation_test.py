@@ -81,7 +81,7 @@ def permutation_test_labels(
     Source:
         Gretton et al. (2008), Advances in Neural Information Processing Systems 20, for the test.
 
-    Example:
+    Examples:
         >>> x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
         >>> labels = (x[:, 0] > 0).int().numpy()
         >>> permutation_test_labels(x, labels).p
@@ -138,7 +138,7 @@ def permutation_test(
         Gretton et al. (2008), Advances in Neural Information Processing Systems 20; Hemerik and
         Goeman (2018), TEST 27, on tests by a subgroup of the permutations.
 
-    Example:
+    Examples:
         >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
         >>> y = x.square() + 0.1
         >>> permutation_test(x, y).p, permutation_test(x, y, how="random", permutations=99).p

@@ -47,7 +47,7 @@ def flatten_spectrum(
     Source:
         Raghu et al. (2017), arXiv:1706.05806, compare representations after the same projection.
 
-    Example:
+    Examples:
         >>> import torch
         >>> z = torch.randn(100, 4, generator=torch.Generator().manual_seed(0)).double()
         >>> flat = flatten_spectrum(z * torch.tensor([1.0, 1e-2, 1e-4, 1e-6]), components=4)
@@ -71,7 +71,7 @@ def default_components(n: int, d: int) -> int:
     More directions than that are, once whitened, mostly noise: any two readings of `k` whitened
     directions share a part `k / n` of their span by chance.
 
-    Example:
+    Examples:
         >>> default_components(2000, 64), default_components(2000, 576)
         (64, 250)
     """
@@ -84,7 +84,7 @@ def matching_components(n: int, d: int) -> int:
     Only with all of them does the flattened spectrum undo any invertible map. With fewer, one that
     brings other directions into the lead moves the estimate, as if information came and went.
 
-    Example:
+    Examples:
         >>> matching_components(2000, 576), matching_components(2000, 4096)
         (576, 250)
     """

@@ -45,7 +45,7 @@ def represent_text(
     Source:
         Deerwester et al. (1990), Journal of the American Society for Information Science 41.
 
-    Example:
+    Examples:
         >>> texts = ["The cat sat.", "A cat sat.", "The sum is off.", "A sum is off."]
         >>> x = represent_text(texts, components=2)
         >>> bool((x[0] - x[1]).norm() < (x[0] - x[2]).norm())

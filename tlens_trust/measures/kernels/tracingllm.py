@@ -48,7 +48,7 @@ def tracingllm_features(x: Float[Tensor, "example d"]) -> Float[Tensor, "_ d"]:
     Each by its mean and its standard deviation (the one with `n - 1`); a constant feature becomes
     0, where the reference code gives NaN. In float64.
 
-    Example:
+    Examples:
         >>> tracingllm_features(torch.arange(10.0).unsqueeze(1)).shape
         torch.Size([8, 1])
     """
@@ -97,7 +97,7 @@ def tracingllm_information(
         Kleijn (2020), arXiv:1908.01580. They centre kernels from one side alone, which gives the
         same trace.
 
-    Example:
+    Examples:
         >>> x = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
         >>> round(tracingllm_information(x, x), 2)
         3.98
@@ -130,7 +130,7 @@ def tracingllm_low_rank(
     Raises:
         ValueError: As `tracingllm_information`.
 
-    Example:
+    Examples:
         >>> x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
         >>> low = tracingllm_low_rank(x, x)
         >>> low.bound < 1e-2, abs(low.value - tracingllm_information(x, x)) <= low.bound + 1e-6
@@ -323,7 +323,7 @@ def tracingllm_dependence(*, permutations: int = 1000) -> TracingLLMDependence:
     Returns:
         A measure named `tracingllm_dependence`.
 
-    Example:
+    Examples:
         >>> tracingllm_dependence().name
         'tracingllm_dependence'
     """

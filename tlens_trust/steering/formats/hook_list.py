@@ -36,7 +36,7 @@ def make_hooks(
     Raises:
         ValueError: As `steer`, as far as it can be seen without a model.
 
-    Example:
+    Examples:
         >>> import torch
         >>> vector = SteeringVector.from_direction(torch.tensor([1.0, 0.0]), site=3)
         >>> ((name, function),) = make_hooks(vector, strength=2.0)

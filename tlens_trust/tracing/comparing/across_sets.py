@@ -128,7 +128,7 @@ def trace_transfer(
         ValueError: Label 1 need not mean the same in both, a group of the scored set stands in
             several groups of the other, the probe is not linear, or whatever reading finds wrong.
 
-    Example:
+    Examples:
         >>> def read(name, coordinate, step):
         ...     texts = tuple(f"{name} {row}" for row in range(80))
         ...     concept = Concept(name, "reliability", texts, np.arange(80) % 2, texts)

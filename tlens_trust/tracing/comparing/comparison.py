@@ -72,7 +72,7 @@ def compare_checkpoints(
         Fisher (1935), The Design of Experiments, for the sign-flip test; Westfall and Young
         (1993), Resampling-Based Multiple Testing, for the null of the maximum.
 
-    Example:
+    Examples:
         >>> change = compare_checkpoints("run", "toxicity", 64, 512)  # doctest: +SKIP
         >>> change.accuracy_difference_p_best.min()  # doctest: +SKIP
         >>> list_flips(change, layer=2).head()  # doctest: +SKIP
@@ -193,7 +193,7 @@ def list_flips(
         ValueError: It is no comparison of two checkpoints; it holds no such site, or several and
             none was chosen.
 
-    Example:
+    Examples:
         >>> data = xr.Dataset(
         ...     {"flip": (("site", "example"), [[1, 0, -1]]),
         ...      "score_before": (("site", "example"), [[-1.0, 2.0, 0.5]]),

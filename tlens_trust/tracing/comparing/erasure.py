@@ -115,7 +115,7 @@ def erasure_cost(
         Belrose et al. (2023), LEACE: Perfect linear concept erasure in closed form,
         arXiv:2306.03819.
 
-    Example:
+    Examples:
         >>> cost = erasure_cost(series[-1], load_concepts(), sites=[2])  # doctest: +SKIP
         >>> cost.accuracy_cost.squeeze().to_pandas()  # doctest: +SKIP
     """

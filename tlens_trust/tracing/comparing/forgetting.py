@@ -96,7 +96,7 @@ def find_forgetting(
         Toneva et al. (2019), An empirical study of example forgetting, arXiv:1812.05159, for
         forgetting as an event.
 
-    Example:
+    Examples:
         >>> found = find_forgetting("run", "toxicity", layer=2, series=series)  # doctest: +SKIP
         >>> found[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
     """
@@ -146,7 +146,7 @@ def known_before(
 
     A statement that was forgotten has to be known anew.
 
-    Example:
+    Examples:
         >>> right = np.array([[1], [1], [1], [0], [1]], dtype=bool)
         >>> known_before(right, 2).ravel().tolist()
         [False, False, True, True, False]

@@ -116,7 +116,7 @@ def direction_genealogy(
         Spearman (1904), American Journal of Psychology 15, for the correction; Björck and Golub
         (1973), Mathematics of Computation 27, for principal angles.
 
-    Example:
+    Examples:
         >>> labels = np.arange(200) % 2
         >>> texts = tuple(f"statement {row}" for row in range(200))
         >>> concept = Concept("truth", "reliability", texts, labels, texts)

@@ -161,7 +161,7 @@ def site_number(
     Raises:
         ValueError: It is not there, or several are meant.
 
-    Example:
+    Examples:
         >>> site_number(["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"], [0, 1], 1, None)
         1
     """

@@ -83,7 +83,7 @@ def direction_overlap(
         ValueError: There are fewer than two concepts, one has too few groups, or whatever reading
             finds wrong.
 
-    Example:
+    Examples:
         >>> labels = np.arange(200) % 2
         >>> def read(name, direction):
         ...     texts = tuple(f"{name} {row}" for row in range(200))

@@ -30,7 +30,7 @@ def paired_interval(
         added: Variance that resampling does not show.
         confidence: Of the interval.
 
-    Example:
+    Examples:
         >>> bootstrap = GroupBootstrap.draw(list("abcdefghij"), seed=0, resamples=10)
         >>> paired_interval(np.zeros((10, 1)), bootstrap).round(2).tolist()
         [[-0.31, 0.31]]
@@ -63,7 +63,7 @@ def widened(
         groups: How many groups were resampled.
         confidence: Of the interval.
 
-    Example:
+    Examples:
         >>> wide = widened(np.array([0.5]), np.array([[0.4, 0.6]]), np.array([1.0]), groups=100)
         >>> bool(wide[0, 1] - wide[0, 0] > 3.9)
         True

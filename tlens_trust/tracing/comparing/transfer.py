@@ -109,7 +109,7 @@ def transfer_matrix(
         ValueError: There are several concepts, the probe is not linear, checkpoints differ in
             width or sites, or whatever reading finds wrong.
 
-    Example:
+    Examples:
         >>> labels = np.arange(120) % 2
         >>> texts = tuple(f"statement {row}" for row in range(120))
         >>> concept = Concept("truth", "reliability", texts, labels, texts)

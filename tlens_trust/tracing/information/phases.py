@@ -108,7 +108,7 @@ def find_phases(
         (1982), Technometrics 24, for a claim that has to survive several tests, each at its level;
         Hothorn et al. (2008), Biometrical Journal 50, for intervals that hold at once.
 
-    Example:
+    Examples:
         >>> phases = find_phases(information_plane(Trace.load("run")))  # doctest: +SKIP
         >>> print(phases.sel(concept="toxicity"))  # doctest: +SKIP
     """

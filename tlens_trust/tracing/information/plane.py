@@ -84,7 +84,7 @@ def information_plane(
         arXiv:2402.19465, for its use on pre-training; Saxe et al. (2018) and Goldfeld et al.
         (2019), arXiv:1810.05728, for why its phases need controls.
 
-    Example:
+    Examples:
         >>> plane = information_plane(Trace.load("run"), estimator="cka")  # doctest: +SKIP
         >>> plane.x.sel(concept="toxicity").values  # doctest: +SKIP
     """

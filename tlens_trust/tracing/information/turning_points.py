@@ -112,7 +112,7 @@ def find_turning_points(
     Returns:
         Numbers of checkpoints, ascending; none where one straight line does.
 
-    Example:
+    Examples:
         >>> position = np.arange(9.0)
         >>> find_turning_points(position, np.abs(position - 4))
         (4,)

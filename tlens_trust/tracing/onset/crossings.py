@@ -167,7 +167,7 @@ def first_crossing(
         each: Where it is shown to be so, each for itself, at half the level.
         excluded: Where it is shown to be so by no more than a margin, each for itself.
 
-    Example:
+    Examples:
         >>> no, yes = False, True
         >>> found = first_crossing(
         ...     np.array([no, no, no, yes, yes]), np.array([no, yes, no, no, yes]),

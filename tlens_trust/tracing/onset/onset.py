@@ -96,7 +96,7 @@ def find_onset(
         Romano and Wolf (2005), Econometrica 73; Hsu and Berger (1999), Journal of the American
         Statistical Association 94.
 
-    Example:
+    Examples:
         >>> onset = find_onset("run")  # doctest: +SKIP
         >>> onset.sel(site="best").onset_step_ci  # doctest: +SKIP
     """
@@ -173,7 +173,7 @@ def find_saturation(
     Raises:
         ValueError: As `find_onset`.
 
-    Example:
+    Examples:
         >>> find_saturation("run").sel(site="best").saturation_step_ci  # doctest: +SKIP
     """
     run = RunFolder.at(run_folder)

@@ -51,7 +51,7 @@ def draw_information(
     Raises:
         ValueError: It is no information plane, or lacks the site.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import Trace, find_phases, information_plane
         >>> plane = information_plane(Trace.load("run"))  # doctest: +SKIP
         >>> draw_information(plane, find_phases(plane)).save("curves.html")  # doctest: +SKIP

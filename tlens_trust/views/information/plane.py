@@ -49,7 +49,7 @@ def draw_plane(
     Raises:
         ValueError: It is no information plane, or lacks the site.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import Trace, find_phases, information_plane
         >>> plane = information_plane(Trace.load("run"))  # doctest: +SKIP
         >>> draw_plane(plane, find_phases(plane)).show()  # doctest: +SKIP

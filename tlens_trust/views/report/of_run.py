@@ -47,7 +47,7 @@ def report_run(
     Raises:
         ValueError: There is no run folder, or the file has another ending.
 
-    Example:
+    Examples:
         >>> report_run("run")  # doctest: +SKIP
     """
     folder = Path(run_folder)

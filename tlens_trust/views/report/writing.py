@@ -103,7 +103,7 @@ def write_report(
         ValueError: The file has another ending, `onset` is not of this trace, or a matrix is of
             other checkpoints.
 
-    Example:
+    Examples:
         >>> from tlens_trust.tracing import find_onset
         >>> trace = Trace.load("run")  # doctest: +SKIP
         >>> write_report(trace, "report.html", onset=find_onset("run"))  # doctest: +SKIP

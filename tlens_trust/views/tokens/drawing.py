@@ -22,7 +22,7 @@ def draw_tokens(scores: xr.Dataset) -> TokenView:
     Raises:
         ValueError: They are no scores of tokens.
 
-    Example:
+    Examples:
         >>> draw_tokens(trace_tokens(series, concept, "A text."))  # doctest: +SKIP
     """
     if not isinstance(scores, xr.Dataset) or "score" not in scores or "token" not in scores.dims:

@@ -102,7 +102,7 @@ def draw_generations(evaluation: xr.Dataset) -> GenerationsView:
     Raises:
         ValueError: Nothing was written.
 
-    Example:
+    Examples:
         >>> data = xr.Dataset(
         ...     {"generation": (("condition", "prompt"), [["a cod"], ["a cow"]])},
         ...     {"condition": ["unsteered", "steered"], "prompt": ["A trout is"]})

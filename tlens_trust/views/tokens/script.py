@@ -25,7 +25,7 @@ def circuitsvis_script() -> str:
 def as_script_data(value: Any) -> str:
     r"""A value as JavaScript within a page, in which no text can end the script.
 
-    Example:
+    Examples:
         >>> as_script_data({"a": "</script><b>"})
         '{"a": "\\u003c/script\\u003e\\u003cb\\u003e"}'
     """
@@ -40,7 +40,7 @@ def within_script(text: str) -> str:
 def as_token_html(token: str) -> str:
     """A token as circuitsvis may put it into a page: text, whatever it says.
 
-    Example:
+    Examples:
         >>> as_token_html("<script>")
         '&lt;script&gt;'
     """
