@@ -47,11 +47,14 @@ DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
         (["compare", ".", "toxicity", "0", "8"], "'.' is none"),
         (["compare", ".", "toxicity"], "Missing argument"),
         (["checkpoints", "notes.txt"], "'notes.txt' is a file"),
+        (["lint", "claims.csv"], "in a shell `--statement`"),
+        (["transfer", ".", "--from", "mine=x.csv", "--to", "toxicity"], "`Concept.from_csv`"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, run, tmp_path, arguments, word):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.txt").write_text("dear diary")
+    (tmp_path / "claims.csv").write_text("text,label\nRome is old.,1\n")
     status, out, err = run(*arguments)
     assert status == 2
     assert err.count("\n") == 1
@@ -179,3 +182,16 @@ def test_probes_are_taken_by_name(monkeypatch, run, given, names):
     monkeypatch.setattr(sweeps, "open_series", lambda *_: None)
     assert run("probe", ".", *given)[2] == "tlens-trust: far enough\n"
     assert [measure.name for measure in asked] == names
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch, run, tmp_path):
+    import tlens_trust.checkpoints
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tlens_trust.checkpoints.CheckpointSeries, "from_directory", interrupt)
+    status, out, err = run("probe", tmp_path, "--out", tmp_path / "run")
+    assert (status, out) == (130, "")
+    assert "tlens-trust: interrupted." in err
+    assert "the same command goes on" in err

@@ -7,7 +7,7 @@ import tlens_trust.views
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "manifest.json").write_text('{"format": "tlens-trust-run-1"}')
     return tmp_path
 
 
@@ -49,3 +49,12 @@ def test_a_checkpoint_is_told_by_its_step_or_by_its_name(monkeypatch, run, folde
     monkeypatch.setattr(tlens_trust.tracing, "compare_checkpoints", compare_checkpoints)
     assert run("compare", folder, "privacy", "64", "toy@step512")[0] == 2
     assert asked == ["privacy", 64, "toy@step512"]
+
+
+def test_a_layer_that_was_not_read_costs_nobody_the_comparison(monkeypatch, run, folder):
+    change = xr.Dataset(coords={"site": ["a", "b"], "layer": ("site", [0, 1])})
+    monkeypatch.setattr(tlens_trust.tracing, "compare_checkpoints", lambda *_, **__: change)
+    monkeypatch.setattr(tlens_trust.views, "comparison_table", lambda _: "the table")
+    status, out, err = run("compare", folder, "privacy", "0", "64", "--flips", "8")
+    assert (status, out) == (2, "the table\n")
+    assert err == "tlens-trust: --flips got 8, and no layer 8 was read. Choose among 0, 1.\n"

@@ -61,6 +61,9 @@ def test_a_file_that_is_not_there_is_said_to_be_missing_with_the_nearest_beside_
     (tmp_path / "toxigen.csv").touch()
     with pytest.raises(FileNotFoundError, match=r"no file '.*toxgen\.csv'\. Did you mean 'toxigen"):
         load_concepts(name, path=tmp_path / "toxgen.csv")
+    # A picture by nearly the same name is never what was meant.
+    with pytest.raises(FileNotFoundError, match=r"Looked for in"):
+        load_concepts(name, path=tmp_path / "toxgen.svg")
     with pytest.raises(FileNotFoundError, match=r"Looked for in"):
         load_concepts(name, path=tmp_path / "quite-another-name")
     with pytest.raises(FileNotFoundError, match=r"folder, '.*gone', is not there either"):

@@ -63,6 +63,26 @@ def test_an_interrupted_sweep_ends_as_an_uninterrupted_one_bit_for_bit(
         assert scores.identical(load_scores(tmp_path / "whole", concept))
 
 
+def test_a_sweep_that_stopped_short_says_which_checkpoints_it_owes(
+    sweep, counting, checkpoints, tmp_path
+):
+    names = [checkpoint.name for checkpoint in checkpoints]
+    counting.stop_at = 3
+    with pytest.raises(KeyboardInterrupt):
+        sweep(measures=counting(), out=tmp_path / "run")
+    run = RunFolder(tmp_path / "run")
+    owed = run.unfinished()
+    assert owed
+    assert owed == names[-len(owed) :]
+    assert [*Trace.load(run.path).checkpoints, *owed] == names
+    counting.stop_at = None
+    sweep(measures=counting(), out=run.path)
+    assert run.unfinished() == []
+    # One by one, as where the disk is small: nothing is owed that nobody has asked for.
+    sweep(checkpoints[0], measures=counting(), out=tmp_path / "one")
+    assert RunFolder(tmp_path / "one").unfinished() == []
+
+
 def test_a_run_folder_changes_no_number(sweep, tmp_path):
     assert sweep(out=tmp_path) == sweep()
 

@@ -1,4 +1,5 @@
 import builtins
+import logging
 import shutil
 
 import pytest
@@ -73,3 +74,23 @@ def test_another_failure_of_the_exporter_is_not_hidden(figure, tmp_path, monkeyp
     monkeypatch.setattr(Figure, "to_image", fail)
     with pytest.raises(RuntimeError, match="the disk is full"):
         figure.save(tmp_path / "rise.png")
+
+
+def test_a_torn_message_of_chromes_is_not_logged_as_a_failure(
+    figure, tmp_path, monkeypatch, caplog
+):
+    pytest.importorskip("kaleido")
+    pipe = logging.getLogger("choreographer.channels.pipe")
+
+    def draw(*_, **__):
+        pipe.error("JSONError decoding message. Ignoring")
+        pipe.error("Something else")
+        return b"<svg"
+
+    monkeypatch.setattr(Figure, "to_image", draw)
+    with caplog.at_level(logging.ERROR, logger=pipe.name):
+        figure.save(tmp_path / "rise.svg")
+        assert caplog.messages == ["Something else"]
+        # Whoever uses the browser without a figure of ours hears all of it.
+        draw()
+        assert len(caplog.messages) == 3

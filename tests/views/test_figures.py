@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 
 from tlens_trust.tracing import Trace, combine_runs
+from tlens_trust.views.axes import DIMENSION_COLOURS
 
 STEPS = [0, 1, 8, 64, 512]
 SITES = [f"blocks.{i}.hook_resid_post" for i in range(4)]
@@ -105,7 +106,32 @@ def test_a_slider_shows_the_map_of_one_concept_at_a_time():
         (change,) = step.args
         assert [j for j, visible in enumerate(change["visible"]) if visible] == [i]
     bounds = figure.layout.coloraxis
-    assert (bounds.cmin, bounds.cmax) == (TRACE.data.accuracy.min(), TRACE.data.accuracy.max())
+    assert (bounds.cmin, bounds.cmax) == (min(0.5, TRACE.data.accuracy.min()), 1)
+
+
+@pytest.mark.parametrize("variable", ["accuracy", "auroc"])
+def test_a_map_of_guesses_does_not_shine(variable):
+    guesses = 0.5 + 0.1 * np.sin(np.arange(TRACE.data.accuracy.size))
+    data = TRACE.data.assign({variable: TRACE.data.accuracy * 0 + 0.5})
+    data[variable].values[:] = guesses.reshape(data[variable].shape)
+    bounds = Trace(data).plot.heatmap(variable).layout.coloraxis
+    assert (bounds.cmin, bounds.cmax) == (guesses.min(), 1)
+    # What has no such ends is stretched over what there is.
+    data = data.assign(cross_entropy=data[variable])
+    bounds = Trace(data).plot.heatmap("cross_entropy").layout.coloraxis
+    assert (bounds.cmin, bounds.cmax) == (guesses.min(), guesses.max())
+
+
+def test_a_concept_of_ones_own_is_drawn_in_a_colour_of_its_own():
+    # In grey, its interval could not be told from the band of permuted labels.
+    data = TRACE.data.assign_coords(dimension=("concept", ["mine"] * TRACE.data.sizes["concept"]))
+    figure = Trace(data).sel(layer=2).plot.lines("accuracy")
+    colours = {drawn.line.color for drawn in figure.data if drawn.mode == "lines+markers"}
+    assert len(colours) == 1
+    (colour,) = colours
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    assert max(red, green, blue) - min(red, green, blue) > 60
+    assert colour not in DIMENSION_COLOURS.values()
 
 
 def test_what_a_curve_must_be_held_against_is_drawn_where_the_trace_holds_it():

@@ -2,6 +2,7 @@ import base64
 import gzip
 import importlib.util
 import io
+import json
 import re
 from html import escape
 from pathlib import Path
@@ -218,9 +219,29 @@ def test_a_finding_says_by_how_much_and_warns_where_nothing_is_added():
         findings_of(add_levels(trace, floor=f))["toxicity"] for f, trace in traces.items()
     )
     assert "0.900 [0.850, 0.950] at layer 2, chosen by this very number" in above.sentences[0]
-    assert any("text alone (0.600) by +0.300 [+0.250, +0.350]" in each for each in above.sentences)
+    assert any("text alone (0.600): +0.300 [+0.250, +0.350]" in each for each in above.sentences)
     assert above.caution == ""
     assert level.caution == "It is not shown to be above the text alone."
+
+
+def test_one_of_a_kind_is_not_told_in_the_plural(tmp_path):
+    alone = figures.synthetic_trace({"toxicity": 64})
+    page = write_report(alone, tmp_path / "alone.html").read_text(encoding="utf-8")
+    assert "1 concept at 5 checkpoints from" in page
+    both = figures.synthetic_trace({"toxicity": 64, "privacy": 8})
+    assert "2 concepts at" in write_report(both, tmp_path / "b.html").read_text(encoding="utf-8")
+
+
+def test_a_report_says_what_the_labels_of_a_table_stand_for(trace, tmp_path):
+    own = {"labels": "column 'is_false', turned round", "groups": "column 'topic'"}
+    known = {"toxicity": {"statements": 60, "provenance": own}}
+    data = trace.data.assign_attrs(provenance=json.dumps({"concepts": known}))
+    page = write_report(Trace(data), tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "turned round" in page
+    assert ">labels</th>" in page
+    assert "column &#x27;topic&#x27;" in page
+    # A column that nobody fills is not shown.
+    assert ">label 1</th>" not in page
 
 
 def test_a_concept_without_a_number_is_said_to_have_none(trace):

@@ -78,3 +78,16 @@ def with_command(run, tmp_path):
 def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"run folder|manifest"):
         report_run(tmp_path)
+
+
+def test_a_run_that_stopped_short_is_not_reported_as_whole(run, tmp_path):
+    shutil.copytree(run, tmp_path / "copy")
+    page = report_run(tmp_path / "copy").read_text(encoding="utf-8")
+    assert "is not finished" not in page
+    manifest = tmp_path / "copy" / "manifest.json"
+    content = json.loads(manifest.read_text(encoding="utf-8"))
+    content["checkpoints"].append("planted@step999")
+    manifest.write_text(json.dumps(content), encoding="utf-8")
+    page = report_run(tmp_path / "copy").read_text(encoding="utf-8")
+    assert "is not finished" in page
+    assert "1 have not been read (planted@step999)" in page

@@ -18,6 +18,8 @@ from tlens_trust.cli.steering import steer
 from tlens_trust.cli.sweeps import demo, probe
 from tlens_trust.cli.transfers import transfer
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="tlens-trust",
     help="When, during pre-training, does a language model come to know what is trustworthy?",
@@ -61,12 +63,18 @@ def main() -> None:
     except typer.TyperException as error:
         _fail(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("tlens-trust: interrupted; the same command continues where it stopped.\n")
-        sys.exit(130)
+        status = _INTERRUPTED
     except (ValueError, OSError) as error:
         if os.environ.get("TLENS_TRUST_TRACEBACK"):
             raise
         _fail(" ".join([_told(error), *getattr(error, "__notes__", [])]))
+    # Typer makes a status of the interruption, in some versions.
+    if status == _INTERRUPTED:
+        # A progress bar leaves its line unended.
+        sys.stderr.write(
+            "\ntlens-trust: interrupted. What a sweep has finished is kept: the same command goes "
+            "on where it stopped.\n"
+        )
     sys.exit(status or 0)
 
 

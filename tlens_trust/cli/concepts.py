@@ -82,7 +82,9 @@ def choose_concepts(
         if path and name not in available_benchmarks():
             raise ValueError(
                 f"{name!r} is read from no file. Give a benchmark "
-                f"({', '.join(available_benchmarks())}) as NAME=PATH, or your own file as --csv."
+                f"({', '.join(available_benchmarks())}) as NAME=PATH, or your own file "
+                # A command without --csv names no column of it either.
+                + ("as --csv." if statement else "from Python, by `Concept.from_csv`.")
             )
         # What comes from the hub is no file of the paper's.
         wanted.update(load_concepts(name, path=path or None, clean=clean or not path))

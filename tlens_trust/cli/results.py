@@ -44,6 +44,7 @@ def onset(
         run, concepts=wanted, margin=short, floor=floor, confidence=confidence, seed=seed
     )
     typer.echo(onset_table(found, saturated, every_site=every_site))
+    _warn_unfinished(run)
 
 
 def compare(
@@ -55,7 +56,8 @@ def compare(
         str | None, typer.Option(help="Whose scores, where there are several.")
     ] = None,
     flips: Annotated[
-        int | None, typer.Option(help="List the statements that flipped at this layer.")
+        int | None,
+        typer.Option(metavar="LAYER", help="List the statements that flipped at this layer."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the sign flips and resamples.")] = 0,
 ) -> None:
@@ -67,11 +69,16 @@ def compare(
     change = compare_checkpoints(
         run, concept, _checkpoint(before), _checkpoint(after), probe=probe, seed=seed
     )
-    listed = None if flips is None else list_flips(change, layer=flips)
     typer.echo(comparison_table(change))
-    if listed is not None:
+    if flips is not None:
+        layers = sorted(set(change["layer"].values.tolist()))
+        if flips not in layers:
+            raise ValueError(
+                f"--flips got {flips}, and no layer {flips} was read. Choose among "
+                f"{', '.join(f'{layer:g}' for layer in layers)}."
+            )
         typer.echo("")
-        for row in listed.itertuples():
+        for row in list_flips(change, layer=flips).itertuples():
             typer.echo(f"{row.flip:<10}  label {row.label}  {row.statement!r}")
 
 
@@ -103,3 +110,13 @@ def _check_run(run: Path) -> None:
             f"RUN is the folder of a sweep, with manifest.json in it, and {str(run)!r} {what}. "
             "Give what was --out of `tlens-trust probe` or `demo`."
         )
+
+
+def _warn_unfinished(run: Path) -> None:
+    """Say where a run has stopped short, since what is `never` read may only not have been yet."""
+    from tlens_trust.tracing.run_folder import RunFolder
+    from tlens_trust.views.report.cautions import tell_unfinished
+
+    folder = RunFolder.at(run)
+    if unfinished := folder.unfinished():
+        typer.echo(tell_unfinished(unfinished, len(folder.checkpoints())), err=True)

@@ -61,7 +61,8 @@ class Table:
             there = ", ".join(map(repr, self.columns)) or "none"
             raise ValueError(
                 f"No column {name!r} in {self.source}, whose columns are: {there}. "
-                f"Name the one that you mean."
+                f"Name the one that you mean (`statement=`, `label=`, `group=`; in a shell "
+                "`--statement`, `--label`, `--group`)."
             )
         return self.columns[name]
 
@@ -119,7 +120,8 @@ def missing_file(path: str | os.PathLike[str]) -> FileNotFoundError:
     told = f"There is no file {os.fspath(path)!r}."
     if not place.parent.is_dir():
         return FileNotFoundError(f"{told} Its folder, {str(place.parent)!r}, is not there either.")
-    names = [file.name for file in place.parent.iterdir()]
+    # A picture is never what a misspelt table was meant to be.
+    names = [file.name for file in place.parent.iterdir() if file.suffix == place.suffix]
     near = difflib.get_close_matches(place.name, names, n=1)
     way_out = (
         f"Did you mean {near[0]!r}?" if near else f"Looked for in {str(place.parent.resolve())!r}."

@@ -110,6 +110,7 @@ class RunFolder:
         *,
         arguments: Mapping[str, Any],
         versions: Mapping[str, str],
+        checkpoints: Sequence[str] = (),
     ) -> None:
         """Make the folder, or continue it, and note this call in its manifest.
 
@@ -122,6 +123,8 @@ class RunFolder:
             concepts: By name.
             arguments: What else the call was made with; as JSON holds it.
             versions: Of the libraries.
+            checkpoints: Names of those that are to be read, which `unfinished` holds against those
+                that have been.
 
         Raises:
             ValueError: The folder holds cells of other settings, or another concept under one of
@@ -136,7 +139,7 @@ class RunFolder:
         if _read_json(self.path / "manifest.json") is not None:
             manifest = self.manifest
             if not self._committed_keys():
-                manifest |= {"settings": _as_json(settings), "concepts": {}}
+                manifest |= {"settings": _as_json(settings), "concepts": {}, "checkpoints": []}
                 # What is there is not added to.
                 _write_json(self.path / "manifest.json", manifest)
             self._check_same_settings(manifest["settings"], _as_json(settings))
@@ -162,6 +165,9 @@ class RunFolder:
         for name, concept in concepts.items():
             self._write_concept(name, concept)
         manifest["concepts"].update(_as_json(known))
+        manifest["checkpoints"] = list(
+            dict.fromkeys([*manifest.get("checkpoints", []), *checkpoints])
+        )
         calls = manifest["calls"]
         if not calls or {k: v for k, v in calls[-1].items() if k != "date"} != _as_json(call):
             calls.append({"date": now(), **_as_json(call)})
@@ -276,6 +282,23 @@ class RunFolder:
                     found[record.name] = (record, identities)
         ordered = in_training_order([record for record, _ in found.values()])
         return {record.name: found[record.name] for record in ordered}
+
+    def unfinished(self) -> list[str]:
+        """Checkpoints that a sweep was to read, and of which no cell is finished yet.
+
+        Empty too for a run folder of a version that did not note them.
+        """
+        manifest = self.manifest
+        known = self.checkpoints()
+        return [
+            name
+            for name in manifest.get("checkpoints", [])
+            if name not in known
+            or not any(
+                self._commit_record(name, concept, _cell_key(manifest, known[name][1], concept))
+                for concept in manifest["concepts"]
+            )
+        ]
 
     def read_concept(self, name: str) -> Concept:
         """A concept as it was swept.
@@ -496,10 +519,12 @@ class RunFolder:
         _write_json(path, stored)
 
     def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        # Another process may have added concepts since this one read the manifest.
+        # Another process may have added to them since this one read the manifest.
         there = _read_json(self.path / "manifest.json") or {}
         concepts = {**there.get("concepts", {}), **manifest["concepts"]}
-        _write_json(self.path / "manifest.json", {**manifest, "concepts": concepts})
+        names = [*there.get("checkpoints", []), *manifest.get("checkpoints", [])]
+        added = {"concepts": concepts, "checkpoints": list(dict.fromkeys(names))}
+        _write_json(self.path / "manifest.json", {**manifest, **added})
 
     def _remove_abandoned(self) -> None:
         for path in self.path.rglob(".*.tmp"):

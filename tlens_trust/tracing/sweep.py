@@ -229,6 +229,7 @@ def trace_checkpoints(
             {concept.name: concept for concept in named},
             arguments=origin["arguments"],
             versions=origin["versions"],
+            checkpoints=[checkpoint.name for checkpoint in checkpoints],
         )
 
     tasks = (

@@ -15,6 +15,10 @@ DIMENSION_COLOURS = {
     "robustness": "#CC79A7",
 }
 
+# For a concept of no such dimension: of the same palette, and never the grey of what a curve is
+# held against.
+OTHER_COLOUR = "#56B4E9"
+
 TRAINING_AXES = {
     "step": "training step", "tokens": "tokens seen", "loss": "training loss (nats/token)",
 }  # fmt: skip

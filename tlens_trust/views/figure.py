@@ -1,6 +1,9 @@
 """The plotly figure that every drawing function gives, and how it is written to a file."""
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +73,8 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
                 "with `pip install 'tlens-trust[export]'`, or save as .html."
             ) from error
         try:
-            picture: bytes = self.to_image(format=form, scale=_PIXELS_PER_UNIT, **size)
+            with _without_torn_messages():
+                picture: bytes = self.to_image(format=form, scale=_PIXELS_PER_UNIT, **size)
         except RuntimeError as error:
             if "requires Google Chrome" not in str(error):
                 raise
@@ -80,3 +84,21 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
                 "save as .html."
             ) from error
         return picture
+
+
+@contextlib.contextmanager
+def _without_torn_messages() -> Iterator[None]:
+    """Keep to itself what Chrome's pipe says when it is closed in the middle of a message.
+
+    The picture is there by then, and the traceback that is logged would be taken for a failure.
+    """
+
+    def keep(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("JSONError decoding message. Ignoring")
+
+    pipe = logging.getLogger("choreographer.channels.pipe")
+    pipe.addFilter(keep)
+    try:
+        yield
+    finally:
+        pipe.removeFilter(keep)

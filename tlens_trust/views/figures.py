@@ -30,6 +30,8 @@ from tlens_trust.views.panels import (
 from tlens_trust.views.runs import over_runs
 
 _MOST_BANDS = 3
+# Of these one half is what guessing gets and one the most there is.
+_BETWEEN_HALF_AND_ONE = ("accuracy", "balanced_accuracy", "auroc")
 
 
 @register_trace_accessor("plot")
@@ -49,7 +51,10 @@ class TracePlot:
     ) -> Figure:
         """Draw a variable over checkpoints (across) and sites (upwards), for each concept.
 
-        All concepts share one colour scale. Hovering shows value, interval and n.
+        All concepts share one colour scale. That of accuracies and AUROCs runs from one half (or
+        what lies lowest) to one, so that a map of guesses looks like one, and the same colour is
+        the same number in every run; `.update_coloraxes(cmin=…, cmax=…)` narrows it. Hovering
+        shows value, interval and n.
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
@@ -86,12 +91,11 @@ class TracePlot:
             figure, cells = make_panels(concepts)
             for drawn, (row, column) in zip(maps, cells, strict=True):
                 figure.add_trace(drawn, row=row, col=column)
-        known = values.values[np.isfinite(values.values)]
         figure.update_layout(
             coloraxis={
                 "colorscale": "Cividis",
                 "colorbar": {"title": {"text": wrapped_label(values), "side": "right"}},
-                **({"cmin": known.min(), "cmax": known.max()} if known.size else {}),
+                **_colour_range(variable, values.values),
             },
         )
         # Columns are equally wide, whatever the gap between two checkpoints.
@@ -259,6 +263,17 @@ def _one_at_a_time(maps: list[go.Heatmap], names: list[str]) -> Figure:
         sliders=[{"steps": steps, "currentvalue": {"prefix": "concept: "}, "pad": {"t": 60}}],
     )
     return figure
+
+
+def _colour_range(variable: str, values: np.ndarray) -> dict[str, float]:
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return {}
+    low, high = float(known.min()), float(known.max())
+    if variable.removesuffix("_untrained").removesuffix("_unseen") in _BETWEEN_HALF_AND_ONE:
+        # Stretched over what there is, the luckiest of many guesses would shine.
+        low, high = min(low, 0.5), 1.0
+    return {"cmin": low, "cmax": high}
 
 
 def _panel_values(data: xr.Dataset, variable: str) -> xr.DataArray:

@@ -9,6 +9,9 @@ import xarray as xr
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.text import Column, lay_out
 
+# Read as absence, it would claim what nobody has tested.
+NEVER = "never: shown at no step, which is no proof of absence: few statements show little"
+
 
 def onset_table(
     onset: xr.Dataset, saturation: xr.Dataset | None = None, *, every_site: bool = False
@@ -43,7 +46,8 @@ def onset_table(
         columns.append(("probe", [place["probe"] for place, _ in chosen]))
     if every_site:
         columns.append(("site", [place["site"] for place, _ in chosen]))
-    columns.append(("onset", [since(each, "onset") for _, each in chosen]))
+    onsets = [since(each, "onset") for _, each in chosen]
+    columns.append(("onset", onsets))
     if any(np.isfinite(float(each.onset_tokens)) for _, each in chosen):
         columns.append(("tokens", [_tokens(each) for _, each in chosen]))
     columns.append(("lasting", [_lasting(each) for _, each in chosen]))
@@ -52,7 +56,8 @@ def onset_table(
             ("saturation", [since(saturation.sel(place), "saturation") for place, _ in chosen])
         )
     left = ("concept", "probe", "site", "onset", "saturation")
-    return "\n".join([*lay_out(columns, left=left), "", *_legend(onset, saturation, every_site)])
+    legend = _legend(onset, saturation, every_site, never="never" in onsets)
+    return "\n".join([*lay_out(columns, left=left), "", *legend])
 
 
 def since(found: xr.Dataset, name: str) -> str:
@@ -101,7 +106,9 @@ def _lasting(found: xr.Dataset) -> str:
     return _at(checkpoint, float(found.lasting_step)) if checkpoint else ""
 
 
-def _legend(onset: xr.Dataset, saturation: xr.Dataset | None, every_site: bool) -> list[str]:
+def _legend(
+    onset: xr.Dataset, saturation: xr.Dataset | None, every_site: bool, *, never: bool
+) -> list[str]:
     def told(found: xr.Dataset) -> tuple[dict[str, Any], str]:
         level = (1 + float(found.attrs["confidence"])) / 2
         return dict(found.attrs), f"{level:.1%}"
@@ -122,4 +129,6 @@ def _legend(onset: xr.Dataset, saturation: xr.Dataset | None, every_site: bool) 
             f"            there, it is below the last one (each {level} sure)",
         ]
     told_of = "best        the site" if every_site else "            each at the best site,"
+    if never:
+        lines.append(f"            {NEVER}")
     return [*lines, f"{told_of} chosen on folds that it is not scored on"]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.views.axes import DIMENSION_COLOURS, TRAINING_AXES
+from tlens_trust.views.axes import DIMENSION_COLOURS, OTHER_COLOUR, TRAINING_AXES
 from tlens_trust.views.figure import Figure
 
 QUIET = "#8a8a8a"
@@ -156,8 +156,8 @@ def dimensions(data: xr.Dataset) -> dict[str, str]:
 
 
 def dimension_colour(dimension: str | None) -> str:
-    """The same colour for a dimension in every figure."""
-    return DIMENSION_COLOURS.get(dimension or "", "#333333")
+    """The same colour for a dimension in every figure, and one for all other concepts."""
+    return DIMENSION_COLOURS.get(dimension or "", OTHER_COLOUR)
 
 
 def site_labels(data: xr.Dataset) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.tracing import Trace
-from tlens_trust.views.onset_table import since
+from tlens_trust.views.onset_table import NEVER, since
 from tlens_trust.views.text import Column, lay_out, number, small_number, with_interval
 
 if TYPE_CHECKING:
@@ -311,8 +311,10 @@ def _legend(
     level = (1 + float(onset.attrs["confidence"])) / 2
     against = "null and floor" if onset.attrs["floor"] == "True" else "null"
     margin = float(onset.attrs["margin"])
-    return [
-        *lines,
+    lines += [
         f"onset   step by which it is read above {against}, and the step after which: up to there,",
         f"        by at most {margin:g} (each {level:.1%} sure, over all steps looked at)",
     ]
+    if any(row["onset"] == "never" for row in rows):
+        lines.append(f"        {NEVER}")
+    return lines

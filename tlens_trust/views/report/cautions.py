@@ -1,5 +1,7 @@
 """What a reader must know before believing a trace."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tlens_trust.tracing import Trace
@@ -7,14 +9,18 @@ from tlens_trust.tracing import Trace
 _FEW_GROUPS = 30
 
 
-def find_cautions(trace: Trace) -> list[str]:
+def find_cautions(trace: Trace, *, unfinished: Sequence[str] = ()) -> list[str]:
     """Sentences on what is missing, leaks, or was not held against anything.
 
     Args:
         trace: Any.
+        unfinished: Checkpoints that the sweep was to read and has not read yet.
     """
     data = trace.data
-    found = [*_unknown(trace)]
+    found = []
+    if unfinished:
+        found.append(tell_unfinished(unfinished, len(trace.checkpoints)))
+    found += _unknown(trace)
     if "accuracy" in data:
         for level, what in (
             ("floor", "a classifier of the text alone"),
@@ -41,6 +47,15 @@ def find_cautions(trace: Trace) -> list[str]:
         found.append(f"{total:,.0f} fits of probes did not reach their optimum.")
     found += _concepts(trace)
     return found
+
+
+def tell_unfinished(names: Sequence[str], finished: int) -> str:
+    """That a run has stopped short: without its last checkpoints, "never" says little."""
+    return (
+        f"The sweep is not finished: of {len(names) + finished} checkpoints, {len(names)} have not "
+        f"been read ({', '.join(names[:3])}{', …' * (len(names) > 3)}). The same command, or call, "
+        "reads them; until then all that is said is of the others."
+    )
 
 
 def _unknown(trace: Trace) -> list[str]:

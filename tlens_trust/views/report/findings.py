@@ -61,13 +61,13 @@ def _finding(trace: Trace, row: dict[str, Any], above_text: bool) -> Finding:
             continue
         value, low, high = gain
         sentences.append(
-            f"Above {what} ({level:.3f}) by {_signed(value)} [{_signed(low)}, {_signed(high)}]."
+            f"Against {what} ({level:.3f}): {_signed(value)} [{_signed(low)}, {_signed(high)}]."
         )
         if low <= 0:
             cautions.append(f"it is not shown to be above {against}")
     if not np.isnan(row["q"]):
         sentences.append(
-            f"Labels that mean nothing would do as well with q {_small(row['q'])}, corrected for "
+            f"Are its labels read at all, in any layer? q {_small(row['q'])}, corrected for "
             "layers, concepts and checkpoints."
         )
         if row["q"] > 0.05:

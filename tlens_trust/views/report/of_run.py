@@ -52,6 +52,7 @@ def report_run(
     """
     folder = Path(run_folder)
     trace = Trace.load(folder)
+    run = RunFolder.at(folder)
     plane, phases = _information(trace, seed)
     return write_report(
         trace,
@@ -62,7 +63,8 @@ def report_run(
         steering=list(kept_results(folder, "steering").values()),
         tokens=[draw_tokens(each) for each in kept_results(folder, "tokens").values()],
         title=title,
-        command=str(RunFolder.at(folder).manifest["calls"][-1].get("command", "")),
+        command=str(run.manifest["calls"][-1].get("command", "")),
+        unfinished=run.unfinished(),
     )
 
 

@@ -76,6 +76,7 @@ def write_report(
     tokens: Sequence[PagePart] = (),
     title: str | None = None,
     command: str = "",
+    unfinished: Sequence[str] = (),
 ) -> Path:
     """Write what a run found into one file, which opens without a network.
 
@@ -95,6 +96,7 @@ def write_report(
         tokens: Views of texts to show, as `draw_tokens` and `draw_generations` give them.
         title: Of the page; by default, what models it is about.
         command: What was typed into a shell to make the run, if it was.
+        unfinished: Checkpoints that the sweep was to read and has not read yet, to be warned of.
 
     Returns:
         The file.
@@ -121,6 +123,7 @@ def write_report(
         tokens,
         title or _title(trace),
         command,
+        unfinished,
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
@@ -142,6 +145,7 @@ def _page(
     tokens: Sequence[PagePart],
     title: str,
     command: str,
+    unfinished: Sequence[str],
 ) -> str:
     probed = {"accuracy", "accuracy_ci"} <= set(trace.data)
     summary = summarise(trace, onset).to_dict(orient="records") if probed else []
@@ -183,7 +187,7 @@ def _page(
         '<a class="skip" href="#content">Skip to the findings</a>'
         f"<header><h1>{escape(title)}</h1>{_lead(trace)}</header>"
         f'<nav aria-label="Parts of the report"><ul>{links}</ul></nav>'
-        f'<main id="content">{_cautions(trace)}{body}</main>'
+        f'<main id="content">{_cautions(trace, unfinished)}{body}</main>'
         f"<script>{get_plotlyjs()}</script>"
         f"{circuitsvis_script() if tokens else ''}<script>{script}</script></body></html>"
     )
@@ -203,15 +207,20 @@ def _lead(trace: Trace) -> str:
     steps = [step for step in trace.steps if step is not None]
     along = f" from step {format_count(min(steps))} to {format_count(max(steps))}" if steps else ""
     made = str(trace.data.attrs.get("created", ""))[:10]
+    by = f"Made on {made} by" if made else "Made by"
     text = (
-        f"{len(trace.concepts)} concepts at {len(trace.checkpoints)} checkpoints{along}, read at "
-        f"{len(trace.sites)} sites. {f'Made on {made} by' if made else 'Made by'} tlens_trust."
+        f"{_counted(trace.concepts, 'concept')} at {_counted(trace.checkpoints, 'checkpoint')}"
+        f"{along}, read at {_counted(trace.sites, 'site')}. {by} tlens_trust."
     )
     return f'<p class="lead">{escape(text)}</p>'
 
 
-def _cautions(trace: Trace) -> str:
-    found = find_cautions(trace)
+def _counted(things: Sequence[str], noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _cautions(trace: Trace, unfinished: Sequence[str]) -> str:
+    found = find_cautions(trace, unfinished=unfinished)
     if not found:
         return ""
     items = "".join(f"<li>{escape(text)}</li>" for text in found)
@@ -400,27 +409,23 @@ def _checkpoints(trace: Trace) -> str:
 
 def _concepts(trace: Trace) -> str:
     known = trace.provenance.get("concepts", {})
-    rows = []
-    for name in trace.concepts:
-        told = known.get(name, {})
-        source = told.get("provenance", {})
-        rows.append(
-            [
-                name,
-                str(told.get("dimension", "")),
-                str(told.get("statements", "")),
-                str(told.get("groups", "")),
-                str(source.get("label 1", "")),
-                str(source.get("label 0", "")),
-                str(source.get("source", "")),
-                str(told.get("fingerprint", ""))[:12],
-            ]
-        )
-    headings = [
-        "concept", "dimension", "statements", "groups", "label 1", "label 0", "source",
-        "fingerprint",
-    ]  # fmt: skip
-    return parts.table(headings, rows, numbers=["statements", "groups"])
+    told = [known.get(name, {}) for name in trace.concepts]
+    columns = {"concept": list(trace.concepts)}
+    for name in ("dimension", "statements", "groups"):
+        columns[name] = [str(each.get(name, "")) for each in told]
+    sources = [each.get("provenance", {}) for each in told]
+    # What label 1 is decides the sign of everything; embedded sets say it for each label, a table
+    # of one's own for its column.
+    for heading, name in (
+        ("label 1", "label 1"), ("label 0", "label 0"), ("labels", "labels"),
+        ("grouped by", "groups"), ("source", "source"),
+    ):  # fmt: skip
+        columns[heading] = [str(each.get(name, "")) for each in sources]
+    columns["fingerprint"] = [str(each.get("fingerprint", ""))[:12] for each in told]
+    kept = {heading: cells for heading, cells in columns.items() if any(cells)}
+    return parts.table(
+        list(kept), list(zip(*kept.values(), strict=True)), numbers=["statements", "groups"]
+    )
 
 
 def _numbers(trace: Trace) -> str:
