@@ -58,3 +58,17 @@ def test_a_layer_that_was_not_read_costs_nobody_the_comparison(monkeypatch, run,
     status, out, err = run("compare", folder, "privacy", "0", "64", "--flips", "8")
     assert (status, out) == (2, "the table\n")
     assert err == "tlens-trust: --flips got 8, and no layer 8 was read. Choose among 0, 1.\n"
+
+
+def test_onsets_of_a_run_that_stopped_short_say_so(monkeypatch, run, folder):
+    from tlens_trust.tracing.run_folder import RunFolder
+
+    for name in ("find_onset", "find_saturation"):
+        monkeypatch.setattr(tlens_trust.tracing, name, lambda *_, **__: xr.Dataset())
+    monkeypatch.setattr(tlens_trust.views, "onset_table", lambda *_, **__: "the table")
+    # The checkpoint in which it stopped is known, and nothing of it is finished.
+    monkeypatch.setattr(RunFolder, "checkpoints", lambda _: {"step0": None, "step8": None})
+    monkeypatch.setattr(RunFolder, "unfinished", lambda _: ["step8", "step64"])
+    status, out, err = run("onset", folder)
+    assert (status, out) == (0, "the table\n")
+    assert "of 3 checkpoints, 2 have not been read (step8, step64)" in err

@@ -16,7 +16,7 @@ from tlens_trust.tracing import Trace
 from tlens_trust.views import Figure, write_report
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
-from tlens_trust.views.tables import summarise
+from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView
 
 _spec = importlib.util.spec_from_file_location("figures", Path(__file__).parent / "test_figures.py")
@@ -288,3 +288,10 @@ def test_a_trace_of_another_measure_is_reported_without_findings(tmp_path):
     page = write_report(Trace(data), tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Findings" not in page.split("<script>")[0]
     assert "effective rank" in page
+
+
+def test_untrained_is_not_said_to_be_random_where_it_may_be_step_0(trace, tmp_path):
+    # Of a run that tunes a model, step 0 is the model before it was tuned.
+    page = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Untrained: the same layer at step 0, or of random weights." in page
+    assert "untrained: of step 0, or of random weights" in summary_table(trace)

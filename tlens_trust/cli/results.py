@@ -119,4 +119,6 @@ def _warn_unfinished(run: Path) -> None:
 
     folder = RunFolder.at(run)
     if unfinished := folder.unfinished():
-        typer.echo(tell_unfinished(unfinished, len(folder.checkpoints())), err=True)
+        # The one in which it stopped is noted already.
+        finished = set(folder.checkpoints()) - set(unfinished)
+        typer.echo(tell_unfinished(unfinished, len(finished)), err=True)

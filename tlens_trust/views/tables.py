@@ -286,7 +286,7 @@ def _legend(
     if known["floor"]:
         lines.append("floor   of a classifier of the text alone")
     if known["untrained"]:
-        told = "of random weights, at that layer"
+        told = "of step 0, or of random weights, at that layer"
         if known["floor"]:
             lines[-1] += f"; untrained: {told}"
         else:

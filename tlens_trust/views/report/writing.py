@@ -267,8 +267,9 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     numbers = [heading for heading in kept if heading not in ("concept", "probe", "read by step")]
     told = (
         "Null: the upper end of the middle 95% where labels are permuted. Text alone: a classifier "
-        "of the statements' words and characters. Untrained: the same layer of random weights. q: "
-        "of labels being read at any layer, corrected for concepts and checkpoints."
+        "of the statements' words and characters. Untrained: the same layer at step 0, or of "
+        "random weights. q: of labels being read at any layer, corrected for concepts and "
+        "checkpoints."
     )
     if any(row["chosen"] == "on other folds" for row in rows):
         told += (
