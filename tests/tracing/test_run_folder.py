@@ -380,6 +380,31 @@ def test_a_folder_taken_by_another_sweep_gets_no_cell_of_the_first(concepts, tmp
         RunFolder(tmp_path).cell_key({}, "truth", settings={"seed": 0})
 
 
+@pytest.mark.parametrize(
+    ("held", "given", "told"),
+    [
+        (
+            ["logistic(folds=5)", "spectrum(first=11)"],
+            ["spectrum(first=11)", "kernel(width=2)"],
+            "it alone has logistic, and this call alone has kernel. ",
+        ),
+        (["logistic(folds=5)"], ["logistic(folds=5)", "kernel()"], "it alone has none, and this"),
+        (
+            ["logistic(folds=5)", "spectrum(first=11)"],
+            ["logistic(folds=3)", "spectrum(first=11)"],
+            "it alone has logistic(folds=5), and this call alone has logistic(folds=3). ",
+        ),
+    ],
+)
+def test_of_other_measures_only_those_that_differ_are_told(concepts, tmp_path, held, given, told):
+    truth = {concepts[0].name: concepts[0]}
+    folder = RunFolder(tmp_path)
+    folder.begin({"measures": held}, truth, arguments={}, versions={})
+    with pytest.raises(ValueError, match="made with other settings") as caught:
+        folder.cell_key({}, "truth", settings={"measures": given})
+    assert f"of the measures, {told}" in str(caught.value)
+
+
 def test_a_folder_with_other_things_in_it_is_not_written_to(sweep, tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ValueError, match="neither empty nor a run folder"):
