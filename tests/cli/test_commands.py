@@ -48,7 +48,7 @@ DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
         (["compare", ".", "toxicity"], "Missing argument"),
         (["checkpoints", "notes.txt"], "'notes.txt' is a file"),
         (["lint", "claims.csv"], "in a shell `--statement`"),
-        (["transfer", ".", "--from", "mine=x.csv", "--to", "toxicity"], "`Concept.from_csv`"),
+        (["transfer", ".", "--from", "mine=x.csv", "--to", "toxicity"], "as --csv"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_2(monkeypatch, run, tmp_path, arguments, word):

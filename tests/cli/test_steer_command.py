@@ -3,9 +3,11 @@ import pytest
 import xarray as xr
 
 from tlens_trust.cli.concepts import some_groups
-from tlens_trust.cli.steering import _choices
+from tlens_trust.cli.steering import Method, Where, _choices
 from tlens_trust.concepts import load_concepts
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
+from tlens_trust.steering.methods import METHODS
+from tlens_trust.steering.positions import checked_positions
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,11 @@ from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
             "--groups got 2",
         ),
         (["--concept", "toxicity", "--from", "384"], "Missing option"),
+        (["--from", "384", "--to", "768"], "--concept, or give your own by --csv"),
+        (["--csv", "mine.csv", "--from", "384", "--to", "768"], "--csv needs --trustworthy"),
+        (["--concept", "toxicity", "--group", "g", "--from", "1", "--to", "2"], "--csv, which is"),
+        (["--concept", "toxicity", "--from", "1", "--to", "2", "--method", "mean"], "'tracingllm'"),
+        (["--concept", "toxicity", "--from", "1", "--to", "2", "--positions", "first"], "'prompt'"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_status_2(run, toy_series, arguments, word):
@@ -58,6 +65,28 @@ def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_s
         zip(load_concepts()["toxicity"].statements, load_concepts()["toxicity"].labels, strict=True)
     )
     assert [labels[prompt] for prompt in kept.prompt.values.tolist()] == [1, 0, 1, 0]
+
+
+def test_what_is_refused_at_once_is_what_the_library_knows():
+    assert [each.value for each in Method] == list(METHODS)
+    for each in Where:
+        checked_positions(each.value)
+
+
+def test_a_set_of_ones_own_steers(run, toy_series, tmp_path):
+    concept = load_concepts()["toxicity"]
+    rows = [f'"{said}",{label},{group}' for said, label, group in zip(
+        concept.statements, concept.labels, concept.groups, strict=True
+    )]  # fmt: skip
+    mine = tmp_path / "manners.csv"
+    mine.write_text("\n".join(["said,kind,pair", *rows]), encoding="utf-8")
+    status, out, err = run(
+        "steer", toy_series.model, "--csv", mine, "--statement", "said", "--label", "kind",
+        "--group", "pair", "--trustworthy", "1", "--from", "384", "--to", "768",
+        "--groups", "24", "--draws", "2", "--quiet",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "manners" in out
 
 
 def test_so_many_groups_are_whole_ones_drawn_by_the_seed():

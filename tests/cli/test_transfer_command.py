@@ -9,7 +9,8 @@ from tlens_trust.cli import transfers
     ("arguments", "word"),
     [
         ([], "Missing option"),
-        (["--from", "toxicity"], "--to"),
+        (["--from", "toxicity"], "Name sets by --to, or give your own by --csv"),
+        (["--from", "toxicity", "--csv", "mine.csv"], "--csv needs --trustworthy"),
         (["--from", "toxicity,privacy", "--to", "paraphrases"], "names 2 sets"),
         (["--from", "toxicty", "--to", "toxicity"], "Did you mean 'toxicity'"),
         (["--from", "toxicity", "--to", ","], "names nothing"),

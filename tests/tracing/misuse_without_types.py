@@ -32,7 +32,6 @@ from tlens_trust.tracing import (
     transfer_matrix,
 )
 
-run = sys.argv[1]
 texts = tuple(f"text {row}" for row in range(40))
 concept = Concept("truth", "reliability", texts, np.arange(40) % 2, texts)
 values = torch.randn(40, 1, 4, generator=torch.Generator().manual_seed(0))
@@ -94,12 +93,14 @@ MISUSES = {
     "controls in letters": lambda: probe_selectivity(controls="three"),
 }
 
-found = {}
-for name, misuse in MISUSES.items():
-    try:
-        misuse()
-    except Exception as error:
-        found[name] = [type(error).__name__, str(error)]
-    else:
-        found[name] = ["nothing", ""]
-sys.stdout.write(json.dumps(found))
+if __name__ == "__main__":
+    run = sys.argv[1]
+    found = {}
+    for name, misuse in MISUSES.items():
+        try:
+            misuse()
+        except Exception as error:
+            found[name] = [type(error).__name__, str(error)]
+        else:
+            found[name] = ["nothing", ""]
+    sys.stdout.write(json.dumps(found))

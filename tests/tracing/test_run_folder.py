@@ -219,7 +219,10 @@ def test_another_tokenizer_with_the_same_weights_is_traced_anew(sweep, saved, co
         ({"position": "mean"}, "position was 'last' and is now 'mean'"),
         ({"sites": [0]}, r"sites was 'resid_post' and is now \[0\]"),
         ({"bos": False}, "bos was None and is now False"),
-        ({"measures": "other"}, "measures was .*norm.* and is now .*other"),
+        (
+            {"measures": "other"},
+            "of the measures, it alone has norm, and this call alone has other",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name_and_nothing_is_lost(
@@ -378,6 +381,31 @@ def test_a_folder_taken_by_another_sweep_gets_no_cell_of_the_first(concepts, tmp
     begin(1)
     with pytest.raises(ValueError, match="seed was 1 and is now 0"):
         RunFolder(tmp_path).cell_key({}, "truth", settings={"seed": 0})
+
+
+@pytest.mark.parametrize(
+    ("held", "given", "told"),
+    [
+        (
+            ["logistic(folds=5)", "spectrum(first=11)"],
+            ["spectrum(first=11)", "kernel(width=2)"],
+            "it alone has logistic, and this call alone has kernel. ",
+        ),
+        (["logistic(folds=5)"], ["logistic(folds=5)", "kernel()"], "it alone has none, and this"),
+        (
+            ["logistic(folds=5)", "spectrum(first=11)"],
+            ["logistic(folds=3)", "spectrum(first=11)"],
+            "it alone has logistic(folds=5), and this call alone has logistic(folds=3). ",
+        ),
+    ],
+)
+def test_of_other_measures_only_those_that_differ_are_told(concepts, tmp_path, held, given, told):
+    truth = {concepts[0].name: concepts[0]}
+    folder = RunFolder(tmp_path)
+    folder.begin({"measures": held}, truth, arguments={}, versions={})
+    with pytest.raises(ValueError, match="made with other settings") as caught:
+        folder.cell_key({}, "truth", settings={"measures": given})
+    assert f"of the measures, {told}" in str(caught.value)
 
 
 def test_a_folder_with_other_things_in_it_is_not_written_to(sweep, tmp_path):

@@ -109,6 +109,62 @@ def test_a_slider_shows_the_map_of_one_concept_at_a_time():
     assert (bounds.cmin, bounds.cmax) == (min(0.5, TRACE.data.accuracy.min()), 1)
 
 
+def levelled(trace):
+    """With a null band around one half, and a text floor that only layer 2 of toxicity beats."""
+    data = trace.data
+    band = xr.zeros_like(data.accuracy_ci) + xr.DataArray([0.4, 0.6], dims="bound")
+    floor = xr.DataArray([0.7, 0.95, 0.7], dims="concept").broadcast_like(
+        data.accuracy.isel(site=0, drop=True)
+    )
+    levels = {"accuracy_null": band, "accuracy_floor": floor}
+    return data.assign({n: v.assign_attrs(data.accuracy.attrs) for n, v in levels.items()})
+
+
+def marked(figure, symbol):
+    """Checkpoint and layer of what is marked in each panel."""
+    return [
+        set(zip(drawn.x.tolist(), map(int, drawn.y), strict=True))
+        for drawn in figure.data
+        if drawn.type == "scatter" and drawn.marker.symbol == symbol
+    ]
+
+
+def test_a_map_marks_what_is_no_better_than_null_or_text():
+    data = levelled(TRACE)
+    figure = Trace(data).plot.heatmap("accuracy")
+    accuracy = data.accuracy.values
+    cells = [(c, i, j) for c, i, j in np.ndindex(accuracy.shape)]
+    guessed = [
+        {(i, j) for k, i, j in cells if k == c and accuracy[k, i, j] <= 0.6} for c in (0, 1, 2)
+    ]
+    assert marked(figure, "x-thin") == guessed
+    assert len(guessed[0]) < len(guessed[2]) == accuracy[2].size
+    # Toxicity is read at .7 and .9 from step 64 on, privacy from 512; their texts give .7 and .95.
+    assert marked(figure, "line-ew") == [{(3, 1), (4, 1)}, {(4, 1), (4, 2)}, set()]
+    title = figure.layout.coloraxis.colorbar.title.text
+    assert "×: not beyond the null band" in title
+    assert "–: not beyond the text alone" in title
+    # What is not there is neither marked nor explained.
+    plain = TRACE.plot.heatmap("accuracy")
+    assert {drawn.type for drawn in plain.data} == {"heatmap"}
+    assert "×" not in plain.layout.coloraxis.colorbar.title.text
+
+
+def test_of_a_loss_a_map_marks_what_is_no_lower():
+    data = levelled(TRACE)
+    loss = (1 - data.accuracy).assign_attrs(data.accuracy.attrs)
+    data = data.assign(cross_entropy=loss, cross_entropy_null=data.accuracy_null)
+    figure = Trace(data).plot.heatmap("cross_entropy")
+    assert marked(figure, "x-thin") == marked(Trace(data).plot.heatmap("accuracy"), "x-thin")
+
+
+def test_a_slider_moves_the_marks_with_their_map():
+    figure = Trace(levelled(TRACE)).plot.heatmap("accuracy", slider=True)
+    assert [drawn.visible for drawn in figure.data] == [True, False, False] * 3
+    last = figure.layout.sliders[0].steps[2].args[0]["visible"]
+    assert list(last) == [False, False, True] * 3
+
+
 @pytest.mark.parametrize("variable", ["accuracy", "auroc"])
 def test_a_map_of_guesses_does_not_shine(variable):
     guesses = 0.5 + 0.1 * np.sin(np.arange(TRACE.data.accuracy.size))

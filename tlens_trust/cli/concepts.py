@@ -59,15 +59,26 @@ def lint(
 
 def choose_concepts(
     named: list[str] | None,
-    csv: Path | None,
-    statement: str,
-    label: str,
-    group: str | None,
-    trustworthy: int | None,
+    csv: Path | None = None,
+    statement: str = "statement",
+    label: str = "label",
+    group: str | None = None,
+    trustworthy: int | None = None,
     *,
-    clean: bool,
+    clean: bool = True,
+    option: str = "--concepts",
 ) -> "dict[str, Concept]":
-    """The concepts that `--concepts` and `--csv` name; the embedded ones for neither.
+    """The concepts that an option and `--csv` name; the embedded ones for neither.
+
+    Args:
+        named: What the option was given.
+        csv: A file of the user's own.
+        statement: Its column of texts.
+        label: Its column of labels.
+        group: Its column of what belongs together.
+        trustworthy: Its label of the trustworthy side.
+        clean: Whether the paper's files are cleaned.
+        option: What the option is called.
 
     Raises:
         ValueError: A name that is none, or a file that cannot be read as what it is said to be.
@@ -75,22 +86,20 @@ def choose_concepts(
     from tlens_trust.concepts import Concept, available_benchmarks, load_concepts
 
     wanted: dict[str, Concept] = {}
-    for entry in several(named, "--concepts"):
+    for entry in several(named, option):
         name, equals, path = entry.partition("=")
         if equals and not (name and path):
-            raise ValueError(f"--concepts got {entry!r}. Give NAME, or NAME=PATH for a benchmark.")
+            raise ValueError(f"{option} got {entry!r}. Give NAME, or NAME=PATH for a benchmark.")
         if path and name not in available_benchmarks():
             raise ValueError(
                 f"{name!r} is read from no file. Give a benchmark "
-                f"({', '.join(available_benchmarks())}) as NAME=PATH, or your own file "
-                # A command without --csv names no column of it either.
-                + ("as --csv." if statement else "from Python, by `Concept.from_csv`.")
+                f"({', '.join(available_benchmarks())}) as NAME=PATH, or your own file as --csv."
             )
         # What comes from the hub is no file of the paper's.
         wanted.update(load_concepts(name, path=path or None, clean=clean or not path))
     if csv is None:
         given = {"--group": group, "--trustworthy": trustworthy}
-        without_use = [option for option, value in given.items() if value is not None]
+        without_use = [name for name, value in given.items() if value is not None]
         if without_use:
             raise ValueError(f"{without_use[0]} says something of --csv, which is not given.")
     else:
@@ -104,7 +113,7 @@ def choose_concepts(
         )
         if own.name in wanted:
             raise ValueError(
-                f"--csv {str(csv)!r} is a concept named {own.name!r}, and so is one of --concepts. "
+                f"--csv {str(csv)!r} is a concept named {own.name!r}, and so is one of {option}. "
                 "Rename the file, or leave one of them out."
             )
         wanted[own.name] = own

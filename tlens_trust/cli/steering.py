@@ -1,5 +1,6 @@
 """The command that steers one checkpoint by a vector of another."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,7 +8,20 @@ import typer
 
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts, some_groups
-from tlens_trust.cli.options import Backend, Dtype, Quiet, RunName, Stage, read_device, several
+from tlens_trust.cli.options import (
+    Backend,
+    Csv,
+    Dtype,
+    GroupColumn,
+    LabelColumn,
+    Quiet,
+    RunName,
+    Stage,
+    StatementColumn,
+    Trustworthy,
+    read_device,
+    several,
+)
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
@@ -15,6 +29,29 @@ if TYPE_CHECKING:
     from tlens_trust.steering import ForcedChoice
 
 _PROMPTS = 4
+
+
+class Method(StrEnum):
+    """How a vector is made; as `tlens_trust.steering` knows them, without importing it."""
+
+    mean_difference = "mean_difference"
+    tracingllm = "tracingllm"
+    pair_difference = "pair_difference"
+    logistic = "logistic"
+    lda = "lda"
+    ridge = "ridge"
+    sparse = "sparse"
+    contrast_consistent = "contrast_consistent"
+    iti = "iti"
+
+
+class Where(StrEnum):
+    """Which tokens are steered."""
+
+    all = "all"
+    prompt = "prompt"
+    generated = "generated"
+    last = "last"
 
 
 def steer(
@@ -27,23 +64,31 @@ def steer(
         ),
     ],
     concept: Annotated[
-        str, typer.Option(help="Embedded set or benchmark; NAME=PATH reads one from a file.")
-    ],
+        str | None,
+        typer.Option(help="Embedded set or benchmark; NAME=PATH reads one from a file."),
+    ] = None,
+    csv: Csv = None,
+    statement: StatementColumn = "statement",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    trustworthy: Trustworthy = None,
     site: Annotated[
         str | None, typer.Option(help="A layer, or a site's name; by default the middle layer.")
     ] = None,
     method: Annotated[
-        str, typer.Option(help="How the vector is made: 'mean_difference', 'tracingllm', 'lda' …")
-    ] = "mean_difference",
+        Method,
+        typer.Option(
+            help="How the vector is made: a difference of means (the paper's: 'tracingllm'), the "
+            "direction of pair differences, a probe's weights, or single heads ('iti')."
+        ),
+    ] = Method.mean_difference,
     kl: Annotated[
         float, typer.Option(help="The dose: how far neutral text is moved, in nats a token.")
     ] = 0.1,
     strength: Annotated[
         float | None, typer.Option(help="A strength in the vector's own units, in place of --kl.")
     ] = None,
-    positions: Annotated[
-        str, typer.Option(help="Which tokens: 'all', 'prompt', 'generated' or 'last'.")
-    ] = "all",
+    positions: Annotated[Where, typer.Option(help="Which tokens are steered.")] = Where.all,
     choice: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,10 +122,7 @@ def steer(
     quiet: Quiet = False,
 ) -> None:
     """Steer --to by a vector taken at --from: effect, damage and controls, and what is written."""
-    chosen = choose_concepts([concept], None, "", "", None, None, clean=True)
-    if len(chosen) != 1:
-        raise ValueError(f"--concept got {concept!r}, which names {len(chosen)} sets. Name one.")
-    about = next(iter(chosen.values()))
+    about = _about(concept, csv, statement, label, group, trustworthy)
     if groups is not None:
         if groups < 4:
             raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
@@ -90,7 +132,7 @@ def steer(
     opened = open_series(series, "all", run, stage)
     giver, taker = _named(opened, source, "--from"), _target(opened, target)
     toy = _is_toy(taker)
-    choices = _choices(several(choice, "--choice"), concept.partition("=")[0], toy=toy)
+    choices = _choices(several(choice, "--choice"), about.name, toy=toy)
     import torch
 
     from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
@@ -101,7 +143,7 @@ def steer(
         giver,
         about,
         site=_site(site, giver),
-        method=method,
+        method=method.value,
         rows=training_rows(about, seed=seed),
         seed=seed,
         device=where,
@@ -117,7 +159,7 @@ def steer(
             about,
             strength=strength,
             target_kl=kl if strength is None else None,
-            positions=positions,
+            positions=positions.value,
             choices=choices,
             prompts=prompts,
             neutral=text,
@@ -139,6 +181,33 @@ def steer(
         found.to_netcdf(partial, engine="h5netcdf")
         partial.replace(out)
         typer.echo(f"\ndata     {out}")
+
+
+def _about(
+    concept: str | None,
+    csv: Path | None,
+    statement: str,
+    label: str,
+    group: str | None,
+    trustworthy: int | None,
+) -> "Concept":
+    if concept is None and csv is None:
+        raise ValueError(
+            "What is the vector to be of? Name a set by --concept, or give your own by --csv."
+        )
+    chosen = choose_concepts(
+        None if concept is None else [concept],
+        csv,
+        statement,
+        label,
+        group,
+        trustworthy,
+        option="--concept",
+    )
+    if len(chosen) != 1:
+        given = f"--concept got {concept!r}" + ("" if csv is None else " beside --csv")
+        raise ValueError(f"{given}, which names {len(chosen)} sets. Name one.")
+    return next(iter(chosen.values()))
 
 
 def _named(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":

@@ -10,10 +10,14 @@ from tlens_trust.cli.concepts import choose_concepts
 from tlens_trust.cli.options import (
     Backend,
     Dtype,
+    GroupColumn,
+    LabelColumn,
     Quiet,
     RunName,
     Stage,
+    StatementColumn,
     Steps,
+    Trustworthy,
     Untrained,
     read_device,
     read_position,
@@ -27,13 +31,21 @@ def transfer(
         str, typer.Option("--from", help="Embedded set or benchmark that probes are fitted to.")
     ],
     scored_on: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--to",
             help="Sets of the same concept that they are scored on, as 'toxicity_paraphrased'; "
             "repeated or separated by commas. NAME=PATH reads a benchmark from a file.",
         ),
-    ],
+    ] = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(help="A set of your own that they are scored on, from a CSV file."),
+    ] = None,
+    statement: StatementColumn = "statement",
+    label: LabelColumn = "label",
+    group: GroupColumn = None,
+    trustworthy: Trustworthy = None,
     steps: Steps = "log",
     run: RunName = None,
     stage: Stage = None,
@@ -56,13 +68,17 @@ def transfer(
     """Score probes of one set of statements on another, at every checkpoint of SERIES."""
     if out.is_file():
         raise ValueError(f"--out got {str(out)!r}, which is a file. Give a folder.")
-    source = choose_concepts([fitted_on], None, "", "", None, None, clean=True)
+    if scored_on is None and csv is None:
+        raise ValueError(
+            "What are the probes to be scored on? Name sets by --to, or give your own by --csv."
+        )
+    source = choose_concepts([fitted_on], option="--from")
     if len(source) != 1:
         raise ValueError(
             f"--from got {fitted_on!r}, which names {len(source)} sets. Name the one that probes "
             "are fitted to."
         )
-    targets = choose_concepts(scored_on, None, "", "", None, None, clean=True)
+    targets = choose_concepts(scored_on, csv, statement, label, group, trustworthy, option="--to")
     import torch
 
     from tlens_trust.tracing import trace_transfer

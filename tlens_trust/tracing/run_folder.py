@@ -481,8 +481,7 @@ class RunFolder:
         differing = [name for name in {**held, **given} if held.get(name) != given.get(name)]
         if differing:
             what = "; ".join(
-                f"{name} was {held.get(name)!r} and is now {given.get(name)!r}"
-                for name in differing
+                _difference(name, held.get(name), given.get(name)) for name in differing
             )
             raise ValueError(
                 f"The run folder {str(self.path)!r} was made with other settings: {what}. Its "
@@ -531,6 +530,25 @@ class RunFolder:
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE_AFTER:
                     path.unlink()
+
+
+def _difference(name: str, held: Any, given: Any) -> str:
+    """What a setting was and is; of measures only those that are not in both."""
+    if not (isinstance(held, list) and isinstance(given, list)):
+        return f"{name} was {held!r} and is now {given!r}"
+    only_held = [each for each in held if each not in given]
+    only_given = [each for each in given if each not in held]
+    if {_kind(each) for each in only_held}.isdisjoint(map(_kind, only_given)):
+        # Each is there once at most, so that its settings would tell nothing.
+        only_held, only_given = (list(map(_kind, only)) for only in (only_held, only_given))
+    return (
+        f"of the {name}, it alone has {', '.join(only_held) or 'none'}, and this call alone has "
+        f"{', '.join(only_given) or 'none'}"
+    )
+
+
+def _kind(measure: str) -> str:
+    return measure.partition("(")[0]
 
 
 def _told(given: object) -> str:

@@ -1,5 +1,6 @@
 """A `Trace` as plotly figures: the map of checkpoints and layers, and curves along training."""
 
+import itertools
 import math
 from collections.abc import Hashable
 from html import escape
@@ -32,6 +33,12 @@ from tlens_trust.views.runs import over_runs
 _MOST_BANDS = 3
 # Of these one half is what guessing gets and one the most there is.
 _BETWEEN_HALF_AND_ONE = ("accuracy", "balanced_accuracy", "auroc")
+_BETTER_WHERE_LOWER = ("cross_entropy",)
+# How a cell is marked that is no better than this, and what the mark says.
+_MARKS = {
+    "null": ("x-thin", "×: not beyond the null band"),
+    "floor": ("line-ew", "–: not beyond the text alone"),
+}
 
 
 @register_trace_accessor("plot")
@@ -53,8 +60,10 @@ class TracePlot:
 
         All concepts share one colour scale. That of accuracies and AUROCs runs from one half (or
         what lies lowest) to one, so that a map of guesses looks like one, and the same colour is
-        the same number in every run; `.update_coloraxes(cmin=…, cmax=…)` narrows it. Hovering
-        shows value, interval and n.
+        the same number in every run; `.update_coloraxes(cmin=…, cmax=…)` narrows it. A cross marks
+        what is no better than its own band of permuted labels, a dash what is better than that and
+        no better than the text alone, where the trace holds them. Hovering shows value, interval
+        and n.
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
@@ -70,6 +79,8 @@ class TracePlot:
         axis = training_axis(self._data, x)
         concepts = [str(name) for name in values.coords["concept"].values]
         labels = site_labels(self._data)
+        bounds = _colour_range(variable, values.values)
+        marked = _no_better(self._data, variable)
         maps = []
         for name in concepts:
             panel = self._data.sel(concept=name)
@@ -85,17 +96,23 @@ class TracePlot:
                     hoverongaps=False,
                 )
             )
+        marks = [
+            _marks(values.where(where).sel(concept=name), labels, _MARKS[kind][0], bounds)
+            for kind, where in marked.items()
+            for name in concepts
+        ]
         if slider:
-            figure = _one_at_a_time(maps, concepts)
+            figure = _one_at_a_time([*maps, *marks], concepts)
         else:
             figure, cells = make_panels(concepts)
-            for drawn, (row, column) in zip(maps, cells, strict=True):
+            for drawn, (row, column) in zip([*maps, *marks], itertools.cycle(cells), strict=False):
                 figure.add_trace(drawn, row=row, col=column)
+        title = "<br>".join([wrapped_label(values), *(_MARKS[kind][1] for kind in marked)])
         figure.update_layout(
             coloraxis={
                 "colorscale": "Cividis",
-                "colorbar": {"title": {"text": wrapped_label(values), "side": "right"}},
-                **_colour_range(variable, values.values),
+                "colorbar": {"title": {"text": title, "side": "right"}},
+                **bounds,
             },
         )
         # Columns are equally wide, whatever the gap between two checkpoints.
@@ -109,8 +126,11 @@ class TracePlot:
             ],
             tickangle=0,
             showgrid=False,
+            range=[-0.5, len(axis) - 0.5],
         )
-        figure.update_yaxes(type="category", title_text=site_title(self._data))
+        figure.update_yaxes(
+            type="category", title_text=site_title(self._data), range=[-0.5, len(labels) - 0.5]
+        )
         return figure
 
     def lines(
@@ -245,17 +265,17 @@ class TracePlot:
         return figure
 
 
-def _one_at_a_time(maps: list[go.Heatmap], names: list[str]) -> Figure:
-    """One map of several, with a slider that chooses it."""
+def _one_at_a_time(drawn: list[go.Heatmap | go.Scatter], names: list[str]) -> Figure:
+    """What is drawn of one name, with a slider that chooses it; the names come round in order."""
     figure = Figure()
-    for i, drawn in enumerate(maps):
-        figure.add_trace(drawn.update(visible=i == 0))
+    for i, each in enumerate(drawn):
+        figure.add_trace(each.update(visible=i % len(names) == 0))
     style(figure, height=480)
     steps = [
         {
             "method": "update",
             "label": escape(name),
-            "args": [{"visible": [j == i for j in range(len(names))]}],
+            "args": [{"visible": [j % len(names) == i for j in range(len(drawn))]}],
         }
         for i, name in enumerate(names)
     ]
@@ -263,6 +283,51 @@ def _one_at_a_time(maps: list[go.Heatmap], names: list[str]) -> Figure:
         sliders=[{"steps": steps, "currentvalue": {"prefix": "concept: "}, "pad": {"t": 60}}],
     )
     return figure
+
+
+def _no_better(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
+    """Where a variable is no better than what it must be held against, of each kind that is.
+
+    A cell is of one kind at most, that which says most against it.
+    """
+    values = data[variable]
+    lower = variable in _BETTER_WHERE_LOWER
+    found: dict[str, xr.DataArray] = {}
+    rest = values.notnull()
+    for kind in _MARKS:
+        level = data.get(f"{variable}_{kind}")
+        if level is None:
+            continue
+        if "bound" in level.dims:
+            level = level.sel(bound="low" if lower else "high", drop=True)
+        if not {*level.dims} <= {*values.dims}:
+            continue
+        where = rest & (values >= level if lower else values <= level)
+        if where.any():
+            found[kind] = where
+        rest = rest & ~where
+    return found
+
+
+def _marks(
+    values: xr.DataArray, labels: list[str], symbol: str, bounds: dict[str, float]
+) -> go.Scatter:
+    """A mark on each cell of a map whose value is given, to be seen on its colour."""
+    z = values.transpose("site", "checkpoint").values
+    sites, checkpoints = np.nonzero(np.isfinite(z))
+    bright = z[sites, checkpoints] > np.dot([0.4, 0.6], [bounds["cmin"], bounds["cmax"]])
+    return go.Scatter(
+        x=checkpoints,
+        y=[labels[site] for site in sites],
+        mode="markers",
+        marker={
+            "symbol": symbol,
+            "size": 5,
+            "line": {"width": 1, "color": np.where(bright, "#303030", "#d8d8d8")},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def _colour_range(variable: str, values: np.ndarray) -> dict[str, float]:

@@ -39,7 +39,8 @@ def _title(plane: xr.Dataset) -> str:
     unit = plane.attrs["units"]
     told = "a dependence, not in nats" if unit == "1" else f"in {unit}"
     against = f", X: {plane.attrs['against'].replace('_', ' ')}" if plane.attrs["against"] else ""
-    return f"{plane.attrs['x']} and {plane.attrs['y']} ({told}{against})"
+    names = dict.fromkeys([plane.attrs["x"], plane.attrs["y"]])
+    return f"{' and '.join(names)} ({told}{against})"
 
 
 def _sites(part: xr.Dataset, *, every_site: bool) -> list[str]:

@@ -49,7 +49,8 @@ def figure(drawn: go.Figure, label: str, *, choices: Sequence[str] = (), height:
     Args:
         drawn: A plotly figure.
         label: What it shows, for those who cannot see it.
-        choices: Names of its traces, of which a control shows one at a time.
+        choices: Names of its traces, of which a control shows one at a time. Where there are more
+            traces than names, the names come round in order.
         height: In pixels; 0 for the figure's own.
     """
     content = drawn.to_plotly_json()

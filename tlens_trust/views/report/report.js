@@ -43,8 +43,10 @@
     const names = JSON.parse(input.dataset.shows);
     figure.querySelector("output").textContent = names[chosen];
     input.setAttribute("aria-valuetext", names[chosen]);
-    return Plotly.restyle(figure.querySelector(".plot"), {
-      visible: names.map((_, i) => i === chosen),
+    const place = figure.querySelector(".plot");
+    // A name may have several traces: the names come round in order.
+    return Plotly.restyle(place, {
+      visible: place.data.map((_, i) => i % names.length === chosen),
     });
   };
 

@@ -300,9 +300,17 @@ def _map(trace: Trace) -> str:
     if variable is None or x is None:
         return ""
     drawn = trace.plot.heatmap(variable, x=x, slider=True)
-    return parts.figure(
+    shown = parts.figure(
         drawn, f"{variable} by checkpoint and layer", choices=trace.concepts, height=460
     )
+    if not {f"{variable}_null", f"{variable}_floor"} & {*trace.data}:
+        return shown
+    told = (
+        "A cross marks a cell that is no better than its own band of permuted labels, a dash one "
+        "that is better than that and no better than the text alone. Nothing is corrected there "
+        "for how many cells there are, so that now and then a guess goes without."
+    )
+    return f'{shown}<p class="quiet">{escape(told)}</p>'
 
 
 def _curves(trace: Trace, rows: list[dict[str, Any]]) -> str:
