@@ -323,7 +323,14 @@ def _marks(
         marker={
             "symbol": symbol,
             "size": 5,
-            "line": {"width": 1, "color": np.where(bright, "#303030", "#d8d8d8")},
+            "line": {
+                "width": 1,
+                # Numbers, since plotly takes long over many names of colours.
+                "color": bright.astype(float),
+                "colorscale": [[0, "#d8d8d8"], [1, "#303030"]],
+                "cmin": 0,
+                "cmax": 1,
+            },
         },
         hoverinfo="skip",
         showlegend=False,
