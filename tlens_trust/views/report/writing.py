@@ -299,7 +299,7 @@ def _map(trace: Trace) -> str:
     variable, x = _drawable(trace), _axis(trace)
     if variable is None or x is None:
         return ""
-    drawn = trace.plot.heatmap(variable, x=x, slider=True)
+    drawn = trace.plot.heatmap(variable, x=x, slider=True).update_layout(margin={"t": 20})
     shown = parts.figure(
         drawn, f"{variable} by checkpoint and layer", choices=trace.concepts, height=460
     )
