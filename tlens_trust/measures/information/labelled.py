@@ -49,15 +49,20 @@ def put_bound(
 
 
 def put_band(
-    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
+    data: xr.Dataset,
+    name: str,
+    long_name: str,
+    draws: Float[np.ndarray, "site draw"],
+    *,
+    remark: str = "",
 ) -> None:
-    """Add the band of permuted labels."""
+    """Add the band of permuted labels, with a remark on how to read it."""
     data[f"{name}_null"] = (
         ("site", "bound"),
         middle_95(draws.T).astype(np.float32),
         {
             "units": "nats",
-            "long_name": f"middle 95% of the {long_name} where labels are permuted",
+            "long_name": f"middle 95% of the {long_name} where labels are permuted{remark}",
             "permutations": draws.shape[1],
         },
     )
