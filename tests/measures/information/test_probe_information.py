@@ -143,18 +143,21 @@ def test_where_labels_mean_nothing_p_values_are_as_rare_as_they_say():
 
 @pytest.mark.slow
 def test_where_labels_mean_nothing_few_values_lie_above_their_bands_and_few_intervals_above_0():
-    """Found: 1.7 to 2.5% above the bands, where 2.5% are due, and 0 to 5.8% of intervals."""
+    """Found: up to 2.5% above the bands, up to 6.7% below, and up to 5.8% claimed."""
     names = [*BOUNDS, "information_usable"]
-    above, claimed = (dict.fromkeys(names, 0) for _ in range(2))
+    above, outside, claimed = (dict.fromkeys(names, 0) for _ in range(3))
     quick = probe_information(permutations=200, noise=())
     runs = 80
     for seed in range(runs):
         found = quick(*drawn(pairs=30, distance=0.0, seed=seed), seed=seed)
         for name in names:
-            above[name] += int((found[name] > found[f"{name}_null"].sel(bound="high")).sum())
+            low, high = (found[f"{name}_null"].sel(bound=bound) for bound in ("low", "high"))
+            above[name] += int((found[name] > high).sum())
+            outside[name] += int(((found[name] < low) | (found[name] > high)).sum())
             claimed[name] += int((found[f"{name}_ci"].sel(bound="low") > 0).sum())
     cells = runs * len(SITES)
     assert max(above.values()) <= binom.ppf(0.999, cells, 0.025)
+    assert max(outside.values()) <= 0.12 * cells
     assert max(claimed.values()) <= binom.ppf(0.999, cells, 0.05)
     # It does find what there is, the text apart.
     power = [quick(*drawn(pairs=30, distance=3.0, seed=s), seed=s).isel(site=-1) for s in range(10)]

@@ -62,6 +62,15 @@ def test_noise_adds_nothing_and_costs_a_little():
     assert -0.02 < np.mean(values) < 0.001
 
 
+def test_one_far_outlier_of_the_text_is_not_taken_for_what_the_probe_knows():
+    text, own, *rest = situation(text=1.0, own=0.0)
+    plain = gain(text, own, *rest).value[0]
+    labels = rest[0]
+    # A held-out statement whose words are far from all others, on the wrong side.
+    text[7] = 2000.0 * (1 - 2 * labels[7])
+    assert gain(text, own, *rest).value[0] == pytest.approx(plain, abs=0.01)
+
+
 def test_scores_that_tell_labels_apart_have_finite_weights():
     labels = np.arange(40) % 2
     sure = (20.0 * labels - 10)[None, :, None]

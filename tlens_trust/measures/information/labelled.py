@@ -49,20 +49,15 @@ def put_bound(
 
 
 def put_band(
-    data: xr.Dataset,
-    name: str,
-    long_name: str,
-    draws: Float[np.ndarray, "site draw"],
-    *,
-    remark: str = "",
+    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
 ) -> None:
-    """Add the band of permuted labels, with a remark on how to read it."""
+    """Add the band of permuted labels."""
     data[f"{name}_null"] = (
         ("site", "bound"),
         middle_95(draws.T).astype(np.float32),
         {
             "units": "nats",
-            "long_name": f"middle 95% of the {long_name} where labels are permuted{remark}",
+            "long_name": f"middle 95% of the {long_name} where labels are permuted",
             "permutations": draws.shape[1],
         },
     )
