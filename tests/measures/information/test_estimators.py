@@ -200,3 +200,11 @@ def test_blocks_that_do_not_end_with_all_statements_are_refused():
         OnlineCoding(fractions=(0.5, 0.9))
     with pytest.raises(ValueError, match="at least 8 groups"):
         online_code_length(torch.zeros(6, 1), torch.arange(6) % 2)
+
+
+def test_groups_too_unequal_for_an_interval_are_told():
+    x = torch.randn(63, 1, generator=torch.Generator().manual_seed(0))
+    groups = ["large"] * 60 + ["a", "b", "c"]
+    with pytest.raises(ValueError, match="groups are very unequal"):
+        ksg_information(x, 2 * x, groups=groups)
+    assert ksg_information(x, x + 1).value > 0
