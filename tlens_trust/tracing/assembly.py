@@ -94,7 +94,10 @@ def at_step_0(data: xr.Dataset) -> Bool[np.ndarray, " checkpoint"]:
 
 
 def _has_seen_nothing(
-    step: float | None, tokens: float | None, stage: str | None, revision: str | None
+    step: int | float | None,
+    tokens: int | float | None,
+    stage: str | None,
+    revision: str | None,
 ) -> bool:
     first = not stage or re.sub(r"\D", "", stage) in ("", "1")
     counted = re.fullmatch(r"ckpt_\d+", revision or "") is not None
