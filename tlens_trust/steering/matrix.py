@@ -8,10 +8,11 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Int
 
+from tlens_trust.activations import ActivationStore
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.battery import Manner
@@ -20,12 +21,13 @@ from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import DRAWS_FOR_A_CLAIM, check_draws
 from tlens_trust.steering.evaluation import polarised, told_of_draws
 from tlens_trust.steering.extraction import Store, extract_steering_vector
+from tlens_trust.steering.keeping import KeptModels, is_stored, same_model
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.matrix_data import label_matrix
 from tlens_trust.steering.methods import Method
 from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.splits import rows_to_try, training_rows
-from tlens_trust.steering.targets import Loading, Trial, try_on_target
+from tlens_trust.steering.targets import Loading, TargetResult, Trial, try_on_model
 from tlens_trust.steering.vector import SteeringVector
 
 Rows = Sequence[int] | Int[np.ndarray, " row"] | Bool[np.ndarray, " example"]
@@ -61,6 +63,7 @@ def steering_matrix(
     device_map: Any = None,
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    loaded_at_once: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
     """Steer each target by a vector of each source, all at one dose, on statements none has seen.
@@ -70,8 +73,15 @@ def steering_matrix(
     checkpoint than its own says that the direction was there and meant the same; one that does not
     may lie elsewhere or mean nothing.
 
-    Each target is loaded once, read once as it is, and once for each source (twice with
-    `opposite`) and random direction. Each source is loaded only if the store lacks its activations.
+    Each target is read once as it is, and once for each source (twice with `opposite`) and random
+    direction. Not among the controls, since each would double the passes: random directions of
+    equal norm, and, but for `opposite`, the other sign.
+
+    Each target is loaded once for all its sources, and a source only if the store lacks its
+    activations. What is both is then loaded once if it fits into memory until all sources have been
+    read: of `n` checkpoints that are sources and targets alike, and of which nothing is stored,
+    there are `2n - k` loads where `k` may be loaded at one time, from `n` where all may to `2n - 1`
+    where only one may.
 
     Args:
         sources: Where vectors are taken.
@@ -103,6 +113,8 @@ def steering_matrix(
         device_map: How a checkpoint is spread over devices.
         trust_remote_code: Whether a checkpoint may bring its own code.
         batch_tokens: Tokens read at once.
+        loaded_at_once: How many checkpoints may be loaded at one time. None: as many as a quarter
+            of the memory holds that is free where they are loaded, and one in any case.
         progress: Whether to show a bar.
 
     Returns:
@@ -137,31 +149,47 @@ def steering_matrix(
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
     loading = Loading(device, dtype, backend, device_map, trust_remote_code)
     passes = len(takers) * (1 + len(givers) + draws)
-    with tqdm(
-        total=len(givers) + passes, desc="steering", unit="pass", disable=not progress
-    ) as bar:
-        vectors: list[SteeringVector] = []
-        for source in givers:
-            vectors.append(
-                extract_steering_vector(
-                    source,
-                    concept,
-                    site=site,
-                    method=method,
-                    rows=chosen,
-                    seed=seed,
-                    position=position,
-                    bos=bos,
-                    store=store,
-                    device=device,
-                    dtype=dtype,
-                    backend=backend,
-                    device_map=device_map,
-                    trust_remote_code=trust_remote_code,
-                    batch_tokens=READ_TOKENS,
-                )
-            )
+    kept = ActivationStore() if store == "default" else store
+
+    def extract(source: Checkpoint | HookedModel, checkpoint: Checkpoint) -> SteeringVector:
+        return extract_steering_vector(
+            source,
+            concept,
+            site=site,
+            method=method,
+            rows=chosen,
+            seed=seed,
+            position=position,
+            bos=bos,
+            checkpoint=checkpoint,
+            store=kept,
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            batch_tokens=READ_TOKENS,
+        )
+
+    def vector_of(source: Checkpoint, *, again: bool) -> SteeringVector:
+        if source.in_memory is not None or is_stored(
+            source, concept, site=site, position=position, bos=bos, store=kept, loading=loading
+        ):
+            return extract(source, source)
+        with models.opened(source, keep=again) as model:
+            return extract(model, source)
+
+    with (
+        KeptModels(loading, loaded_at_once) as models,
+        tqdm(total=len(givers) + passes, desc="steering", unit="pass", disable=not progress) as bar,
+    ):
+        taken: dict[int, SteeringVector] = {}
+        wanted = [any(same_model(source, target) for target in takers) for source in givers]
+        # First what is not wanted again, while nothing has been kept that it could displace.
+        for number in sorted(range(len(givers)), key=wanted.__getitem__):
+            taken[number] = vector_of(givers[number], again=wanted[number])
             bar.update()
+        vectors = [taken[number] for number in range(len(givers))]
         trial = Trial(
             concept=concept.take(rows_to_try(vectors[0], concept)),
             manner=Manner(mode, positions, when),
@@ -175,9 +203,11 @@ def steering_matrix(
             seed=seed,
             batch_tokens=batch_tokens,
         )
-        results = [
-            try_on_target(target, vectors, trial, loading, advance=bar.update) for target in takers
-        ]
+        found: dict[int, TargetResult] = {}
+        for number in models.kept_first(takers):
+            with models.opened(takers[number]) as model:
+                found[number] = try_on_model(model, vectors, trial, advance=bar.update)
+        results = [found[number] for number in range(len(takers))]
     data = label_matrix(
         results, vectors, givers, takers, confidence=confidence, resamples=resamples, seed=seed
     )
