@@ -282,13 +282,28 @@ def test_a_cell_whose_dose_is_not_reached_is_unknown(in_memory, concept, plant):
     with torch.no_grad():
         # The same prediction whatever is read.
         made.gpt_neox.final_layer_norm.weight.zero_()
-    deaf = Checkpoint("deaf", in_memory=made, tokenizer=tokenizer)
+    deaf = Checkpoint("planted", "deaf", in_memory=made, tokenizer=tokenizer)
     found = make([in_memory[2]], [deaf, in_memory[2]], concept, draws=2)
     for name in ("answer_log_odds_change", "answer_log_odds_p", "strength", "neutral_loss_change"):
         unknown = np.isnan(found[name].values)
         assert unknown.tolist() == [[True, False]], name
     assert np.isnan(found.answer_log_odds_over_random_ci.values[0, 0]).all()
     assert np.isfinite(found.answer_log_odds_unsteered.values).all()
+
+
+def test_a_target_of_another_run_warns_once_and_of_the_same_run_never(in_memory, concept):
+    other = Checkpoint(
+        "org/other", in_memory=in_memory[2].in_memory, tokenizer=in_memory[2].tokenizer
+    )
+    sources, options = in_memory[1:], {"draws": 1, "choices": []}
+    with pytest.warns(UserWarning, match="'org/other' is another model") as seen:
+        make(sources, [other, in_memory[2]], concept, **options)
+    assert len(seen) == 1
+    make(sources, [other], concept, **options, other_model="allow")
+    with pytest.raises(ValueError, match="'org/other' is another model"):
+        make(sources, [other], concept, **options, other_model="refuse")
+    with pytest.raises(ValueError, match="`other_model` is 'warn', 'allow' or 'refuse'"):
+        make(sources, [other], concept, **options, other_model="never")
 
 
 @pytest.mark.parametrize("what", ["sources", "targets"])

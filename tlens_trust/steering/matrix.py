@@ -1,5 +1,6 @@
 """Whether a direction taken at one checkpoint steers another: every source on every target."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import DRAWS_FOR_A_CLAIM, check_draws
 from tlens_trust.steering.evaluation import polarised, told_of_draws
 from tlens_trust.steering.extraction import Store, extract_steering_vector
+from tlens_trust.steering.fitting import check_fits, check_other_model
 from tlens_trust.steering.keeping import KeptModels, is_stored, same_model
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.matrix_data import label_matrix
@@ -64,6 +66,7 @@ def steering_matrix(
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     loaded_at_once: int | None = None,
+    other_model: str = "warn",
     progress: bool = True,
 ) -> xr.Dataset:
     """Steer each target by a vector of each source, all at one dose, on statements none has seen.
@@ -115,6 +118,9 @@ def steering_matrix(
         batch_tokens: Tokens read at once.
         loaded_at_once: How many checkpoints may be loaded at one time. None: as many as a quarter
             of the memory holds that is free where they are loaded, and one in any case.
+        other_model: What to do where a source is known to be of another run than a target, as
+            `steer` takes it: `"warn"`, once for each target, `"allow"` or `"refuse"`. Say
+            `"allow"` for a target that was tuned from the run.
         progress: Whether to show a bar.
 
     Returns:
@@ -132,6 +138,9 @@ def steering_matrix(
         ValueError: As `evaluate_steering`; or two checkpoints of one axis have one name, or a
             target is of another width.
 
+    Warns:
+        UserWarning: Vectors come from another run than a target.
+
     Source:
         Qian et al. (2024), arXiv:2402.19465.
 
@@ -144,6 +153,7 @@ def steering_matrix(
     from tqdm.auto import tqdm
 
     check_draws(draws)
+    check_other_model(other_model)
     polarised(concept)
     givers, takers = _listed(sources, "sources"), _listed(targets, "targets")
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
@@ -206,6 +216,10 @@ def steering_matrix(
         found: dict[int, TargetResult] = {}
         for number in models.kept_first(takers):
             with models.opened(takers[number]) as model:
+                others = [check_fits(each, model, other_model=other_model) for each in vectors]
+                warning = next((each for each in others if each is not None), None)
+                if warning is not None:
+                    warnings.warn(warning, stacklevel=2)
                 found[number] = try_on_model(model, vectors, trial, advance=bar.update)
         results = [found[number] for number in range(len(takers))]
     data = label_matrix(
