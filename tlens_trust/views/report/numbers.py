@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ _BUDGET_BESIDE = 400_000
 # Of noisy numbers, how many cells come to about the former.
 _CELLS = 900_000
 # Coordinates that go with every row; the page tells the others once.
-_KEPT = ("step", "layer")
+_KEPT = ("step", "tokens", "layer")
 _CELL_AXES = ("concept", "checkpoint", "site", "probe", "run")
 _OF_A_CELL = {*_CELL_AXES, "bound"}
 
@@ -56,7 +57,8 @@ def downloads(trace: Trace, matrices: Sequence[xr.Dataset] = ()) -> list[Downloa
         found.append(_beside(trace, axes, names))
     for matrix in matrices:
         frame = _tidy(matrix)
-        name = f"steering_{matrix.attrs.get('concept', 'matrix')}.csv"
+        about = re.sub(r"\W+", "_", str(matrix.attrs.get("concept", "matrix")))
+        name = f"steering_{about}.csv"
         found.append(_packed(name, "one a source and target", frame))
     return found
 
