@@ -1,6 +1,7 @@
 """What sharing factorisations saves the kernel estimators, beside straightforward code and hyppo.
 
-Run with `python -m pytest tests/benchmarks/test_kernel_speed.py -s`. Every round runs both
+Run with `python -m pytest tests/benchmarks/test_kernel_speed.py -s`; hyppo comes with the extra
+`bench`. Every round runs both
 contenders one after the other, so that another load on the machine falls on both, and ratios are
 medians over rounds. One thread for all: where another process takes a core, threads wait for each
 other a thousandfold, and ratios are of that. The straightforward version does one site a round;

@@ -382,3 +382,25 @@ def test_a_single_model_on_its_main_branch_is_a_checkpoint(hub, run):
     assert (checkpoint.name, checkpoint.step) == ("tiny-run", None)
     assert checkpoint.identity == Checkpoint.from_directory(run / "step2").identity
     checkpoint.load(device="cpu")
+
+
+def test_a_tuned_model_of_no_known_family_is_a_checkpoint_without_a_step(
+    hub, save_model, tmp_path, monkeypatch
+):
+    """As the paper's tuned target: no family, no step, and a chat template beside the weights."""
+    model = "LLM360/AmberChat"
+    save_model(tmp_path / "chat", "llama", 3)
+    template = "{% for each in messages %}{{ each['content'] }} {% endfor %}"
+    (tmp_path / "chat" / "chat_template.jinja").write_text(template)
+    hub.repositories[model] = {"main": tmp_path / "chat"}
+    chat = Checkpoint.from_hub(model)
+    assert (chat.name, chat.step, chat.tokens, chat.stage) == ("AmberChat", None, None, None)
+    online = chat.load(device="cpu")
+    go_offline(monkeypatch)
+    asked = len(hub.asked)
+    again = Checkpoint.from_hub(model)
+    assert again.identity == chat.identity
+    assert again.load_tokenizer().chat_template == template
+    with torch.no_grad():
+        assert torch.equal(again.load(device="cpu")(TOKENS), online(TOKENS))
+    assert len(hub.asked) == asked

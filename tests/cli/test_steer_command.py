@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -87,6 +89,19 @@ def test_a_set_of_ones_own_steers(run, toy_series, tmp_path):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert "manners" in out
+
+
+def test_a_folder_that_is_named_as_the_target_is_steered_without_a_warning(
+    run, toy_series, tmp_path
+):
+    tuned = shutil.copytree(toy_series[-1].folder, tmp_path / "tuned")
+    toy_series[-1].load_tokenizer().save_pretrained(tuned)
+    status, out, err = run(
+        "steer", toy_series.model, "--concept", "toxicity", "--from", "384", "--to", tuned,
+        "--groups", "8", "--draws", "1", "--choice", "none", "--prompt", "the", "--quiet",
+    )  # fmt: skip
+    assert (status, err) == (0, "")
+    assert "tuned steered by mean_difference of toy@step384" in out
 
 
 def test_so_many_groups_are_whole_ones_drawn_by_the_seed():

@@ -61,7 +61,6 @@ def test_every_command_is_one_that_the_program_takes():
                 pytest.fail(f"{name}: tlens-trust {command} {arguments}: {error}")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
     from tlens_trust import pretrain_toy_series

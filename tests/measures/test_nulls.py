@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import binom, chisquare
+from sklearn.metrics import roc_auc_score
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, mass_mean_probe
 from tlens_trust.measures.cross_validation import LogisticCrossFitter
-from tlens_trust.measures.nulls import held_out_null, refit_null
+from tlens_trust.measures.nulls import _area, held_out_null, refit_null
 from tlens_trust.measures.permutations import permute_labels
 
 # How labels lie in groups: both in each, one in each, some of either, each statement alone.
@@ -375,3 +376,49 @@ def test_p_values_include_the_choice_of_penalty_in_wide_activations():
         null = fitter.null(values, np.zeros(tuple(values.shape[:2])), permuted, fold)
         small += null.p_best.min() <= 0.05
     assert few_enough(small, 2000, 0.05)
+
+
+# Statements that read alike.
+
+
+def read_by_lot(labels, groups, *, kinds, seed):
+    """Every statement reads as one of a few vectors, drawn without regard to its label."""
+    generator = np.random.default_rng([seed, 7])
+    vectors = generator.standard_normal((kinds, 1, 6))
+    return torch.from_numpy(vectors[generator.integers(kinds, size=len(labels))]).float()
+
+
+@pytest.mark.parametrize("measure", [logistic_probe, mass_mean_probe])
+def test_what_reads_alike_everywhere_is_read_by_no_probe_in_whatever_order_it_stands(measure):
+    for labels in (np.arange(80) // 40, 1 - np.arange(80) // 40):
+        groups = [str(row) for row in range(80)]
+        found = measure(permutations=99, floor=False)(
+            as_activations(torch.full((80, 1, 6), 0.3)), as_concept(labels, groups), seed=0
+        )
+        assert float(found.accuracy_p[0]) == 1
+        assert found.auroc_null.values.tolist() == [[0.5, 0.5]]
+
+
+def test_ties_give_no_small_p_values_to_a_file_that_lists_one_label_first():
+    labels, groups = np.arange(80) // 40, [str(row) for row in range(80)]
+    measure = logistic_probe(permutations=199, floor=False)
+    runs = 24
+    found = []
+    for seed in range(runs):
+        values = read_by_lot(labels, groups, kinds=2 + seed % 2, seed=seed)
+        cell = measure(as_activations(values), as_concept(labels, groups), seed=seed)
+        found.append(float(cell.accuracy_p[0]))
+    assert few_enough(sum(p <= 0.05 for p in found), runs, 0.05)
+    assert few_enough(sum(p <= 0.2 for p in found), runs, 0.2)
+    assert 0.2 < np.mean(found) < 0.8
+
+
+def test_areas_are_those_of_scikit_learn_with_and_without_ties():
+    generator = np.random.default_rng(0)
+    scores = generator.standard_normal((40, 3)).astype(np.float32)
+    scores[:, 1] = generator.integers(3, size=40)
+    scores[:, 2] = 0.25
+    labels = np.stack([generator.permutation(np.arange(40) % 4 == 0) for _ in range(3)], axis=1)
+    found = _area(torch.from_numpy(scores), torch.from_numpy(labels).float())
+    wanted = [roc_auc_score(labels[:, column], scores[:, column]) for column in range(3)]
+    assert found.numpy() == pytest.approx(wanted, abs=1e-6)

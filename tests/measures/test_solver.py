@@ -203,3 +203,15 @@ def test_a_fold_without_training_rows_is_an_error():
         solve_logistic(
             values.unsqueeze(1), labels, train=torch.zeros(1, 20, dtype=torch.bool), C=[1.0]
         )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_the_optimum_is_the_same():
+    values, labels = residual_stream(400, 60, seed=0)
+    both = torch.stack([values, values.flip(0)], dim=1)
+    train = leave_out(400, 5)
+    here = solve_logistic(both, labels, train=train, C=GRID)
+    there = solve_logistic(both.cuda(), labels, train=train, C=GRID)
+    assert there.coef.device.type == "cuda"
+    assert bool(there.converged.all())
+    torch.testing.assert_close(there.objective.cpu(), here.objective, rtol=1e-4, atol=0)

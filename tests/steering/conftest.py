@@ -148,6 +148,27 @@ def direction():
 
 
 @pytest.fixture(scope="session")
+def changes():
+    """The modes, written out once more: `changes(direction, strength)["ablate"](x)`."""
+
+    def written_out(direction, strength):
+        unit = direction / direction.norm()
+
+        def rotate(x):
+            moved = x + strength * direction
+            return moved * x.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)
+
+        return {
+            "add": lambda x: x + strength * direction,
+            "ablate": lambda x: x - strength * (x @ unit)[..., None] * unit,
+            "clamp": lambda x: x - (x @ unit)[..., None] * unit + strength * direction,
+            "rotate": rotate,
+        }
+
+    return written_out
+
+
+@pytest.fixture(scope="session")
 def relative_error():
     def largest(found, expected):
         assert found.shape == expected.shape

@@ -34,11 +34,15 @@ def main() -> None:
         assert isinstance(hooked, HookedTransformer)
         bridge = TransformerBridge.boot_transformers(folder, device="cpu", dtype=torch.float32)
         for kind, model in (("hooked_transformer", hooked), ("bridge", bridge)):
+            ways = {}
             for policy, given in asked["policies"].items():
                 positions = set(given["set"]) if "set" in given else given["is"]
                 positions = tuple(positions) if isinstance(positions, list) else positions
+                ways[policy] = ("add", positions)
+            ways |= {mode: (mode, (-1, None)) for mode in asked["modes"]}
+            for way, (mode, positions) in ways.items():
                 for cache in (True, False):
-                    with steer(model, vector, strength=strength, positions=positions):
+                    with steer(model, vector, strength=strength, mode=mode, positions=positions):
                         written = model.generate(
                             texts,
                             use_past_kv_cache=cache,
@@ -47,7 +51,7 @@ def main() -> None:
                             return_dict_in_generate=True,
                             **SETTINGS,
                         )
-                    key = f"{name}/{kind}/{policy}/{cache}"
+                    key = f"{name}/{kind}/{way}/{cache}"
                     tensors[f"{key}/ids"] = written.sequences[:, -NEW:].contiguous()
                     tensors[f"{key}/logits"] = torch.stack(written.logits, dim=1).contiguous()
         ids = torch.tensor([prompts[0]])
@@ -75,6 +79,10 @@ def main() -> None:
                 stream[cache] = torch.cat(parts, dim=1)[0, -NEW:].tolist()
             whole = hooked.generate(ids, stop_at_eos=False, **SETTINGS)[0, -NEW:].tolist()
         tensors[f"{name}/right"] = right
+        at_zero = {}
+        for mode in ("add", "ablate", "rotate"):
+            with steer(hooked, vector, strength=0.0, mode=mode, positions="last"):
+                at_zero[mode] = float((hooked(ids) - plain).abs().max())
         try:
             with steer(hooked, vector, strength=strength):
                 raise RuntimeError("on purpose")
@@ -87,6 +95,7 @@ def main() -> None:
         except ValueError as error:
             refused = str(error)
         answers[name] = {
+            "at 0": at_zero,
             "identity": float((back - plain).abs().max()),
             "nested": torch.equal(again, tensors[f"{name}/forward"]),
             "condition": float((fires - again).abs().max()),

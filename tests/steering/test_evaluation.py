@@ -69,6 +69,18 @@ def test_a_planted_direction_is_shown_to_steer(found):
             assert float(here[f"{name}_over_random_ci"].sel(bound="low")) > 0
 
 
+def test_another_model_is_warned_of_let_pass_or_refused(plant, vector, concept):
+    made, tokenizer, _ = plant()
+    tuned = PlainModel(made, tokenizer, name="org/tuned")
+    strange = replace(vector, model="org/base")
+    options = {"draws": 1, "choices": [], "controls": "equal_norm"}
+    with pytest.warns(UserWarning, match="comes from 'org/base', and 'org/tuned'"):
+        evaluate(tuned, strange, concept, **options)
+    evaluate(tuned, strange, concept, **options, other_model="allow")
+    with pytest.raises(ValueError, match="'org/tuned' is another model"):
+        evaluate(tuned, strange, concept, **options, other_model="refuse")
+
+
 def test_the_other_way_the_planted_direction_steers_the_other_way(found):
     away = found.sel(condition="opposite")
     assert float(away.answer_log_odds_change_ci.sel(bound="high")) < 0

@@ -91,6 +91,39 @@ def test_a_left_padded_batch_is_steered_as_each_row_by_hand_with_and_without_cac
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("policy", ["all", "generated", "from the end on"])
+@pytest.mark.parametrize("mode", ["ablate", "clamp", "rotate"])
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+@pytest.mark.parametrize("kind", ["bridge", "plain"])
+def test_other_modes_too_are_the_same_with_and_without_cache(
+    kind,
+    architecture,
+    mode,
+    policy,
+    bridges,
+    own_plains,
+    plains,
+    direction,
+    by_hand,
+    changes,
+    relative_error,
+):
+    model = (bridges if kind == "bridge" else own_plains)[architecture]
+    vector = SteeringVector.from_direction(direction, site=1)
+    positions, meant = POLICIES[policy]
+    texts = []
+    for cache in (True, False):
+        with steer(model, vector, strength=STRENGTH, mode=mode, positions=positions):
+            written, logits = generate(model, kind, PROMPTS, cache)
+        texts.append(written.tolist())
+        for prompt, tokens, found in zip(PROMPTS, written.tolist(), logits, strict=True):
+            ids, n = [*prompt, *tokens[:-1]], len(prompt)
+            change = changes(direction, STRENGTH)[mode]
+            expected = by_hand(plains[architecture], ids, change, meant(ids, n))[n - 1 :]
+            assert relative_error(found, expected) < TOLERANCE
+    assert texts[0] == texts[1]
+
+
 @pytest.mark.parametrize("policy", ["prompt", "generated", "last", "from an index on"])
 def test_acting_one_position_beside_is_seen(policy, plains, direction, by_hand, relative_error):
     """The control of the test above: its reference tells neighbouring positions apart."""

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
 from tlens_trust.activations import ActivationStore, collect_activations
 from tlens_trust.checkpoints import Checkpoint
@@ -8,10 +9,12 @@ from tlens_trust.steering import (
     ForcedChoice,
     evaluate_steering,
     extract_steering_vector,
+    keeping,
     steering_matrix,
     training_rows,
 )
 from tlens_trust.steering.battery import Battery
+from tlens_trust.steering.targets import Loading
 
 SITE = 1
 CHOICE = ForcedChoice("answer", "{statement}", (" w62",), (" w63",))
@@ -110,11 +113,102 @@ def test_a_source_whose_activations_are_not_kept_is_loaded_for_its_vector(
     series, concept, counts, tmp_path
 ):
     store = ActivationStore(tmp_path)
-    make(series[1:], series[2:], concept, draws=1, store=store)
-    assert counts["loads"] == [series[1].name, series[2].name, series[2].name]
+    make(series[:2], series[2:], concept, draws=1, store=store)
+    assert counts["loads"] == [each.name for each in series]
     counts["loads"].clear()
-    make(series[1:], series[2:], concept, draws=1, store=store)
+    make(series[:2], series[2:], concept, draws=1, store=store)
     assert counts["loads"] == [series[2].name]
+    # What was read of a model that stayed loaded is found again where only the checkpoint is named.
+    make(series[2:], series[2:], concept, draws=1, store=store)
+    counts["loads"].clear()
+    collect_activations(series[2], concept, sites=SITE, store=store)
+    assert counts["loads"] == []
+
+
+@pytest.fixture(scope="module")
+def ten(tmp_path_factory, make_model, tokenizer):
+    """Ten checkpoints of one run, of random weights."""
+    folder = tmp_path_factory.mktemp("runs") / "ten"
+    for step in range(10):
+        make_model("gpt_neox", seed=step).save_pretrained(folder / f"step{step}")
+        tokenizer.save_pretrained(folder / f"step{step}")
+    return [Checkpoint.from_directory(folder / f"step{step}") for step in range(10)]
+
+
+def test_ten_sources_on_themselves_take_ten_loads_and_one_pass_a_cell(
+    ten, planted_concept, counts, tmp_path, monkeypatch
+):
+    # Loads and passes are counted; looking for the dose would take most of the time.
+    monkeypatch.setattr(Battery, "matched_strength", lambda self, *_, **__: 1.0)
+    store = ActivationStore(tmp_path)  # empty
+    few = planted_concept(groups=8)
+    options = {"choices": [], "neutral": NEUTRAL[:2], "target_kl": 0.01, "draws": 1}
+    found = make(ten, ten, few, store=store, **options)
+    assert sorted(counts["loads"]) == sorted(each.name for each in ten)
+    cells, targets = 100, 10
+    assert counts["full"] == cells + targets
+    assert counts["effects"] == targets
+    assert np.isfinite(found.log_odds_change.values).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
+    at_once, series, concept, counts, monkeypatch
+):
+    held, most = set(), 0
+    load, release = Checkpoint.load, keeping.release
+
+    def counted_load(self, **arguments):
+        nonlocal most
+        model = load(self, **arguments)
+        held.add(id(model))
+        most = max(most, len(held))
+        return model
+
+    def counted_release(model):
+        held.remove(id(model))
+        release(model)
+
+    monkeypatch.setattr(Checkpoint, "load", counted_load)
+    monkeypatch.setattr(keeping, "release", counted_release)
+    found = make(series, series, concept, draws=1, loaded_at_once=at_once)
+    assert len(counts["loads"]) == 2 * len(series) - at_once
+    assert most == at_once
+    assert not held
+    xr.testing.assert_identical(found, make(series, series, concept, draws=1))
+
+
+def test_without_free_memory_one_checkpoint_at_a_time_is_loaded(
+    series, concept, counts, monkeypatch
+):
+    monkeypatch.setattr(keeping, "free_memory", lambda loading: 0)
+    make(series, series[:2], concept, draws=1)
+    # The one that is not wanted again comes first, and the last one read is still there.
+    assert counts["loads"] == [series[k].name for k in (2, 0, 1, 0)]
+
+
+def test_free_memory_is_that_of_the_machine_or_of_its_container(tmp_path):
+    assert 0 < keeping.free_memory(Loading(device="cpu")) < 1 << 50
+    assert keeping._of_container(tmp_path) == 1 << 62
+    for name, said in (("max", "1000"), ("current", "900"), ("stat", "file 5\ninactive_file 300")):
+        (tmp_path / f"memory.{name}").write_text(said)
+    assert keeping._of_container(tmp_path) == 400
+    (tmp_path / "memory.max").write_text("max")
+    assert keeping._of_container(tmp_path) == 1 << 62
+
+
+def test_nothing_stays_loaded_after_an_error(series, concept, monkeypatch):
+    loaded, load = [], Checkpoint.load
+
+    def kept_load(self, **arguments):
+        loaded.append(load(self, **arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr(Checkpoint, "load", kept_load)
+    with pytest.raises(ValueError, match="`mode` is one of"):
+        make(series, series, concept, draws=1, mode="push")
+    assert len(loaded) == 3
+    assert all(weight.numel() == 0 for model in loaded for weight in model.parameters())
 
 
 def test_what_can_be_read_and_written_is_steered_by_what_can_be_read_alone(matrix):
@@ -178,8 +272,6 @@ def test_a_vector_points_along_itself(matrix):
 
 
 def test_a_matrix_survives_a_file(matrix, tmp_path):
-    import xarray as xr
-
     matrix.to_netcdf(tmp_path / "matrix.nc", engine="h5netcdf")
     with xr.open_dataset(tmp_path / "matrix.nc", engine="h5netcdf") as read:
         xr.testing.assert_identical(read.load(), matrix)
@@ -190,13 +282,28 @@ def test_a_cell_whose_dose_is_not_reached_is_unknown(in_memory, concept, plant):
     with torch.no_grad():
         # The same prediction whatever is read.
         made.gpt_neox.final_layer_norm.weight.zero_()
-    deaf = Checkpoint("deaf", in_memory=made, tokenizer=tokenizer)
+    deaf = Checkpoint("planted", "deaf", in_memory=made, tokenizer=tokenizer)
     found = make([in_memory[2]], [deaf, in_memory[2]], concept, draws=2)
     for name in ("answer_log_odds_change", "answer_log_odds_p", "strength", "neutral_loss_change"):
         unknown = np.isnan(found[name].values)
         assert unknown.tolist() == [[True, False]], name
     assert np.isnan(found.answer_log_odds_over_random_ci.values[0, 0]).all()
     assert np.isfinite(found.answer_log_odds_unsteered.values).all()
+
+
+def test_a_target_of_another_run_warns_once_and_of_the_same_run_never(in_memory, concept):
+    other = Checkpoint(
+        "org/other", in_memory=in_memory[2].in_memory, tokenizer=in_memory[2].tokenizer
+    )
+    sources, options = in_memory[1:], {"draws": 1, "choices": []}
+    with pytest.warns(UserWarning, match="'org/other' is another model") as seen:
+        make(sources, [other, in_memory[2]], concept, **options)
+    assert len(seen) == 1
+    make(sources, [other], concept, **options, other_model="allow")
+    with pytest.raises(ValueError, match="'org/other' is another model"):
+        make(sources, [other], concept, **options, other_model="refuse")
+    with pytest.raises(ValueError, match="`other_model` is 'warn', 'allow' or 'refuse'"):
+        make(sources, [other], concept, **options, other_model="never")
 
 
 @pytest.mark.parametrize("what", ["sources", "targets"])
@@ -210,5 +317,8 @@ def test_checkpoints_of_one_name_are_refused(in_memory, concept, what):
 def test_what_is_no_checkpoint_is_refused(in_memory, concept):
     with pytest.raises(ValueError, match="got none"):
         make([], in_memory, concept, draws=1)
+    for none in (0, -1, True):
+        with pytest.raises(ValueError, match="`loaded_at_once` is how many"):
+            make(in_memory, in_memory, concept, draws=1, loaded_at_once=none)
     with pytest.raises(ValueError, match="`draws`"):
         make(in_memory, in_memory, concept, draws=0)

@@ -21,12 +21,13 @@ YES, NO = 90, 91
 D_MODEL = 64
 
 
-@pytest.fixture(scope="module")
-def planted(make_model):
+def plant_axis(make_model, coordinates=D_MODEL):
+    """A model with an axis along so many coordinates."""
     model = make_model("gpt_neox", d_model=D_MODEL)
     generator = torch.Generator().manual_seed(11)
     axis = torch.randn(D_MODEL, generator=generator)
-    axis = axis - axis.mean()  # LayerNorm takes the mean away
+    axis[coordinates:] = 0.0
+    axis[:coordinates] -= axis[:coordinates].mean()  # LayerNorm takes the mean away
     axis = axis / axis.norm()
     with torch.no_grad():
         for block in model.base_model.layers:
@@ -52,6 +53,11 @@ def planted(make_model):
 
 
 @pytest.fixture(scope="module")
+def planted(make_model):
+    return plant_axis(make_model)
+
+
+@pytest.fixture(scope="module")
 def concept():
     rows = range(120)
     said = tuple(f"w{50 + row // 2 % 40} w{(row // 2 * 7 % 20) + 20 * (row % 2)}" for row in rows)
@@ -61,16 +67,70 @@ def concept():
     )
 
 
-METHODS = ("mean_difference", "tracingllm", "pair_difference", "logistic", "lda")
+def medians(activations, labels, groups):
+    """A method of a user's own."""
+    values = activations.double()
+    return values[labels == 1].median(dim=0).values - values[labels == 0].median(dim=0).values
+
+
+def found_cosine(model, axis, method, concept, tokenizer):
+    vector = extract_steering_vector(
+        model, concept, site=1, method=method, tokenizer=tokenizer, rows=range(80)
+    )
+    return float((vector.normalised().values[0] * axis).sum())
+
+
+METHODS = (
+    "mean_difference",
+    "tracingllm",
+    "pair_difference",
+    "logistic",
+    "lda",
+    "ridge",
+    medians,
+)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_planted_direction_is_found(method, planted, concept, tokenizer):
-    model, axis = planted
+    assert found_cosine(*planted, method, concept, tokenizer) >= 0.95
+
+
+def test_a_sparse_probe_finds_an_axis_along_few_coordinates_and_half_misses_any_other(
+    make_model, planted, concept, tokenizer
+):
+    """Of an axis along all 64 coordinates the 16 that it may use do not hold .95."""
+    few = plant_axis(make_model, coordinates=6)
+    assert found_cosine(*few, "sparse", concept, tokenizer) >= 0.95
+    assert 0.5 < found_cosine(*planted, "sparse", concept, tokenizer) < 0.95
+
+
+def test_contrast_consistent_search_finds_it_roughly(planted, concept, tokenizer):
+    """Any direction that parts the twins is as consistent; a random one has a cosine of .13."""
+    assert found_cosine(*planted, "contrast_consistent", concept, tokenizer) >= 0.8
+
+
+def test_iti_finds_the_heads_that_read_it_and_what_they_read(make_model, concept, tokenizer):
+    model, axis = plant_axis(make_model)
+    generator = torch.Generator().manual_seed(5)
+    meant = torch.randn(2, D_MODEL // 4, generator=generator)
+    reading = {(1, 0): meant[0], (1, 3): meant[1]}
+    with torch.no_grad():
+        for layer, block in enumerate(model.base_model.layers):
+            seen = block.input_layernorm.weight * axis
+            seen = seen / seen.norm()
+            weight = block.attention.query_key_value.weight
+            weight -= (weight @ seen)[:, None] * seen
+            values = weight.view(4, 3, D_MODEL // 4, D_MODEL)[:, 2]
+            for (own, head), direction in reading.items():
+                if own == layer:
+                    values[head] += 2 * direction[:, None] * seen
     vector = extract_steering_vector(
-        model, concept, site=1, method=method, tokenizer=tokenizer, rows=range(80)
+        model, concept, method="iti", heads=2, tokenizer=tokenizer, rows=range(80)
     )
-    assert float((vector.normalised().values[0] * axis).sum()) >= 0.95
+    assert vector.sites == ("blocks.1.attn.hook_z[0]", "blocks.1.attn.hook_z[3]")
+    cosines = torch.cosine_similarity(vector.values, meant, dim=1)
+    assert bool((cosines >= 0.95).all())
 
 
 def log_odds(model, texts, tokenizer):

@@ -26,6 +26,9 @@ POLICIES = {
     "prompt": ({"is": "prompt"}, lambda ids, n: range(n)),
     "generated": ({"is": "generated"}, lambda ids, n: range(n, len(ids))),
     "last": ({"is": "last"}, lambda ids, n: [n - 1]),
+    "one": ({"is": 2}, lambda ids, n: [2]),
+    "one from the end": ({"is": -2}, lambda ids, n: [n - 2]),
+    "span": ({"is": [1, 4]}, lambda ids, n: range(1, 4)),
     "from an index on": ({"is": [4, None]}, lambda ids, n: range(min(4, len(ids)), len(ids))),
     "from the end on": ({"is": [-1, None]}, lambda ids, n: range(n - 1, len(ids))),
     "tokens": (
@@ -33,6 +36,7 @@ POLICIES = {
         lambda ids, n: [k for k, i in enumerate(ids) if i == 3 or 20 <= i < 60],
     ),
 }
+MODES = ["ablate", "clamp", "rotate"]
 KINDS = ["hooked_transformer", "bridge"]
 ARCHITECTURES = ["gpt_neox", "llama"]
 
@@ -46,6 +50,7 @@ def told(tmp_path_factory, folders, direction):
         "prompts": PROMPTS,
         "strength": STRENGTH,
         "policies": {name: given for name, (given, _) in POLICIES.items()},
+        "modes": MODES,
     }
     (out / "asked.json").write_text(json.dumps(asked))
     package = Path(__file__).parents[2]
@@ -81,6 +86,25 @@ def test_a_left_padded_batch_is_steered_as_each_row_by_hand_with_and_without_cac
     assert texts[0] == texts[1]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_modes_too_are_the_same_with_and_without_cache(
+    kind, architecture, mode, told, plains, direction, by_hand, changes, relative_error
+):
+    tensors, texts = told[1], []
+    for cache in (True, False):
+        key = f"{architecture}/{kind}/{mode}/{cache}"
+        written, logits = tensors[f"{key}/ids"].tolist(), tensors[f"{key}/logits"]
+        texts.append(written)
+        for prompt, tokens, found in zip(PROMPTS, written, logits, strict=True):
+            ids, n = [*prompt, *tokens[:-1]], len(prompt)
+            change = changes(direction, STRENGTH)[mode]
+            expected = by_hand(plains[architecture], ids, change, range(n - 1, len(ids)))
+            assert relative_error(found, expected[n - 1 :]) < TOLERANCE
+    assert texts[0] == texts[1]
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_forward_pass_is_hugging_faces_own_edited_by_hand(
     architecture, told, plains, direction, by_hand, relative_error
@@ -108,6 +132,7 @@ def test_the_last_token_is_the_texts_own_where_padding_follows_it(
 def test_nesting_conditions_exceptions_and_streams(architecture, told):
     answer = told[0][architecture]
     assert answer["identity"] < 1e-4
+    assert answer["at 0"] == {"add": 0.0, "ablate": 0.0, "rotate": 0.0}
     assert answer["nested"]
     assert answer["condition"] < 1e-4
     assert answer["untouched"]

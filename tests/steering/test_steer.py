@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tlens_trust.activations import collect_activations
+from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import LinearProbe
-from tlens_trust.steering import ProbeFires, SteeringVector, steer
+from tlens_trust.steering import ProbeFires, SteeringVector, extract_steering_vector, steer
 
 TOLERANCE = 1e-4
 IDS = [1, 2, 3, 4, 5, 6]
@@ -25,37 +26,26 @@ def vector(direction):
     return SteeringVector.from_direction(direction, site=1, rms=20.0)
 
 
+@pytest.fixture(scope="module")
+def concept(planted_concept):
+    return planted_concept(groups=6)
+
+
 def logits_of(model, ids=IDS, **settings):
     with torch.no_grad():
         found = model(torch.tensor([ids]), **settings)
     return getattr(found, "logits", found)[0]
 
 
-def changes(direction):
-    """The modes, written out once more."""
-    unit = direction / direction.norm()
-
-    def rotate(x):
-        moved = x + 3 * direction
-        return moved * x.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)
-
-    return {
-        "add": lambda x: x + 3 * direction,
-        "ablate": lambda x: x - 3 * (x @ unit)[..., None] * unit,
-        "clamp": lambda x: x - (x @ unit)[..., None] * unit + 3 * direction,
-        "rotate": rotate,
-    }
-
-
 @pytest.mark.parametrize("mode", ["add", "ablate", "clamp", "rotate"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_steering_is_an_edit_of_hugging_faces_own_forward_pass(
-    kind, architecture, mode, models, plains, direction, vector, by_hand, relative_error
+    kind, architecture, mode, models, plains, direction, vector, by_hand, changes, relative_error
 ):
     with steer(models[kind][architecture], vector, strength=3.0, mode=mode):
         found = logits_of(models[kind][architecture])
-    expected = by_hand(plains[architecture], IDS, changes(direction)[mode], range(6))
+    expected = by_hand(plains[architecture], IDS, changes(direction, 3.0)[mode], range(6))
     assert relative_error(found, expected) < TOLERANCE
     unsteered = by_hand(plains[architecture], IDS, lambda x: x, [])
     assert relative_error(unsteered, expected) > 100 * TOLERANCE
@@ -115,9 +105,10 @@ def test_several_sites_act_at_once(models, plains, direction, edited, relative_e
 
 
 @pytest.mark.parametrize("mode", ["add", "ablate", "rotate"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("kind", KINDS)
-def test_strength_0_changes_nothing(kind, mode, models, vector):
-    model = models[kind]["llama"]
+def test_strength_0_changes_nothing(kind, architecture, mode, models, vector):
+    model = models[kind][architecture]
     plain = logits_of(model)
     with steer(model, vector, strength=0.0, mode=mode, positions="last"):
         assert torch.equal(logits_of(model), plain)
@@ -427,6 +418,46 @@ def test_another_checkpoint_of_the_run_passes_and_another_model_warns(models, di
         steer(model, other, strength=1.0, other_model="refuse"),
     ):
         pass
+
+
+@pytest.fixture
+def runs(tmp_path, make_model, tokenizer):
+    """Checkpoints in folders, `runs("here/one", 8)`: of this run, after so many steps."""
+
+    def checkpoint(run, step):
+        folder = tmp_path / run / f"step{step}"
+        make_model("gpt_neox", seed=step).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return Checkpoint.from_directory(folder)
+
+    return checkpoint
+
+
+def test_a_vector_of_one_folder_of_a_run_steers_the_next_without_a_warning(runs, concept):
+    first, last, other = runs("here/one", 1), runs("here/one", 2), runs("here/other", 2)
+    vector = extract_steering_vector(first, concept, site=1, store=None)
+    assert first.identity != last.identity
+    model = last.load(device="cpu")
+    plain = logits_of(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with steer(model, vector, strength=3.0):
+            assert not torch.allclose(logits_of(model), plain, atol=1e-2)
+    with (
+        pytest.warns(UserWarning, match="comes from 'one', and 'other' is another model"),
+        steer(other.load(device="cpu"), vector, strength=3.0),
+    ):
+        pass
+
+
+def test_a_run_is_known_again_where_it_was_moved_to_and_so_is_its_namesake(runs, concept):
+    """The guide says so: runs are told apart by the last names of their folders."""
+    here, elsewhere = runs("here/one", 1), runs("elsewhere/one", 2)
+    vector = extract_steering_vector(here, concept, site=1, store=None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with steer(elsewhere.load(device="cpu"), vector, strength=1.0):
+            pass
 
 
 @pytest.mark.parametrize(

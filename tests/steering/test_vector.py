@@ -156,3 +156,23 @@ def test_a_notebook_shows_where_a_vector_comes_from_and_runs_no_name_of_it():
     assert "<img" not in shown
     for told in ("blocks.1.hook_resid_post", "m@step8", "11.8", ">12<"):
         assert told in shown
+
+
+def test_what_is_projected_out_was_made_of_statements_too():
+    concept = Concept(
+        "truth", "reliability", tuple(map(str, range(8))), np.arange(8) % 2, tuple("aabbccdd")
+    )
+    v, w = (
+        make_vector(seed, rows=rows, n=2, fingerprint=concept.fingerprint)
+        for seed, rows in enumerate([(0, 1), (4, 5)])
+    )
+    assert v.held_out(concept).tolist() == [False] * 2 + [True] * 6
+    expected = [False] * 2 + [True] * 2 + [False] * 2 + [True] * 2
+    for made in (v.without(w), v + w):
+        assert made.held_out(concept).tolist() == expected
+        assert made.n == 4
+    whole = make_vector(2, rows=None, n=8, fingerprint=concept.fingerprint)
+    assert not v.without(whole).held_out(concept).any()
+    # A vector of other statements takes none of these.
+    other = make_vector(3, rows=(4, 5), n=2, fingerprint="another")
+    assert v.without(other).held_out(concept).tolist() == v.held_out(concept).tolist()

@@ -123,3 +123,12 @@ def test_a_run_that_is_not_there_is_answered_with_those_that_are():
         both.sel(run="c")
     with pytest.raises(ValueError, match="no axis of runs"):
         trace([0], 1).sel(run="a")
+
+
+@pytest.mark.parametrize("knows", ["a", "b"])
+def test_a_text_that_one_run_lacks_is_unknown_there(knows):
+    runs = {name: trace([0, 8], 1) for name in ("a", "b")}
+    runs[knows] = trace([0, 8], 1, stage=("checkpoint", ["s", "s"]))
+    both = combine_runs(runs)
+    assert both.data.stage.dims == ("checkpoint",)
+    assert both.data.stage.values.tolist() == ["s", "s"]

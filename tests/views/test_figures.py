@@ -297,3 +297,10 @@ def test_sizes_are_laid_over_each_other_by_depth():
     }
     with pytest.raises(ValueError, match="no checkpoint 'step7'"):
         both.plot.profile(checkpoint="step7")
+
+
+def test_one_number_of_chance_is_no_band():
+    data = TRACE.data.assign(ece=TRACE.data.accuracy, ece_null=TRACE.data.accuracy)
+    for figure in (Trace(data).plot.lines("ece"), Trace(data).plot.heatmap("ece")):
+        assert not any(drawn.name == "labels permuted" for drawn in figure.data)
+    assert {drawn.type for drawn in figure.data} == {"heatmap"}

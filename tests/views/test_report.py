@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from tlens_trust.tracing import Trace
+from tlens_trust.tracing import Trace, combine_runs
 from tlens_trust.views import Figure, write_report
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
@@ -165,14 +165,87 @@ def test_what_names_say_is_shown_and_not_run(tmp_path, browse, hostile):
     assert told["errors"] == []
 
 
+def taken_out(page):
+    """Every table of a page, by its name."""
+    found = re.findall(r'data-packed="([^"]+)"[^>]*href="data:[^,]+,([^"]+)"', page)
+    return {
+        name: pd.read_csv(io.BytesIO(gzip.decompress(base64.b64decode(packed))))
+        for name, packed in found
+    }
+
+
+def with_kernels(trace, *, seed=0):
+    """The same trace with a dependence along further axes."""
+    data = trace.data
+    generator = np.random.default_rng(seed)
+    dims = ("concept", "checkpoint", "site", "against", "variant", "width")
+    shape = (*(data.sizes[dim] for dim in dims[:3]), 3, 2, 3)
+    told = {"units": "1", "long_name": "dependence"}
+    for name in ("cka", "nhsic"):
+        value = generator.random(shape, dtype=np.float32)
+        data[name] = (dims, value, told)
+        data[f"{name}_ci"] = ((*dims, "bound"), np.stack([value - 1, value + 1], axis=-1), told)
+        data[f"{name}_p"] = (dims, value / 2, told)
+        data[f"{name}_n"] = (dims[:3], np.full(shape[:3], 60.0), told)
+    names = {"against": ["first_block", "text", "label"], "variant": ["raw", "rank_matched"]}
+    return Trace(data.assign_coords(names | {"width": [0.5, 1.0, 2.0]}))
+
+
 def test_the_numbers_can_be_taken_out_again(trace, tmp_path):
     page = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
-    packed = re.search(r"data:application/gzip;base64,([^\"]+)", page)[1]
-    frame = pd.read_csv(io.BytesIO(gzip.decompress(base64.b64decode(packed))))
-    expected = trace.to_frame()
+    (frame,) = taken_out(page).values()
+    expected = trace.to_frame().drop(columns="depth")
     assert list(frame.columns) == list(expected.columns)
     assert len(frame) == len(expected)
-    np.testing.assert_allclose(frame.accuracy, expected.accuracy, rtol=1e-5)
+    np.testing.assert_allclose(frame.accuracy, expected.accuracy, rtol=1e-3)
+
+
+def test_what_has_further_axes_and_steering_can_be_taken_out_too(trace, tmp_path):
+    whole = with_kernels(trace)
+    steering = [matrix_of(trace).assign_attrs(concept="toxicity")]
+    page = write_report(whole, tmp_path / "report.html", steering=steering)
+    tables = taken_out(page.read_text(encoding="utf-8"))
+    assert list(tables) == ["trace.csv", "cka.csv", "steering_toxicity.csv"]
+    assert "cka_n" not in tables["trace.csv"]
+    kernels, expected = tables["cka.csv"], whole.to_frame("cka", "cka_ci", "nhsic", "nhsic_p")
+    assert len(kernels) == len(expected) == 2 * 5 * 4 * 18
+    for column in ("cka", "cka_low", "cka_high", "nhsic", "nhsic_p"):
+        np.testing.assert_allclose(kernels[column], expected[column], rtol=1e-3)
+    steered = tables["steering_toxicity.csv"]
+    assert steered.source.tolist() == list(trace.checkpoints)[-3:]
+    assert len(steered.columns) > 3
+
+
+def test_several_runs_are_told_of_each_and_drawn_together(trace, tmp_path, browse):
+    both = combine_runs({"seed 0": trace, "seed 1": trace})
+    page = write_report(both, tmp_path / "report.html")
+    text = page.read_text(encoding="utf-8")
+    assert "in 2 runs, of which figures show mean and range" in text
+    for run in ("seed 0", "seed 1"):
+        assert f"<h3>{run}</h3>" in text
+        assert f">{run}</td>" in text or f">{run}</th>" in text
+    assert len(taken_out(text)["trace.csv"]) == 2 * len(trace.to_frame())
+    told = browse(
+        page,
+        """window.dispatchEvent(new Event("beforeprint")); await wait(1500);
+           return [...document.querySelectorAll("section h2")].map(e => e.textContent);""",
+    )
+    assert {"Findings", "Map", "Along training"} <= set(told["answer"])
+    assert told["errors"] == []
+
+
+def test_several_probes_are_drawn_one_after_the_other(trace, tmp_path):
+    data = xr.concat(
+        [trace.data, trace.data], dim=pd.Index(["logistic", "lda"], name="probe"), data_vars="all"
+    )
+    held = {name: data[name].isel(probe=0, drop=True) for name in ("accuracy_floor",)}
+    page = write_report(Trace(data.assign(held)), tmp_path / "report.html")
+    text = page.read_text(encoding="utf-8")
+    for heading in ("Map", "Along training"):
+        part = text.split(f">{heading}</h2>")[1].split("</section>")[0]
+        assert "<h3>logistic</h3>" in part
+        assert "<h3>lda</h3>" in part
+        assert part.count('class="plot"') >= 2
 
 
 def test_the_browser_gives_plain_csv(trace, tmp_path, browse):
@@ -187,7 +260,7 @@ def test_the_browser_gives_plain_csv(trace, tmp_path, browse):
            await wait(500);
            return (await found.text()).split("\\n")[0];""",
     )
-    assert told["answer"].split(",") == list(trace.to_frame().columns)
+    assert told["answer"].split(",") == list(trace.to_frame().drop(columns="depth").columns)
 
 
 def test_the_same_trace_gives_the_same_page(trace, tmp_path):
@@ -210,8 +283,18 @@ def test_a_report_of_a_large_run_stays_under_ten_megabytes(tmp_path):
         layer=("site", np.arange(layers)),
     )
     data = data.map(lambda values: values + 0.1 * generator.random(values.shape), keep_attrs=True)
-    page = write_report(Trace(data), tmp_path / "report.html")
+    # As many noisy columns as a probe, information and the spectrum give together.
+    for number in range(100):
+        noisy = data.accuracy + generator.random(data.accuracy.shape)
+        data[f"measure_{number}"] = noisy.assign_attrs(data.accuracy.attrs)
+    page = write_report(with_kernels(Trace(data)), tmp_path / "report.html")
     assert 5e6 < page.stat().st_size < 10e6
+    text = page.read_text(encoding="utf-8")
+    assert "columns are left out" in text
+    tables = taken_out(text)
+    assert len(tables["trace.csv"]) == 5 * 150 * 32
+    assert {"accuracy", "accuracy_low", "accuracy_above_floor"} <= set(tables["trace.csv"])
+    assert set(tables["cka.csv"]) == {"concept", "checkpoint", "site", "against", "cka"}
 
 
 def test_a_finding_says_by_how_much_and_warns_where_nothing_is_added():

@@ -167,6 +167,8 @@ def steer(
             everyday=not toy,
             draws=draws,
             seed=seed,
+            # A model outside the series was named as such.
+            other_model="warn" if any(taker is each for each in opened) else "allow",
             progress=not quiet,
         )
     found = found.assign_attrs(model=taker.name)

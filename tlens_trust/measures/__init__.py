@@ -53,6 +53,7 @@ from tlens_trust.measures.information import (
     NoisedEstimator,
     OnlineCoding,
     ProbeInformation,
+    UsableInformation,
     barber_agakov_information,
     confusion_information,
     fano_information,
@@ -67,6 +68,7 @@ from tlens_trust.measures.information import (
     online_coding,
     probe_information,
     ross_information,
+    usable_information,
 )
 from tlens_trust.measures.kernels import (
     CKA,
@@ -146,6 +148,7 @@ __all__ = [
     "SplitLeaks",
     "TracingLLMDependence",
     "TracingLLMMeasure",
+    "UsableInformation",
     "accuracy_under_noise",
     "assign_folds",
     "available_measures",
@@ -214,4 +217,5 @@ __all__ = [
     "tracingllm_information",
     "tracingllm_probe",
     "transfer_score",
+    "usable_information",
 ]

@@ -300,14 +300,34 @@ def _levels_of_refits(
 def _area(
     log_odds: Float[Tensor, "_ refit"], label: Float[Tensor, "_ refit"]
 ) -> Float[Tensor, " refit"]:
-    """AUROC of each column; every column holds as many labels 1."""
+    """AUROC of each column, ties counting half; every column holds as many labels 1."""
     positive = label[:, 0].sum()
     # NumPy sorts several times faster than torch does, along the last axis above all.
-    order = np.argsort(log_odds.T.cpu().numpy(), axis=1)
+    values = log_odds.T.cpu().numpy()
+    order = np.argsort(values, axis=1)
     sorted_labels = label.T.gather(1, torch.from_numpy(order).to(label.device))
-    rank = torch.arange(1, len(label) + 1, device=label.device, dtype=torch.float32)
-    beaten = sorted_labels @ rank - positive * (positive + 1) / 2
+    rank = torch.from_numpy(_ranks(np.take_along_axis(values, order, axis=1))).to(label)
+    beaten = (sorted_labels * rank).sum(dim=1) - positive * (positive + 1) / 2
     return beaten / (positive * (len(label) - positive))
+
+
+def _ranks(ascending: Float[np.ndarray, "refit row"]) -> Float[np.ndarray, "_ row"]:
+    """Ranks from 1 along rows that ascend; what is alike to within rounding shares its mean rank.
+
+    Without it statements that read alike would be ranked by their place in the file.
+    """
+    count = ascending.shape[1]
+    place = np.arange(count)
+    near = 16 * np.finfo(np.float32).eps * np.abs(ascending[:, [0, -1]]).max(axis=1, keepdims=True)
+    alike = np.diff(ascending, axis=1) <= near
+    if not alike.any():
+        return place[None] + 1.0
+    edge = np.ones((len(ascending), 1), dtype=bool)
+    first = np.maximum.accumulate(np.where(np.hstack([edge, ~alike]), place, 0), axis=1)
+    ends = np.where(np.hstack([~alike, edge]), place, count)
+    last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    ranks: np.ndarray = (first + last) / 2 + 1
+    return ranks
 
 
 def levels_of_fixed(

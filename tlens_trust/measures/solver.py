@@ -8,6 +8,11 @@ preconditions them all. The method is L-BFGS whose first guess of the inverse He
 for step length and bias along every direction. It runs in float32, and again in float64 where
 that does not reach the tolerance.
 
+No fit starts from another's solution. Along the penalties that saves a third of the passes of the
+last and gives up the batch: on 6 sites of the benchmark (1,952 rows, 576 wide, one thread) the
+grid took 0.8 s together and 1.6 s from one penalty to the next. From the fit to all rows it took
+1.1 s, and what a fold holds out would have had a say, within the tolerance, in what scores it.
+
 Each fit ends with a certificate, computed in float64. The objective, minimised over the bias, is
 strongly convex with modulus 1 in the weights, so half the squared norm of its gradient bounds its
 distance to the optimum (and is the duality gap).

@@ -143,7 +143,7 @@ class Battery:
             positions=manner.positions,
             when=manner.when,
             units=manner.units,
-            other_model="allow",
+            other_model="allow",  # whoever makes a battery has seen to it, once
         ) as steering:
             found += self._scored(steering, effects_only=effects_only)
             if self._probe is not None:

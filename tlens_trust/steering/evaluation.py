@@ -61,6 +61,7 @@ def evaluate_steering(
     resamples: int = 2000,
     seed: int = 0,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    other_model: str = "warn",
     progress: bool = False,
 ) -> xr.Dataset:
     """Measure what steering does to a model, with its cost and its controls beside it.
@@ -115,6 +116,8 @@ def evaluate_steering(
         resamples: How many bootstrap resamples of groups; random directions are resampled too.
         seed: Draws directions and resamples.
         batch_tokens: Tokens read at once.
+        other_model: What to do where the vector is known to come from another run than the model,
+            as `steer` takes it: `"warn"`, `"allow"` or `"refuse"`.
         progress: Whether to show a bar.
 
     Returns:
@@ -162,7 +165,7 @@ def evaluate_steering(
     tried = concept if held.all() else concept.take(held)
     manner = Manner(mode, positions, when, units)
     with _opened(model, tokenizer) as hooked:
-        warning = check_fits(vector, hooked, other_model="warn")
+        warning = check_fits(vector, hooked, other_model=other_model)
         if warning is not None:
             warnings.warn(warning, stacklevel=2)
         battery = Battery(

@@ -34,8 +34,7 @@ def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) 
         ValueError: The vector is of another width, has a site that the model lacks or that cannot
             be written to, or is of another run and that is refused.
     """
-    if other_model not in OTHER_MODEL:
-        raise ValueError(f"`other_model` is 'warn', 'allow' or 'refuse', got {other_model!r}.")
+    check_other_model(other_model)
     cfg: Any = model.cfg
     name = ModelShape.of(model).name
     hooks = [split_site(site) for site in vector.sites]
@@ -73,8 +72,21 @@ def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) 
     )
 
 
+def check_other_model(other_model: str) -> None:
+    """Refuse what `steer` does not take.
+
+    Raises:
+        ValueError: It is none of `OTHER_MODEL`.
+    """
+    if other_model not in OTHER_MODEL:
+        raise ValueError(f"`other_model` is 'warn', 'allow' or 'refuse', got {other_model!r}.")
+
+
 def run_name(model: str) -> str:
     """What a model id, a folder or a path is called, its owner and its checkpoint's name left out.
+
+    Two runs in folders of one name are taken for one: a run that was downloaded or moved has to be
+    known again in its new place, and a loaded model tells no more of where it lay than this name.
 
     Examples:
         >>> run_name("EleutherAI/pythia-160m"), run_name("/data/toy/step512")

@@ -1,5 +1,6 @@
 """Whether a direction taken at one checkpoint steers another: every source on every target."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Int
 
+from tlens_trust.activations import ActivationStore
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.battery import Manner
@@ -20,12 +22,14 @@ from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import DRAWS_FOR_A_CLAIM, check_draws
 from tlens_trust.steering.evaluation import polarised, told_of_draws
 from tlens_trust.steering.extraction import Store, extract_steering_vector
+from tlens_trust.steering.fitting import check_fits, check_other_model
+from tlens_trust.steering.keeping import KeptModels, is_stored, same_model
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.matrix_data import label_matrix
 from tlens_trust.steering.methods import Method
 from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.splits import rows_to_try, training_rows
-from tlens_trust.steering.targets import Loading, Trial, try_on_target
+from tlens_trust.steering.targets import Loading, TargetResult, Trial, try_on_model
 from tlens_trust.steering.vector import SteeringVector
 
 Rows = Sequence[int] | Int[np.ndarray, " row"] | Bool[np.ndarray, " example"]
@@ -61,6 +65,8 @@ def steering_matrix(
     device_map: Any = None,
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    loaded_at_once: int | None = None,
+    other_model: str = "warn",
     progress: bool = True,
 ) -> xr.Dataset:
     """Steer each target by a vector of each source, all at one dose, on statements none has seen.
@@ -70,8 +76,15 @@ def steering_matrix(
     checkpoint than its own says that the direction was there and meant the same; one that does not
     may lie elsewhere or mean nothing.
 
-    Each target is loaded once, read once as it is, and once for each source (twice with
-    `opposite`) and random direction. Each source is loaded only if the store lacks its activations.
+    Each target is read once as it is, and once for each source (twice with `opposite`) and random
+    direction. Not among the controls, since each would double the passes: random directions of
+    equal norm, and, but for `opposite`, the other sign.
+
+    Each target is loaded once for all its sources, and a source only if the store lacks its
+    activations. What is both is then loaded once if it fits into memory until all sources have been
+    read: of `n` checkpoints that are sources and targets alike, and of which nothing is stored,
+    there are `2n - k` loads where `k` may be loaded at one time, from `n` where all may to `2n - 1`
+    where only one may.
 
     Args:
         sources: Where vectors are taken.
@@ -103,6 +116,11 @@ def steering_matrix(
         device_map: How a checkpoint is spread over devices.
         trust_remote_code: Whether a checkpoint may bring its own code.
         batch_tokens: Tokens read at once.
+        loaded_at_once: How many checkpoints may be loaded at one time. None: as many as a quarter
+            of the memory holds that is free where they are loaded, and one in any case.
+        other_model: What to do where a source is known to be of another run than a target, as
+            `steer` takes it: `"warn"`, once for each target, `"allow"` or `"refuse"`. Say
+            `"allow"` for a target that was tuned from the run.
         progress: Whether to show a bar.
 
     Returns:
@@ -120,6 +138,9 @@ def steering_matrix(
         ValueError: As `evaluate_steering`; or two checkpoints of one axis have one name, or a
             target is of another width.
 
+    Warns:
+        UserWarning: Vectors come from another run than a target.
+
     Source:
         Qian et al. (2024), arXiv:2402.19465.
 
@@ -132,36 +153,53 @@ def steering_matrix(
     from tqdm.auto import tqdm
 
     check_draws(draws)
+    check_other_model(other_model)
     polarised(concept)
     givers, takers = _listed(sources, "sources"), _listed(targets, "targets")
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
     loading = Loading(device, dtype, backend, device_map, trust_remote_code)
     passes = len(takers) * (1 + len(givers) + draws)
-    with tqdm(
-        total=len(givers) + passes, desc="steering", unit="pass", disable=not progress
-    ) as bar:
-        vectors: list[SteeringVector] = []
-        for source in givers:
-            vectors.append(
-                extract_steering_vector(
-                    source,
-                    concept,
-                    site=site,
-                    method=method,
-                    rows=chosen,
-                    seed=seed,
-                    position=position,
-                    bos=bos,
-                    store=store,
-                    device=device,
-                    dtype=dtype,
-                    backend=backend,
-                    device_map=device_map,
-                    trust_remote_code=trust_remote_code,
-                    batch_tokens=READ_TOKENS,
-                )
-            )
+    kept = ActivationStore() if store == "default" else store
+
+    def extract(source: Checkpoint | HookedModel, checkpoint: Checkpoint) -> SteeringVector:
+        return extract_steering_vector(
+            source,
+            concept,
+            site=site,
+            method=method,
+            rows=chosen,
+            seed=seed,
+            position=position,
+            bos=bos,
+            checkpoint=checkpoint,
+            store=kept,
+            device=device,
+            dtype=dtype,
+            backend=backend,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            batch_tokens=READ_TOKENS,
+        )
+
+    def vector_of(source: Checkpoint, *, again: bool) -> SteeringVector:
+        if source.in_memory is not None or is_stored(
+            source, concept, site=site, position=position, bos=bos, store=kept, loading=loading
+        ):
+            return extract(source, source)
+        with models.opened(source, keep=again) as model:
+            return extract(model, source)
+
+    with (
+        KeptModels(loading, loaded_at_once) as models,
+        tqdm(total=len(givers) + passes, desc="steering", unit="pass", disable=not progress) as bar,
+    ):
+        taken: dict[int, SteeringVector] = {}
+        wanted = [any(same_model(source, target) for target in takers) for source in givers]
+        # First what is not wanted again, while nothing has been kept that it could displace.
+        for number in sorted(range(len(givers)), key=wanted.__getitem__):
+            taken[number] = vector_of(givers[number], again=wanted[number])
             bar.update()
+        vectors = [taken[number] for number in range(len(givers))]
         trial = Trial(
             concept=concept.take(rows_to_try(vectors[0], concept)),
             manner=Manner(mode, positions, when),
@@ -175,9 +213,15 @@ def steering_matrix(
             seed=seed,
             batch_tokens=batch_tokens,
         )
-        results = [
-            try_on_target(target, vectors, trial, loading, advance=bar.update) for target in takers
-        ]
+        found: dict[int, TargetResult] = {}
+        for number in models.kept_first(takers):
+            with models.opened(takers[number]) as model:
+                others = [check_fits(each, model, other_model=other_model) for each in vectors]
+                warning = next((each for each in others if each is not None), None)
+                if warning is not None:
+                    warnings.warn(warning, stacklevel=2)
+                found[number] = try_on_model(model, vectors, trial, advance=bar.update)
+        results = [found[number] for number in range(len(takers))]
     data = label_matrix(
         results, vectors, givers, takers, confidence=confidence, resamples=resamples, seed=seed
     )

@@ -1,4 +1,4 @@
-"""One target, loaded once, and all the vectors that are tried on it."""
+"""One target, and all the vectors that are tried on it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
@@ -90,10 +90,7 @@ def try_on_target(
     *,
     advance: Callable[[], object] = lambda: None,
 ) -> TargetResult:
-    """Steer one target by several vectors at one dose, and by random directions.
-
-    The target is loaded once; the pass without steering and the random directions serve all
-    vectors, since at an equal dose the length of a direction plays no part.
+    """Load one target, and steer it as `try_on_model` does.
 
     Args:
         target: Whom to steer.
@@ -112,35 +109,59 @@ def try_on_target(
         device_map=loading.device_map,
         trust_remote_code=loading.trust_remote_code,
     ) as model:
-        battery = Battery(
-            model,
-            trial.concept,
-            neutral=NeutralReading(model, trial.neutral),
-            choices=trial.choices,
-            everyday=trial.everyday,
-            chat=trial.chat,
-            batch_tokens=trial.batch_tokens,
-        )
-        unsteered = battery.unsteered(vectors[0]).reading
+        return try_on_model(model, vectors, trial, advance=advance)
+
+
+def try_on_model(
+    model: HookedModel,
+    vectors: Sequence[SteeringVector],
+    trial: Trial,
+    *,
+    advance: Callable[[], object] = lambda: None,
+) -> TargetResult:
+    """Steer one model by several vectors at one dose, and by random directions.
+
+    The pass without steering and the random directions serve all vectors, since at an equal dose
+    the length of a direction plays no part.
+
+    Args:
+        model: Whom to steer.
+        vectors: By what, all at the same sites.
+        trial: What is tried.
+        advance: Called after each pass.
+
+    Raises:
+        ValueError: As `evaluate_steering`.
+    """
+    battery = Battery(
+        model,
+        trial.concept,
+        neutral=NeutralReading(model, trial.neutral),
+        choices=trial.choices,
+        everyday=trial.everyday,
+        chat=trial.chat,
+        batch_tokens=trial.batch_tokens,
+    )
+    unsteered = battery.unsteered(vectors[0]).reading
+    advance()
+    steered, opposite, strengths = [], [], []
+    for vector in vectors:
+        strength, found = _at_dose(battery, vector, trial, unsteered)
+        strengths.append(strength)
+        steered.append(found)
+        if trial.opposite:
+            # At the same dose, which is not quite the same strength.
+            opposite.append(_at_dose(battery, -vector, trial, unsteered)[1])
         advance()
-        steered, opposite, strengths = [], [], []
-        for vector in vectors:
-            strength, found = _at_dose(battery, vector, trial, unsteered)
-            strengths.append(strength)
-            steered.append(found)
-            if trial.opposite:
-                # At the same dose, which is not quite the same strength.
-                opposite.append(_at_dose(battery, -vector, trial, unsteered)[1])
-            advance()
-        random = read_random(
-            battery,
-            vectors[0],
-            trial.manner,
-            draws=trial.draws,
-            seed=trial.seed,
-            kl=trial.target_kl,
-            advance=advance,
-        )
+    random = read_random(
+        battery,
+        vectors[0],
+        trial.manner,
+        draws=trial.draws,
+        seed=trial.seed,
+        kl=trial.target_kl,
+        advance=advance,
+    )
     return TargetResult(unsteered, steered, opposite, np.array(strengths), random)
 
 

@@ -258,6 +258,8 @@ class SteeringVector:
     def without(self, other: "SteeringVector") -> "SteeringVector":
         """What is left of this vector when another is projected out, site by site.
 
+        Where both were made of statements of one concept, it is made of the statements of both.
+
         Raises:
             ValueError: The vectors are of other sites, or the other one has no length.
         """
@@ -266,7 +268,10 @@ class SteeringVector:
         own = self.values.double()
         left = own - (own * unit).sum(dim=1, keepdim=True) * unit
         method = f"{self.method} without {_label(other, self)}"
-        return replace(self, values=left, method=method, spread=None)
+        rows, n = self.rows, self.n
+        if self.fingerprint is not None and self.fingerprint == other.fingerprint:
+            rows, n = _rows_of_both(self, other)
+        return replace(self, values=left, method=method, spread=None, rows=rows, n=n)
 
     def cosine(self, other: "SteeringVector") -> Float[Tensor, " site"]:
         """Cosine of the angle to another vector at each site.
@@ -416,10 +421,9 @@ class SteeringVector:
 
         alike = self.fingerprint is not None and self.fingerprint == other.fingerprint
         rows, n = same("rows"), same("n")
-        if alike and rows is None and self.rows is not None and other.rows is not None:
-            rows = tuple(sorted({*self.rows, *other.rows}))
-            n = len(rows)
-        elif not alike:
+        if alike:
+            rows, n = _rows_of_both(self, other)
+        else:
             n = None if self.n is None or other.n is None else self.n + other.n
         squares = torch.stack([_given(part.rms).double() ** 2 for part in (self, other)])
         return replace(
@@ -476,3 +480,17 @@ def _label(vector: SteeringVector, beside: SteeringVector) -> str:
         if said is not None and said != getattr(beside, name):
             parts.append(said)
     return " ".join(parts)
+
+
+def _rows_of_both(one: SteeringVector, other: SteeringVector) -> tuple[tuple[int, ...] | None, Any]:
+    """Statements of a concept that either of two vectors was made of, and how many they are.
+
+    None stands for all statements.
+    """
+    if one.rows == other.rows:
+        return one.rows, one.n if one.n == other.n else None
+    if one.rows is None or other.rows is None:
+        whole = one if one.rows is None else other
+        return None, whole.n
+    rows = tuple(sorted({*one.rows, *other.rows}))
+    return rows, len(rows)

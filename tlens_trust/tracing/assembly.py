@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Bool
 
 from tlens_trust.activations import site_head
 from tlens_trust.checkpoints import Checkpoint
@@ -78,9 +79,31 @@ def is_step_0(checkpoint: Checkpoint | CheckpointRecord) -> bool:
     Not so where step 0 begins a later stage, where tokens have been seen by then, or where steps
     count saved checkpoints (`ckpt_000`).
     """
-    first = checkpoint.stage is None or re.sub(r"\D", "", checkpoint.stage) in ("", "1")
-    counted = re.fullmatch(r"ckpt_\d+", checkpoint.revision or "") is not None
-    return checkpoint.step == 0 and not checkpoint.tokens and first and not counted
+    return _has_seen_nothing(
+        checkpoint.step, checkpoint.tokens, checkpoint.stage, checkpoint.revision
+    )
+
+
+def at_step_0(data: xr.Dataset) -> Bool[np.ndarray, " checkpoint"]:
+    """Which checkpoints of a trace are weights from before training, as `is_step_0` says it."""
+    known = [
+        data[name].values.tolist() if name in data.coords else [None] * data.sizes["checkpoint"]
+        for name in ("step", "tokens", "stage", "revision")
+    ]
+    return np.array([_has_seen_nothing(*each) for each in zip(*known, strict=True)], dtype=bool)
+
+
+def _has_seen_nothing(
+    step: int | float | None,
+    tokens: int | float | None,
+    stage: str | None,
+    revision: str | None,
+) -> bool:
+    first = not stage or re.sub(r"\D", "", stage) in ("", "1")
+    counted = re.fullmatch(r"ckpt_\d+", revision or "") is not None
+    # Tokens that are not known are NaN in a trace.
+    unseen = not tokens or tokens != tokens
+    return step == 0 and unseen and first and not counted
 
 
 def find_untrained(

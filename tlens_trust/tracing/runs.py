@@ -131,7 +131,10 @@ def _matched_coordinates(
             if coordinate.dims == (axis,) and name != axis
         }
         for name, attributes in of_axis.items():
-            rows = [_along(each, axis, name, names) for each in prepared.values()]
+            text = any(
+                each[name].dtype.kind in "US" for each in prepared.values() if name in each.coords
+            )
+            rows = [_along(each, axis, name, names, text=text) for each in prepared.values()]
             common = _common(rows)
             own = axis == "checkpoint" and name in _OF_A_RUN
             if common is None or own:
@@ -147,10 +150,10 @@ def _matched_coordinates(
     return found
 
 
-def _along(data: xr.Dataset, axis: str, name: str, names: list[str]) -> np.ndarray:
-    """A coordinate of one run at the names of all runs; NaN or "" where it has none."""
+def _along(data: xr.Dataset, axis: str, name: str, names: list[str], *, text: bool) -> np.ndarray:
+    """A coordinate of one run at the names of all runs; NaN, or "" of a text, where it has none."""
     if name not in data.coords:
-        return np.full(len(names), np.nan)
+        return np.full(len(names), "" if text else np.nan)
     own = dict(zip(data[axis].values.tolist(), data[name].values.tolist(), strict=True))
     if data[name].dtype.kind in "US":
         return np.array([own.get(each, "") for each in names])

@@ -298,7 +298,9 @@ def _no_better(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
         level = data.get(f"{variable}_{kind}")
         if level is None:
             continue
-        if "bound" in level.dims:
+        if kind == "null":
+            if "bound" not in level.dims:
+                continue
             level = level.sel(bound="low" if lower else "high", drop=True)
         if not {*level.dims} <= {*values.dims}:
             continue

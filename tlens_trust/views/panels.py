@@ -116,7 +116,8 @@ def draw_references(
         column: Of the panel.
         in_legend: Whether to name the lines in the legend.
     """
-    if f"{variable}_null" in panel:
+    # Of a calibration error it is one number, what chance alone would give.
+    if f"{variable}_null" in panel and "bound" in panel[f"{variable}_null"].dims:
         null = panel[f"{variable}_null"]
         others = [dim for dim in null.dims if dim not in ("checkpoint", "bound")]
         low = null.sel(bound="low", drop=True).min(others)

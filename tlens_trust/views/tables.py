@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.tracing import Trace
+from tlens_trust.tracing.assembly import at_step_0
 from tlens_trust.views.onset_table import NEVER, since
 from tlens_trust.views.text import Column, lay_out, number, small_number, with_interval
 
@@ -228,8 +229,8 @@ def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
 def _untrained(data: xr.Dataset, there: xr.Dataset) -> float:
     if "accuracy_untrained" in there:
         return float(there.accuracy_untrained)
-    at_step_0 = data.accuracy.sel(site=there["site"].item()).values[data["step"].values == 0]
-    return float(at_step_0[0]) if len(at_step_0) else np.nan
+    own = data.accuracy.sel(site=there["site"].item()).values[at_step_0(data)]
+    return float(own[0]) if len(own) else np.nan
 
 
 def _onset_of(best: xr.Dataset) -> dict[str, Any]:

@@ -82,6 +82,18 @@ def test_ross_finds_the_information_of_two_gaussians():
     assert ross(x.numpy(), labels.numpy(), 3) == pytest.approx(0, abs=0.08)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    # By quadrature, .337 and .6 nats.
+    ("distance", "d", "documented"),
+    [(2.0, 5, 0.34), (2.0, 20, 0.28), (2.0, 50, 0.21), (3.602, 20, 0.57), (3.602, 50, 0.51)],
+)
+def test_the_table_of_labels_in_the_documentation_holds(distance, d, documented):
+    drawn = [labelled(distance, n=2000, d=d, seed=seed) for seed in range(8)]
+    found = [ross(leading_components(x, d)[0], labels.numpy(), 3) for x, labels in drawn]
+    assert np.mean(found) == pytest.approx(documented, abs=0.015)
+
+
 def test_rotation_shift_and_scale_leave_neighbours_as_they_are():
     x, y = (torch.from_numpy(side) for side in pair(3, 0.7, n=200, seed=0))
     x = x * torch.tensor([3.0, 2.0, 1.0])
@@ -188,3 +200,11 @@ def test_blocks_that_do_not_end_with_all_statements_are_refused():
         OnlineCoding(fractions=(0.5, 0.9))
     with pytest.raises(ValueError, match="at least 8 groups"):
         online_code_length(torch.zeros(6, 1), torch.arange(6) % 2)
+
+
+def test_groups_too_unequal_for_an_interval_are_told():
+    x = torch.randn(63, 1, generator=torch.Generator().manual_seed(0))
+    groups = ["large"] * 60 + ["a", "b", "c"]
+    with pytest.raises(ValueError, match="groups are very unequal"):
+        ksg_information(x, 2 * x, groups=groups)
+    assert ksg_information(x, x + 1).value > 0

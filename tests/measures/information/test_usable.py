@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tlens_trust.measures import UsableInformation, usable_information
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.information.label_bounds import HeldOutScores
 from tlens_trust.measures.information.refitted import refit_scores
@@ -61,6 +62,15 @@ def test_noise_adds_nothing_and_costs_a_little():
     assert -0.02 < np.mean(values) < 0.001
 
 
+def test_one_far_outlier_of_the_text_is_not_taken_for_what_the_probe_knows():
+    text, own, *rest = situation(text=1.0, own=0.0)
+    plain = gain(text, own, *rest).value[0]
+    labels = rest[0]
+    # A held-out statement whose words are far from all others, on the wrong side.
+    text[7] = 2000.0 * (1 - 2 * labels[7])
+    assert gain(text, own, *rest).value[0] == pytest.approx(plain, abs=0.01)
+
+
 def test_scores_that_tell_labels_apart_have_finite_weights():
     labels = np.arange(40) % 2
     sure = (20.0 * labels - 10)[None, :, None]
@@ -91,3 +101,29 @@ def test_refitted_scores_are_held_out():
     again, _ = refit_scores(x, turned, fold, C=1.0)
     np.testing.assert_allclose(again[fold == 0], scores[fold == 0], atol=1e-5)
     assert not np.allclose(again[fold == 1], scores[fold == 1])
+
+
+def test_of_any_two_arrays_only_what_the_other_does_not_tell_is_counted():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 2
+    hints = torch.randn(600, 3, generator=generator, dtype=torch.float64)
+    hints[:, :2] += 1.5 * labels.unsqueeze(1)
+    known, own, noise = hints.split(1, dim=1)
+    estimator = UsableInformation()
+    signs = 2 * labels - 1
+
+    def surprise(odds):
+        return float(torch.logaddexp(torch.zeros(()), -signs * odds.squeeze(1)).mean())
+
+    by_known, by_own = (1.5 * each - 1.5**2 / 2 for each in (known, own))
+    truth = surprise(by_known) - surprise(by_known + by_own)
+    found = estimator(torch.cat([known, own], dim=1), labels, known)
+    assert found.value == pytest.approx(truth, abs=0.02)
+    assert found.interval[0] > 0
+    assert found.bits == pytest.approx(found.value / np.log(2))
+    assert usable_information(own, labels, known).value == pytest.approx(truth, abs=0.02)
+    for nothing in (-2 * known + 1, noise):
+        told = estimator(nothing, labels, known)
+        assert told.value < 0.005
+        assert told.interval[0] < 0
+        assert any("Not above zero" in each for each in told.warnings) == (told.value <= 0)

@@ -149,6 +149,21 @@ def test_where_nothing_depends_p_values_are_as_rare_as_they_say():
     assert (told.cka_p <= level).all()
 
 
+@pytest.mark.slow
+def test_where_nothing_depends_the_published_estimator_is_seldom_beyond_its_null():
+    # 48 of 60 rows are used, in 24 groups, which can be turned by 23 places.
+    n, runs, level = 60, 300, 0.05
+    measure = tracingllm_dependence(permutations=19)
+    rejected = np.zeros(2)
+    for seed in range(runs):
+        generator = torch.Generator().manual_seed(seed)
+        noise = Activations(torch.randn(n, 2, 3, generator=generator), SITES, n_layers=2)
+        found = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
+        rejected += found.nhsic_tracingllm_p.values <= level
+    assert (rejected <= binom.ppf(0.999, runs, level)).all()
+    assert (rejected > 0).all()
+
+
 def test_replicates_have_the_value_as_their_mean_and_the_interval_as_their_spread(measured):
     for name in ("cka", "hsic", "nhsic"):
         draws = measured[f"{name}_draws"]

@@ -28,13 +28,16 @@ class Planted:
     readings: list[torch.Tensor]
     steps: np.ndarray = field(default_factory=lambda: STEPS)
 
-    def trace(self, **parameters):
-        """The trace of one site, by one call: the checkpoints stand along the axis of sites."""
+    def trace(self, measure=None, **parameters):
+        """The trace of one site, by one call: the checkpoints stand along the axis of sites.
+
+        By `kernel_dependence(**parameters)`, unless another measure is given.
+        """
         values = torch.stack([self.first_block, *self.readings], dim=1).float()
         sites = tuple(f"blocks.{i}.hook_resid_post" for i in range(values.shape[1]))
         read = Activations(values, sites, n_layers=len(sites))
         parameters = {"permutations": 60, "resamples": 32, **parameters}
-        cell = kernel_dependence(**parameters)(read, self.concept, seed=0)
+        cell = (measure or kernel_dependence(**parameters))(read, self.concept, seed=0)
         cell = xr.merge([cell, spectrum()(read, self.concept, seed=0)], combine_attrs="override")
         return as_trace(cell.isel(site=slice(1, None)), self.concept, self.steps)
 
@@ -42,6 +45,8 @@ class Planted:
 def as_trace(cell, concept, steps):
     """Checkpoints out of what stood along the axis of sites."""
     names = [f"planted@step{step}" for step in steps]
+    # What is the same at every site is no part of a curve.
+    cell = cell[[name for name in cell if "site" in cell[name].dims]]
     data = cell.rename(site="checkpoint").assign_coords(checkpoint=names)
     data = data.expand_dims(concept=[concept.name], site=["blocks.5.hook_resid_post"], axis=(0, 2))
     data = data.assign_coords(

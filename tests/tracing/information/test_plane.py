@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlens_trust.tracing import Trace, information_plane
+from tlens_trust.tracing import Trace, find_phases, information_plane
 
 UP = np.linspace(0.2, 0.9, 13)
 
@@ -118,3 +118,40 @@ def test_the_share_of_directions_is_that_of_the_fewer_of_both_readings(make_trac
     plane = information_plane(Trace(data))
     assert (plane.x_matched == 0.4).all()
     assert (plane.y_matched.isel(site=1) == 1).all()
+
+
+def staged(make_trace, steps, tokens):
+    """Two stages of pre-training, each of which counts its steps anew."""
+    trace = make_trace(UP[:8], UP[:8], steps=np.arange(8))
+    stages = ["stage1"] * 4 + ["stage2"] * 4
+    names = [f"{stage}@{step}" for stage, step in zip(stages, steps, strict=True)]
+    return Trace(
+        trace.data.assign_coords(
+            checkpoint=names,
+            step=("checkpoint", np.asarray(steps, dtype=float)),
+            stage=("checkpoint", stages),
+            tokens=("checkpoint", tokens),
+        )
+    )
+
+
+def test_stages_that_count_their_steps_anew_stand_one_after_the_other(make_trace):
+    steps = [1000, 2000, 4000, 8000, 100, 200, 400, 800]
+    tokens = np.array([1, 2, 4, 8, 8.1, 8.2, 8.4, 8.8]) * 1e9
+    for known in (tokens, np.full(8, np.nan)):
+        plane = information_plane(staged(make_trace, steps, known))
+        assert (np.diff(plane.position) > 0).all()
+        found = find_phases(plane, quantities=("y",)).to_frame()
+        # By step alone the curve would go up and down four times.
+        assert set(found.verdict) - {"no claim"} == {"rises"}
+
+
+def test_a_later_stage_that_begins_at_step_0_is_not_taken_for_untrained_weights(make_trace):
+    steps = [0, 2000, 4000, 8000, 0, 200, 400, 800]
+    tokens = np.array([0, 2, 4, 8, 8.0, 8.2, 8.4, 8.8]) * 1e9
+    trace = staged(make_trace, steps, tokens)
+    plane = information_plane(trace)
+    assert plane.x_untrained.values == pytest.approx(plane.x.isel(checkpoint=0).values)
+    assert plane.x_untrained.attrs["untrained"] == "stage1@0"
+    later = information_plane(Trace(trace.data.isel(checkpoint=slice(1, None))))
+    assert np.isnan(later.x_untrained).all()

@@ -3,22 +3,26 @@
 The slow tests take 100 series each, by two estimators. Found when they were written: nothing
 claimed of 100 that are rescaled, reordered or still, and the fall claimed in 100 of 100 that noise
 destroys, so that the error rates lie below 3.6% (Clopper and Pearson); the tests allow 5, and 10 of
-falls that are missed.
+falls that are missed. By `hsic` the fall was claimed in 89, by `nats` in none: noise that stays
+with its statement tells it from others as well as content does. Of the label they saw 97 fall.
 """
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
+from tlens_trust.measures import probe_information
 from tlens_trust.tracing import find_phases, information_plane
 
 RUNS = 100
+# Of the nats: neither a text floor nor a null of the labels has a say in what is said of X.
+MEASURES = {"nats": probe_information(permutations=60, beyond_text=False)}
 MIDDLE = 32  # the step of the flattest spectrum, from which on `destroyed` loses information
 
 
 def verdicts(series, estimator="nhsic"):
     """What is claimed of a planted series, and whether the curve alone would have told as much."""
-    plane = information_plane(series.trace(), estimator=estimator)
+    plane = information_plane(series.trace(MEASURES.get(estimator)), estimator=estimator)
     phases = find_phases(plane)
     on_x = [phase for phase in phases if phase.quantity == "I(T;X)"]
     curve = plane.x.values.ravel()
@@ -85,6 +89,29 @@ def test_destroyed_information_is_claimed_to_fall_in_90_of_100_series(make_serie
     assert sum(each["second"] == {"falls"} for each in found) >= 90
     assert sum(not each["first"] for each in found) >= 95
     assert sum(each["naive"] for each in found) >= 95
+
+
+@pytest.mark.slow
+def test_by_hsic_destroyed_information_is_claimed_to_fall_in_80_of_100_series(make_series):
+    found = [verdicts(make_series(seed).destroyed(), "hsic") for seed in range(RUNS)]
+    assert sum(each["second"] == {"falls"} for each in found) >= 80
+    assert sum(not each["first"] for each in found) >= 95
+
+
+@pytest.mark.slow
+def test_nats_tell_of_the_label_that_it_is_lost_and_not_of_what_noise_replaces(make_series):
+    found = [verdicts(make_series(seed).destroyed(), "nats") for seed in range(RUNS)]
+    assert not any(each["first"] | each["second"] for each in found)
+    assert sum(each["label"] == {"falls"} for each in found) >= 90
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["hsic", "nats"])
+@pytest.mark.parametrize("kind", ["rescaled", "reordered", "still"])
+def test_by_hsic_and_nats_no_more_is_claimed_than_by_the_others(make_series, estimator, kind):
+    found = [verdicts(getattr(make_series(seed), kind)(), estimator) for seed in range(RUNS)]
+    assert sum(bool(each["claims"]) for each in found) <= binom.ppf(0.99, RUNS, 0.05)
+    assert not any(each["first"] | each["second"] for each in found)
 
 
 @pytest.mark.slow

@@ -23,7 +23,9 @@ from tlens_trust.measures.information.probe_bounds import (
     AnswerInformation,
     BarberAgakov,
     Fano,
+    UsableInformation,
     barber_agakov_information,
+    usable_information,
 )
 from tlens_trust.measures.information.probe_information import (
     ProbeInformation,
@@ -46,6 +48,7 @@ __all__ = [
     "NoisedEstimator",
     "OnlineCoding",
     "ProbeInformation",
+    "UsableInformation",
     "barber_agakov_information",
     "confusion_information",
     "fano_information",
@@ -60,4 +63,5 @@ __all__ = [
     "online_coding",
     "probe_information",
     "ross_information",
+    "usable_information",
 ]

@@ -139,6 +139,16 @@ def _halves(
     return half_samples(names, resamples=resamples, seed=seed, labels=labels)
 
 
+def _check_halves(halves: Bool[np.ndarray, "resample example"], neighbours: int) -> None:
+    fewest = int(halves.sum(axis=1).min())
+    if fewest <= neighbours:
+        raise ValueError(
+            f"The interval takes halves of the groups, and one of them holds {fewest} examples, "
+            f"where {neighbours} neighbours of each are asked for: groups are very unequal. Split "
+            "the large ones, leave the groups out, or take fewer `neighbours`."
+        )
+
+
 def _check_count(n: int, neighbours: int) -> None:
     if not 1 <= neighbours < n // 2:
         raise ValueError(
@@ -240,6 +250,7 @@ def ksg_information(
     )
     value = ksg(left, right, neighbours)
     halves = _halves(names, None, resamples, seed)
+    _check_halves(halves, neighbours)
     on_halves = [ksg(left[half], right[half], neighbours) for half in halves]
     dimensions = left.shape[1], right.shape[1]
     warnings = _warnings((first, second), dimensions, _tied(left) or _tied(right), discrete=False)

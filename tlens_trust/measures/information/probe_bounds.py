@@ -17,6 +17,7 @@ from tlens_trust.measures.information.label_bounds import (
     barber_agakov,
     fano,
 )
+from tlens_trust.measures.information.usable import usable_beyond_text
 from tlens_trust.measures.mlp import MLPCrossFitter, MLPTrainer
 
 Probe = Literal["linear", "mlp"]
@@ -182,6 +183,82 @@ class AnswerInformation:
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
         return _estimate(answer_information(held), held, "lower bound")
+
+
+@dataclass(frozen=True)
+class UsableInformation:
+    """What a probe tells of labels beyond a probe of something else that is known.
+
+    `CE(Y | given) - CE(Y | given, T)` on held-out examples, in nats, each by a logistic function of
+    the held-out scores of both probes; see `usable_beyond_text`. Negative where the probe of `x`
+    only adds noise.
+
+    Attributes:
+        probe: `"linear"` or `"mlp"`, for both.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+
+    Source:
+        Xu et al. (2020), arXiv:2002.10689; Hewitt et al. (2021), arXiv:2109.09234.
+    """
+
+    probe: Probe = "linear"
+    folds: int = 5
+    seed: int = 0
+
+    def __call__(
+        self,
+        x: Float[Tensor, "example d"],
+        labels: Int[Tensor, " example"],
+        given: Float[Tensor, "example other"],
+        *,
+        groups: Sequence[str] | None = None,
+    ) -> InformationEstimate:
+        """Estimate what `x` tells of labels that `given` does not, in nats."""
+        held, known = (
+            score_held_out(
+                read, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
+            )
+            for read in (x, given)
+        )
+        assert known.fewer is not None
+        found = usable_beyond_text(held, known.scores[:, 0], known.fewer[..., 0])
+        return _estimate(found, held, "estimate")
+
+
+def usable_information(
+    x: Float[Tensor, "example d"],
+    labels: Int[Tensor, " example"],
+    given: Float[Tensor, "example other"],
+    *,
+    groups: Sequence[str] | None = None,
+    probe: Probe = "linear",
+    folds: int = 5,
+    seed: int = 0,
+) -> InformationEstimate:
+    """`UsableInformation(…)(x, labels, given)`: what `x` tells that `given` does not, in nats.
+
+    Args:
+        x: `T`, one row per example.
+        labels: `Y`, 0 or 1.
+        given: What is known already, as `represent_text(statements)` of the text.
+        groups: What belongs together; None where each row stands alone.
+        probe: `"linear"` or `"mlp"`.
+        folds: Into how many folds groups are dealt. At least 3.
+        seed: Deals the folds, draws resamples and networks.
+
+    Examples:
+        >>> import torch
+        >>> labels = torch.arange(200) % 2
+        >>> both = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+        >>> both += 1.5 * labels.unsqueeze(1)
+        >>> known = both[:, :1]
+        >>> usable_information(both, labels, known).value > 0.02
+        True
+        >>> abs(usable_information(2 * known, labels, known).value) < 0.01
+        True
+    """
+    return UsableInformation(probe, folds, seed)(x, labels, given, groups=groups)
 
 
 def barber_agakov_information(

@@ -30,7 +30,8 @@ def usable_beyond_text(
     fitted without it: the latter on scores of the other folds' statements that were held out too,
     by probes without both folds. So a probe whose scores are ill calibrated, or a text classifier
     whose scores are, gives itself no advantage, and a probe that reads nothing but what the
-    classifier reads gains nothing.
+    classifier reads gains nothing. A score beyond those that a reader was fitted to counts as the
+    most extreme of them: one far outlier would cost it more than all the rest.
 
     It may be negative. It is no bound of `I(T; Y | text)`, which is zero, since activations are
     computed from the text: it is what these readers gain, and a better reader of the text would
@@ -94,9 +95,10 @@ def _gain(
 ) -> Float[np.ndarray, "judged problem"]:
     """By how much less the judged statements' labels surprise where activations are known too."""
     problems = len(scores)
-    wide = np.broadcast_to(text, (problems, text.shape[1]))[:, train]
-    by_text = combine_scores(text[:, train, None], labels[..., train])
-    by_both = combine_scores(np.stack([wide, scores[:, train]], axis=2), labels[..., train])
+    known_text, known = text[:, train], scores[:, train]
+    wide = np.broadcast_to(known_text, (problems, known_text.shape[1]))
+    by_text = combine_scores(known_text[..., None], labels[..., train])
+    by_both = combine_scores(np.stack([wide, known], axis=2), labels[..., train])
     signs = np.where(labels[..., judged] == 1, 1.0, -1.0)
 
     def surprise(
@@ -108,8 +110,12 @@ def _gain(
         surprised: np.ndarray = np.logaddexp(0.0, -signs * log_odds)
         return surprised
 
-    without = surprise(by_text, [judged_text[:, judged]])
-    both = surprise(by_both, [judged_text[:, judged], judged_scores[:, judged]])
+    seen_text, seen = (
+        np.clip(new[:, judged], old.min(axis=1, keepdims=True), old.max(axis=1, keepdims=True))
+        for new, old in ((judged_text, known_text), (judged_scores, known))
+    )
+    without = surprise(by_text, [seen_text])
+    both = surprise(by_both, [seen_text, seen])
     gained: np.ndarray = (without - both).T
     return gained
 

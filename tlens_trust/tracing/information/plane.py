@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from tlens_trust.tracing.assembly import at_step_0
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.replicates import replicates
 from tlens_trust.tracing.trace import Trace
@@ -256,8 +257,7 @@ def _take(data: xr.Dataset, curve: _Curve, suffix: str, more: Sequence[str]) -> 
 
 def _untrained(data: xr.Dataset, curve: _Curve, value: xr.DataArray) -> xr.DataArray:
     """The level of the same run's step 0, or of the random weights that the sweep added."""
-    steps = np.asarray(data["step"].values, dtype=float)
-    zero = np.flatnonzero(steps == 0)
+    zero = np.flatnonzero(at_step_0(data))
     if len(zero):
         level, told = value.isel(checkpoint=zero[0]), str(data["checkpoint"].values[zero[0]])
     elif f"{curve.variable}_untrained" in data:
@@ -295,11 +295,18 @@ def _beside(data: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _positions(data: xr.Dataset) -> np.ndarray:
-    """Of the checkpoints, on a logarithmic axis that has a place for step 0."""
+    """Of the checkpoints, on a logarithmic axis that has a place for step 0.
+
+    Where steps are counted anew in each of several stages they are no axis, and tokens must ascend
+    along the trace to be one; else checkpoints are as far apart as their places in it.
+    """
     counts = np.full(data.sizes["checkpoint"], np.nan)
+    staged = "stage" in data.coords and len(set(data["stage"].values.tolist())) > 1
     for name in ("step", "tokens"):
         if name in data.coords and not np.isfinite(counts).all():
             counts = np.asarray(data[name].values, dtype=float)
+            if staged and not (np.diff(counts) > 0).all():
+                counts = np.full_like(counts, np.nan)
     if not np.isfinite(counts).all():
         counts = np.arange(1.0, len(counts) + 1)
     positive = np.unique(counts[counts > 0])

@@ -1,7 +1,7 @@
 """One self-contained page about a run."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ from tlens_trust.views.report import parts
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
 from tlens_trust.views.report.information import information
-from tlens_trust.views.report.numbers import packed_csv
+from tlens_trust.views.report.numbers import downloads
 from tlens_trust.views.report.steered import steering_part
 from tlens_trust.views.tables import summarise
 from tlens_trust.views.text import number, small_number, with_interval
@@ -29,6 +29,10 @@ _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; connect-src 'none'"
 )
+
+
+# Columns of the summary that are no numbers.
+_WORDS = ("concept", "run", "probe", "read by step")
 
 
 @register_trace_accessor("report")
@@ -148,13 +152,24 @@ def _page(
     unfinished: Sequence[str],
 ) -> str:
     probed = {"accuracy", "accuracy_ci"} <= set(trace.data)
-    summary = summarise(trace, onset).to_dict(orient="records") if probed else []
-    rows = [{str(name): value for name, value in row.items()} for row in summary]
+    of_runs = _of_runs(trace)
+    rows = {
+        run: [
+            {"run": run, **{str(name): value for name, value in row.items()}}
+            for row in summarise(each, onset if each is trace else None).to_dict(orient="records")
+        ]
+        for run, each in of_runs.items()
+        if probed
+    }
+    every_row = [row for of_run in rows.values() for row in of_run]
+    first = next(iter(rows.values()), [])
     sections = {
-        "Findings": _findings(trace, rows, onset),
-        "Summary": _summary(rows),
-        "Map": _map(trace),
-        "Along training": _curves(trace, rows),
+        "Findings": "".join(
+            _headed(run, _findings(of_runs[run], of_run, onset)) for run, of_run in rows.items()
+        ),
+        "Summary": _summary(every_row),
+        "Map": _of_probes(trace, _map),
+        "Along training": _of_probes(trace, lambda part: _curves(part, first)),
         "Information": "" if plane is None else information(plane, phases),
         "Steering": steering_part(trace, steering),
         **{
@@ -163,7 +178,7 @@ def _page(
         },
         "Tokens": "".join(view.fragment() for view in tokens),
         "What was run": _run(trace, command),
-        "Numbers": _numbers(trace),
+        "Numbers": _numbers(trace, steering),
     }
     shown = {heading: body for heading, body in sections.items() if body}
     anchors = {heading: f"part-{i}" for i, heading in enumerate(shown)}
@@ -193,6 +208,25 @@ def _page(
     )
 
 
+def _of_runs(trace: Trace) -> dict[str, Trace]:
+    """Each run by its name; the trace itself where it is one."""
+    if "run" not in trace.data.dims:
+        return {"": trace}
+    return {str(run): trace.sel(run=run) for run in trace.data["run"].values.tolist()}
+
+
+def _of_probes(trace: Trace, draw: Callable[[Trace], str]) -> str:
+    """What is drawn of each probe, under its name where there are several."""
+    if "probe" not in trace.data.dims:
+        return draw(trace)
+    names = trace.data["probe"].values.tolist()
+    return "".join(_headed(str(name), draw(trace.sel(probe=name))) for name in names)
+
+
+def _headed(heading: str, body: str) -> str:
+    return f"<h3>{escape(heading)}</h3>{body}" if heading and body else body
+
+
 def _title(trace: Trace) -> str:
     models = trace.provenance.get("models") or [trace.data.attrs.get("model", "a series")]
     return f"What {', '.join(_short(str(model)) for model in models)} came to know, and when"
@@ -208,9 +242,11 @@ def _lead(trace: Trace) -> str:
     along = f" from step {format_count(min(steps))} to {format_count(max(steps))}" if steps else ""
     made = str(trace.data.attrs.get("created", ""))[:10]
     by = f"Made on {made} by" if made else "Made by"
+    runs = trace.data.sizes.get("run", 1)
+    several = f" in {runs} runs, of which figures show mean and range" if runs > 1 else ""
     text = (
         f"{_counted(trace.concepts, 'concept')} at {_counted(trace.checkpoints, 'checkpoint')}"
-        f"{along}, read at {_counted(trace.sites, 'site')}. {by} tlens_trust."
+        f"{along}, read at {_counted(trace.sites, 'site')}{several}. {by} tlens_trust."
     )
     return f'<p class="lead">{escape(text)}</p>'
 
@@ -247,6 +283,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         return ""
     columns = {
         "concept": [row["concept"] for row in rows],
+        "run": [row["run"] for row in rows],
         "probe": [row["probe"] for row in rows],
         "layer": [f"{row['layer']:g}" if row["site"] else "unknown" for row in rows],
         "accuracy [95% interval]": [
@@ -264,7 +301,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
         "read by step": [row["onset"] if row["looked_at"] else "" for row in rows],
     }
     kept = {heading: cells for heading, cells in columns.items() if any(cells)}
-    numbers = [heading for heading in kept if heading not in ("concept", "probe", "read by step")]
+    numbers = [heading for heading in kept if heading not in _WORDS]
     told = (
         "Null: the upper end of the middle 95% where labels are permuted. Text alone: a classifier "
         "of the statements' words and characters. Untrained: the same layer at step 0, or of "
@@ -285,7 +322,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 def _drawable(trace: Trace) -> str | None:
     """The quantity to draw: accuracy where there is one."""
     wanted = {"concept", "checkpoint", "site"}
-    held = [name for name in trace.quantities if set(trace.data[name].dims) == wanted]
+    held = [name for name in trace.quantities if {*trace.data[name].dims} - {"run"} == wanted]
     return "accuracy" if "accuracy" in held else next(iter(held), None)
 
 
@@ -317,7 +354,12 @@ def _curves(trace: Trace, rows: list[dict[str, Any]]) -> str:
     variable, x = _drawable(trace), _axis(trace)
     if variable is None or x is None:
         return ""
-    layers = {row["concept"]: int(row["layer"]) for row in rows if row["site"]}
+    here = trace.data.coords.get("probe")
+    layers = {
+        row["concept"]: int(row["layer"])
+        for row in rows
+        if row["site"] and (here is None or row["probe"] in ("", str(here.item())))
+    }
     last = int(trace.data["layer"].values[-1])
     drawn = []
     for concept in trace.concepts:
@@ -327,8 +369,10 @@ def _curves(trace: Trace, rows: list[dict[str, Any]]) -> str:
         curves.update_yaxes(title_text=variable.replace("_", " "))
         curves.layout.annotations[0].text = f"{escape(concept)}, layer {layer}"
         drawn.append(parts.figure(curves, f"{variable} of {concept} along training", height=330))
+    which = "in the first run, with the range of the runs" if "run" in trace.data.dims else ""
     told = (
-        "In colour the layer that is read best in the end, with its 95% interval. In grey what it "
+        f"In colour the layer that is read best in the end{which and f' {which}'}"
+        f"{'' if which else ', with its 95% interval'}. In grey what it "
         "must be held against: the band of permuted labels; dotted the larger class, dash-dotted "
         "untrained weights, dashed the text alone."
     )
@@ -400,7 +444,9 @@ def _checkpoints(trace: Trace) -> str:
     data = trace.data
 
     def along(name: str) -> list[Any]:
-        return list(data[name].values.tolist()) if name in data.coords else []
+        # What differs between runs stands in none of them.
+        own = name in data.coords and data[name].dims == ("checkpoint",)
+        return list(data[name].values.tolist()) if own else []
 
     columns = {"checkpoint": list(trace.checkpoints)}
     for name in ("step", "tokens"):
@@ -437,16 +483,28 @@ def _concepts(trace: Trace) -> str:
     )
 
 
-def _numbers(trace: Trace) -> str:
-    packed, rows = packed_csv(trace)
+def _numbers(trace: Trace, steering: Sequence[xr.Dataset]) -> str:
+    found = downloads(trace, steering)
+    links = "".join(
+        f'<p><a class="button" data-packed="{escape(each.name)}" '
+        f'download="{escape(each.name)}.gz" href="data:application/gzip;base64,{each.packed}">'
+        f"Download {escape(each.name)}</a> "
+        f'<span class="quiet">{each.rows:,} rows: {escape(each.about)}'
+        f"{f'; {escape(each.left_out)}' if each.left_out else ''}</span></p>"
+        for each in found
+    )
+    if any(each.left_out for each in found):
+        links += (
+            '<p class="quiet">What would make this page too large is left out; '
+            "<code>Trace.load(run).to_frame()</code> has all of it.</p>"
+        )
+    columns = {column for each in found for column in each.columns}
     units = [
         [str(name), *(str(variable.attrs.get(key, "")) for key in ("units", "long_name"))]
         for name, variable in sorted(trace.data.data_vars.items(), key=lambda pair: str(pair[0]))
+        if columns & {str(name), f"{str(name).removesuffix('_ci')}_low"}
     ]
     return (
-        '<p><a class="button" data-packed="trace.csv" download="trace.csv.gz" '
-        f'href="data:application/gzip;base64,{packed}">Download as CSV</a> '
-        f'<span class="quiet">{rows:,} rows: one a concept, checkpoint and site</span></p>'
-        "<details><summary>What the columns are</summary>"
+        f"{links}<details><summary>What the columns are</summary>"
         f"{parts.table(['variable', 'unit', 'meaning'], units)}</details>"
     )
