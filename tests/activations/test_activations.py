@@ -87,3 +87,12 @@ def test_activations_travel_between_processes(read):
     again = pickle.loads(pickle.dumps(read))
     assert torch.equal(again.values, read.values)
     assert again.sites == read.sites
+
+
+def test_a_notebook_shows_each_site_with_its_size():
+    values = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])
+    sites = tuple(f"blocks.{layer}.hook_resid_post" for layer in range(2))
+    shown = Activations(values, sites)._repr_html_()
+    assert f"{sites[0]}</td><td>3.54</td>" in shown
+    assert f"{sites[1]}</td><td>0</td>" in shown
+    assert "1 statements × 2 sites" in shown

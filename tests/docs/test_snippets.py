@@ -46,6 +46,21 @@ def test_every_snippet_runs_here_or_says_what_it_needs():
             assert not said or NEEDS.fullmatch(said), f"{name_of(page)}: {said}\n{snippet}"
 
 
+# What runs in a shell as it stands, on nothing but what comes along.
+ANYWHERE = ("python -m pip ", "tlens-trust demo", "tlens-trust concepts")
+
+
+def test_every_shell_block_runs_anywhere_or_says_what_it_needs():
+    for page in PAGES:
+        for said, block in blocks(page, "sh"):
+            lines = [line for line in block.splitlines() if line.strip()]
+            anywhere = all(line.startswith(ANYWHERE) or "$(python -c" in line for line in lines)
+            assert anywhere or NEEDS.fullmatch(said), f"{name_of(page)}:\n{block}"
+        # Commands do not hide as text.
+        for _, block in blocks(page, "text"):
+            assert not re.match(r"(tlens-trust|llama|lm_eval|python) ", block), name_of(page)
+
+
 def test_every_command_is_one_that_the_program_takes():
     from tlens_trust.cli.application import app
 

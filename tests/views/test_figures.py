@@ -299,6 +299,19 @@ def test_sizes_are_laid_over_each_other_by_depth():
         both.plot.profile(checkpoint="step7")
 
 
+def test_a_profile_shows_what_its_line_must_be_held_against():
+    figure = Trace(levelled(TRACE)).plot.profile("accuracy")
+    first = [drawn for drawn in figure.data if drawn.xaxis == "x"]
+    (line,) = (drawn for drawn in first if drawn.mode == "lines+markers")
+    assert "0.900 [0.850, 0.950]" in read_hover(line, 2)
+    assert "n = 200" in read_hover(line, 2)
+    bands = {drawn.name: drawn for drawn in first if drawn.fill == "toself"}
+    assert sorted(bands["labels permuted"].y) == [0.4] * 4 + [0.6] * 4
+    assert bands[None].y[2] == pytest.approx(0.95)
+    (text,) = (drawn for drawn in first if drawn.name == "text alone")
+    assert text.y.tolist() == [0.7] * 4
+
+
 def test_one_number_of_chance_is_no_band():
     data = TRACE.data.assign(ece=TRACE.data.accuracy, ece_null=TRACE.data.accuracy)
     for figure in (Trace(data).plot.lines("ece"), Trace(data).plot.heatmap("ece")):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from math import nan
 
 from jaxtyping import Float
@@ -91,6 +92,16 @@ class Activations:
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def _repr_html_(self) -> str:
+        columns = self.values.unbind(dim=1)  # one at a time, since they may be large
+        rms = [float(column.float().square().mean().sqrt()) for column in columns]
+        rows = "".join(
+            f"<tr><td style='text-align:left'>{escape(site)}</td><td>{size:.3g}</td></tr>"
+            for site, size in zip(self.sites, rms, strict=True)
+        )
+        heads = "<tr><th>site</th><th>RMS</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
 
     def __repr__(self) -> str:
         examples, sites, width = self.values.shape

@@ -6,17 +6,18 @@ from html import escape
 import numpy as np
 import xarray as xr
 
-# Okabe and Ito's palette: told apart by colour-blind readers; the dashes tell them apart in grey.
+# The hues of Okabe and Ito's palette, which colour-blind readers tell apart, ten steps of lightness
+# from each other, so that they differ in grey too: L* of 30, 40, 49, 59 and 69.
 DIMENSION_COLOURS = {
-    "reliability": "#0072B2",
-    "privacy": "#E69F00",
-    "toxicity": "#D55E00",
-    "fairness": "#009E73",
-    "robustness": "#CC79A7",
+    "reliability": "#034A76",
+    "toxicity": "#9D4402",
+    "robustness": "#B7518D",
+    "fairness": "#0CA176",
+    "privacy": "#E09B09",
 }
 
-# For a concept of no such dimension: of the same palette, and never the grey of what a curve is
-# held against.
+# For a concept of no such dimension: of that palette, and never the grey of what a curve is held
+# against.
 OTHER_COLOUR = "#56B4E9"
 
 TRAINING_AXES = {

@@ -207,6 +207,8 @@ class TracePlot:
     def profile(self, variable: str = "accuracy", *, checkpoint: str | None = None) -> Figure:
         """Draw a variable over depth, at one checkpoint, one panel a concept and one line a run.
 
+        Of one run with its interval, and in grey what it must be held against.
+
         Depth is the fraction of the blocks behind a site, so that models of several sizes can be
         laid over each other.
 
@@ -235,26 +237,38 @@ class TracePlot:
             values = _panel_values(data, variable).sel(checkpoint=name)
             for concept, (row, column) in zip(concepts, cells, strict=True):
                 line = values.sel(concept=concept)
-                known = line.notnull().values
-                depths = line["depth"].values[known]
-                order = np.argsort(depths, kind="stable")
+                depth = line["depth"].values
+                order = np.argsort(depth, kind="stable")
+                order = order[np.isfinite(line.values[order])]
+                panel = data.sel(concept=concept).sel(checkpoint=[name]).isel(site=order)
                 colour = (
                     dimension_colour(of.get(concept))
                     if len(runs) == 1
                     else _line_colours(len(runs), None)[number]
                 )
+                if len(runs) == 1:
+                    draw_references(
+                        figure, panel.isel(checkpoint=0), variable, depth[order], row, column,
+                        in_legend=(row, column) == cells[0], along="site",
+                    )  # fmt: skip
+                    if f"{variable}_ci" in panel:
+                        bounds = panel[f"{variable}_ci"].isel(checkpoint=0)
+                        low, high = (bounds.sel(bound=bound).values for bound in ("low", "high"))
+                        draw_band(figure, depth[order], low, high, colour, row, column)
+                numbers, shown = hover_numbers(panel, variable, np.zeros(1))
                 figure.add_trace(
                     go.Scatter(
-                        x=depths[order],
-                        y=line.values[known][order],
+                        x=depth[order],
+                        y=line.values[order],
                         mode="lines+markers",
                         name=escape(run) or name,
                         legendgroup=run,
                         showlegend=(row, column) == cells[0],
                         line={"color": colour, "width": 2},
                         marker={"size": 5},
+                        customdata=numbers[:, 0],
                         hovertemplate=f"<b>{literal(escape(concept))}</b> {literal(escape(run))}"
-                        "<br>depth %{x:.2f}<br>%{y:.3f}<extra></extra>",
+                        f"<br>depth %{{x:.2f}}<br>{shown}<extra></extra>",
                     ),
                     row=row,
                     col=column,

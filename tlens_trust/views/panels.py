@@ -101,6 +101,7 @@ def draw_references(
     column: int,
     *,
     in_legend: bool,
+    along: str = "checkpoint",
 ) -> None:
     """Draw what a curve must be held against, where the trace holds it.
 
@@ -115,11 +116,12 @@ def draw_references(
         row: Of the panel.
         column: Of the panel.
         in_legend: Whether to name the lines in the legend.
+        along: Which axis the curve runs along, "checkpoint" or "site".
     """
     # Of a calibration error it is one number, what chance alone would give.
     if f"{variable}_null" in panel and "bound" in panel[f"{variable}_null"].dims:
         null = panel[f"{variable}_null"]
-        others = [dim for dim in null.dims if dim not in ("checkpoint", "bound")]
+        others = [dim for dim in null.dims if dim not in (along, "bound")]
         low = null.sel(bound="low", drop=True).min(others)
         high = null.sel(bound="high", drop=True).max(others)
         draw_band(
@@ -130,7 +132,7 @@ def draw_references(
         if f"{variable}_{suffix}" not in panel:
             continue
         level = panel[f"{variable}_{suffix}"]
-        level = level.max([dim for dim in level.dims if dim != "checkpoint"])
+        level = level.max([dim for dim in level.dims if dim != along])
         if not np.isfinite(level.values).any():
             continue
         figure.add_trace(
