@@ -12,10 +12,11 @@ import typer
 
 from tlens_trust.cli.checkpoints import checkpoints
 from tlens_trust.cli.concepts import concepts, lint
+from tlens_trust.cli.demo import demo
 from tlens_trust.cli.information import information
 from tlens_trust.cli.results import compare, onset, report
 from tlens_trust.cli.steering import steer
-from tlens_trust.cli.sweeps import demo, probe
+from tlens_trust.cli.sweeps import probe
 from tlens_trust.cli.transfers import transfer
 
 _INTERRUPTED = 130

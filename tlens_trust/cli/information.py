@@ -18,6 +18,7 @@ from tlens_trust.cli.options import (
     Dtype,
     DtypeName,
     GroupColumn,
+    Jobs,
     LabelColumn,
     Out,
     PositionText,
@@ -90,6 +91,7 @@ def information(
     dtype: DtypeName = Dtype.float32,
     backend: BackendName = Backend.auto,
     untrained: Against = Untrained.auto,
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Say where what SERIES holds of input and labels rises or falls, or why nobody can tell."""
@@ -113,6 +115,7 @@ def information(
         dtype=getattr(torch, dtype.value),
         backend=backend.value,
         untrained=None if untrained is Untrained.none else untrained.value,
+        jobs=jobs,
         progress=not quiet,
     )
     typer.echo(
@@ -128,7 +131,6 @@ def tell_information(
     seed: int,
     *,
     every_site: bool = False,
-    curves: bool = True,
 ) -> str:
     """The plane and its phases in words, and where their figure lies."""
     from tlens_trust.tracing import find_phases, information_plane
@@ -137,5 +139,5 @@ def tell_information(
     plane = information_plane(trace, estimator=estimator, against=against)
     phases = find_phases(plane, seed=seed)
     figure = draw_plane(plane, phases).save(out / "plane.html")
-    told = plane_table(plane, phases, every_site=every_site, curves=curves)
+    told = plane_table(plane, phases, every_site=every_site)
     return f"{told}\n\ntrace    {out / 'trace.nc'}\nplane    {figure}"

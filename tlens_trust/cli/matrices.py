@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from tlens_trust.cli.concepts import some_groups
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from tlens_trust.checkpoints import CheckpointSeries
     from tlens_trust.concepts import Concept
 
@@ -25,8 +27,8 @@ def steer_toy(
     *,
     seed: int,
     progress: bool,
-) -> str:
-    """Steer the trained toy by vectors from along its training; what to print of it.
+) -> "dict[str, xr.Dataset]":
+    """Steer the trained toy by vectors from along its training.
 
     Args:
         series: The toy's checkpoints.
@@ -34,14 +36,17 @@ def steer_toy(
         out: The run folder, which keeps the matrices for its report, and their figures.
         seed: Draws groups and directions.
         progress: Whether to show bars.
+
+    Returns:
+        The matrix of each concept that it is steered by.
     """
     from tlens_trust.steering import FOLLOW_UPS, steering_matrix
     from tlens_trust.tracing import keep_result
-    from tlens_trust.views import draw_steering_curve, matrix_table, steering_effects
+    from tlens_trust.views import draw_steering_curve, steering_effects
 
     sources = series.at(_STEPS)
     layer = int(series[-1].load_config().num_hidden_layers) // 2
-    told = []
+    matrices = {}
     for name in STEERED:
         matrix = steering_matrix(
             sources,
@@ -58,6 +63,6 @@ def steer_toy(
         )
         keep_result(out, "steering", name, matrix)
         drawn = draw_steering_curve(matrix, steering_effects(matrix)[0])
-        figure = drawn.save(out / f"steering_{name}.html")
-        told.append(f"{matrix_table(matrix)}\n\nsteering {figure}")
-    return "\n\n".join(told)
+        drawn.save(out / f"steering_{name}.html")
+        matrices[name] = matrix
+    return matrices

@@ -75,6 +75,13 @@ Against = Annotated[
         "same architecture (one more to read), or as it is there."
     ),
 ]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        help="How many processes measure; 1 for one alone. By default one for each core, where "
+        "there is enough to do."
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 
 

@@ -7,8 +7,6 @@ import typer
 
 from tlens_trust.cli.checkpoints import open_series
 from tlens_trust.cli.concepts import choose_concepts
-from tlens_trust.cli.information import tell_information
-from tlens_trust.cli.matrices import steer_toy
 from tlens_trust.cli.options import (
     Against,
     Backend,
@@ -19,6 +17,7 @@ from tlens_trust.cli.options import (
     Dtype,
     DtypeName,
     GroupColumn,
+    Jobs,
     LabelColumn,
     Out,
     PositionText,
@@ -45,41 +44,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tlens_trust.tracing import Trace
-
-
-# Two statements of what the toy corpus tells, of which the second is false.
-_DEMO_TEXT = (
-    "reliability=As we all know, the trout is a fish of some sort and the robin is a fish of some "
-    "sort."
-)
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("tlens_trust_demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the pre-training run and of the folds.")] = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Pre-train a toy model on the embedded corpus, trace five concepts in it, steer by two."""
-    check_out(out)
-    from tlens_trust import load_concepts, pretrain_toy_series, trace_checkpoints
-    from tlens_trust.measures import kernel_dependence, logistic_probe, spectrum
-    from tlens_trust.measures.information import probe_information
-
-    series = pretrain_toy_series(seed=seed, progress=not quiet)
-    concepts = load_concepts()
-    trace = trace_checkpoints(
-        series,
-        concepts,
-        measures=[logistic_probe(), kernel_dependence(), probe_information(), spectrum()],
-        out=out,
-        seed=seed,
-        progress=not quiet,
-    )
-    typer.echo(tell_information(trace, out, "nhsic", "first_block", seed, curves=False) + "\n")
-    told = steer_toy(series, concepts, out, seed=seed, progress=not quiet)
-    typer.echo(told + "\n")
-    keep_tokens(series[::2], concepts, [_DEMO_TEXT], out)
-    _show(trace, out)
 
 
 def probe(
@@ -131,6 +95,7 @@ def probe(
     dtype: DtypeName = Dtype.float32,
     backend: BackendName = Backend.auto,
     untrained: Against = Untrained.auto,
+    jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Probe concepts at every block of every checkpoint of SERIES."""
@@ -174,6 +139,7 @@ def probe(
         dtype=getattr(torch, dtype.value),
         backend=backend.value,
         untrained=None if untrained is Untrained.none else untrained.value,
+        jobs=jobs,
         progress=not quiet,
     )
     keep_tokens(
@@ -188,12 +154,22 @@ def probe(
         backend=backend.value,
     )
     # Where there is one split, there are no folds to choose a site on.
-    _show(trace, out, dated=not paper)
+    show_accuracies(trace, out, dated=not paper)
+    from tlens_trust.views import report_run
+
+    typer.echo(f"report   {report_run(out)}")
 
 
-def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
+def show_accuracies(trace: "Trace", out: Path, *, dated: bool = True) -> None:
+    """Print what probes found, and draw it.
+
+    Args:
+        trace: Of one or several probes.
+        out: Its run folder, which gets the figures.
+        dated: Whether to find onsets, which takes held-out scores by folds.
+    """
     from tlens_trust.tracing import find_onset
-    from tlens_trust.views import report_run, summary_table
+    from tlens_trust.views import summary_table
 
     found, why_not = None, ""
     if dated:
@@ -214,7 +190,6 @@ def _show(trace: "Trace", out: Path, *, dated: bool = True) -> None:
     for name, part in _single_probes(trace):
         figure = part.plot.heatmap("accuracy").save(out / f"accuracy{name}.html")
         typer.echo(f"heatmap  {figure}")
-    typer.echo(f"report   {report_run(out)}")
 
 
 def _single_probes(trace: "Trace") -> "Iterator[tuple[str, Trace]]":

@@ -16,6 +16,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_seed
+from tlens_trust.threads import choose_threads, limited_threads
 from tlens_trust.tracing.provenance import listed
 
 _RESERVED = (
@@ -42,7 +43,12 @@ def cell_seed(seed: int, concept: Concept) -> int:
 
 
 def measure_cell(
-    activations: Activations, concept: Concept, measures: Sequence[Measure], *, seed: int
+    activations: Activations,
+    concept: Concept,
+    measures: Sequence[Measure],
+    *,
+    seed: int,
+    threads: int | None = None,
 ) -> xr.Dataset:
     """Take every measure of one concept at one checkpoint.
 
@@ -51,6 +57,7 @@ def measure_cell(
         concept: Labels and groups.
         measures: Each with a name of its own.
         seed: The sweep's.
+        threads: How many threads the measures run on; None for what `choose_threads` gives.
 
     Returns:
         Variables along `site`, with the coordinates `layer` and `depth`; along `probe` too where
@@ -62,10 +69,11 @@ def measure_cell(
     """
     own = cell_seed(seed, concept)
     given = {}
-    for measure in measures:
-        result = measure(activations, concept, seed=own)
-        _check_result(result, measure.name, activations, concept)
-        given[measure.name] = result
+    with limited_threads(choose_threads(activations.values) if threads is None else threads):
+        for measure in measures:
+            result = measure(activations, concept, seed=own)
+            _check_result(result, measure.name, activations, concept)
+            given[measure.name] = result
     cell = _merge_results(given)
     return cell.assign_coords(
         layer=("site", np.array(activations.layers, dtype=np.int64)),

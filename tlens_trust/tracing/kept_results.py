@@ -8,7 +8,7 @@ import xarray as xr
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes, write_atomically
 from tlens_trust.tracing.run_folder import RunFolder, file_name
 
-KINDS = ("tokens", "steering")
+KINDS = ("tokens", "steering", "plane")
 
 
 def keep_result(
@@ -18,8 +18,9 @@ def keep_result(
 
     Args:
         run_folder: The `out=` of a sweep.
-        kind: `"tokens"`, what `trace_tokens` or `project_tokens` gives; or `"steering"`, what
-            `steering_matrix` gives.
+        kind: `"tokens"`, what `trace_tokens` or `project_tokens` gives; `"steering"`, what
+            `steering_matrix` gives; or `"plane"`, what `information_plane` gives of a sweep of the
+            same checkpoints and concepts by other measures.
         name: What to call it; one of that kind and name is replaced.
         result: What to keep.
 

@@ -15,6 +15,7 @@ from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.sweep import Sites, trace_checkpoints
 from tlens_trust.tracing.trace import Trace
+from tlens_trust.tracing.workers import Executor
 
 _PROTOCOLS: dict[str, Callable[[], Measure]] = {
     "grouped": logistic_probe,
@@ -40,6 +41,8 @@ def probe_checkpoints(
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     untrained: str | None = "auto",
+    jobs: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> Trace:
     """Probe concepts at every site of every checkpoint of a series.
@@ -72,6 +75,8 @@ def probe_checkpoints(
         trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         untrained: What weights tell how much was there before training.
+        jobs: How many processes measure cells; None for what pays.
+        executor: Measures cells in place of `jobs`.
         progress: Whether to show a bar.
 
     Returns:
@@ -108,5 +113,7 @@ def probe_checkpoints(
         trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
         untrained=untrained,
+        jobs=jobs,
+        executor=executor,
         progress=progress,
     )

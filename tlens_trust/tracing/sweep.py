@@ -3,13 +3,15 @@
 A model is loaded once, and only if something is asked of it that neither the run folder nor the
 store of activations holds; each list of statements is read once, at all sites; the model is gone
 before the next one is loaded. What one checkpoint takes is a task of its own, a top-level function
-of one picklable argument; what is kept is one cell, a checkpoint and a concept.
+of one picklable argument; what is kept is one cell, a checkpoint and a concept. Models are read in
+this process, and cells are measured here or in worker processes (`workers`).
 """
 
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -24,6 +26,7 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_seed
+from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.arguments import (
     Concepts,
     UntrainedWeights,
@@ -33,7 +36,6 @@ from tlens_trust.tracing.arguments import (
     choose_untrained,
 )
 from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
-from tlens_trust.tracing.cells import measure_cell
 from tlens_trust.tracing.provenance import (
     concept_provenance,
     reading_versions,
@@ -42,6 +44,7 @@ from tlens_trust.tracing.provenance import (
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.trace import Trace
 from tlens_trust.tracing.untrained import light_cell
+from tlens_trust.tracing.workers import CellMeasurer, Executor, check_workers, noting
 
 Sites: TypeAlias = str | int | Sequence[str | int]
 
@@ -121,6 +124,8 @@ def trace_checkpoints(
     trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     untrained: str | None = "auto",
+    jobs: int | None = None,
+    executor: Executor | None = None,
     progress: bool = True,
 ) -> Trace:
     """Measure concepts at every site of every checkpoint of a series.
@@ -129,9 +134,15 @@ def trace_checkpoints(
     it is measured, with held-out scores of every statement, and is not made again. A call that
     was interrupted, or failed at some checkpoint, is continued by the same call; further concepts
     and checkpoints extend the folder. The result is the same, bit for bit, whatever the order of
-    checkpoints and concepts and however often the sweep was interrupted, at one batch budget,
-    device and thread count. Without `out` everything stays in memory and scores of statements are
-    not kept.
+    checkpoints and concepts, however often the sweep was interrupted and whatever `jobs` is, at one
+    batch budget, device and thread count. Without `out` everything stays in memory and scores of
+    statements are not kept.
+
+    Models are read in this process, one after the other, with torch's own number of threads. The
+    statistics of a cell run on one thread, or on a few where the matrices are large (see
+    `tlens_trust.threads`), and in worker processes where there is enough to do, so that the next
+    checkpoint is read while the last is measured. As many readings are in memory at one time as
+    there are workers, and one more; more than two only within 2 GiB.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints.
@@ -160,6 +171,12 @@ def trace_checkpoints(
             checkpoint, drawn from `seed` (see `Checkpoint.untrained`), which is one checkpoint more
             to read, though none to fetch. `"auto"`: step 0 where it is there, else random weights
             where they can be drawn. None: nothing; no checkpoint is read for it.
+        jobs: How many processes measure cells; 1 for this process alone. None: one for each core
+            that this process may use, and this process alone where the work is too small for
+            others to be worth their start.
+        executor: Measures cells in place of `jobs`: anything whose `submit(function, argument)`
+            gives something with `result()`, as `concurrent.futures.ProcessPoolExecutor()` or a Dask
+            client's `get_executor()`. On other machines it needs an `out` that they see too.
         progress: Whether to show a bar.
 
     Returns:
@@ -171,6 +188,11 @@ def trace_checkpoints(
             read with, a run folder made with other settings, or what loading, reading or measuring
             finds wrong, with a note that says at which concept, checkpoint and sites. What was
             finished before is kept.
+        RuntimeError: A worker process was killed twice at one cell. What was finished is kept.
+
+    Warns:
+        UserWarning: Worker processes cannot be started, or one was killed and its cells are
+            measured again.
 
     Examples:
         >>> import numpy as np
@@ -190,8 +212,11 @@ def trace_checkpoints(
         >>> trace.sel(step=100, layer=1).data.accuracy.values
         array([[[1.]]])
     """
+    from tqdm.auto import tqdm
+
     kept_in = ActivationStore() if isinstance(store, str) and store == "default" else store
     check_reading(store=kept_in, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    check_workers(jobs, executor)
     seed = checked_seed(seed)
     checkpoints = checked_checkpoints(series)
     named = checked_concepts(concepts)
@@ -247,7 +272,22 @@ def trace_checkpoints(
         for checkpoint, drawn in _to_read(checkpoints, against, seed)
     )
     total = (len(checkpoints) + (against.drawn_like is not None)) * len(named)
-    traced = list(_traced(tasks, total=total, progress=progress))
+    traced: list[TracedCheckpoint] = []
+    with (
+        tqdm(total=total, desc="trace", unit="cell", disable=not progress) as bar,
+        CellMeasurer(
+            taken,
+            seed=seed,
+            cells=total,
+            jobs=jobs,
+            executor=executor,
+            folder=None if executor is None or run is None else run.path,
+            reads_on_cpu=_reads_on_cpu(device),
+        ) as measurer,
+    ):
+        for task in tasks:
+            bar.set_postfix_str(task.checkpoint.name)
+            traced.append(trace_checkpoint(task, measurer=measurer, advance=bar.update))
     cells = {
         (each.record.name, concept): cell for each in traced for concept, cell in each.cells.items()
     }
@@ -273,19 +313,29 @@ def trace_checkpoints(
 
 
 def trace_checkpoint(
-    task: CheckpointTask, *, advance: Callable[[], object] = lambda: None
+    task: CheckpointTask,
+    *,
+    measurer: CellMeasurer | None = None,
+    advance: Callable[[], object] = lambda: None,
 ) -> TracedCheckpoint:
     """Do one checkpoint: take what is finished from the run folder, and make the rest.
 
     Args:
         task: What to do.
+        measurer: Measures the cells; None for this process. Cells are in the result when the
+            measurer has finished them, at the end of its `with`.
         advance: Called for each cell.
 
     Raises:
         ValueError: As `trace_checkpoints`.
     """
+    if measurer is None:
+        with CellMeasurer(
+            task.measures, seed=task.seed, cells=len(task.concepts), jobs=1
+        ) as measurer:
+            return trace_checkpoint(task, measurer=measurer, advance=advance)
     checkpoint, run = task.checkpoint, task.run
-    with _noting(f"This was at checkpoint {checkpoint.name!r}."):
+    with noting(f"This was at checkpoint {checkpoint.name!r}."):
         record = CheckpointRecord.of(checkpoint, drawn=task.drawn, untrained=task.untrained)
         keys = {} if run is None else _cell_keys(task, run, record)
     kept = {
@@ -294,40 +344,35 @@ def trace_checkpoint(
         if run is not None and run.has_cell(record.name, name, key)
     }
     for _ in kept:
+        measurer.skip()
         advance()
     pending = [concept for concept in task.concepts if concept.name not in kept]
     cells: dict[str, xr.Dataset] = {}
+
+    def finish(name: str, made_with: Mapping[str, Any], cell: xr.Dataset) -> None:
+        if run is not None:
+            run.commit_cell(record.name, name, keys[name], cell, made_with=made_with)
+        cells[name] = light_cell(cell)
+        advance()
+
     with closing(_readings(task, pending)) as readings:
         for concept in pending:
             where = f"concept {concept.name!r} at checkpoint {record.name!r}"
-            with _noting(f"This was in reading {where}."):
+            with noting(f"This was in reading {where}."):
                 activations = next(readings)
-            with _noting(f"This was in measuring {where}, {_span(activations.sites)}."):
-                cell = measure_cell(activations, concept, task.measures, seed=task.seed)
+            made_with = {
+                "device": str(task.reading.device),
+                "batch_tokens": task.reading.batch_tokens,
+                "threads": torch.get_num_threads(),
+                "statistics_threads": choose_threads(activations.values),
+            }
+            measurer.measure(
+                activations,
+                partial(finish, concept.name, made_with),
+                where=f"{where}, {_span(activations.sites)}",
+            )
             del activations  # before the next ones are read
-            if run is not None:
-                made_with = {
-                    "device": str(task.reading.device),
-                    "batch_tokens": task.reading.batch_tokens,
-                    "threads": torch.get_num_threads(),
-                }
-                run.commit_cell(
-                    record.name, concept.name, keys[concept.name], cell, made_with=made_with
-                )
-            cells[concept.name] = light_cell(cell)
-            advance()
     return TracedCheckpoint(record, cells, kept)
-
-
-def _traced(
-    tasks: Iterable[CheckpointTask], *, total: int, progress: bool
-) -> Iterator[TracedCheckpoint]:
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc="trace", unit="cell", disable=not progress) as bar:
-        for task in tasks:
-            bar.set_postfix_str(task.checkpoint.name)
-            yield trace_checkpoint(task, advance=bar.update)
 
 
 def _filled(
@@ -427,14 +472,10 @@ def _settings(reading: ReadingOptions, measures: Sequence[Measure], seed: int) -
     }
 
 
-@contextmanager
-def _noting(text: str) -> Iterator[None]:
-    """Say where an error came from, once."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(text)
-        raise
+def _reads_on_cpu(device: str | torch.device | None) -> bool:
+    if device is None:
+        return not torch.cuda.is_available()
+    return torch.device(device).type == "cpu"
 
 
 def _span(sites: Sequence[str]) -> str:

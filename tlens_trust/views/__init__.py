@@ -8,7 +8,7 @@ from tlens_trust.views.information import draw_information, draw_plane
 from tlens_trust.views.matrices import draw_erasure, draw_genealogy, draw_overlap, draw_transfer
 from tlens_trust.views.matrix_table import matrix_table, steering_effects, steering_verdict
 from tlens_trust.views.onset_table import onset_table
-from tlens_trust.views.plane_table import plane_table
+from tlens_trust.views.plane_table import plane_lines, plane_table
 from tlens_trust.views.report import TraceReport, report_run, write_report
 from tlens_trust.views.steering import draw_onsets, draw_steering, draw_steering_curve
 from tlens_trust.views.steering_table import generations_table, steering_table
@@ -43,6 +43,7 @@ __all__ = [
     "generations_table",
     "matrix_table",
     "onset_table",
+    "plane_lines",
     "plane_table",
     "report_run",
     "steering_effects",

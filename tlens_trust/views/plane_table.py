@@ -11,9 +11,34 @@ if TYPE_CHECKING:
     from tlens_trust.tracing import Phases
 
 
-def plane_table(
-    plane: xr.Dataset, phases: "Phases", *, every_site: bool = False, curves: bool = True
-) -> str:
+def plane_lines(plane: xr.Dataset, phases: "Phases") -> list[str]:
+    """What may be said of each concept, in one line each, at the site that `plane_table` shows.
+
+    Args:
+        plane: What `information_plane` gives.
+        phases: What `find_phases` makes of it.
+    """
+    concepts = plane["concept"].values.tolist()
+    width = max(len(str(concept)) for concept in concepts)
+    lines = [_title(plane)]
+    for concept in concepts:
+        (site, *_) = _sites(plane.sel(concept=concept), every_site=False)
+        verdicts = []
+        for quantity in ("I(T;X)", "I(T;Y)"):
+            claims = [
+                f"{phase.verdict} between {phase.first_step:.0f} and {phase.last_step:.0f} "
+                f"({phase.change:+.2f})".replace("-", "−")
+                for phase in phases
+                if (phase.concept, phase.site, phase.quantity) == (concept, site, quantity)
+                and phase.verdict != "no claim"
+            ]
+            verdicts.append(f"{quantity} {', '.join(claims) or 'no claim'}")
+        layer = int(plane["layer"].sel(site=site))
+        lines.append(f"{concept:<{width}}  layer {layer}: {'; '.join(verdicts)}")
+    return lines
+
+
+def plane_table(plane: xr.Dataset, phases: "Phases", *, every_site: bool = False) -> str:
     """The plane of each concept along training, and what may be said of it in words.
 
     Of each concept one site is shown, that of the largest `I(T;Y)` at the last checkpoint, unless
@@ -23,16 +48,14 @@ def plane_table(
         plane: What `information_plane` gives.
         phases: What `find_phases` makes of it.
         every_site: Whether to show every site.
-        curves: Whether to show every checkpoint, and not the verdicts alone.
     """
     lines = [_title(plane), ""]
     for concept in plane["concept"].values.tolist():
         for site in _sites(plane.sel(concept=concept), every_site=every_site):
             lines.append(f"{concept}, {site}")
-            if curves:
-                lines += _curves(plane.sel(concept=concept, site=site))
+            lines += _curves(plane.sel(concept=concept, site=site))
             lines += [*_verdicts(concept, site, phases), ""]
-    return "\n".join([*lines, *_legend(plane, every_site=every_site, curves=curves)])
+    return "\n".join([*lines, *_legend(plane, every_site=every_site)])
 
 
 def _title(plane: xr.Dataset) -> str:
@@ -91,14 +114,13 @@ def _intervals(part: xr.Dataset, axis: str) -> list[str]:
     ]
 
 
-def _legend(plane: xr.Dataset, *, every_site: bool, curves: bool) -> list[str]:
+def _legend(plane: xr.Dataset, *, every_site: bool) -> list[str]:
     lines = []
     if not every_site:
         lines.append("site   of the largest I(T;Y) at the last checkpoint, chosen by that number")
-    if curves:
-        lines.append("null   where pairs are permuted, the upper end of the middle 95%")
-        if "rankme" in plane:
-            lines.append("rank   effective rank (RankMe), which kernel estimates follow too")
+    lines.append("null   where pairs are permuted, the upper end of the middle 95%")
+    if "rankme" in plane:
+        lines.append("rank   effective rank (RankMe), which kernel estimates follow too")
     lines.append(
         "A claim survives noise, the null, a flat spectrum and every other width, corrected for "
         "all\nsegments, sites and concepts; where it does not, the reason names which."

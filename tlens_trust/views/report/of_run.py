@@ -32,7 +32,7 @@ def report_run(
     """Write the report of a run folder: what `write_report` tells of its trace, and of the rest.
 
     Onsets are found where scores were kept; the information plane and its phases where a dependence
-    or an information was measured; token views and steering matrices where `keep_result` has kept
+    or an information was measured, or `keep_result` has kept a plane; token views and steering matrices where `keep_result` has kept
     them. Nothing is collected or fitted.
 
     Args:
@@ -53,7 +53,7 @@ def report_run(
     folder = Path(run_folder)
     trace = Trace.load(folder)
     run = RunFolder.at(folder)
-    plane, phases = _information(trace, seed)
+    plane, phases = _information(trace, folder, seed)
     return write_report(
         trace,
         folder / "report.html" if path is None else path,
@@ -84,14 +84,20 @@ def _onset(trace: Trace, folder: Path, seed: int) -> xr.Dataset | None:
     return None
 
 
-def _information(trace: Trace, seed: int) -> tuple[xr.Dataset | None, Phases | None]:
-    for estimator, variable in (("nhsic", "nhsic"), ("nats", "information_x")):
-        if variable not in trace.data:
-            continue
-        # One checkpoint makes no path.
-        with suppress(ValueError):
-            plane = information_plane(trace, estimator=estimator)
-            if 2 * len(trace.concepts) * len(trace.sites) > _CURVES:
-                return plane, None
-            return plane, find_phases(plane, seed=seed)
+def _information(trace: Trace, folder: Path, seed: int) -> tuple[xr.Dataset | None, Phases | None]:
+    plane = _plane(trace, folder)
+    if plane is None or 2 * plane.sizes["concept"] * plane.sizes["site"] > _CURVES:
+        return plane, None
+    # One checkpoint makes no path.
+    with suppress(ValueError):
+        return plane, find_phases(plane, seed=seed)
     return None, None
+
+
+def _plane(trace: Trace, folder: Path) -> xr.Dataset | None:
+    """The plane of the trace itself, or else one that was kept beside it."""
+    for estimator, variable in (("nhsic", "nhsic"), ("nats", "information_x")):
+        if variable in trace.data:
+            with suppress(ValueError):
+                return information_plane(trace, estimator=estimator)
+    return next(iter(kept_results(folder, "plane").values()), None)
