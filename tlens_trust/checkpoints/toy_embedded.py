@@ -48,23 +48,28 @@ def load_toy_series() -> CheckpointSeries:
 
 
 def _open(place: Path) -> CheckpointSeries:
-    """The series in a folder, if its weights are the ones that `series.json` knows.
+    """The series in a folder, if it holds the weights that `series.json` names.
 
     Raises:
-        ValueError: They are not.
+        ValueError: It does not.
     """
-    record = place / "series.json"
-    weights = json.loads(record.read_text(encoding="utf-8"))["weights"] if record.is_file() else {}
-    altered = [
-        str(Path(f"step{step}") / "model.safetensors")
-        for step, expected in weights.items()
-        if not (file := place / f"step{step}" / "model.safetensors").is_file()
-        or file_sha256(file) != expected
-    ]
-    if altered or not weights:
-        raise ValueError(
-            f"The toy series in {str(place)!r} is not the one that was published: "
-            f"{altered[0] if altered else 'series.json'} is missing or altered. Install "
-            "tlens-trust again, or train a series with `pretrain_toy_series`."
-        )
+    for name, expected in _needed_files(place).items():
+        file = place / name
+        if not file.is_file() or (expected and file_sha256(file) != expected):
+            raise ValueError(
+                f"{name} is missing or altered in {str(place)!r}, where the toy series of this "
+                "package lies. Install tlens-trust again, or train a series with "
+                "`pretrain_toy_series`."
+            )
     return CheckpointSeries.from_directory(place)
+
+
+def _needed_files(place: Path) -> dict[str, str]:
+    """The files of the series, each with its SHA-256 where the record has one, else ""."""
+    record = place / "series.json"
+    needed = dict.fromkeys(("series.json", "tokenizer.json"), "")
+    if record.is_file():
+        weights = json.loads(record.read_text(encoding="utf-8"))["weights"]
+        needed |= {f"step{step}/config.json": "" for step in weights}
+        needed |= {f"step{step}/model.safetensors": sha256 for step, sha256 in weights.items()}
+    return needed
