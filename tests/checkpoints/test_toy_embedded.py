@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import tlens_trust
-from tlens_trust import load_concepts, load_toy_series, pretrain_toy_series, probe_checkpoints
+from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
 from tlens_trust.checkpoints import toy_embedded
 from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy import run_settings, train_toy_run
