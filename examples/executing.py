@@ -140,6 +140,7 @@ def on_files(files: Any, config: Any) -> Any:
     from mkdocs.structure.files import File
     from plotly.offline import get_plotlyjs
 
+    from tlens_trust import load_toy_series
     from tlens_trust.checkpoints.cache import cache_folder
 
     # mkdocs-jupyter reads a page from its source folder, so that it cannot live in memory alone.
@@ -154,6 +155,7 @@ def on_files(files: Any, config: Any) -> Any:
         page = nbformat.writes(as_page(nbformat.read(place, as_version=4)))
         # Whose home it was executed in is nobody's business.
         page = page.replace(str(cache_folder()), "~/.cache/tlens_trust")
+        page = page.replace(load_toy_series().model, "tlens_trust/checkpoints/embedded/toy")
         (pages / name).write_text(page, encoding="utf-8")
         files.append(File(name, str(pages), config.site_dir, config.use_directory_urls))
     files.append(File.generated(config, "examples/plotly.min.js", content=get_plotlyjs()))

@@ -18,6 +18,7 @@ _HOME = {
     "collect_activations": "activations",
     "extract_steering_vector": "steering",
     "load_concepts": "concepts",
+    "load_toy_series": "checkpoints",
     "pretrain_toy_series": "checkpoints",
     "probe_checkpoints": "tracing",
     "steer": "steering",
@@ -34,6 +35,7 @@ __all__ = [
     "collect_activations",
     "extract_steering_vector",
     "load_concepts",
+    "load_toy_series",
     "pretrain_toy_series",
     "probe_checkpoints",
     "steer",
@@ -42,7 +44,12 @@ __all__ = [
 
 if TYPE_CHECKING:
     from tlens_trust.activations import Activations, collect_activations
-    from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, pretrain_toy_series
+    from tlens_trust.checkpoints import (
+        Checkpoint,
+        CheckpointSeries,
+        load_toy_series,
+        pretrain_toy_series,
+    )
     from tlens_trust.concepts import Concept, load_concepts
     from tlens_trust.steering import SteeringVector, extract_steering_vector, steer
     from tlens_trust.tracing import Trace, probe_checkpoints, trace_checkpoints

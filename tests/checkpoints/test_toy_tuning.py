@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 from itertools import islice
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tlens_trust.checkpoints import toy_tuning
 from tlens_trust.checkpoints.checkpoint import Checkpoint
@@ -145,16 +147,24 @@ def test_a_model_in_memory_is_refused(parent, tmp_path):
         tune_toy_checkpoint(series[0], tmp_path / "chat", progress=False)
 
 
-def test_the_default_is_the_last_checkpoint_of_the_toy_series(parent, tmp_path, monkeypatch):
-    asked = {}
-
-    def series(**options):
-        asked.update(options)
-        return [None, parent]
-
-    monkeypatch.setattr(toy_tuning, "pretrain_toy_series", series)
+def test_the_default_is_the_last_checkpoint_of_the_embedded_series(
+    toy_series, tmp_path, monkeypatch
+):
     monkeypatch.setenv("TLENS_TRUST_CACHE", str(tmp_path))
     tuned = tune_toy_checkpoint(seed=3, steps=1, progress=False)
-    assert asked == {"seed": 3, "progress": False}
     assert isinstance(tuned, Checkpoint)
     assert tuned.folder.is_relative_to(tmp_path)
+    settings = json.loads((tuned.folder / "tuning.json").read_text())["settings"]
+    assert settings["parent"] == "toy@step768"
+    assert settings["parent_identity"] == toy_series[-1].identity
+    # Tuned in float32, though the parent is stored in float16.
+    weights = load_file(tuned.folder / "model.safetensors")
+    assert {tensor.dtype for tensor in weights.values()} == {torch.float32}
+
+
+def test_a_tokenizer_that_the_checkpoint_brought_is_left_as_it_was(parent, tmp_path):
+    tokenizer = parent.load_tokenizer()
+    tune_toy_checkpoint(
+        replace(parent, tokenizer=tokenizer), tmp_path / "chat", steps=1, progress=False
+    )
+    assert tokenizer.chat_template is None

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from tlens_trust.activations import collect_activations
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
 from tlens_trust.checkpoints.loading import draw_weights
+from tlens_trust.checkpoints.toy import run_settings, train_toy_run
 
 
 def weights(checkpoint):
@@ -14,14 +15,31 @@ def weights(checkpoint):
         return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
-def test_the_first_checkpoint_of_the_toy_run_is_what_its_seed_draws(toy_series):
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short toy run of seed 0, as this machine draws and trains it."""
+    folder = tmp_path_factory.mktemp("run")
+    train_toy_run(folder, run_settings(steps=(0, 20), d_model=16, n_layers=2, n_heads=2, rows=60))
+    return CheckpointSeries.from_directory(folder)
+
+
+def test_the_first_checkpoint_of_a_toy_run_is_what_its_seed_draws(trained):
     """Known answer: that run draws its weights from seed 0 in the same way."""
-    drawn, first = weights(toy_series[-1].untrained(seed=0)), weights(toy_series[0])
+    drawn, first = weights(trained[-1].untrained(seed=0)), weights(trained[0])
     assert drawn.keys() == first.keys()
     for name, weight in drawn.items():
         torch.testing.assert_close(weight, first[name], rtol=0, atol=0)
-    other = weights(toy_series[-1].untrained(seed=1))
+    other = weights(trained[-1].untrained(seed=1))
     assert any(not torch.equal(other[name], first[name]) for name in other)
+
+
+def test_the_embedded_series_begins_with_what_seed_0_draws(toy_series):
+    """To float16, in which it is stored; processors may differ in a last digit beyond."""
+    drawn, first = weights(toy_series[-1].untrained(seed=0)), weights(toy_series[0])
+    for name, weight in drawn.items():
+        torch.testing.assert_close(weight, first[name], rtol=1e-3, atol=1e-6)
+    other = weights(toy_series[-1].untrained(seed=1))
+    assert any((other[name] - first[name]).abs().max() > 0.1 for name in other)
 
 
 def test_the_same_seed_draws_the_same(toy_series):
@@ -41,8 +59,8 @@ def test_the_user_s_own_random_numbers_go_on_as_before():
 
 def test_neither_weights_nor_their_hash_are_read(toy_series, tmp_path):
     source = toy_series[-1].folder
-    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
-        (tmp_path / name).write_bytes((source / name).read_bytes())
+    (tmp_path / "config.json").write_bytes((source / "config.json").read_bytes())
+    toy_series[-1].load_tokenizer().save_pretrained(tmp_path)
     bare = Checkpoint("bare", "step9", step=9, folder=tmp_path)
     untrained = bare.untrained()
     assert untrained.weight_files == ()
@@ -90,10 +108,10 @@ def test_what_is_not_known_to_be_drawn_is_refused(toy_series):
         toy_series[-1].untrained().load(device_map="auto")
 
 
-def test_untrained_weights_are_read_like_any_checkpoint(toy_series):
+def test_untrained_weights_are_read_like_any_checkpoint(trained):
     texts = ["The sea is salt.", "Milk is white."]
-    drawn = collect_activations(toy_series[-1].untrained(), texts, device="cpu")
-    first = collect_activations(toy_series[0], texts, device="cpu")
-    last = collect_activations(toy_series[-1], texts, device="cpu")
+    drawn = collect_activations(trained[-1].untrained(), texts, device="cpu")
+    first = collect_activations(trained[0], texts, device="cpu")
+    last = collect_activations(trained[-1], texts, device="cpu")
     np.testing.assert_array_equal(drawn.values, first.values)
-    assert (drawn.values - last.values).abs().max() > 1
+    assert (drawn.values - last.values).abs().max() > 0.1

@@ -78,14 +78,14 @@ def test_every_command_is_one_that_the_program_takes():
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
-    from tlens_trust import pretrain_toy_series
+    from tlens_trust import load_toy_series
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(go.Figure, "show", lambda *_: None)
     # What the README takes to be the reader's own.
     rows = [f"{i} and {i} are {2 * i + wrong}.,{wrong},{i}" for i in range(3) for wrong in (0, 1)]
     Path("claims.csv").write_text("\n".join(["text,is_false,topic", *rows]))
-    Path("my-training-run").symlink_to(pretrain_toy_series(progress=False).model)
+    Path("my-training-run").symlink_to(load_toy_series().model)
     names: dict[str, object] = {}
     for said, snippet in blocks(page, "python"):
         if not said:

@@ -11,6 +11,7 @@ from tlens_trust.checkpoints.loading import release
 from tlens_trust.checkpoints.plain import PlainModel
 from tlens_trust.checkpoints.plan import Plan
 from tlens_trust.checkpoints.series import CheckpointSeries
+from tlens_trust.checkpoints.toy_embedded import load_toy_series
 
 __all__ = [
     "FAMILIES",
@@ -20,6 +21,7 @@ __all__ = [
     "HookedModel",
     "PlainModel",
     "Plan",
+    "load_toy_series",
     "own_bos",
     "own_tokenizer",
     "pretrain_toy_series",

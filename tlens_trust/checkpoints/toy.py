@@ -46,6 +46,9 @@ def pretrain_toy_series(
 ) -> CheckpointSeries:
     """Pre-train a toy model and return its checkpoints.
 
+    Where a trained series is all that is wanted, `load_toy_series` has one at once. This function
+    is for other seeds, and to see training itself.
+
     The model is a GPT-NeoX of 4 blocks and 64 dimensions. It is trained on the processor, on one
     thread, for 768 steps of 1000 tokens, which takes about 45 seconds, and is saved at 15 steps
     from 0 to 768. The same seed gives the same weights on one machine.

@@ -6,6 +6,7 @@ says what a passage of the toy corpus says, and the assistant answers with the s
 it there. Only the answer's tokens are learnt from. The tokenizer gets a chat template.
 """
 
+import copy
 import hashlib
 import json
 import math
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.loading import quietly
-from tlens_trust.checkpoints.toy import one_thread, pretrain_toy_series
+from tlens_trust.checkpoints.toy import one_thread
+from tlens_trust.checkpoints.toy_embedded import load_toy_series
 from tlens_trust.concepts.embedded import toy_corpus
 
 CHAT_TEMPLATE = (
@@ -62,7 +64,8 @@ def tune_toy_checkpoint(
     seed give the same weights on one machine. What has been tuned before is returned at once.
 
     Args:
-        checkpoint: What to tune; None for the last one of `pretrain_toy_series(seed=seed)`.
+        checkpoint: The checkpoint to tune, of any toy run; None for the last one of
+            `load_toy_series()`, whatever `seed` is. It is tuned in float32.
         folder: Where the model goes; None for one in this package's cache folder.
         seed: Draws the dialogues. Not negative.
         steps: Steps of the optimiser.
@@ -85,7 +88,7 @@ def tune_toy_checkpoint(
     if steps < 1:
         raise ValueError(f"`steps` got {steps}. Give at least one step.")
     if checkpoint is None:
-        checkpoint = pretrain_toy_series(seed=seed, progress=progress)[-1]
+        checkpoint = load_toy_series()[-1]
     settings = {
         "parent": checkpoint.name,
         "parent_identity": checkpoint.identity,
@@ -138,14 +141,15 @@ def _is_whole(place: Path, settings: dict[str, Any]) -> bool:
 
 def _tune(checkpoint: Checkpoint, place: Path, settings: dict[str, Any], *, progress: bool) -> None:
     from tqdm.auto import tqdm
-    from transformers import AutoTokenizer, GPTNeoXForCausalLM
+    from transformers import GPTNeoXForCausalLM
 
     if checkpoint.folder is None:
         raise ValueError(
             f"{checkpoint.name!r} lies in no folder. Give a checkpoint of a series that "
-            "`pretrain_toy_series` made."
+            "`load_toy_series` or `pretrain_toy_series` gives."
         )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.folder)
+    # A copy, since the checkpoint may have brought a tokenizer that others use.
+    tokenizer = copy.deepcopy(checkpoint.load_tokenizer())
     tokenizer.chat_template = CHAT_TEMPLATE
     with quietly():
         model = GPTNeoXForCausalLM.from_pretrained(checkpoint.folder, dtype=torch.float32).train()

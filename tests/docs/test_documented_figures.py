@@ -1,0 +1,110 @@
+"""The numbers of the toy series in README and documentation, held against a fresh run."""
+
+import importlib.util
+import re
+from pathlib import Path
+
+import plotly.graph_objects as go
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def load_script():
+    place = ROOT / "tools" / "documented_figures.py"
+    spec = importlib.util.spec_from_file_location("documented_figures", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+SCRIPT = load_script()
+PASSAGES = [
+    pytest.param(name, text, id=f"{page.relative_to(ROOT).as_posix()}-{name}")
+    for page in SCRIPT.pages()
+    for name, text in SCRIPT.passages_of(page.read_text(encoding="utf-8"))
+]
+AGAIN = "Run `python tools/documented_figures.py --write`."
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """One fresh run: nothing of it is read from a store or from an earlier run."""
+    return SCRIPT.Results(tmp_path_factory.mktemp("documented"))
+
+
+@pytest.mark.parametrize(("name", "text"), PASSAGES)
+def test_a_passage_says_what_a_fresh_run_gives(results, name, text):
+    assert SCRIPT.PASSAGES[name](results) == text, AGAIN
+
+
+@pytest.mark.parametrize("name", SCRIPT.PICTURES)
+def test_a_picture_draws_what_a_fresh_run_gives(results, name):
+    drawn = SCRIPT.drawn_numbers(SCRIPT.IMAGES / name)
+    assert drawn == SCRIPT.numbers_of(SCRIPT.PICTURES[name](results)), AGAIN
+
+
+def test_every_passage_is_written_by_a_function_and_every_function_is_asked():
+    on_pages = {parameters.values[0] for parameters in PASSAGES}
+    assert on_pages == SCRIPT.PASSAGES.keys()
+    pictures = {path.name for path in SCRIPT.IMAGES.iterdir()}
+    assert pictures == SCRIPT.PICTURES.keys()
+
+
+def test_every_mark_has_its_end_and_none_begins_a_line_of_prose():
+    for page in SCRIPT.pages():
+        text = page.read_text(encoding="utf-8")
+        marks = re.findall(r"<!-- /?toy", text)
+        assert marks == ["<!-- toy", "<!-- /toy"] * (len(marks) // 2), page
+        # There it would be taken for a block of HTML that ends the paragraph.
+        for line in text.splitlines():
+            assert not re.match(r"\s*<!-- /?toy[^>]*-->.", line), f"{page}: {line}"
+
+
+class Told:
+    """Results of which nothing but one accuracy is known."""
+
+    accuracy = "1.000"
+
+
+def test_a_number_that_is_out_of_date_is_put_right_and_nothing_else_is_changed(monkeypatch):
+    monkeypatch.setitem(SCRIPT.PASSAGES, "told", lambda results: results.accuracy)
+    stale = (
+        "It is .9 of <!-- toy: told -->.9<!-- /toy -->.\n\n"
+        "<!-- toy: told -->\n\n.9\n\n<!-- /toy -->\n"
+    )
+    right = stale.replace("-->.9<!--", "-->1.000<!--").replace("\n.9\n", "\n1.000\n")
+    assert SCRIPT.rewrite(stale, Told) == right
+    assert SCRIPT.rewrite(right, Told) == right
+    assert [*SCRIPT.passages_of(right)] == [("told", "1.000")] * 2
+
+
+def test_a_passage_that_nothing_writes_is_refused():
+    with pytest.raises(ValueError, match="No passage is called 'tolt'"):
+        SCRIPT.rewrite("<!-- toy: tolt -->1<!-- /toy -->", Told)
+
+
+def test_a_sentence_that_the_results_do_not_bear_out_is_not_written():
+    with pytest.raises(ValueError, match="says that it rises, which the results do not show"):
+        SCRIPT._check(False, "it rises")
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"), [(0.0, True), (1e-6, True), (1e-3, False), (float("nan"), False)]
+)
+def test_a_picture_s_hash_is_of_its_numbers_to_three_digits(changed, same):
+    figures = [
+        go.Figure([go.Scatter(x=["a", "b"], y=[0.5, 0.9 + by]), go.Heatmap(z=[[1.0, None]])])
+        for by in (0.0, changed)
+    ]
+    one, other = map(SCRIPT.numbers_of, figures)
+    assert (one == other) is same
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0.944, 2, ".94"), (-1.268, 2, "−1.27"), (-0.5, 2, "−.50"), (-0.001, 2, "0"), (1, 2, "1.00"),
+     (0.0196, 3, ".020")],
+)  # fmt: skip
+def test_numbers_are_written_as_the_documentation_writes_them(value, digits, text):
+    assert SCRIPT._short(value, digits) == text

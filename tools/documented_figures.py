@@ -1,0 +1,485 @@
+"""Hold the numbers of README and documentation against a fresh run on the embedded toy series.
+
+    python tools/documented_figures.py           # names what is out of date, with status 1
+    python tools/documented_figures.py --write   # writes it anew, and draws the pictures
+
+A passage that stands between `<!-- toy: NAME -->` and `<!-- /toy -->` is not written by hand: the
+function of that name below makes it from the results. A function that writes a sentence raises an
+error where the results do not bear it out any more; then the sentence has to be put otherwise.
+Pictures end with a hash of the numbers that they draw. They take the extra `export`, and Chrome or
+Chromium.
+
+Everything is computed on the processor with the package's defaults and seed 0, as
+`tlens-trust demo` does. It takes about four minutes on one core.
+"""
+
+import argparse
+import difflib
+import hashlib
+import json
+import re
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
+from tlens_trust.steering import FOLLOW_UPS, steering_matrix
+from tlens_trust.tracing import find_onset, trace_transfer
+from tlens_trust.views import summary_table
+
+ROOT = Path(__file__).resolve().parents[1]
+IMAGES = ROOT / "docs" / "images"
+WIDTH = 115
+
+_PASSAGE = re.compile(r"(<!-- toy: ([\w-]+) -->)(\s*)(.*?)(\s*)(<!-- /toy -->)", re.DOTALL)
+_STAMP = re.compile(r"\n<!-- toy: numbers ([0-9a-f]{64}) -->\s*\Z")
+_LEVEL = 0.05
+
+
+class Results:
+    """What is computed on the toy series for the documentation, each part once and when needed.
+
+    Args:
+        folder: Where the run folder of the sweep goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._run = folder / "toy"
+        self.series = load_toy_series()
+        self.concepts = load_concepts()
+
+    @cached_property
+    def trace(self) -> Any:
+        """Accuracies of the logistic probe, the same as in the demo's sweep."""
+        return probe_checkpoints(
+            self.series, self.concepts, seed=0, out=self._run, store=None, progress=False
+        )
+
+    @cached_property
+    def onset(self) -> Any:
+        """Onsets, as the demo asks for them."""
+        trace = self.trace
+        return find_onset(self._run, concepts=trace.concepts, checkpoints=trace.checkpoints)
+
+    @cached_property
+    def steering(self) -> dict[str, Any]:
+        """For each concept the matrix that docs/steering.md describes, at the last checkpoint."""
+        return {
+            name: steering_matrix(
+                self.series.at([256, 384, 768]),
+                self.series[-1],
+                concept,
+                site=2,
+                target_kl=0.1,
+                choices=[FOLLOW_UPS[name]],
+                everyday=False,
+                draws=50,
+                seed=0,
+                store=None,
+                progress=False,
+            )
+            for name, concept in self.concepts.items()
+        }
+
+    @cached_property
+    def paraphrased(self) -> Any:
+        """Probes of reliability at the last checkpoint, scored on the same facts paraphrased."""
+        return trace_transfer(
+            self.series[-1:],
+            self.concepts["reliability"],
+            load_concepts("reliability_paraphrased"),
+            store=None,
+            progress=False,
+        ).squeeze()
+
+    def in_last_block(self, name: str) -> Any:
+        """A variable of the trace at block 3, along concept and checkpoint."""
+        return self.trace.data[name].sel(site="blocks.3.hook_resid_post")
+
+
+PASSAGES: dict[str, Callable[[Results], str]] = {}
+
+
+def passage(function: Callable[[Results], str]) -> Callable[[Results], str]:
+    """Register what writes the passage that is named as the function is, with dashes."""
+    PASSAGES[function.__name__.replace("_", "-")] = function
+    return function
+
+
+@passage
+def summary(results: Results) -> str:
+    """The table that the demo prints, without its legend."""
+    table, _, _ = summary_table(results.trace, results.onset).partition("\n\n")
+    return f"```text\n{table}\n```"
+
+
+@passage
+def first_figure(results: Results) -> str:
+    """README's picture and what it shows, for who cannot see it."""
+    last = results.in_last_block("accuracy").values[:, -1]
+    return _wrapped(
+        "![Held-out accuracy of probes of the last block along training, one panel each for "
+        f"{_listed(results.trace.concepts)}: inside the band of permuted labels up to step "
+        f"{_quiet_until(results)}, and between {_short(last.min())} and {_short(last.max())} at "
+        f"step {results.series.steps[-1]}](docs/images/first-figure.svg)"
+    )
+
+
+@passage
+def first_figure_of_start(results: Results) -> str:
+    """The same picture on the start page."""
+    last = results.in_last_block("accuracy").values[:, -1]
+    return _wrapped(
+        "![Accuracy of probes of block 3 along training, five panels, one a concept: at chance up "
+        f"to step {_quiet_until(results)}, and between {_short(last.min())} and "
+        f"{_short(last.max())} at step {results.series.steps[-1]}](images/first-figure.svg)"
+    )
+
+
+@passage
+def heatmap(results: Results) -> str:
+    """The picture of all blocks on the start page."""
+    accuracy = results.trace.data.accuracy.transpose("concept", "checkpoint", "site").values
+    high = results.trace.data.accuracy_null.sel(bound="high").transpose(*_CELL).values
+    at_end = accuracy[:, -1, 1:]
+    _check(
+        bool((accuracy[:, :, 0] < 0.65).all() and (at_end > high[:, -1, 1:]).all()),
+        "block 0 reads none of the concepts, and all later blocks read all of them at the end",
+    )
+    return _wrapped(
+        "![The same accuracies as five maps of checkpoints by layers: block 0 reads none of the "
+        "concepts at any checkpoint, the later blocks do at the end](images/heatmap.svg)"
+    )
+
+
+@passage
+def last_accuracies(results: Results) -> str:
+    """Where the lines of the first figure end."""
+    accuracy = results.in_last_block("accuracy").isel(checkpoint=-1)
+    return _listed(f"{accuracy.sel(concept=name):.3f} for {name}" for name in results.concepts)
+
+
+@passage
+def quiet_until(results: Results) -> str:
+    """The last step up to which all lines of the first figure lie inside their null bands."""
+    return str(_quiet_until(results))
+
+
+@passage
+def onset_by(results: Results) -> str:
+    """The step by which reliability is read."""
+    return str(_onset_of_reliability(results)[1])
+
+
+@passage
+def onset_after(results: Results) -> str:
+    """The step after which reliability is read."""
+    return str(_onset_of_reliability(results)[0])
+
+
+@passage
+def transfer_own(results: Results) -> str:
+    """What probes of the embedded sentences tell there."""
+    return _short(_transferred(results)["accuracy_source"])
+
+
+@passage
+def transfer_moved(results: Results) -> str:
+    """What they tell of the same facts in other sentences."""
+    found = _transferred(results)
+    lost = found["accuracy_source"] - found["accuracy"]
+    _check(lost > 0.1, "probes lose much of their accuracy in other sentences")
+    return _short(found["accuracy"])
+
+
+@passage
+def transfer_refitted(results: Results) -> str:
+    """What probes that are fitted to the other sentences tell."""
+    found = _transferred(results)
+    lost = found["accuracy_target"] - found["accuracy"]
+    _check(lost > 0.1, "probes that are fitted to the paraphrases tell more of them")
+    return _short(found["accuracy_target"])
+
+
+@passage
+def bfloat16_readings(results: Results) -> str:
+    """How far a reading moves in bfloat16, relative to its length."""
+    from tlens_trust import collect_activations
+
+    read = [
+        collect_activations(
+            results.series[-1], results.concepts["toxicity"], dtype=dtype, store=None
+        ).values.double()
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    share = (read[1] - read[0]).norm(dim=-1) / read[0].norm(dim=-1)
+    return f"{100 * float(share.mean()):.1f}%"
+
+
+@passage
+def steered(results: Results) -> str:
+    """The table of docs/steering.md: what vectors of three checkpoints do to the last one."""
+    lines = [
+        "| concept | its own vector | p | wrong way | right answers | of step 384 | of step 256 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, matrix in sorted(results.steering.items(), key=lambda item: -_moved(item[1])):
+        own, half, early = (
+            matrix.isel(target=0).sel(source=f"toy@step{step}") for step in (768, 384, 256)
+        )
+        answers = 100 * float(own.follow_up_accuracy_change)
+        cells = (
+            name,
+            _over_random(own),
+            f"{_short(float(own.follow_up_log_odds_p), 3)}",
+            f"{100 * float(own.follow_up_log_odds_wrong_way):.0f}%",
+            _minus(f"{answers:.0f}"),
+            _over_random(half),
+            _over_random(early),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+@passage
+def steered_statements(results: Results) -> str:
+    """How many statements were tried, over the five concepts."""
+    counts = sorted({int(matrix.attrs["statements"]) for matrix in results.steering.values()})
+    return f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+@passage
+def steered_in_words(results: Results) -> str:
+    """What the table of docs/steering.md says, by the rule that both numbers have to agree."""
+    moved = {
+        step: [
+            name
+            for name, matrix in results.steering.items()
+            if _is_moved(matrix.isel(target=0).sel(source=f"toy@step{step}"))
+        ]
+        for step in (768, 384, 256)
+    }
+    not_moved = [name for name in results.steering if name not in moved[768]]
+    by_own = {
+        name: matrix.isel(target=0).sel(source="toy@step768")
+        for name, matrix in results.steering.items()
+    }
+    sentences = [
+        "By both numbers (an interval above 0, and p at most .05; each cell by itself) the model's "
+        f"own vector moves {_listed(moved[768]) or 'none'}."
+    ]
+    for name in not_moved:
+        cell = by_own[name]
+        random = np.abs(cell.follow_up_log_odds_random.values)
+        as_much = int((random >= abs(float(cell.follow_up_log_odds_change))).sum())
+        low = float(cell.follow_up_log_odds_over_random_ci.sel(bound="low"))
+        sentences.append(
+            f"{name.capitalize()} is not shown to be moved: {as_much} of {random.size} random "
+            "directions move it as much, and its interval "
+            f"{'lies off zero' if low > 0 else 'does not lie above zero'}."
+        )
+    sentences.append(
+        f"Half-trained vectors (step 384 of 768) work for {_listed(moved[384]) or 'none'}, those "
+        f"of step 256 for {_listed(moved[256]) or 'none'}."
+    )
+    own = [name for name, matrix in by_own.items() if _is_moved(matrix, "log_odds")]
+    sentences.append(
+        f"The statements' own `log_odds` are moved in {_listed(own) or 'none of them'}: what is "
+        "pushed is what is said next, to one side for every statement alike."
+    )
+    return _wrapped(" ".join(sentences))
+
+
+PICTURES: dict[str, Callable[[Results], Any]] = {
+    "first-figure.svg": lambda results: results.trace.plot.lines("accuracy", sites=[3]),
+    "heatmap.svg": lambda results: results.trace.plot.heatmap("accuracy"),
+}
+
+_CELL = ("concept", "checkpoint", "site")
+
+
+def pages() -> list[Path]:
+    """README and the pages of the documentation."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def passages_of(text: str) -> Iterator[tuple[str, str]]:
+    """Name and content of each passage of a page, in order."""
+    for found in _PASSAGE.finditer(text):
+        yield found[2], found[4]
+
+
+def rewrite(text: str, results: Results) -> str:
+    """A page with its passages written anew.
+
+    Raises:
+        ValueError: A passage has a name that nothing writes.
+    """
+
+    def written(found: re.Match[str]) -> str:
+        if found[2] not in PASSAGES:
+            raise ValueError(
+                f"No passage is called {found[2]!r}. Known are {', '.join(sorted(PASSAGES))}; "
+                "others are to be added to tools/documented_figures.py."
+            )
+        return "".join((found[1], found[3], PASSAGES[found[2]](results), found[5], found[6]))
+
+    return _PASSAGE.sub(written, text)
+
+
+def numbers_of(figure: Any) -> str:
+    """A hash of what a figure draws, to three digits."""
+    drawn = [
+        {
+            key: _rounded(trace[key])
+            for key in ("name", "x", "y", "z")
+            if trace.to_plotly_json().get(key) is not None
+        }
+        for trace in figure.data
+    ]
+    return hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()
+
+
+def drawn_numbers(file: Path) -> str:
+    """The hash that a picture ends with; empty where it has none."""
+    found = _STAMP.search(file.read_text(encoding="utf-8"))
+    return found[1] if found else ""
+
+
+def draw(results: Results) -> None:
+    """Draw the pictures whose numbers have changed."""
+    for name, figure_of in PICTURES.items():
+        figure = figure_of(results)
+        stamp = numbers_of(figure)
+        file = IMAGES / name
+        if file.is_file() and drawn_numbers(file) == stamp:
+            continue
+        figure.save(file, width=1000)
+        with file.open("a", encoding="utf-8") as picture:
+            picture.write(f"\n<!-- toy: numbers {stamp} -->\n")
+
+
+def _rounded(values: Any) -> Any:
+    if isinstance(values, str):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind in "fiu":
+        # "+ 0.0" makes a zero of a negative one.
+        array = np.round(array.astype(float), 3) + 0.0
+        return np.where(np.isnan(array), None, array.astype(object)).tolist()
+    return array.astype(str).tolist()
+
+
+def _check(holds: bool, statement: str) -> None:
+    """Refuse to write a sentence that the results do not bear out.
+
+    Raises:
+        ValueError: It does not hold.
+    """
+    if not holds:
+        raise ValueError(
+            f"The documentation says that {statement}, which the results do not show any more. Put "
+            "it otherwise in tools/documented_figures.py."
+        )
+
+
+def _quiet_until(results: Results) -> int:
+    accuracy = results.in_last_block("accuracy").transpose("concept", "checkpoint").values
+    null = results.in_last_block("accuracy_null")
+    low, high = (
+        null.sel(bound=bound).transpose("concept", "checkpoint").values for bound in ("low", "high")
+    )
+    inside = ((low <= accuracy) & (accuracy <= high)).all(axis=0)
+    quiet = int(np.argmin(inside)) - 1 if not inside.all() else len(inside) - 1
+    _check(quiet > 0, "all five concepts begin inside their null bands")
+    step = results.series.steps[quiet]
+    assert step is not None
+    return step
+
+
+def _onset_of_reliability(results: Results) -> tuple[int, int]:
+    bounds = results.onset.sel(concept="reliability", site="best").onset_step_ci
+    after, by = (float(value) for value in bounds.values)
+    _check(0 < after < by, "the onset of reliability lies between two checkpoints")
+    return int(after), int(by)
+
+
+def _transferred(results: Results) -> dict[str, float]:
+    at = results.paraphrased.sel(site="blocks.3.hook_resid_post")
+    return {name: float(at[name]) for name in ("accuracy_source", "accuracy", "accuracy_target")}
+
+
+def _moved(matrix: Any) -> float:
+    return float(matrix.isel(target=0).sel(source="toy@step768").follow_up_log_odds_over_random)
+
+
+def _is_moved(cell: Any, effect: str = "follow_up_log_odds") -> bool:
+    above = float(cell[f"{effect}_over_random_ci"].sel(bound="low")) > 0
+    return above and float(cell[f"{effect}_p"]) <= _LEVEL
+
+
+def _over_random(cell: Any) -> str:
+    low, high = (
+        float(cell.follow_up_log_odds_over_random_ci.sel(bound=bound)) for bound in ("low", "high")
+    )
+    value = float(cell.follow_up_log_odds_over_random)
+    return f"{_short(value)} [{_short(low)}, {_short(high)}]"
+
+
+def _short(value: float, digits: int = 2) -> str:
+    """As .94 and −1.27: without a zero before the point, and with a proper minus."""
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        return "0"
+    return _minus(re.sub(r"^(-?)0\.", r"\1.", text))
+
+
+def _minus(text: str) -> str:
+    return text.replace("-", "−")
+
+
+def _listed(names: Any) -> str:
+    *others, last = [*names] or [""]
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def main() -> int:
+    """Check the documentation, or write it anew."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--write", action="store_true", help="Write pages and pictures anew.")
+    write = parser.parse_args().write
+    stale = []
+    with tempfile.TemporaryDirectory() as folder:
+        results = Results(Path(folder))
+        for page in pages():
+            text = page.read_text(encoding="utf-8")
+            anew = rewrite(text, results)
+            if anew != text:
+                name = page.relative_to(ROOT).as_posix()
+                stale.append(name)
+                lines = (each.splitlines(keepends=True) for each in (text, anew))
+                sys.stdout.writelines(difflib.unified_diff(*lines, name, f"{name}, anew", n=0))
+            if write:
+                page.write_text(anew, encoding="utf-8")
+        for name, figure_of in PICTURES.items():
+            if drawn_numbers(IMAGES / name) != numbers_of(figure_of(results)):
+                stale.append(name)
+                sys.stdout.write(f"{name} draws other numbers\n")
+        if write:
+            draw(results)
+    return int(bool(stale) and not write)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
