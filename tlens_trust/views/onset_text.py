@@ -22,8 +22,8 @@ def onset_text(found: xr.Dataset, name: str = "onset") -> str:
     """An onset or a saturation in words: its interval, whether it lasts, or why there is none.
 
     `9–384` says: after the checkpoint of step 8 and by that of step 384, and the checkpoints
-    between do not decide. Where the first checkpoint is not excluded it is `by 8`; where a
-    checkpoint has no step, or there are several stages, checkpoints are named: `after
+    between do not decide. Where the first checkpoint is not excluded it is `by step 8`; where
+    a checkpoint has no step, or there are several stages, checkpoints are named: `after
     stage1-step8, by stage2-step4`. `explain_onset` gives the legend.
 
     Args:
@@ -31,7 +31,7 @@ def onset_text(found: xr.Dataset, name: str = "onset") -> str:
         name: `"onset"` or `"saturation"`.
 
     Returns:
-        `"9–384"`, `"9–384, not lasting before 768"`, `"9–384, lost again by 768"`, `"by 8"`,
+        `"9–384"`, `"9–384, not lasting before 768"`, `"9–384, lost again by 768"`, `"by step 8"`,
         `"never (text alone reaches as much)"`, `"unknown"`, and the like.
     """
     reason = str(found[f"{name}_reason"].item())
@@ -67,13 +67,15 @@ def explain_onset(found: xr.Dataset, texts: Sequence[str], name: str = "onset") 
     """
     margin = float(found.attrs["margin"])
     if name == "onset":
-        floor = " and its text-only baseline (text floor)" if found.attrs["floor"] == "True" else ""
-        became = f"became decodable: held-out accuracy above its permutation null{floor}"
-        before = f"the gain is shown to be at most {margin:g}"
+        above, them = "its permutation null", "it"
+        if found.attrs["floor"] == "True":
+            above, them = f"{above} and its text-only baseline (text floor)", "them"
+        became = f"became decodable: held-out accuracy above {above}"
+        before = f"the gain over {them} is at most {margin:g}"
         so = "decodable"
     else:
         became = f"came within {margin:g} of the last checkpoint's accuracy"
-        before = "accuracy is shown to be lower than at the last checkpoint"
+        before = "accuracy is lower"
         so = "as close"
     told = [f"Steps in which the concept {became}."]
     if not all(text.startswith(("never", "unknown")) for text in texts):
@@ -101,11 +103,11 @@ def _explain_intervals(texts: Sequence[str]) -> list[str]:
     if span:
         first, by = span.groups()
         told.append(
-            f"{first}–{by}: after the checkpoint of step {int(first) - 1} and by that of step "
-            f"{by}; the checkpoints between, if any, do not decide."
+            f"{first}–{by}: after step {int(first) - 1} and by step {by}; checkpoints between, if "
+            "any, do not decide."
         )
     if any(text.startswith("by ") for text in texts):
-        told.append("By: at that checkpoint or before; even the first one is not excluded.")
+        told.append("By: at that checkpoint or before it; even the first one is not excluded.")
     return told
 
 
@@ -114,7 +116,8 @@ def _interval(found: xr.Dataset, name: str) -> str:
     members = np.flatnonzero(found[f"{name}_set"].values)
     after, by = members[0], members[-1]
     if bool(found[f"{name}_at_start"]):
-        return f"by {labels[by]}{' (first checkpoint)' if after == by else ''}"
+        step = "" if np.isnan(steps[by]) else "step "
+        return f"by {step}{labels[by]}{' (first checkpoint)' if after == by else ''}"
     if np.isnan(steps[[after, by]]).any():
         return f"after {labels[after]}, by {labels[by]}"
     first = steps[after] + 1

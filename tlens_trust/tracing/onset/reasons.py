@@ -111,6 +111,6 @@ def can_be_shown(answers: Answers, bootstrap: GroupBootstrap, level: float) -> b
     if answers.least_p > level:
         return False
     everything = np.ones((1, answers.right.shape[1]), dtype=bool)
-    perfect = replace(answers, right=everything, fewer=None)
+    perfect = replace(answers, right=everything, fewer=None, p=answers.p[:1])
     looks = perfect.looks([perfect.above_chance()], bootstrap)
     return bool(looks.lower(level, over="each")[0, 0] > 0)

@@ -86,10 +86,11 @@ def _finding(trace: Trace, row: dict[str, Any], above_text: bool) -> Finding:
 
 
 def _onset(row: dict[str, Any], above_text: bool) -> str:
-    above = "its permutation null and its text-only baseline" if above_text else "its null"
-    counted = row["looked_at"]
-    looked_at = f"{counted} checkpoints" if counted != 1 else "one checkpoint"
-    return f"Onset: {row['onset']}; decodable above {above}, looked for at {looked_at}."
+    held_against = "its permutation null" + (" and its text-only baseline" * above_text)
+    unit = "steps " if row["onset"][0].isdigit() else ""
+    several = f"{row['looked_at']} checkpoints were tested, each"
+    tested = "One checkpoint was tested" if row["looked_at"] == 1 else several
+    return f"Onset: {unit}{row['onset']}. {tested} against {held_against}."
 
 
 def _gain(there: xr.Dataset, level: str) -> tuple[float, float, float] | None:
