@@ -167,6 +167,8 @@ def test_the_legend_explains_what_the_table_says_and_nothing_else():
     assert "97.5% sure" not in never
     start = " ".join(onset_table(found("onset", 1, after=0, start=True)).split())
     assert "By: at that checkpoint or before it; even the first one is not excluded." in start
+    assert "Before that" in text
+    assert "Before that" not in start
 
 
 def test_a_saturation_that_comes_and_goes_is_said_to():

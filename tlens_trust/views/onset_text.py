@@ -69,7 +69,8 @@ def explain_onset(found: xr.Dataset, texts: Sequence[str], name: str = "onset") 
     if name == "onset":
         above, them = "its permutation null", "it"
         if found.attrs["floor"] == "True":
-            above, them = f"{above} and its text-only baseline (text floor)", "them"
+            above += " and its text-only baseline (text floor)"
+            them = "the higher of them"
         became = f"became decodable: held-out accuracy above {above}"
         before = f"the gain over {them} is at most {margin:g}"
         so = "decodable"
@@ -77,11 +78,16 @@ def explain_onset(found: xr.Dataset, texts: Sequence[str], name: str = "onset") 
         became = f"came within {margin:g} of the last checkpoint's accuracy"
         before = "accuracy is lower"
         so = "as close"
-    told = [f"Steps in which the concept {became}."]
-    if not all(text.startswith(("never", "unknown")) for text in texts):
+    told = [f"Interval of training in which the concept {became}."]
+    dated = [text for text in texts if not text.startswith(("never", "unknown"))]
+    if dated:
         sure = f"{(1 + float(found.attrs['confidence'])) / 2:.1%}"
-        told += _explain_intervals(texts)
-        told.append(f"Before that, {before}. Each end is {sure} sure, over all checkpoints.")
+        begun = any(not text.startswith("by ") for text in dated)
+        told += _explain_intervals(dated)
+        told.append(
+            f"{f'Before that, {before}. ' if begun else ''}Each end is {sure} sure, over all "
+            "checkpoints."
+        )
     for phrase, meaning in (
         (_NOT_LASTING, f"only from that step on is it shown to be {so} at every checkpoint"),
         (_LOST, f"at that checkpoint, the last one, the gain is at most {margin:g} again"),

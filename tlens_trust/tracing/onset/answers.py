@@ -237,9 +237,9 @@ def least_p_value(
         fold: The fold of each statement, from 0.
 
     Examples:
-        >>> labels, groups = np.array([0, 1] * 2), ["a", "a", "b", "b"]
-        >>> round(least_p_value(labels, groups, np.array([0, 0, 1, 1])), 1)  # 1 of 4
-        0.2
+        >>> labels, fold = np.array([0, 1, 1]), np.array([0, 0, 0])
+        >>> least_p_value(labels, ["a", "b", "b"], fold)  # of different size: nothing to exchange
+        1.0
     """
     permuted = permute_labels(labels, groups, fold, permutations=_PERMUTATIONS, seed=0)
     return float((permuted.draws[1:] == permuted.labels).all(axis=1).mean())

@@ -89,14 +89,13 @@ def find_onset(
         0 where nothing is known. `onset_reason`, "" where there is an onset, else why there is
         none: "text alone reaches as much" (every checkpoint is shown to gain at most `margin`, and
         what bounds the gain is the text), "not above the null" (likewise, over always naming the
-        larger class; or the permutation test does not find the labels), "too few statements" (even
-        an accuracy of 1 would not be shown, or neither a gain nor its absence is), or "not
-        measured". `lasting_checkpoint`, `lasting_step` and `lasting_tokens`, from when on it is
-        read at every checkpoint; later than the onset where the concept is lost in between, and
-        unknown ("" or NaN) where it is not shown at the last one. Along `checkpoint` too, `gain`
-        with the bounds that all this rests on (`gain_ci`), and `accuracy` with the interval of each
-        checkpoint by itself (`accuracy_ci`). `best_share`, by checkpoint and site: the share of the
-        folds for which a site was chosen as the best.
+        larger class), "too few statements" (even an accuracy of 1 would not be shown, or neither a
+        gain nor its absence is), or "not measured". `lasting_checkpoint`, `lasting_step` and
+        `lasting_tokens`, from when on it is read at every checkpoint; later than the onset where
+        the concept is lost in between, and unknown ("" or NaN) where it is not shown at the last
+        one. Along `checkpoint` too, `gain` with the bounds that all this rests on (`gain_ci`), and
+        `accuracy` with the interval of each checkpoint by itself (`accuracy_ci`). `best_share`, by
+        checkpoint and site: the share of the folds for which a site was chosen as the best.
 
     Raises:
         ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept

@@ -5,11 +5,12 @@ reason is found by the bounds that the onset itself rests on:
 
 - *Too few statements*: the run cannot tell. Even a probe that classifies every statement correctly
   would not be shown to be above chance, or some checkpoint leaves room for a gain larger than the
-  margin, and none is shown either.
+  margin, and none is shown either. So it is, too, where the accuracy is high and the permutation
+  test does not find the labels: that takes few statements, or few that can exchange their labels.
 - *Text alone*: every checkpoint is shown to gain at most the margin, and what bounds the gain is
   the text-only baseline: the null alone is exceeded, or may be.
 - *The null*: every checkpoint is shown to gain at most the margin over always naming the larger
-  class, or it gains more and the permutation test does not find the labels.
+  class.
 
 As statements grow in number, the first reason gives way to an onset or to one of the others.
 """
@@ -36,12 +37,12 @@ EXPLANATIONS = {
         "exceeds it, wherever the null is exceeded"
     ),
     TOO_FEW: (
-        "neither a gain nor its absence is shown, since a gain above {margin:g} is not excluded; "
-        "more statements would decide"
+        "no gain is shown, and a gain above {margin:g} is not excluded or could not be shown; more "
+        "statements would decide"
     ),
     NOT_ABOVE_NULL: (
-        "held-out accuracy is at most {margin:g} above chance at every checkpoint, or the "
-        "permutation test does not find the labels"
+        "held-out accuracy is at most {margin:g} above chance, the share of the larger class, at "
+        "every checkpoint"
     ),
     NOT_MEASURED: "no checkpoint has scores and p-values",
     NOT_DECODABLE_AT_END: "there is no level to reach",
@@ -81,9 +82,6 @@ def find_reason(
         return TOO_FEW
     above_all = looks.lower(half, over="all") > 0
     above_each = looks.lower(half, over="each") > 0
-    if above_all.all(axis=0).any():
-        # What fails is the p-value alone.
-        return NOT_ABOVE_NULL
     small: Bool[np.ndarray, "reference checkpoint"] = (
         looks.upper(level, over="references") <= margin
     )

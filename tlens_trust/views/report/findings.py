@@ -87,7 +87,7 @@ def _finding(trace: Trace, row: dict[str, Any], above_text: bool) -> Finding:
 
 def _onset(row: dict[str, Any], above_text: bool) -> str:
     held_against = "its permutation null" + (" and its text-only baseline" * above_text)
-    unit = "steps " if row["onset"][0].isdigit() else ""
+    unit = ("steps " if "–" in row["onset"] else "step ") if row["onset"][0].isdigit() else ""
     several = f"{row['looked_at']} checkpoints were tested, each"
     tested = "One checkpoint was tested" if row["looked_at"] == 1 else several
     return f"Onset: {unit}{row['onset']}. {tested} against {held_against}."
