@@ -54,7 +54,7 @@ def test_a_run_folder_becomes_a_page_with_onsets_where_they_can_be_found(
     text = page.read_text(encoding="utf-8").split("<nav")[1]
     assert "kindness" in text
     # The text alone tells this concept, so that nothing is read above it.
-    assert ("At none of the 2 checkpoints" in text) == dated
+    assert ("Onset: never (text alone reaches as much). 2 checkpoints" in text) == dated
 
 
 def test_steering_that_is_kept_with_the_run_is_told_of(run, swept, tmp_path):

@@ -2,14 +2,16 @@
 
 import json
 import shutil
+from html import escape
 
 import pytest
 
 from tlens_trust import CheckpointSeries, trace_checkpoints
 from tlens_trust.measures import kernel_dependence, logistic_probe
 from tlens_trust.steering import SteeringVector
-from tlens_trust.tracing import keep_result, project_tokens
-from tlens_trust.views import report_run
+from tlens_trust.tracing import find_onset, keep_result, project_tokens
+from tlens_trust.views import onset_table, report_run, summary_table
+from tlens_trust.views.onset_text import explain_onset, onset_text
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,52 @@ def test_plane_verdicts_and_kept_tokens_stand_in_the_page(run, tmp_path, browse)
     assert len(told["answer"]["verdicts"]) >= 2
     assert set(told["answer"]["verdicts"]) <= {"rises", "falls", "no claim"}
     assert told["answer"]["acts"] == 1
+
+
+@pytest.fixture(scope="module")
+def lost_and_found(tmp_path_factory, plant, planted_concept):
+    """Decodable at step 8 and from step 512 on, and not in between."""
+    models = {}
+    for step in (0, 8, 64, 512):
+        models[step], tokenizer, _ = plant(seed=step)
+        if step in (0, 64):
+            # Twins differ in their last word alone, which is now one and the same.
+            embeddings = models[step].get_input_embeddings().weight.data
+            embeddings[61] = embeddings[60]
+    series = CheckpointSeries.from_models(models, tokenizer=tokenizer, name="planted")
+    folder = tmp_path_factory.mktemp("lost")
+    probe = logistic_probe(C=(1.0,), folds=3, resamples=50, permutations=400, floor=False)
+    options = {"store": None, "untrained": None, "progress": False}
+    trace = trace_checkpoints(
+        series, planted_concept(groups=100), measures=probe, out=folder, **options
+    )
+    return folder, trace
+
+
+def test_shell_summary_findings_and_table_say_the_same_of_a_concept_that_was_lost(
+    lost_and_found, tmp_path
+):
+    folder, trace = lost_and_found
+    onset = find_onset(folder, floor=False)
+    told = "1–8, not lasting before 512"
+    for text in (summary_table(trace, onset), onset_table(onset)):
+        assert f"  {told}" in text.splitlines()[1]
+    page = report_run(folder, tmp_path / "report.html").read_text(encoding="utf-8")
+    findings, summary = (
+        page.split(f">{heading}</h2>")[1].split("</section>")[0]
+        for heading in ("Findings", "Summary")
+    )
+    assert f"<li>Onset: steps {told}. 4 checkpoints were tested, each against" in findings
+    assert f"<td>{told}</td>" in summary
+    for sentence in explain_onset(onset, [told]):
+        assert escape(sentence) in summary
+        assert sentence in " ".join(summary_table(trace, onset).split())
+    # Without the checkpoint at which it is lost, nothing is said of a loss.
+    kept = find_onset(folder, checkpoints=[0, 8, 512], floor=False)
+    assert onset_text(kept.sel(site="best").isel(concept=0)) == "1–8"
+    # And where the run ends with the loss, it is said to be lost.
+    ends = find_onset(folder, checkpoints=[0, 8, 64], floor=False)
+    assert onset_text(ends.sel(site="best").isel(concept=0)) == "1–8, lost again by 64"
 
 
 def test_the_command_that_made_a_run_is_told_where_there_was_one(run, tmp_path):

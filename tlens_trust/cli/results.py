@@ -31,7 +31,7 @@ def onset(
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the resamples.")] = 0,
 ) -> None:
-    """Say since when each concept in RUN is read, and since when no better."""
+    """Report when each concept in RUN becomes decodable (its onset), and when no better."""
     _check_run(run)
     wanted = several(concepts, "--concepts") or None
     from tlens_trust.tracing import find_onset, find_saturation

@@ -1,22 +1,18 @@
 """Onsets and saturations in a few lines of text."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
-from tlens_trust.views.axes import format_count
-from tlens_trust.views.text import Column, lay_out
-
-# Read as absence, it would claim what nobody has tested.
-NEVER = "never: shown at no step, which is no proof of absence: few statements show little"
+from tlens_trust.views.onset_text import explain_onset, onset_text, token_text
+from tlens_trust.views.text import Column, lay_out, with_heading
 
 
 def onset_table(
     onset: xr.Dataset, saturation: xr.Dataset | None = None, *, every_site: bool = False
 ) -> str:
-    """Since when each concept is read, and since when no better, laid out for a terminal.
+    """When each concept becomes decodable, and when no better, laid out for a terminal.
 
     Args:
         onset: What `find_onset` gives.
@@ -46,42 +42,18 @@ def onset_table(
         columns.append(("probe", [place["probe"] for place, _ in chosen]))
     if every_site:
         columns.append(("site", [place["site"] for place, _ in chosen]))
-    onsets = [since(each, "onset") for _, each in chosen]
-    columns.append(("onset", onsets))
+    texts = {"onset": [onset_text(each) for _, each in chosen]}
+    columns.append(("onset", texts["onset"]))
     if any(np.isfinite(float(each.onset_tokens)) for _, each in chosen):
-        columns.append(("tokens", [_tokens(each) for _, each in chosen]))
-    columns.append(("lasting", [_lasting(each) for _, each in chosen]))
+        columns.append(("tokens", [token_text(each) for _, each in chosen]))
     if saturation is not None:
-        columns.append(
-            ("saturation", [since(saturation.sel(place), "saturation") for place, _ in chosen])
-        )
-    left = ("concept", "probe", "site", "onset", "saturation")
-    legend = _legend(onset, saturation, every_site, never="never" in onsets)
+        texts["saturation"] = [
+            onset_text(saturation.sel(place), "saturation") for place, _ in chosen
+        ]
+        columns.append(("saturation", texts["saturation"]))
+    left = ("concept", "probe", "site", "onset", "tokens", "saturation")
+    legend = _legend(onset, saturation, every_site, texts)
     return "\n".join([*lay_out(columns, left=left), "", *legend])
-
-
-def since(found: xr.Dataset, name: str) -> str:
-    """The set of checkpoints of one concept at one site, as it is read aloud.
-
-    Args:
-        found: Of one concept, site and probe.
-        name: `"onset"` or `"saturation"`.
-    """
-    if not int(found[f"{name}_n"]):
-        return "unknown"
-    by = str(found[f"{name}_checkpoint"].item())
-    if not by:
-        return "never"
-    first = str(found["checkpoint"].values[found[f"{name}_set"].values][0])
-    told = _at(by, float(found[f"{name}_step"]))
-    if not bool(found[f"{name}_at_start"]):
-        after = float(found[f"{name}_step_ci"].sel(bound="low"))
-        return f"{told} (after {_at(first, after)})"
-    return f"{told} (from the start)" if by == first else f"{told} (or before)"
-
-
-def _at(checkpoint: str, step: float) -> str:
-    return checkpoint.split("@")[-1] if np.isnan(step) else f"{step:.0f}"
 
 
 def _each(found: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:
@@ -96,39 +68,15 @@ def _names(found: xr.Dataset, axis: str) -> list[str]:
     return [str(name) for name in found[axis].values] if axis in found.dims else []
 
 
-def _tokens(found: xr.Dataset) -> str:
-    tokens = float(found.onset_tokens)
-    return "" if np.isnan(tokens) else format_count(tokens)
-
-
-def _lasting(found: xr.Dataset) -> str:
-    checkpoint = str(found.lasting_checkpoint.item())
-    return _at(checkpoint, float(found.lasting_step)) if checkpoint else ""
-
-
 def _legend(
-    onset: xr.Dataset, saturation: xr.Dataset | None, every_site: bool, *, never: bool
+    onset: xr.Dataset,
+    saturation: xr.Dataset | None,
+    every_site: bool,
+    texts: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    def told(found: xr.Dataset) -> tuple[dict[str, Any], str]:
-        level = (1 + float(found.attrs["confidence"])) / 2
-        return dict(found.attrs), f"{level:.1%}"
-
-    attributes, level = told(onset)
-    against = "null and text floor" if attributes["floor"] == "True" else "null"
-    lines = [
-        f"onset       step by which it is read above {against}, and the step after which: up to",
-        f"            there, by at most {float(attributes['margin']):g} (each {level} sure, over "
-        "all steps looked at)",
-        "lasting     step from which on it is read at every checkpoint",
-    ]
+    lines = with_heading("onset", explain_onset(onset, texts["onset"]))
     if saturation is not None:
-        attributes, level = told(saturation)
-        lines += [
-            "saturation  step by which it is less than "
-            f"{float(attributes['margin']):g} below the last one, and the step after which: up to",
-            f"            there, it is below the last one (each {level} sure)",
-        ]
-    told_of = "best        the site" if every_site else "            each at the best site,"
-    if never:
-        lines.append(f"            {NEVER}")
-    return [*lines, f"{told_of} chosen on folds that it is not scored on"]
+        sentences = explain_onset(saturation, texts["saturation"], "saturation")
+        lines += with_heading("saturation", sentences)
+    told = "" if every_site else "each at the best site, "
+    return [*lines, *with_heading("best", [f"{told}chosen on folds that it is not scored on"])]

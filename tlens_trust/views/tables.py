@@ -8,8 +8,16 @@ import xarray as xr
 
 from tlens_trust.tracing import Trace
 from tlens_trust.tracing.assembly import at_step_0
-from tlens_trust.views.onset_table import NEVER, since
-from tlens_trust.views.text import Column, lay_out, number, small_number, with_interval
+from tlens_trust.tracing.onset.reasons import NOT_MEASURED
+from tlens_trust.views.onset_text import explain_onset, onset_text
+from tlens_trust.views.text import (
+    Column,
+    lay_out,
+    number,
+    small_number,
+    with_heading,
+    with_interval,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -29,7 +37,7 @@ _MORE = {
 
 
 def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFrame":
-    """Say for each concept where it is read best in the end, against what, and since when.
+    """Say for each concept where it is read best in the end, against what, and its onset.
 
     The layer is the one with the highest accuracy at the last checkpoint. With `onset` it is chosen
     for every fold on the other folds, and scored on the fold; accuracy and interval know of the
@@ -48,9 +56,11 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
         the paper's protocol `known`, the share of the test statements whose group or text is
         trained on, `unseen`, the accuracy in the others, and `unseen_n`, how many these are; `q` is
         of these alone. At the best site of each checkpoint `onset_checkpoint` and `onset_step`,
-        `after_checkpoint` and `after_step` (the other end of the set), `at_start` and
-        `lasting_step`, as `find_onset` says, and `looked_at`, the number of checkpoints (0: the
-        onset is unknown); `onset`, the set in words.
+        `after_checkpoint` and `after_step` (the other end of the set), `at_start`,
+        `lasting_checkpoint`, `lasting_step` and `onset_reason` (why there is none), as `find_onset`
+        says; `is_lasting`, whether it is decodable at every checkpoint from the onset on;
+        `looked_at`, the number of checkpoints (0: the onset is unknown); `onset`, all this in
+        words, as every table and report has it.
 
     Raises:
         ValueError: The trace holds no such quantities, or `onset` is not of its concepts,
@@ -196,7 +206,8 @@ def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
     row |= dict.fromkeys(("accuracy", "low", "high", "null", "floor", "untrained", "q"), np.nan)
     row |= dict.fromkeys(("known", "unseen", "unseen_n"), np.nan)
     row |= {"chosen": "", "onset_checkpoint": "", "onset_step": np.nan, "after_checkpoint": ""}
-    row |= {"after_step": np.nan, "at_start": False, "lasting_step": np.nan}
+    row |= {"after_step": np.nan, "at_start": False, "lasting_checkpoint": ""}
+    row |= {"lasting_step": np.nan, "is_lasting": False, "onset_reason": NOT_MEASURED}
     if not last.notnull().any():
         return row
     best = None if onset is None else onset.sel(site="best")
@@ -235,15 +246,19 @@ def _untrained(data: xr.Dataset, there: xr.Dataset) -> float:
 
 def _onset_of(best: xr.Dataset) -> dict[str, Any]:
     first = best["checkpoint"].values[best.onset_set.values][0]
+    by, lasting = str(best.onset_checkpoint.item()), str(best.lasting_checkpoint.item())
     return {
-        "onset_checkpoint": str(best.onset_checkpoint.item()),
+        "onset_checkpoint": by,
         "onset_step": float(best.onset_step),
         "after_checkpoint": str(first),
         "after_step": float(best.onset_step_ci.sel(bound="low")),
         "at_start": bool(best.onset_at_start),
+        "lasting_checkpoint": lasting,
         "lasting_step": float(best.lasting_step),
+        "is_lasting": bool(by) and by == lasting,
+        "onset_reason": str(best.onset_reason.item()),
         "looked_at": int(best.onset_n),
-        "onset": since(best, "onset"),
+        "onset": onset_text(best),
     }
 
 
@@ -309,13 +324,5 @@ def _legend(
         lines.append("        (by AUROC), corrected for concepts, checkpoints")
     if onset is None:
         return lines
-    level = (1 + float(onset.attrs["confidence"])) / 2
-    against = "null and floor" if onset.attrs["floor"] == "True" else "null"
-    margin = float(onset.attrs["margin"])
-    lines += [
-        f"onset   step by which it is read above {against}, and the step after which: up to there,",
-        f"        by at most {margin:g} (each {level:.1%} sure, over all steps looked at)",
-    ]
-    if any(row["onset"] == "never" for row in rows):
-        lines.append(f"        {NEVER}")
-    return lines
+    texts = [row["onset"] for row in rows if row["site"]]
+    return [*lines, *with_heading("onset", explain_onset(onset, texts), indent=8)]

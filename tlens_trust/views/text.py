@@ -1,6 +1,7 @@
 """Tables in plain text, for a terminal."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 Column = tuple[str, Sequence[str]]
@@ -28,6 +29,29 @@ def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
             for name, cell, width in zip(names, line, widths, strict=True)
         ).rstrip()
         for line in lines
+    ]
+
+
+def with_heading(
+    heading: str, sentences: Sequence[str], *, indent: int = 12, width: int = 100
+) -> list[str]:
+    r"""Lines of a legend: the sentences, each from a line of its own, right of what they explain.
+
+    Args:
+        heading: What is explained.
+        sentences: What is said of it.
+        indent: How far they stand from the left.
+        width: Of a line, at most.
+
+    Examples:
+        >>> print("\n".join(with_heading("n", ["How many there are.", "At least 1."], indent=3)))
+        n  How many there are.
+           At least 1.
+    """
+    body = [line for each in sentences for line in textwrap.wrap(each, width - indent)]
+    return [
+        f"{heading if first else '':<{indent}}{line}"
+        for first, line in zip([True, *[False] * len(body)], body, strict=False)
     ]
 
 

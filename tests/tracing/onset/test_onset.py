@@ -19,9 +19,18 @@ from tlens_trust.tracing import (
     find_onset,
     find_saturation,
 )
-from tlens_trust.tracing.onset.answers import Answers, choose_sites
+from tlens_trust.tracing.onset.answers import Answers, choose_sites, least_p_value
 from tlens_trust.tracing.onset.crossings import Looks, first_crossing
 from tlens_trust.tracing.onset.onset import locate_onset, locate_saturation
+from tlens_trust.tracing.onset.reasons import (
+    EXPLANATIONS,
+    NOT_ABOVE_NULL,
+    NOT_DECODABLE_AT_END,
+    NOT_MEASURED,
+    STILL_RISING,
+    TEXT_ALONE,
+    TOO_FEW,
+)
 from tlens_trust.tracing.selection import checkpoint_numbers
 
 ROWS = 300
@@ -48,9 +57,17 @@ def answers_of(*accuracies: float, text: float = 0.5, seed: int = 0, p: float = 
     )
 
 
-def look(answers, where=locate_onset, *, margin=0.15, floor=True, level=0.025):
+def found_in(answers, where=locate_onset, *, margin=0.15, floor=True, level=0.025):
     bootstrap = GroupBootstrap.draw(answers.groups, seed=0, resamples=2000)
-    return where(answers, bootstrap, margin=margin, floor=floor, level=level).crossing
+    return where(answers, bootstrap, margin=margin, floor=floor, level=level)
+
+
+def look(answers, where=locate_onset, **options):
+    return found_in(answers, where, **options).crossing
+
+
+def reason_of(answers, where=locate_onset, **options):
+    return found_in(answers, where, **options).reason
 
 
 saturation = partial(look, where=locate_saturation, margin=0.1)
@@ -103,6 +120,101 @@ def test_what_the_permutation_test_does_not_find_is_not_read():
     assert look(answers).established == 1
     assert look(replace(answers, p=np.full(3, 0.05))).established is None
     assert look(replace(answers, p=np.array([0.5, np.nan, 0.001]))).established == 2
+
+
+def test_a_text_that_tells_as_much_is_the_reason_and_without_it_there_is_an_onset():
+    as_much = answers_of(0.5, 0.8, 0.8, text=0.8)
+    assert reason_of(as_much) == TEXT_ALONE
+    assert reason_of(as_much, floor=False) == ""
+    assert reason_of(answers_of(0.5, 0.8, 0.8, text=0.5)) == ""
+    # No accuracy exceeds that of a text that tells everything.
+    assert reason_of(answers_of(1.0, 1.0, text=1.0)) == TEXT_ALONE
+
+
+def test_noise_is_not_above_the_null_and_no_matter_of_the_text():
+    noise = answers_of(0.5, 0.52, 0.48)
+    assert reason_of(noise) == reason_of(noise, floor=False) == NOT_ABOVE_NULL
+    # Below a text that tells the labels, and not above the null either.
+    assert reason_of(answers_of(0.5, 0.5, text=0.9)) == NOT_ABOVE_NULL
+
+
+def test_a_high_accuracy_that_the_permutation_test_does_not_find_is_not_called_chance():
+    answers = answers_of(0.5, 0.8, 0.8)
+    assert reason_of(replace(answers, p=np.full(3, 0.05))) == TOO_FEW
+    assert reason_of(replace(answers_of(0.5, 0.55), p=np.full(2, 0.05))) == NOT_ABOVE_NULL
+
+
+def few(answers: Answers, groups: int) -> Answers:
+    """The same statements in so many groups."""
+    return replace(answers, groups=tuple(f"{row * groups // ROWS}" for row in range(ROWS)))
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 1.0])
+def test_six_groups_are_too_few_for_any_claim_and_seven_are_enough_for_a_perfect_one(accuracy):
+    """The lower bound of an accuracy of 1 in `n` groups is `level ** (1 / n)`; it takes 1/2."""
+    level = 0.025
+    assert (level / 2) ** (1 / 6) < 0.5 < (level / 2) ** (1 / 7)
+    answers = answers_of(0.5, accuracy)
+    assert reason_of(few(answers, 6), level=level) == TOO_FEW
+    assert reason_of(few(answers_of(0.5, 1.0), 7), level=level) == ""
+    # What is asked less surely takes fewer.
+    assert 0.5 < (0.1 / 2) ** (1 / 6)
+    assert reason_of(few(answers_of(0.5, 1.0), 6), level=0.1) == ""
+
+
+def test_a_gain_that_is_neither_shown_nor_excluded_wants_more_statements():
+    rows = np.arange(40)
+    open_question = answers_of(0.5, 0.5)
+    right = np.stack([rows % 2 == 0, rows % 20 < 11])
+    open_question = replace(
+        open_question, right=right, text=rows % 4 < 2, fold=rows % 5,
+        groups=tuple(f"{row}" for row in rows), p=np.array([0.5, 0.1]),
+    )  # fmt: skip
+    assert reason_of(open_question) == TOO_FEW
+    # Ten times as many decide.
+    more = replace(
+        open_question, right=np.tile(right, 10), text=np.tile(open_question.text, 10),
+        fold=np.tile(open_question.fold, 10), groups=tuple(f"{row}" for row in range(400)),
+    )  # fmt: skip
+    assert reason_of(more) in (NOT_ABOVE_NULL, TEXT_ALONE)
+    # And a wish to exclude more asks for more of them.
+    assert reason_of(more, margin=0.01) == TOO_FEW
+
+
+def test_labels_that_hardly_can_be_permuted_are_too_few_statements():
+    answers = answers_of(0.5, 0.5)
+    assert reason_of(replace(answers, least_p=0.2)) == TOO_FEW
+    assert reason_of(replace(answers, least_p=0.01)) == NOT_ABOVE_NULL
+
+
+def test_the_least_p_value_is_the_share_of_permutations_that_change_nothing():
+    def least(groups: int) -> float:
+        names = [f"{row // 2}" for row in range(2 * groups)]
+        return least_p_value(np.tile([0, 1], groups), names, np.zeros(2 * groups, dtype=int))
+
+    for groups in (2, 3, 4):
+        assert least(groups) == pytest.approx(0.5**groups, abs=0.07)
+    assert least(30) == 0
+    # Of one label each and of a size that no other has: no group can exchange its labels.
+    sizes = ["a", "b", "b", "c", "c", "c"]
+    assert least_p_value(np.array([0, 1, 1, 0, 0, 0]), sizes, np.zeros(6, dtype=int)) == 1
+
+
+def test_without_p_values_nothing_was_measured():
+    assert reason_of(replace(answers_of(0.5, 0.8), p=np.full(2, np.nan))) == NOT_MEASURED
+
+
+def test_a_saturation_that_is_never_says_whether_there_is_a_level_to_reach():
+    assert reason_of(answers_of(0.5, 0.6, 0.75, 0.9), locate_saturation) == STILL_RISING
+    assert reason_of(answers_of(0.9), locate_saturation) == STILL_RISING
+    assert reason_of(answers_of(0.5, 0.5), locate_saturation) == NOT_DECODABLE_AT_END
+    assert reason_of(answers_of(0.5, 0.9, 0.9), locate_saturation) == ""
+
+
+def test_every_reason_is_explained():
+    assert {
+        TEXT_ALONE, TOO_FEW, NOT_ABOVE_NULL, NOT_MEASURED, NOT_DECODABLE_AT_END, STILL_RISING,
+    } == set(EXPLANATIONS)  # fmt: skip
 
 
 def test_without_a_floor_to_hold_it_against_there_is_no_answer_above_it():
@@ -306,6 +418,8 @@ def test_a_run_folder_is_asked_at_every_site_and_at_the_best_one(
     assert held_against.onset_checkpoint == ""
     assert np.isnan(held_against.onset_step)
     assert np.isnan(held_against.onset_step_ci.sel(bound="high"))
+    assert held_against.onset_reason == TEXT_ALONE
+    assert best.onset_reason == ""
     saturated = find_saturation(tmp_path, floor=False, margin=0.2).sel(concept="truth", site="best")
     assert saturated.saturation_step == 0
 
@@ -318,6 +432,7 @@ def test_what_is_not_finished_is_not_looked_at_and_what_is_asked_for_is(
     sweep(checkpoints[1:2], wanted=[other], measures=probe, out=tmp_path)
     onset = find_onset(tmp_path, floor=False).sel(site="best")
     assert onset.onset_n.values.tolist() == [3, 1]
+    assert onset.onset_reason.values.tolist() == ["", ""]
     assert onset.accuracy.sel(concept="kindness").isnull().values.tolist() == [True, False, True]
     assert onset.onset_step.values.tolist() == [0, 8]
     part = find_onset(tmp_path, concepts="truth", checkpoints=["tiny@step64"], floor=False)

@@ -2,15 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.tracing.onset.crossings import Looks
 
 BEST = "best"
+
+# Permutations of the labels by which their least p-value is estimated.
+_PERMUTATIONS = 400
 
 # What a probe lacks that trained on some statements for good, whatever their groups.
 ONE_SPLIT = "held-out scores of all statements"
@@ -53,6 +58,8 @@ class Answers:
         p: p-value of the labels being read at all; NaN where unknown.
         fold: The fold of each statement, from 0.
         groups: The group of each statement.
+        least_p: The p-value that no permutation test of these labels can come below, whatever the
+            probe: the share of permutations that leave all labels as they are.
     """
 
     right: Bool[np.ndarray, "checkpoint example"]
@@ -63,6 +70,7 @@ class Answers:
     p: Float[np.ndarray, " checkpoint"]
     fold: Int[np.ndarray, " example"]
     groups: tuple[str, ...]
+    least_p: float = 0.0
 
     def accuracy(self) -> Gain:
         """Above nothing."""
@@ -180,7 +188,7 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     text_fewer = right_if_known("score_floor_fewer", "left_out", "checkpoint")
     if floor and text is None:
         return "scores by the text alone (`floor=False` does without)"
-    shared = {
+    shared: dict[str, Any] = {
         # The text is the same at every checkpoint.
         "text": None if text is None else text[0],
         "text_fewer": None if text_fewer is None else text_fewer[:, 0],
@@ -188,6 +196,7 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
         "fold": fold,
         "groups": tuple(cells["group"].values[rows].tolist()),
     }
+    shared["least_p"] = least_p_value(positive.astype(np.int64), shared["groups"], fold)
     sites = tuple(score["site"].values.tolist())
     by_site = p.transpose("checkpoint", "site").values[finished]
     answers = [
@@ -210,6 +219,30 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     least = np.fmin.reduce(p_best.transpose("checkpoint", "site").values[finished], axis=1)
     answers.append(Answers(right=at_best, fewer=fewer_at_best, p=least, **shared))
     return ProbeAnswers((*sites, BEST), tuple(answers), chosen, finished)
+
+
+def least_p_value(
+    labels: Int[np.ndarray, " example"],
+    groups: Sequence[str],
+    fold: Int[np.ndarray, " example"],
+) -> float:
+    """The share of permutations that leave all labels as they are.
+
+    They reach whatever statistic the labels reach, so that no p-value lies below their share. It is
+    large where there are few groups, and 1 where no group can exchange its labels with another.
+
+    Args:
+        labels: 0 or 1.
+        groups: The group of each statement.
+        fold: The fold of each statement, from 0.
+
+    Examples:
+        >>> labels, fold = np.array([0, 1, 1]), np.array([0, 0, 0])
+        >>> least_p_value(labels, ["a", "b", "b"], fold)  # of different size: nothing to exchange
+        1.0
+    """
+    permuted = permute_labels(labels, groups, fold, permutations=_PERMUTATIONS, seed=0)
+    return float((permuted.draws[1:] == permuted.labels).all(axis=1).mean())
 
 
 def choose_sites(

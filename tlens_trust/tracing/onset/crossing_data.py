@@ -17,6 +17,7 @@ from tlens_trust.tracing.onset.answers import (
     probe_answers,
 )
 from tlens_trust.tracing.onset.crossings import FirstCrossing
+from tlens_trust.tracing.onset.reasons import NOT_MEASURED
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.scores import read_kept, why_one_split
 from tlens_trust.tracing.selection import checkpoint_numbers, choose
@@ -32,11 +33,14 @@ class Found:
         crossing: The answer.
         value: The quantity that was looked at.
         bounds: Low and high, as the answer took them.
+        reason: Why there is none, in the words of `tlens_trust.tracing.onset.reasons`; "" where
+            there is one.
     """
 
     crossing: FirstCrossing
     value: Float[np.ndarray, " checkpoint"]
     bounds: Float[np.ndarray, "checkpoint bound"]
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ def _ask(
     name, value = question.name, question.value
     # The places of checkpoints on the axis; the one past its end stands for never.
     places = {key: np.full(one, total) for key in (name, "before", "lasting")}
+    reasons = [NOT_MEASURED] * one
     rows = {
         f"{name}_at_start": np.zeros(one, dtype=bool),
         f"{name}_n": np.zeros(one, dtype=np.int64),
@@ -173,6 +178,7 @@ def _ask(
             here = sites.index(site)
             found = question.look(own, bootstrap)
             crossing = found.crossing
+            reasons[here] = found.reason
             places["before"][here] = where[crossing.before]
             if crossing.established is not None:
                 places[name][here] = where[crossing.established]
@@ -193,6 +199,7 @@ def _ask(
                 share = (answers.chosen == number).mean(axis=1)
                 rows["best_share"][sites.index(site), where] = share
 
+    rows[f"{name}_reason"] = np.array(reasons)
     names = np.append(axes["checkpoint"].values, "")
     for key in (name, "lasting"):
         rows[f"{key}_checkpoint"] = names[places[key]]
@@ -216,6 +223,7 @@ def _labelled(
         f"{name}_set": ("1", f"whether between the checkpoint before and the one {told[name]}"),
         f"{name}_at_start": ("1", f"whether the first checkpoint may be the one {told[name]}"),
         f"{name}_n": ("checkpoints", "checkpoints looked at"),
+        f"{name}_reason": ("1", f"why there is no checkpoint {told[name]}"),
         value: (_FRACTION, told[value]),
         f"{value}_ci": (_FRACTION, told[f"{value}_ci"]),
         "accuracy": (_FRACTION, "held-out accuracy"),

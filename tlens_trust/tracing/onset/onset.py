@@ -18,6 +18,12 @@ from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.tracing.onset.answers import Answers
 from tlens_trust.tracing.onset.crossing_data import Found, Question, ask_everywhere
 from tlens_trust.tracing.onset.crossings import FirstCrossing, first_crossing
+from tlens_trust.tracing.onset.reasons import (
+    NOT_DECODABLE_AT_END,
+    NOT_MEASURED,
+    STILL_RISING,
+    find_reason,
+)
 from tlens_trust.tracing.run_folder import RunFolder
 
 
@@ -80,11 +86,16 @@ def find_onset(
         the set, of which `high` is NaN where the set has no end. `onset_set` along `checkpoint`,
         the members. `onset_at_start`, whether the first checkpoint is among them because it may be
         the onset itself, and not as the one before. `onset_n`, how many checkpoints were looked at;
-        0 where nothing is known. `lasting_checkpoint`, `lasting_step` and `lasting_tokens`, from
-        when on it is read at every checkpoint. Along `checkpoint` too, `gain` with the bounds that
-        all this rests on (`gain_ci`), and `accuracy` with the interval of each checkpoint by itself
-        (`accuracy_ci`). `best_share`, by checkpoint and site: the share of the folds for which a
-        site was chosen as the best.
+        0 where nothing is known. `onset_reason`, "" where there is an onset, else why there is
+        none: "text alone reaches as much" (every checkpoint is shown to gain at most `margin`, and
+        what bounds the gain is the text), "not above the null" (likewise, over always naming the
+        larger class), "too few statements" (even an accuracy of 1 would not be shown, or neither a
+        gain nor its absence is), or "not measured". `lasting_checkpoint`, `lasting_step` and
+        `lasting_tokens`, from when on it is read at every checkpoint; later than the onset where
+        the concept is lost in between, and unknown ("" or NaN) where it is not shown at the last
+        one. Along `checkpoint` too, `gain` with the bounds that all this rests on (`gain_ci`), and
+        `accuracy` with the interval of each checkpoint by itself (`accuracy_ci`). `best_share`, by
+        checkpoint and site: the share of the folds for which a site was chosen as the best.
 
     Raises:
         ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept
@@ -152,8 +163,9 @@ def find_saturation(
     `confidence` of all runs.
 
     "Never" is the answer where no checkpoint before the last one is shown to come within the
-    margin, and where the concept is not read in the end (above its null and, with `floor`, above
-    its text floor).
+    margin (`saturation_reason` is then "not level before the last checkpoint"), and where the
+    concept is not read in the end, above its null and, with `floor`, above its text floor ("not
+    decodable at the last checkpoint").
 
     Args:
         run_folder: As for `find_onset`, and so are the others.
@@ -228,7 +240,10 @@ def locate_onset(
         excluded=small,
     )
     bounds = np.stack([lower.min(axis=0), upper.min(axis=0)], axis=-1)
-    return Found(crossing, looks.mean.min(axis=0), bounds)
+    reason = ""
+    if crossing.established is None:
+        reason = find_reason(answers, looks, bootstrap, q, margin=margin, level=level)
+    return Found(crossing, looks.mean.min(axis=0), bounds, reason)
 
 
 def locate_saturation(
@@ -245,7 +260,8 @@ def locate_saturation(
     """
     total = len(answers.right)
     if total < 2:
-        return Found(FirstCrossing(None, 0, None, total), np.zeros(total), np.zeros((total, 2)))
+        alone = FirstCrossing(None, 0, None, total)
+        return Found(alone, np.zeros(total), np.zeros((total, 2)), STILL_RISING)
     gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
     in_the_end = answers.looks([gain.at_last() for gain in gains], bootstrap)
     above = in_the_end.lower(level, over="each") > 0
@@ -257,10 +273,15 @@ def locate_saturation(
         each=(looks.upper(level / 2, over="each")[0] < margin) & read,
         excluded=lower > 0,
     )
+    reason = ""
+    if crossing.established is None:
+        unknown = bool(np.isnan(answers.p[-1]))
+        reason = NOT_MEASURED if unknown else STILL_RISING if read else NOT_DECODABLE_AT_END
     return Found(
         replace(crossing, checkpoints=total),
         np.append(looks.mean[0], 0.0),
         np.append(np.stack([lower, upper], axis=-1), [[0.0, 0.0]], axis=0),
+        reason,
     )
 
 

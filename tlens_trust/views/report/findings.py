@@ -27,12 +27,12 @@ class Finding:
 def find_findings(
     trace: Trace, summary: list[dict[str, Any]], *, above_text: bool = False
 ) -> list[Finding]:
-    """Say for each concept how well it is read in the end, above what, and since when.
+    """Say for each concept how well it is read in the end, above what, and its onset.
 
     Args:
         trace: Of a probe, with its accuracy.
         summary: The rows of `summarise`.
-        above_text: Whether an onset asks for more than the text alone tells.
+        above_text: Whether an onset asks for more than the text-only baseline.
     """
     return [_finding(trace, row, above_text) for row in summary]
 
@@ -86,13 +86,11 @@ def _finding(trace: Trace, row: dict[str, Any], above_text: bool) -> Finding:
 
 
 def _onset(row: dict[str, Any], above_text: bool) -> str:
-    better = " better than by its text alone" if above_text else ""
-    if row["onset"] == "never":
-        return f"At none of the {row['looked_at']} checkpoints is it shown to be read{better}."
-    return (
-        f"Read{better} by step {row['onset']}; looked for at {row['looked_at']} checkpoints, and "
-        "corrected for that."
-    )
+    held_against = "its permutation null" + (" and its text-only baseline" * above_text)
+    unit = ("steps " if "–" in row["onset"] else "step ") if row["onset"][0].isdigit() else ""
+    several = f"{row['looked_at']} checkpoints were tested, each"
+    tested = "One checkpoint was tested" if row["looked_at"] == 1 else several
+    return f"Onset: {unit}{row['onset']}. {tested} against {held_against}."
 
 
 def _gain(there: xr.Dataset, level: str) -> tuple[float, float, float] | None:

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from tlens_trust.tracing import Phases, Trace, register_trace_accessor
 from tlens_trust.views.axes import format_count
+from tlens_trust.views.onset_text import explain_onset
 from tlens_trust.views.report import parts
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings import find_findings
@@ -32,7 +33,7 @@ _POLICY = (
 
 
 # Columns of the summary that are no numbers.
-_WORDS = ("concept", "run", "probe", "read by step")
+_WORDS = ("concept", "run", "probe", "onset")
 
 
 @register_trace_accessor("report")
@@ -167,7 +168,7 @@ def _page(
         "Findings": "".join(
             _headed(run, _findings(of_runs[run], of_run, onset)) for run, of_run in rows.items()
         ),
-        "Summary": _summary(every_row),
+        "Summary": _summary(every_row, onset),
         "Map": _of_probes(trace, _map),
         "Along training": _of_probes(trace, lambda part: _curves(part, first)),
         "Information": "" if plane is None else information(plane, phases),
@@ -278,7 +279,7 @@ def _findings(trace: Trace, rows: list[dict[str, Any]], onset: xr.Dataset | None
     return f'<div class="findings">{"".join(articles)}</div>' if articles else ""
 
 
-def _summary(rows: list[dict[str, Any]]) -> str:
+def _summary(rows: list[dict[str, Any]], onset: xr.Dataset | None) -> str:
     if not rows:
         return ""
     columns = {
@@ -298,7 +299,7 @@ def _summary(rows: list[dict[str, Any]]) -> str:
             )
         },
         "q": [small_number(row["q"]) for row in rows],
-        "read by step": [row["onset"] if row["looked_at"] else "" for row in rows],
+        "onset": [row["onset"] if row["looked_at"] else "" for row in rows],
     }
     kept = {heading: cells for heading, cells in columns.items() if any(cells)}
     numbers = [heading for heading in kept if heading not in _WORDS]
@@ -313,9 +314,11 @@ def _summary(rows: list[dict[str, Any]]) -> str:
             " Accuracy is that of the layer chosen on other folds, fold by fold; the layer named "
             "is the one chosen most often, and its own curve below may lie a little higher."
         )
-    return (
-        parts.table(list(kept), list(zip(*kept.values(), strict=True)), numbers=numbers)
-        + f'<p class="quiet">{escape(told)}</p>'
+    notes = [told]
+    if onset is not None and "onset" in kept:
+        notes.append(f"Onset: {' '.join(explain_onset(onset, kept['onset']))}")
+    return parts.table(list(kept), list(zip(*kept.values(), strict=True)), numbers=numbers) + (
+        "".join(f'<p class="quiet">{escape(note)}</p>' for note in notes)
     )
 
 
