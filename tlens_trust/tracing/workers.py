@@ -97,6 +97,10 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
     return MeasuredCell(data, warned)
 
 
+def _receive(measures: tuple[Measure, ...]) -> None:
+    """Nothing; that it was called shows that a worker lives and knows the measures."""
+
+
 @dataclass
 class _CellInFlight:
     activations: Activations
@@ -311,21 +315,23 @@ class CellMeasurer:
         lost = list(self._in_flight)
         self._pool = None
         if any(cell.attempts >= _ATTEMPTS for cell in lost):
-            if not self._returned:
-                self._give_up(f"Worker processes do not live here ({_first_line(error)}).")
-                return
             which = next(cell.where for cell in lost if cell.attempts >= _ATTEMPTS)
             raise RuntimeError(
                 f"A worker process died twice while {len(lost)} cells were measured, one of them "
-                f"{which}: {_first_line(error)} Often the memory is used up. Cells that were "
+                f"{which}: {_first_line(error)}. Often the memory is used up. Cells that were "
                 "finished are kept. Call again with fewer `jobs=`, or with `jobs=1` to measure in "
                 "this process."
             ) from error
         warnings.warn(
-            f"A worker process died ({_first_line(error)}). What it and its neighbours had is "
-            "measured again.",
+            f"A worker process died ({_first_line(error)}). What workers had is measured again.",
             stacklevel=2,
         )
+        try:
+            # A cell that kills workers must not be measured here, but workers may die of anything.
+            self._started().submit(_receive, self._measures).result()
+        except Exception as failure:
+            self._give_up(f"Worker processes do not live here ({_first_line(failure)}).")
+            return
         for cell in lost:
             if cell in self._in_flight:
                 self._submit(cell)

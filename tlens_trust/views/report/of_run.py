@@ -32,8 +32,8 @@ def report_run(
     """Write the report of a run folder: what `write_report` tells of its trace, and of the rest.
 
     Onsets are found where scores were kept; the information plane and its phases where a dependence
-    or an information was measured, or `keep_result` has kept a plane; token views and steering matrices where `keep_result` has kept
-    them. Nothing is collected or fitted.
+    or an information was measured, or where `keep_result` has kept a plane; token views and
+    steering matrices where `keep_result` has kept them. Nothing is collected or fitted.
 
     Args:
         run_folder: The `out=` of a sweep.
