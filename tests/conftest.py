@@ -1,4 +1,8 @@
-"""What tests of several packages share: the toy series, and a model with a planted direction."""
+"""What tests of several packages share: the toy series, the demo, and a planted direction."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -9,6 +13,34 @@ def toy_series():
     from tlens_trust.checkpoints import load_toy_series
 
     return load_toy_series()
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory):
+    """A folder in which `tlens-trust demo` has run, once for all processes of a session.
+
+    Beside its run folder lie `printed.txt` and `errors.txt`.
+    """
+    from filelock import FileLock
+
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    folder = root / "demo"
+    with FileLock(root / "demo.lock"):
+        if not (folder / "printed.txt").exists():
+            folder.mkdir(exist_ok=True)
+            done = subprocess.run(
+                [sys.executable, "-m", "tlens_trust.cli", "demo"],
+                cwd=folder,
+                env={**os.environ, "TLENS_TRUST_CACHE": str(folder / "cache")},
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+            (folder / "errors.txt").write_text(done.stderr, encoding="utf-8")
+            (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
+    return folder
 
 
 PLANTED_WIDTH = 64
