@@ -145,7 +145,7 @@ def _chosen(rule: PositionRule, readings: TokenReadings, prompt_tokens: int | No
         )
     layout = Layout(
         shape=(1, count),
-        full=torch.ones(1, count, dtype=torch.bool),
+        full=None,
         past=0,
         prompt_columns=count,
         stated=None if prompt_tokens is None else torch.tensor([prompt_tokens]),
@@ -153,8 +153,9 @@ def _chosen(rule: PositionRule, readings: TokenReadings, prompt_tokens: int | No
         device=torch.device("cpu"),
     )
     chosen = rule.chosen(layout)
-    whole = np.ones(count, dtype=bool)
-    return whole if chosen is None else chosen[0].numpy().copy()
+    if isinstance(chosen, bool):
+        return np.full(count, chosen)
+    return chosen[0].numpy().copy()
 
 
 def _fires(
