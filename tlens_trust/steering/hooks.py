@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
@@ -309,4 +310,6 @@ class _Acting:
         # Some architectures keep the heads side by side in one axis.
         if tensor.ndim != 3 or tensor.shape[-1] % self._heads:
             raise ValueError(f"{name!r} holds shape {tuple(tensor.shape)}, without heads.")
-        return tensor.view(*tensor.shape[:2], self._heads, -1)
+        return rearrange(
+            tensor, "batch pos (head d_head) -> batch pos head d_head", head=self._heads
+        )

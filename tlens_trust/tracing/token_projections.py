@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from einops import einsum
 
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
@@ -102,7 +103,10 @@ def project_tokens(
         if shown is None:
             shown = readings
         check_same_tokens(shown, readings, checkpoints[0], checkpoint)
-        scores.append(torch.einsum("tsd,sd->st", readings.values, directions).numpy())
+        along = einsum(
+            readings.values, directions, "token site d_model, site d_model -> site token"
+        )
+        scores.append(along.numpy())
         acted = _chosen(rule, readings, prompt_tokens)
         if condition is not None:
             acted &= _fires(condition, checkpoint, vector, readings, text, loading)
