@@ -2,7 +2,7 @@
 
 They are committed without outputs. The documentation shows them executed, and it takes what the
 tests have executed where both are given one `TLENS_TRUST_CACHE`, so that CI executes each of them
-once. What is kept goes by the notebook *and* the package's source: neither is ever shown with
+once. What is kept goes by the notebook *and* the package's source and data: none is ever shown with
 another's numbers.
 """
 
@@ -82,7 +82,9 @@ def execute(
 def kept(notebook: Path, folder: Path) -> Path:
     """Where the executed notebook is kept below a cache folder."""
     digest = hashlib.sha256()
-    sources = sorted((ROOT / "tlens_trust").rglob("*.py"))
+    package = ROOT / "tlens_trust"
+    # The record of the embedded series holds the hashes of its weights.
+    sources = [*sorted(package.rglob("*.py")), *sorted(package.rglob("series.json"))]
     for file in (notebook, Path(__file__), *sources):
         digest.update(file.read_bytes())
     return folder / "examples" / notebook.stem / f"{digest.hexdigest()[:24]}.ipynb"

@@ -15,7 +15,7 @@ from tlens_trust.steering.positions import checked_positions
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["--concept", "toxicity", "--from", "3", "--to", "768"], "Steps: 0, 1, 2"),
+        (["--concept", "toxicity", "--from", "3", "--to", "768"], "Steps: 0, 8, 32"),
         (["--concept", "toxicity", "--from", "384", "--to", "nowhere"], "--to got 'nowhere'"),
         (["--concept", "toxicity,privacy", "--from", "384", "--to", "768"], "names 2 sets"),
         (

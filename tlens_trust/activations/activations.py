@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from html import escape
 from math import nan
 
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
@@ -162,10 +163,11 @@ class Activations:
             )
         columns = [self.sites.index(site) for site in wanted]
         first, last = columns[0], columns[-1] + 1
-        by_site = self.values.transpose(0, 1)
+        by_site = rearrange(self.values, "example site d_model -> site example d_model")
         in_a_row = columns == list(range(first, last))
         by_site = by_site[first:last] if in_a_row else by_site[columns]
-        return replace(self, values=by_site.transpose(0, 1), sites=wanted)
+        values = rearrange(by_site, "site example d_model -> example site d_model")
+        return replace(self, values=values, sites=wanted)
 
     def _shape(self) -> ModelShape:
         name = "these activations" if self.checkpoint is None else checkpoint_name(self.checkpoint)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -236,7 +237,7 @@ def _collect_each(
             else:
                 shared.pop(fingerprint, None)
             result = Activations(
-                values=read.values.transpose(0, 1),
+                values=rearrange(read.values, "site example d_model -> example site d_model"),
                 sites=read.sites,
                 checkpoint=source.checkpoint,
                 concept=concept,

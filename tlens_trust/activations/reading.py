@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -200,7 +201,7 @@ class _Gathering:
                     f"The hook point {self._asked[name]!r} of {self._source} has no heads. "
                     f"Leave out the [{head}]."
                 )
-            read = read.view(len(read), heads, -1)
+            read = rearrange(read, "example (head d_head) -> example head d_head", head=heads)
         if head >= read.shape[1]:
             raise ValueError(
                 f"No head {head} at {self._asked[name]!r} of {self._source}, whose heads run "

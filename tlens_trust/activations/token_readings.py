@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -131,7 +132,7 @@ def collect_tokens(
     return TokenReadings(
         tokens=tokens,
         ids=tokenised.ids,
-        values=values.transpose(0, 1),
+        values=rearrange(values, "site token d_model -> token site d_model"),
         sites=wanted,
         layers=tuple(site_layer(site) for site in wanted),
         depths=tuple(site_depth(site, shape.n_layers) for site in wanted),

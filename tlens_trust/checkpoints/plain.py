@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -198,7 +199,7 @@ class PlainModel:
         def call(tensor: Tensor) -> Tensor | None:
             seen = tensor
             if place.heads is not None:
-                seen = tensor.view(*tensor.shape[:-1], place.heads, -1)
+                seen = rearrange(tensor, "... (head d_head) -> ... head d_head", head=place.heads)
             given = function(seen, hook=point)  # type: ignore[call-arg]
             if given is None:
                 return None
@@ -208,7 +209,9 @@ class PlainModel:
                     "reach the MLP and not the residual stream. Write to 'hook_attn_out' or "
                     "'hook_resid_pre'."
                 )
-            return given if place.heads is None else given.flatten(-2)
+            if place.heads is None:
+                return given
+            return rearrange(given, "... head d_head -> ... (head d_head)")
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:
             first = output[0] if isinstance(output, tuple) else output

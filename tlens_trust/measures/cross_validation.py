@@ -323,8 +323,12 @@ class ProbeMeasure:
             fewer=held_out.fewer,
             resamples=self.resamples,
         )
-        for name, (array, attributes) in held_out.variables.items():
-            data[name] = (("site",), array, attributes)
+        data = data.assign(
+            {
+                name: (("site",), array, attributes)
+                for name, (array, attributes) in held_out.variables.items()
+            }
+        )
         null = self.null(activations, concept, seed=seed)
         data = data.merge(null_dataset(null, data)).merge(chance_dataset(concept))
         if not self.floor:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import t as student
+
+from tlens_trust.measures.quantiles import student_quantile
 
 _TRIES = 1000
 
@@ -135,6 +136,6 @@ def half_sample_interval(
         [-2.0, 2.0]
     """
     freedom = min(replicates.shape[-1], groups) - 1
-    width = student.ppf((1 + confidence) / 2, freedom) * replicates.std(axis=-1, ddof=1)
+    width = student_quantile((1 + confidence) / 2, freedom) * replicates.std(axis=-1, ddof=1)
     value = np.asarray(value)
     return np.stack([value - width, value + width], axis=-1)

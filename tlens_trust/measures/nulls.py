@@ -317,16 +317,18 @@ def _ranks(ascending: Float[np.ndarray, "refit row"]) -> Float[np.ndarray, "_ ro
     Without it statements that read alike would be ranked by their place in the file.
     """
     count = ascending.shape[1]
-    place = np.arange(count)
+    ranks = np.tile(np.arange(count) + 1.0, (len(ascending), 1))
     near = 16 * np.finfo(np.float32).eps * np.abs(ascending[:, [0, -1]]).max(axis=1, keepdims=True)
     alike = np.diff(ascending, axis=1) <= near
-    if not alike.any():
-        return place[None] + 1.0
-    edge = np.ones((len(ascending), 1), dtype=bool)
+    tied = alike.any(axis=1)
+    if not tied.any():
+        return ranks
+    alike, place = alike[tied], np.arange(count)
+    edge = np.ones((len(alike), 1), dtype=bool)
     first = np.maximum.accumulate(np.where(np.hstack([edge, ~alike]), place, 0), axis=1)
     ends = np.where(np.hstack([~alike, edge]), place, count)
     last = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    ranks: np.ndarray = (first + last) / 2 + 1
+    ranks[tied] = (first + last) / 2 + 1
     return ranks
 
 

@@ -1,6 +1,8 @@
 """The levels that a probe's scores have to be held against: chance, the null, and the text."""
 
 from collections import OrderedDict
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import xarray as xr
@@ -12,9 +14,13 @@ from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.scores import score_dataset, stretched_interval
 
+_ENDS = ("", "_ci")
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
 _KEPT = 32
 _kept: OrderedDict[tuple[str, bytes, int], TextFloor | None] = OrderedDict()
+# By a floor that still exists: its own scores, which are the same at every checkpoint.
+_scored: "WeakKeyDictionary[TextFloor, dict[tuple[str, bytes, int, int], xr.Dataset]]"
+_scored = WeakKeyDictionary()
 
 
 def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
@@ -29,8 +35,8 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
         and `accuracy_p_best` along `site`.
     """
     described = {"units": "1", "permutations": null.permutations}
-    data = scored[["site", "bound"]].assign(
-        accuracy_p=(
+    variables: dict[str, Any] = {
+        "accuracy_p": (
             ("site",),
             null.p,
             {
@@ -39,7 +45,7 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
                 "site",
             },
         ),
-        accuracy_p_best=(
+        "accuracy_p_best": (
             ("site",),
             null.p_best,
             {
@@ -48,10 +54,10 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
                 "site, by the null of the maximum over sites",
             },
         ),
-    )
+    }
     for name, band in null.bands.items():
         score = scored[name].attrs
-        data[f"{name}_null"] = (
+        variables[f"{name}_null"] = (
             ("site", "bound"),
             band,
             {
@@ -60,7 +66,7 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
                 "permutations": null.refits,
             },
         )
-    return data
+    return scored[["site", "bound"]].assign(variables)
 
 
 def chance_dataset(concept: Concept) -> xr.Dataset:
@@ -135,53 +141,69 @@ def floor_dataset(
         text_fewer = None
     else:
         text, text_fewer = floor.score, floor.fewer
-    own = score_dataset(
-        text[:, None],
-        concept.labels,
-        fold,
-        concept.groups,
-        sites=["text"],
-        seed=seed,
-        fewer=None if text_fewer is None else text_fewer[:, :, None],
-        resamples=resamples,
-    )
-    data = xr.Dataset(coords={"bound": ["low", "high"]})
-    for name in _SCORES:
-        for suffix in ("", "_ci"):
-            beside = own[f"{name}{suffix}"].isel(site=0, drop=True)
-            beside.attrs["long_name"] += " of a classifier of the text alone"
-            data[f"{name}_floor{suffix}"] = beside
-
-    kept = {"score_floor": own["score"], "score_floor_fewer": own.get("score_fewer")}
-    for name, score in kept.items():
-        if score is not None:
-            data[name] = score.isel(site=0, drop=True)
-            data[name].attrs["long_name"] += " of a classifier of the text alone"
-
+    own = _scores_of_text(floor, concept, fold, seed=seed, resamples=resamples)
     bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=resamples)
     gain, interval = accuracy_gain(
         scores, text[:, None], concept.labels, fold, bootstrap, fewer=_pair(fewer, text_fewer)
     )
-    units = own["accuracy"].attrs["units"]
-    data["accuracy_above_floor"] = (
-        ("site",),
-        gain,
-        {"units": units, "long_name": "accuracy above that of a classifier of the text alone"},
-    )
-    data["accuracy_above_floor_ci"] = (
-        ("site", "bound"),
-        interval,
-        {
-            "units": units,
-            "long_name": "95% interval of the accuracy above that of a classifier of the text "
-            "alone, statement by statement",
-            "resamples": resamples,
-            "groups": bootstrap.groups,
-        },
+    units = own["accuracy_floor"].attrs["units"]
+    data = own.assign(
+        accuracy_above_floor=(
+            ("site",),
+            gain,
+            {"units": units, "long_name": "accuracy above that of a classifier of the text alone"},
+        ),
+        accuracy_above_floor_ci=(
+            ("site", "bound"),
+            interval,
+            {
+                "units": units,
+                "long_name": "95% interval of the accuracy above that of a classifier of the text "
+                "alone, statement by statement",
+                "resamples": resamples,
+                "groups": bootstrap.groups,
+            },
+        ),
     )
     if floor is None:
         data = data.map(lambda values: xr.full_like(values, np.nan, dtype=float))
     return data
+
+
+def _scores_of_text(
+    floor: TextFloor | None,
+    concept: Concept,
+    fold: Int[np.ndarray, " example"],
+    *,
+    seed: int,
+    resamples: int,
+) -> xr.Dataset:
+    """The floor's own scores, with intervals; the last are kept as long as the floor is."""
+    scored = {} if floor is None else _scored.setdefault(floor, {})
+    key = concept.fingerprint, np.asarray(fold, dtype=np.int64).tobytes(), seed, resamples
+    if key not in scored:
+        text = np.zeros(len(fold)) if floor is None else floor.score
+        fewer = None if floor is None else floor.fewer
+        own = score_dataset(
+            text[:, None],
+            concept.labels,
+            fold,
+            concept.groups,
+            sites=["text"],
+            seed=seed,
+            fewer=None if fewer is None else fewer[:, :, None],
+            resamples=resamples,
+        )
+        variables = {}
+        named = {f"{name}_floor{suffix}": f"{name}{suffix}" for name in _SCORES for suffix in _ENDS}
+        for name, score in (named | {"score_floor": "score"}).items():
+            variables[name] = own[score].isel(site=0, drop=True)
+        if "score_fewer" in own:
+            variables["score_floor_fewer"] = own["score_fewer"].isel(site=0, drop=True)
+        for variable in variables.values():
+            variable.attrs["long_name"] += " of a classifier of the text alone"
+        scored[key] = xr.Dataset(variables, coords={"bound": ["low", "high"]})
+    return scored[key].copy(deep=True)
 
 
 def accuracy_gain(

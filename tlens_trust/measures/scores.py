@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
-from scipy.stats import norm
-from scipy.stats import t as student
 
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 from tlens_trust.measures.cross_fold import cross_fold_variance, placements
+from tlens_trust.measures.quantiles import normal_quantile, student_quantile
 
 _ACCURACY = "fraction of statements"
 
@@ -174,7 +173,7 @@ def stretched_interval(
         return percentiles
     unbiased = groups / (groups - 1) * variance
     more = np.divide(unbiased + added, variance, out=np.ones_like(variance), where=variance > 0)
-    stretch = np.sqrt(more) * student.ppf(tails[1], groups - 1) / norm.ppf(tails[1])
+    stretch = np.sqrt(more) * student_quantile(tails[1], groups - 1) / normal_quantile(tails[1])
     about = value[:, None]
     stretched: np.ndarray = about + stretch[:, None] * (percentiles - about)
     return stretched

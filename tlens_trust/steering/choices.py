@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange, reduce
 from jaxtyping import Int
 
 from tlens_trust.checkpoints import HookedModel, own_tokenizer
@@ -97,12 +98,15 @@ class ChoiceTask:
         `…_invalid`: whether the likeliest next token of all begins none of the answers.
         """
         name = self.choice.name
-        total = likelihoods.log_likelihood.reshape(len(self.labels), -1)
+        answers = {"statement": len(self.labels)}
+        total = rearrange(
+            likelihoods.log_likelihood, "(statement answer) -> statement answer", **answers
+        )
         sides = np.split(total, [len(self.choice.trustworthy)], axis=1)
         trusted, other = (np.logaddexp.reduce(side, axis=1) for side in sides)
         chosen = (trusted > other).astype(int)
         given = np.bincount(chosen, minlength=2)
-        valid = likelihoods.greedy.reshape(len(self.labels), -1).any(axis=1)
+        valid = reduce(likelihoods.greedy, "(statement answer) -> statement", "any", **answers)
         share = "fraction of prompts"
 
         def quantity(

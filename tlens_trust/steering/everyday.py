@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from einops import rearrange
 
 from tlens_trust.checkpoints import HookedModel
 from tlens_trust.steering.choices import as_turn, between_turns, wants_chat
@@ -98,7 +99,11 @@ class EverydayTask:
 
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
         """`everyday_accuracy`: whether the right answer is the likeliest one per token."""
-        scores = likelihoods.per_token.reshape(-1, self.candidates)
+        scores = rearrange(
+            likelihoods.per_token,
+            "(question candidate) -> question candidate",
+            candidate=self.candidates,
+        )
         right = (scores.argmax(axis=1) == 0).astype(float)
         groups = tuple(str(number) for number in range(len(right)))
         return (

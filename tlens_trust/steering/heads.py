@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
@@ -57,7 +58,11 @@ def choose_heads(
     for k in range(folds):
         rows = held == k
         log_odds[rows] = (
-            torch.einsum("esd,sd->es", activations[rows].double(), fits.coef[:, k, 0].double())
+            einsum(
+                activations[rows].double(),
+                fits.coef[:, k, 0].double(),
+                "example site d_head, site d_head -> example site",
+            )
             + fits.intercept[:, k, 0].double()
         )
     right = ((log_odds > 0) == (labels == 1)[:, None]).double().mean(dim=0)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
@@ -216,6 +217,7 @@ class _Acting:
         self._condition = condition
         self._read_at = read_at
         self._fired: tuple[int, Bool[Tensor, "batch pos"] | None] = (0, None)
+        self._chosen: tuple[int, Bool[Tensor, "batch pos"] | bool] = (0, False)
         self._by_hook: dict[str, list[tuple[int | None, Edit]]] = defaultdict(list)
         for site, edit in edits.items():
             hook, head = split_site(site)
@@ -250,8 +252,10 @@ class _Acting:
 
     def _act(
         self, name: str, edits: list[tuple[int | None, Edit]], tensor: Tensor, hook: Any
-    ) -> Tensor:
+    ) -> Tensor | None:
         where = self._where(tensor, name)
+        if where is False:
+            return None
         if len(edits) == 1 and edits[0][0] is None:
             return self._applied(tensor, edits[0][1], where)
         # A copy, of which each head is set in turn.
@@ -260,39 +264,43 @@ class _Acting:
             by_head[:, :, head] = self._applied(by_head[:, :, head], edit, where)
         return by_head.view(tensor.shape)
 
-    def _where(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | None:
-        """Which positions to edit; None for all of them."""
+    def _where(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | bool:
+        """Which positions to edit; True for all of them, False for none."""
         layout = self._tracker.layout
-        if layout is None or layout.shape != tuple(tensor.shape[:2]):
+        if layout is None or layout.shape != tensor.shape[:2]:
             seen = "nothing" if layout is None else f"{layout.shape[0]} rows of {layout.shape[1]}"
             raise ValueError(
                 f"{name!r} holds shape {tuple(tensor.shape)} while the model reads {seen} tokens. "
                 "Steer a site that holds one vector per token, and run the whole model."
             )
-        where = self._rule.chosen(layout)
-        if self._condition is not None:
-            number, fired = self._fired
-            if fired is None or number != self._tracker.number:
-                raise ValueError(
-                    f"The probe at {self._read_at!r} had not been read when {name!r} was. Read it "
-                    "at the same site or an earlier one."
-                )
-            if where is not None:
-                fired = fired & where.to(fired.device)
-            return fired
-        return where
+        number, where = self._chosen
+        if number != self._tracker.number:
+            where = self._rule.chosen(layout)
+            self._chosen = self._tracker.number, where
+        if self._condition is None:
+            return where
+        number, fired = self._fired
+        if fired is None or number != self._tracker.number:
+            raise ValueError(
+                f"The probe at {self._read_at!r} had not been read when {name!r} was. Read it "
+                "at the same site or an earlier one."
+            )
+        if isinstance(where, bool):
+            return fired if where else False
+        return fired & where.to(fired.device)
 
-    def _applied(self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | None) -> Tensor:
+    def _applied(self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | bool) -> Tensor:
         if edit.vector.shape[0] != x.shape[-1]:
             raise ValueError(
                 f"This steering vector is {edit.vector.shape[0]} wide, but what it is to steer is "
                 f"{x.shape[-1]} wide. Extract it at this site of a checkpoint of this model."
             )
         key = id(edit), x.device, x.dtype
-        if key not in self._ready:
-            self._ready[key] = edit.on(x.device, x.dtype)
-        edited = self._ready[key](x)
-        if where is None:
+        ready = self._ready.get(key)
+        if ready is None:
+            ready = self._ready[key] = edit.on(x.device, x.dtype)
+        edited = ready(x)
+        if isinstance(where, bool):
             return edited
         return torch.where(where.to(x.device).unsqueeze(-1), edited, x)
 
@@ -302,4 +310,6 @@ class _Acting:
         # Some architectures keep the heads side by side in one axis.
         if tensor.ndim != 3 or tensor.shape[-1] % self._heads:
             raise ValueError(f"{name!r} holds shape {tuple(tensor.shape)}, without heads.")
-        return tensor.view(*tensor.shape[:2], self._heads, -1)
+        return rearrange(
+            tensor, "batch pos (head d_head) -> batch pos head d_head", head=self._heads
+        )

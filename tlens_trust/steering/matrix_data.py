@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
+from einops import rearrange
 from jaxtyping import Float
 
 from tlens_trust.checkpoints import Checkpoint
@@ -100,7 +101,7 @@ def _quantity(
         return np.asarray(np.average(values, axis=-1, weights=weights))
 
     interval = f"{drawn.confidence:.0%} interval over groups"
-    examples = np.moveaxis(change, -1, 0)
+    examples = rearrange(change, "source target example -> example source target")
     found = {
         f"{name}_unsteered": described(("target",), mean(unsteered), quantity, "unsteered"),
         f"{name}_unsteered_ci": described(

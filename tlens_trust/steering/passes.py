@@ -22,6 +22,7 @@ So what a token counts as never depends on what else was run before in the same 
 """
 
 import inspect
+import operator
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ class PassTracker:
                 # Some heads call a part of the body, so that the body's own hook would not see it.
                 parts = {id(part): part for part in (self._wrapped, _body(self._wrapped))}
                 for part in parts.values():
-                    watch = partial(self._on_model, inspect.signature(part.forward))
+                    watch = partial(self._on_model, _places(part))
                     handles.append(part.register_forward_pre_hook(watch, with_kwargs=True))
             yield
         finally:
@@ -117,21 +118,20 @@ class PassTracker:
 
     def _on_model(
         self,
-        signature: inspect.Signature,
+        places: dict[str, int],
         module: nn.Module,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        given = signature.bind_partial(*args, **kwargs).arguments
-        given = {**given, **given.get("kwargs", {}), **kwargs}
-        ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+        ids, embeddings, mask, cache = (
+            kwargs[name] if name in kwargs else args[place] if place < len(args) else None
+            for name, place in places.items()
+        )
         read = ids if ids is not None else embeddings
         if read is None:
             return
-        cache, mask = given.get("past_key_values"), given.get("attention_mask")
-        past = _cached(cache)
-        if not self._is_same((ids, embeddings, mask, cache, self._stated, past)):
-            self._begin(ids, read, mask, cache, past)
+        if not self._is_same((ids, embeddings, mask, cache, self._stated)):
+            self._begin(ids, read, mask, cache, _cached(cache))
 
     def _on_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         # `HookedTransformer.generate` embeds the prompt, and then each token by itself, and hands
@@ -160,9 +160,7 @@ class PassTracker:
 
     def _is_same(self, seen: tuple[Any, ...]) -> bool:
         """Whether model and body tell of the same pass, one after the other."""
-        same = len(self._seen) == len(seen) and all(
-            one is other for one, other in zip(self._seen[:-1], seen[:-1], strict=True)
-        )
+        same = len(self._seen) == len(seen) and all(map(operator.is_, self._seen, seen))
         # Told twice is told once; a third time is another pass over the same tensors.
         self._seen = () if same else seen
         return same
@@ -180,7 +178,7 @@ class PassTracker:
             prompt_columns = columns if cache is None else self._prompt_in(cache, past, columns)
         self._run = run
         full = _whole_mask(mask, rows, past, columns)
-        if full is None and run is None and not past and ids is not None:
+        if mask is None and run is None and not past and ids is not None:
             full = self._without_trailing_padding(ids)
         self.number += 1
         self.layout = Layout(
@@ -235,10 +233,24 @@ class PassTracker:
         found = None
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            if frame.f_code in self._codes:
+            # By identity, since a code object compares and hashes all that it holds.
+            if id(frame.f_code) in self._codes:
                 found = frame
+                # While a call runs, what called it stays the same; a generator's caller does not.
+                if frame is self._run and not frame.f_code.co_flags & inspect.CO_GENERATOR:
+                    return found
             frame = frame.f_back
         return found
+
+
+# What the hooks look at, among the arguments of a Hugging Face model.
+_LOOKED_AT = ("input_ids", "inputs_embeds", "attention_mask", "past_key_values")
+
+
+def _places(model: nn.Module) -> dict[str, int]:
+    """Where the arguments stand that are passed by position; a place past all where none is."""
+    names = list(inspect.signature(model.forward).parameters)
+    return {name: names.index(name) if name in names else sys.maxsize for name in _LOOKED_AT}
 
 
 def _body(model: nn.Module) -> nn.Module:
@@ -247,15 +259,16 @@ def _body(model: nn.Module) -> nn.Module:
 
 
 @lru_cache
-def _generating_code(*kinds: Any) -> frozenset[CodeType]:
-    found = set()
+def _generating_code(*kinds: Any) -> dict[int, CodeType]:
+    """Code by its identity, which holds as long as the code is held here."""
+    found = {}
     for kind in kinds:
         for name in _GENERATING:
             method = inspect.unwrap(getattr(kind, name, None) or len)
             code = getattr(method, "__code__", None)
             if code is not None:
-                found.add(code)
-    return frozenset(found)
+                found[id(code)] = code
+    return found
 
 
 def _cached(cache: Any) -> int:
@@ -279,6 +292,8 @@ def _whole_mask(
             f"({rows}, {total}), one number a token, got {said}. Pass such a mask, and generate "
             "with the default kind of cache."
         )
+    if mask.device.type == "cpu" and bool(mask.all()):
+        return None
     kept = mask.bool()[:, :total]
     if kept.shape[1] < total:
         kept = torch.nn.functional.pad(kept, (total - kept.shape[1], 0), value=True)

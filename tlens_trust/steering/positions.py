@@ -9,8 +9,9 @@ or are read again. So text and logits do not depend on the cache.
 
 import operator
 from collections.abc import Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Any, TypeAlias
 
 import torch
@@ -18,6 +19,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Positions: TypeAlias = str | int | tuple[int, int | None] | Set[int | str]
+
+# Infinite where a position is not known without looking at the mask.
+_Range: TypeAlias = tuple[int | float, int | float]
 
 _NAMED = ("all", "prompt", "generated", "last")
 
@@ -44,7 +48,6 @@ class Layout:
     stated: Int[Tensor, " batch"] | None
     tokens: Int[Tensor, "batch pos"] | None
     device: torch.device
-    chosen: dict["PositionRule", Bool[Tensor, "batch pos"]] = field(default_factory=dict)
 
     @cached_property
     def kept(self) -> Bool[Tensor, "batch pos"]:
@@ -64,9 +67,37 @@ class Layout:
         return self._full[:, : self.prompt_columns].long().sum(dim=1)
 
     @cached_property
-    def in_prompt(self) -> Bool[Tensor, "batch pos"]:
-        """Where a token of the prompt stands."""
-        return self.kept & (self.position < self.prompt_length[:, None])
+    def every_token(self) -> Bool[Tensor, "batch pos"] | bool:
+        """Where no padding stands; True for everywhere.
+
+        Whether a mask on another device is all true is not asked, since the processor would have
+        to wait for that device in the middle of a forward pass.
+        """
+        if self.full is None or (self.full.device.type == "cpu" and bool(self.kept.all())):
+            return True
+        return self.kept
+
+    @cached_property
+    def positions_read(self) -> _Range:
+        """The lowest and highest position that a token of this pass can have."""
+        return (self.past if self.full is None else 0), self._last_column
+
+    @cached_property
+    def positions_after_prompt(self) -> _Range:
+        """The same, counted from the end of the token's own prompt; negative inside it."""
+        if self.stated is not None:
+            return -inf, inf
+        # A prompt cannot end later than what has been read of it.
+        end = min(self.prompt_columns, self._last_column + 1)
+        lowest, highest = self.past - end, self._last_column - end
+        if self.full is None:
+            return lowest, highest
+        # Padding shifts a row's tokens and its prompt's end, but never a token across that end.
+        return (0 if lowest >= 0 else -inf), (-1 if highest < 0 else highest)
+
+    @property
+    def _last_column(self) -> int:
+        return self.past + self.shape[1] - 1
 
     @cached_property
     def _full(self) -> Bool[Tensor, "batch total"]:
@@ -74,6 +105,30 @@ class Layout:
             return self.full
         rows, columns = self.shape
         return torch.ones(rows, self.past + columns, dtype=torch.bool, device=self.device)
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """A position, counted from the start of a row or from the end of its prompt."""
+
+    number: int
+    after_prompt: bool = False
+
+    def in_rows(self, layout: Layout) -> Int[Tensor, "batch 1"] | int:
+        """The position in each row."""
+        if not self.after_prompt:
+            return self.number
+        return layout.prompt_length[:, None] + self.number
+
+    def passed(self, layout: Layout) -> tuple[bool, bool]:
+        """Whether all tokens of a pass surely stand at it or after it, and whether none does."""
+        lowest, highest = (
+            layout.positions_after_prompt if self.after_prompt else layout.positions_read
+        )
+        return lowest >= self.number, highest < self.number
+
+
+_FIRST, _PROMPT_END = _Bound(0), _Bound(0, after_prompt=True)
 
 
 @dataclass(frozen=True)
@@ -92,42 +147,53 @@ class PositionRule:
     stop: int | None = None
     tokens: frozenset[int] = frozenset()
 
-    def chosen(self, layout: Layout) -> Bool[Tensor, "batch pos"] | None:
-        """Where to steer in a pass; None for everywhere.
+    def chosen(self, layout: Layout) -> Bool[Tensor, "batch pos"] | bool:
+        """Where to steer in a pass; True for everywhere, False for nowhere.
+
+        Most passes are decided by their columns alone, so that a step of a generation, which is
+        steered whole or not at all, costs no mask.
 
         Raises:
             ValueError: Tokens are asked for, and only embeddings are known.
         """
-        if self.name == "all" and layout.full is None:
-            return None
-        if self not in layout.chosen:
-            layout.chosen[self] = self._choose(layout)
-        return layout.chosen[self]
-
-    def _choose(self, layout: Layout) -> Bool[Tensor, "batch pos"]:
-        if self.name == "all":
-            return layout.kept
-        if self.name == "prompt":
-            return layout.in_prompt
-        if self.name == "generated":
-            return layout.kept & ~layout.in_prompt
         if self.name == "tokens":
-            if layout.tokens is None:
-                raise ValueError(
-                    "`positions` names tokens, but the model was given embeddings, so that nobody "
-                    "knows which tokens they are. Pass token ids to the model."
-                )
-            wanted = torch.tensor(sorted(self.tokens), device=layout.tokens.device)
-            return layout.kept & torch.isin(layout.tokens, wanted).to(layout.device)
-        length = layout.prompt_length[:, None]
+            return self._chosen_tokens(layout)
+        start, stop = self._bounds
+        all_past_start, none_past_start = start.passed(layout)
+        all_past_stop, none_past_stop = (False, True) if stop is None else stop.passed(layout)
+        if none_past_start or all_past_stop:
+            return False
+        if all_past_start and none_past_stop:
+            return layout.every_token
+        inside = layout.kept
+        if not all_past_start:
+            inside = inside & (layout.position >= start.in_rows(layout))
+        if stop is not None and not none_past_stop:
+            inside = inside & (layout.position < stop.in_rows(layout))
+        return inside
+
+    @cached_property
+    def _bounds(self) -> tuple[_Bound, _Bound | None]:
+        """The first position and one past the last."""
+        if self.name == "all":
+            return _FIRST, None
+        if self.name == "prompt":
+            return _FIRST, _PROMPT_END
+        if self.name == "generated":
+            return _PROMPT_END, None
         if self.name == "last":
-            return layout.kept & (layout.position == length - 1)
+            return _Bound(-1, after_prompt=True), _PROMPT_END
+        stop = None if self.stop is None else _Bound(self.stop, after_prompt=self.stop < 0)
+        return _Bound(self.start, after_prompt=self.start < 0), stop
 
-        def place(number: int) -> Tensor:
-            return length + number if number < 0 else torch.full_like(length, number)
-
-        inside = layout.kept & (layout.position >= place(self.start))
-        return inside if self.stop is None else inside & (layout.position < place(self.stop))
+    def _chosen_tokens(self, layout: Layout) -> Bool[Tensor, "batch pos"]:
+        if layout.tokens is None:
+            raise ValueError(
+                "`positions` names tokens, but the model was given embeddings, so that nobody "
+                "knows which tokens they are. Pass token ids to the model."
+            )
+        wanted = torch.tensor(sorted(self.tokens), device=layout.tokens.device)
+        return layout.kept & torch.isin(layout.tokens, wanted).to(layout.device)
 
 
 def checked_positions(positions: Any, tokenizer: Any = None) -> PositionRule:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from einops import rearrange
 from jaxtyping import Bool
 
 from tlens_trust.activations import site_head
@@ -165,7 +166,9 @@ def assemble_trace_data(
     for name in names:
         shaped = next(cell[name] for cell in present if name in cell)
         array = _side_by_side(name, shaped, [cells.get(where) for where in grid], labels)
-        array = array.reshape(len(concepts), len(checkpoints), *array.shape[1:])
+        array = rearrange(
+            array, "(concept checkpoint) ... -> concept checkpoint ...", concept=len(concepts)
+        )
         attributes = _common_attributes([cell[name].attrs for cell in present if name in cell])
         variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
     for name in variables:

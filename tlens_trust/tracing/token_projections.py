@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from einops import einsum
 
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
@@ -102,7 +103,10 @@ def project_tokens(
         if shown is None:
             shown = readings
         check_same_tokens(shown, readings, checkpoints[0], checkpoint)
-        scores.append(torch.einsum("tsd,sd->st", readings.values, directions).numpy())
+        along = einsum(
+            readings.values, directions, "token site d_model, site d_model -> site token"
+        )
+        scores.append(along.numpy())
         acted = _chosen(rule, readings, prompt_tokens)
         if condition is not None:
             acted &= _fires(condition, checkpoint, vector, readings, text, loading)
@@ -145,7 +149,7 @@ def _chosen(rule: PositionRule, readings: TokenReadings, prompt_tokens: int | No
         )
     layout = Layout(
         shape=(1, count),
-        full=torch.ones(1, count, dtype=torch.bool),
+        full=None,
         past=0,
         prompt_columns=count,
         stated=None if prompt_tokens is None else torch.tensor([prompt_tokens]),
@@ -153,8 +157,9 @@ def _chosen(rule: PositionRule, readings: TokenReadings, prompt_tokens: int | No
         device=torch.device("cpu"),
     )
     chosen = rule.chosen(layout)
-    whole = np.ones(count, dtype=bool)
-    return whole if chosen is None else chosen[0].numpy().copy()
+    if isinstance(chosen, bool):
+        return np.full(count, chosen)
+    return chosen[0].numpy().copy()
 
 
 def _fires(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import numpy as np
 import torch
@@ -162,7 +163,7 @@ class SpectrumMeasure:
         r2: np.ndarray,
         last: np.ndarray,
     ) -> xr.Dataset:
-        data = xr.Dataset(coords={"site": list(sites), "bound": ["low", "high"]})
+        data: dict[str, Any] = {}
         for name, (unit, told) in _DESCRIBED.items():
             known = {"first": self.first} if name == "spectrum_exponent" else {}
             data[name] = "site", values[name], {"units": unit, "long_name": told, **known}
@@ -193,7 +194,7 @@ class SpectrumMeasure:
             last,
             {"units": "eigenvalues", "long_name": "last eigenvalue of the power law's fit"},
         )
-        return data
+        return xr.Dataset(data, coords={"site": list(sites), "bound": ["low", "high"]})
 
 
 def principal_squares(

@@ -1,6 +1,7 @@
 """Amounts of information as labelled arrays, each with its unit, interval, replicates and n."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -8,6 +9,10 @@ from jaxtyping import Float
 
 from tlens_trust.measures.information.label_bounds import Bound
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
+
+# A data set, or variables that one is made of: each assignment to a data set aligns all of it
+# anew, so that many are gathered first.
+Variables = xr.Dataset | dict[str, Any]
 
 
 def empty_dataset(sites: Sequence[str], resamples: int) -> xr.Dataset:
@@ -22,7 +27,7 @@ def empty_dataset(sites: Sequence[str], resamples: int) -> xr.Dataset:
 
 
 def put_bound(
-    data: xr.Dataset,
+    data: Variables,
     name: str,
     long_name: str,
     bound: Bound,
@@ -49,7 +54,7 @@ def put_bound(
 
 
 def put_band(
-    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
+    data: Variables, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
 ) -> None:
     """Add the band of permuted labels."""
     data[f"{name}_null"] = (
@@ -64,7 +69,7 @@ def put_band(
 
 
 def put_null(
-    data: xr.Dataset, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
+    data: Variables, name: str, long_name: str, draws: Float[np.ndarray, "site draw"]
 ) -> None:
     """Add the band of permuted labels, and p-values by the same amount of information.
 

@@ -1,6 +1,7 @@
 """`I(T + Z; X)` at every site of a checkpoint."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,8 @@ def noised_dataset(
         "_draws": (("resample",), replicates, "half-sample replicates of {}"),
         "_ceiling": ((), ceiling, "least of ln n and what a Gaussian of this covariance has of {}"),
     }
-    data = empty_dataset(activations.sites, resamples).assign_coords(
+    variables: dict[str, Any] = {}
+    empty = empty_dataset(activations.sites, resamples).assign_coords(
         variant=list(VARIANTS),
         noise=(
             "noise",
@@ -87,7 +89,7 @@ def noised_dataset(
         ),
     )
     for suffix, (more, array, told) in parts.items():
-        data[f"information_x{suffix}"] = (
+        variables[f"information_x{suffix}"] = (
             ("site", "variant", "noise", *more),
             array.astype(np.float32) if more else array,
             {
@@ -100,12 +102,12 @@ def noised_dataset(
                 "their mean at the site",
             },
         )
-    data["information_x_n"] = (
+    variables["information_x_n"] = (
         ("site",),
         np.full(sites, len(rows)),
         {"units": "statements", "long_name": f"statements behind {about}"},
     )
-    data["information_x_matched_share"] = (
+    variables["information_x_matched_share"] = (
         ("site",),
         matched,
         {
@@ -114,4 +116,4 @@ def noised_dataset(
             "components": components,
         },
     )
-    return data
+    return empty.assign(variables)

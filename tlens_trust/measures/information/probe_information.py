@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,25 +134,26 @@ class ProbeInformation:
             resamples=self.probe.resamples,
             halves=self.resamples,
         )
-        data = empty_dataset(activations.sites, self.resamples)
+        variables: dict[str, Any] = {}
         null = self.null_draws(activations, concept, seed=seed)
         counted = {"resamples": self.probe.resamples, "groups": held.bootstrap.groups}
         for name, (bound, long_name) in _BOUNDS.items():
-            put_bound(data, f"information_{name}", long_name, bound(held), len(concept), counted)
+            put_bound(variables, f"information_{name}", long_name, bound(held), len(concept), counted)
             if name in null:
-                put_null(data, f"information_{name}", long_name, null[name])
-        data["label_entropy"] = (
+                put_null(variables, f"information_{name}", long_name, null[name])
+        variables["label_entropy"] = (
             (),
             label_entropy(concept.labels),
             {"units": "nats", "long_name": "entropy of the labels' shares"},
         )
         if self.beyond_text:
             found = self._usable(held, concept, seed)
-            put_bound(data, "information_usable", _USABLE, found, len(concept), counted)
+            put_bound(variables, "information_usable", _USABLE, found, len(concept), counted)
             if null and self.usable_permutations:
                 strengths = fitted.variables["C"][0] if "C" in fitted.variables else None
                 draws = self._usable_null(activations, concept, fold, strengths, seed)
-                put_band(data, "information_usable", _USABLE, draws)
+                put_band(variables, "information_usable", _USABLE, draws)
+        data = empty_dataset(activations.sites, self.resamples).assign(variables)
         if self.noise:
             data = data.merge(
                 noised_dataset(

@@ -172,11 +172,15 @@ def combine_scores(
     weights = np.zeros((batch, count + 1))
     moving = np.arange(batch)
     for _ in range(_STEPS):
-        own, at = z[moving], weights[moving]
+        # All of them move at first, and then there is nothing to copy.
+        whole = len(moving) == batch
+        own, at, aim = (
+            (z, weights, target) if whole else (z[moving], weights[moving], target[moving])
+        )
         log_odds = (own @ at[..., None])[..., 0]
         p = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
         turned = own.transpose(0, 2, 1)
-        gradient = (turned @ (p - target[moving])[..., None])[..., 0] + at @ penalty
+        gradient = (turned @ (p - aim)[..., None])[..., 0] + at @ penalty
         hessian = turned @ ((p * (1 - p))[..., None] * own) + penalty
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         # A full step may overshoot where labels are nearly told apart.

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.stats import t as student
 from torch import Tensor
+
+from tlens_trust.measures.quantiles import student_quantile
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,7 @@ class HalfSamples:
     ) -> tuple[float, float]:
         """Value plus and minus Student's quantile times the replicates' standard deviation."""
         freedom = min(self.resamples, self.groups) - 1
-        width = student.ppf((1 + confidence) / 2, freedom) * replicates.std(ddof=1)
+        width = student_quantile((1 + confidence) / 2, freedom) * replicates.std(ddof=1)
         return value - float(width), value + float(width)
 
 

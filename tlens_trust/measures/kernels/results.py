@@ -77,7 +77,9 @@ class Results:
         """
         shape = len(self.sites), len(AGAINST), len(VARIANTS), len(self.multiples)
         dims = "site", "against", "variant", "width"
-        data = xr.Dataset(
+        # Gathered first: every assignment to a data set aligns all of it anew.
+        variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {}
+        empty = xr.Dataset(
             coords={
                 "site": list(self.sites),
                 "against": list(AGAINST),
@@ -120,13 +122,13 @@ class Results:
                     attributes["resamples"] = self.halves.resamples
                 # Seven digits are enough for a bound or a spread.
                 array = arrays[suffix].astype(np.float32) if more else arrays[suffix]
-                data[f"{name}{suffix}"] = (*dims, *more), array, attributes
-            data[f"{name}_n"] = (
+                variables[f"{name}{suffix}"] = (*dims, *more), array, attributes
+            variables[f"{name}_n"] = (
                 ("site",),
                 np.full(len(self.sites), self.statements),
                 {"units": "statements", "long_name": f"statements behind the {about}"},
             )
-        data["rank_matched_share"] = (
+        variables["rank_matched_share"] = (
             ("site",),
             np.array(self.matched),
             {
@@ -135,7 +137,7 @@ class Results:
                 "components": components,
             },
         )
-        return data
+        return empty.assign(variables)
 
     def _arrays(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         arrays = {
@@ -161,11 +163,12 @@ class Results:
                 arrays[""][here] = comparison.value
                 arrays["_draws"][here] = replicates
                 arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)
-                arrays["_null"][here] = middle_95(comparison.null[1:])
             if found:
-                statistics = in_deviations(np.stack([each.null for each in found.values()]))
-                alone, best = p_values_of(statistics)
+                draws = np.stack([each.null for each in found.values()])
+                bands = middle_95(draws[:, 1:].T)
+                alone, best = p_values_of(in_deviations(draws))
                 for number, site in enumerate(found):
+                    arrays["_null"][(site, *cell)] = bands[number]
                     arrays["_p"][(site, *cell)] = alone[number]
                     arrays["_p_best"][(site, *cell)] = best[number]
         return arrays

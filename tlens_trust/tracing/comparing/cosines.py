@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from scipy.stats import t as student
 
@@ -25,10 +26,10 @@ def _both_ways(
     there: Float[np.ndarray, "space site split half fit d_model"],
 ) -> Float[np.ndarray, "space site fit"]:
     products = sum(
-        np.einsum(
-            "xcskd,xcskd->xck",
+        einsum(
             here[:, :, :, half].astype(np.float64),
             there[:, :, :, 1 - half].astype(np.float64),
+            "space site split fit d_model, space site split fit d_model -> space site fit",
         )
         for half in (0, 1)
     )
@@ -107,8 +108,8 @@ def cosine_dataset(
         values: np.ndarray, long_name: str, units: str = "1", **more: int
     ) -> tuple[tuple[str, ...], np.ndarray, dict[str, object]]:
         dims = pair if values.ndim == 4 else (*pair, "bound")
-        order = (2, 0, 1, 3) if values.ndim == 4 else (2, 0, 1, 3, 4)
-        return dims, values.transpose(order), {"units": units, "long_name": long_name, **more}
+        by_space = rearrange(values, "source target space ... -> space source target ...")
+        return dims, by_space, {"units": units, "long_name": long_name, **more}
 
     blocks = cosines.shape[-1] - 1
     told = "cosine between directions of disjoint halves of the statements"

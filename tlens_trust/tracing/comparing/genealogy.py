@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from einops import rearrange
 from jaxtyping import Float
 
 from tlens_trust.activations import Activations
@@ -203,18 +204,18 @@ def _angle_dataset(fitted: Sequence[HalfDirections], dimension: int) -> xr.Datas
     ]
     angles = np.array([[_angles(a, b).mean(axis=2) for b in spanned] for a in spanned])
     null = np.array([[_angles(a, b).mean(axis=3) for b in drawn] for a in drawn])
-    band = np.moveaxis(np.quantile(null, [0.025, 0.975], axis=4), 0, -1)
+    band = np.quantile(null, [0.025, 0.975], axis=4)
     told = "principal angle between subspaces of directions of disjoint halves"
     return xr.Dataset(
         {
             "principal_angle": (
                 ("space", "source", "target", "site", "angle"),
-                angles.transpose(2, 0, 1, 3, 4),
+                rearrange(angles, "source target space ... -> space source target ..."),
                 {"units": "degrees", "long_name": told},
             ),
             "principal_angle_null": (
                 ("space", "source", "target", "site", "angle", "bound"),
-                band.transpose(2, 0, 1, 3, 4, 5),
+                rearrange(band, "bound source target space ... -> space source target ... bound"),
                 {
                     "units": "degrees",
                     "long_name": f"middle 95% of the {told} where labels are permuted",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from einops import einsum, rearrange, repeat
 from jaxtyping import Bool, Float, Int, Int8
 from torch import Tensor
 
@@ -132,14 +133,23 @@ def fit_halves(
     values = activations.values
     train = halves.train
     splits, _, deletions, rows = train.shape
-    masks = torch.from_numpy(train.reshape(-1, rows))
+    masks = torch.from_numpy(
+        rearrange(train, "split half deletion example -> (split half deletion) example")
+    )
     labels = torch.from_numpy(concept.labels.astype(np.int64)).expand(len(masks), rows)
     fitted = _fit(values, labels, masks, direction, C)
 
     draws = len(halves.permuted)
     whole = train[:, :, 0]
-    masks = torch.from_numpy(np.repeat(whole.reshape(-1, rows), draws, axis=0))
-    labels = torch.from_numpy(halves.permuted.astype(np.int64)).repeat(2 * splits, 1)
+    masks = torch.from_numpy(
+        repeat(whole, "split half example -> (split half draw) example", draw=draws)
+    )
+    labels = repeat(
+        torch.from_numpy(halves.permuted.astype(np.int64)),
+        "draw example -> (split half draw) example",
+        split=splits,
+        half=2,
+    )
     # A half of a permutation may lack a label where groups hold one each: its direction is none.
     whole_labels = ((masks & (labels == 1)).any(1) & (masks & (labels == 0)).any(1)).numpy()
     permuted = np.zeros((values.shape[1], len(masks), values.shape[2]))
@@ -180,7 +190,9 @@ def _fit(
     if direction == "mass_mean":
         one, zero = (train & (labels == 1)).double(), (train & (labels == 0)).double()
         contrast = one / one.sum(1, keepdim=True) - zero / zero.sum(1, keepdim=True)
-        found: np.ndarray = torch.einsum("fn,nsd->sfd", contrast, values.double()).numpy()
+        found: np.ndarray = einsum(
+            contrast, values.double(), "fit example, example site d_model -> site fit d_model"
+        ).numpy()
         return found
     parts = [
         solve_logistic(

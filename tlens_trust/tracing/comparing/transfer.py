@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from einops import einsum
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
@@ -296,6 +297,9 @@ def _score_all(
     return xr.concat(column, dim="source")
 
 
+_READ_OFF = "example site d_model, site d_model -> example site"
+
+
 def transferred_scores(
     probes: FittedProbes, home: FittedProbes, values: Float[np.ndarray, "example site d_model"]
 ) -> tuple[Float[np.ndarray, "example site"], Float[np.ndarray, "example site"]]:
@@ -309,9 +313,9 @@ def transferred_scores(
     for k in range(probes.biases.shape[1]):
         rows = home.fold == k
         here = values[rows]
-        raw[rows] = np.einsum("nsd,sd->ns", here, probes.directions[:, k]) + probes.biases[:, k]
+        raw[rows] = einsum(here, probes.directions[:, k], _READ_OFF) + probes.biases[:, k]
         scaled = (here - home.mean[:, k]) * scale[:, k]
-        restandardised[rows] = np.einsum("nsd,sd->ns", scaled, weights[:, k]) + middle[:, k]
+        restandardised[rows] = einsum(scaled, weights[:, k], _READ_OFF) + middle[:, k]
     return raw, restandardised
 
 

@@ -1,0 +1,28 @@
+"""Quantiles of distributions, each computed once: SciPy takes 0.2 ms for one number."""
+
+from functools import lru_cache
+
+from scipy.stats import norm
+from scipy.stats import t as student
+
+
+@lru_cache(maxsize=256)
+def student_quantile(probability: float, freedom: int) -> float:
+    """The quantile of Student's distribution with some degrees of freedom.
+
+    Examples:
+        >>> round(student_quantile(0.975, 10), 3)
+        2.228
+    """
+    return float(student.ppf(probability, freedom))
+
+
+@lru_cache(maxsize=256)
+def normal_quantile(probability: float) -> float:
+    """The quantile of the standard normal distribution.
+
+    Examples:
+        >>> round(normal_quantile(0.975), 2)
+        1.96
+    """
+    return float(norm.ppf(probability))
