@@ -141,8 +141,8 @@ def trace_checkpoints(
     Models are read in this process, one after the other, with torch's own number of threads. The
     statistics of a cell run on one thread, or on a few where the matrices are large (see
     `tlens_trust.threads`), and in worker processes where there is enough to do, so that the next
-    checkpoint is read while the last is measured. As many readings are in memory at one time as
-    there are workers, and one more; more than two only within 2 GiB.
+    checkpoint is read while the last is measured. As many readings wait at one time as there are
+    workers, and one more; more than two only within 2 GiB.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints.
@@ -171,9 +171,9 @@ def trace_checkpoints(
             checkpoint, drawn from `seed` (see `Checkpoint.untrained`), which is one checkpoint more
             to read, though none to fetch. `"auto"`: step 0 where it is there, else random weights
             where they can be drawn. None: nothing; no checkpoint is read for it.
-        jobs: How many processes measure cells; 1 for this process alone. None: one for each core
-            that this process may use, and this process alone where the work is too small for
-            others to be worth their start.
+        jobs: How many processes measure cells; 1 for this process alone. This process is one of
+            them, unless it reads on a GPU. None: one for each core that this process may use, and
+            this process alone where the work is too small for others to be worth their start.
         executor: Measures cells in place of `jobs`: anything whose `submit(function, argument)`
             gives something with `result()`, as `concurrent.futures.ProcessPoolExecutor()` or a Dask
             client's `get_executor()`. On other machines it needs an `out` that they see too.
@@ -282,7 +282,7 @@ def trace_checkpoints(
             jobs=jobs,
             executor=executor,
             folder=None if executor is None or run is None else run.path,
-            reads_on_cpu=_reads_on_cpu(device),
+            takes_part=_reads_on_cpu(device),
         ) as measurer,
     ):
         for task in tasks:

@@ -1,10 +1,10 @@
 """Cells that are measured in worker processes while the next checkpoint is read.
 
 The process of the sweep reads models, one at a time, and commits cells. What lies between, the
-statistics of a cell, is a pure function of its activations, and runs wherever there is room: here,
-in worker processes that are started when the work is worth it, or in an executor of the user's.
-The result is the same, bit for bit, since the number of threads goes by the size of the problem
-and not by where it is solved.
+statistics of a cell, is a pure function of its activations, and runs wherever there is room: in
+worker processes that are started when the work is worth it, here where all of them are busy, or in
+an executor of the user's. The result is the same, bit for bit, since the number of threads goes by
+the size of the problem and not by where it is solved.
 """
 
 import pickle
@@ -125,8 +125,8 @@ class CellMeasurer:
             where that pays.
         executor: Where to measure in place of that.
         folder: Where activations are handed over to `executor`; None for this machine's memory.
-        reads_on_cpu: Whether reading a model keeps this machine's cores busy, so that a single
-            worker would only take turns with it.
+        takes_part: Whether this process is one of those that measure. It is not where it reads on a
+            GPU, which then never waits for statistics.
 
     Raises:
         ValueError: `jobs` is no whole number from 1, `executor` has no `submit`, or both are given.
@@ -141,7 +141,7 @@ class CellMeasurer:
         jobs: int | None = None,
         executor: Executor | None = None,
         folder: Path | None = None,
-        reads_on_cpu: bool = True,
+        takes_part: bool = True,
     ) -> None:
         check_workers(jobs, executor)
         self._measures = tuple(measures)
@@ -150,7 +150,7 @@ class CellMeasurer:
         self._jobs = jobs
         self._executor = executor
         self._folder = folder
-        self._least_workers = 2 if reads_on_cpu else 1
+        self._takes_part = takes_part and executor is None
         self._pool: Any = None
         self._workers = 0
         self._seconds: list[float] = []
@@ -195,8 +195,8 @@ class CellMeasurer:
         """
         self._remaining -= 1
         workers = self._wanted_workers(activations)
-        if workers:
-            shared = self._shared(activations, workers)
+        if workers and self._has_room(activations, workers):
+            shared = self._shared(activations)
             if shared is not None:
                 # The mapped values in place of a second copy.
                 cell = _CellInFlight(shared.open(), shared, finish, where)
@@ -223,13 +223,13 @@ class CellMeasurer:
             return 0
         if not self._workers:
             cells = self._remaining + 1
+            processes = 1
             if self._jobs is not None:
-                self._workers = min(self._jobs, cells)
+                processes = self._jobs
             elif self._is_worth_workers(cells):
-                threads = choose_threads(activations.values)
-                self._workers = min(max(1, available_cores() // threads), cells)
-            if self._workers < self._least_workers:
-                self._workers = 0
+                processes = max(1, available_cores() // choose_threads(activations.values))
+                processes += processes == 1 and not self._takes_part
+            self._workers = min(processes, cells) - (self._takes_part or processes == 1)
         return self._workers
 
     def _is_worth_workers(self, cells: int) -> bool:
@@ -237,13 +237,21 @@ class CellMeasurer:
         known = self._seconds[1:] or [s for s in self._seconds if s > _SECONDS_WORTH_WORKERS]
         return bool(known) and min(known) * cells > _SECONDS_WORTH_WORKERS
 
-    def _shared(self, activations: Activations, workers: int) -> SharedActivations | None:
-        """The activations where a worker can open them, as soon as there is room for them."""
+    def _has_room(self, activations: Activations, workers: int) -> bool:
+        """Whether a worker can take a cell now, or soon where this process has nothing to do."""
         n_bytes = activations.values.nbytes
-        while len(self._in_flight) > workers or (
-            len(self._in_flight) >= 2 and (len(self._in_flight) + 1) * n_bytes > _BYTES_IN_FLIGHT
-        ):
+        while True:
+            waiting = len(self._in_flight)
+            many = waiting >= 2 and (waiting + 1) * n_bytes > _BYTES_IN_FLIGHT
+            if waiting <= workers and not many:
+                return True
+            done = [cell for cell in self._in_flight if _is_done(cell.future)]
+            if self._takes_part and not done:
+                return False
             self._wait()
+
+    def _shared(self, activations: Activations) -> SharedActivations | None:
+        """The activations where a worker can open them."""
         try:
             return SharedActivations.write(activations, self._folder)
         except OSError as error:
