@@ -138,7 +138,9 @@ class ProbeInformation:
         null = self.null_draws(activations, concept, seed=seed)
         counted = {"resamples": self.probe.resamples, "groups": held.bootstrap.groups}
         for name, (bound, long_name) in _BOUNDS.items():
-            put_bound(variables, f"information_{name}", long_name, bound(held), len(concept), counted)
+            put_bound(
+                variables, f"information_{name}", long_name, bound(held), len(concept), counted
+            )
             if name in null:
                 put_null(variables, f"information_{name}", long_name, null[name])
         variables["label_entropy"] = (
