@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from tlens_trust.measures import solve_logistic
+from tlens_trust.measures.preconditioner import Hessians
 
 GRID = [0.01, 0.1, 1.0, 10.0, 100.0]
 
@@ -122,6 +123,59 @@ def test_sites_solved_together_are_those_solved_alone(monkeypatch):
     torch.testing.assert_close(together.objective, alone.objective, rtol=2e-5, atol=0)
     assert len(set(alone.passes.tolist())) > 1
     assert len(set(together.passes.tolist())) == 1
+
+
+def test_a_hessian_of_its_own_takes_a_fit_to_the_same_optimum_in_half_the_passes(monkeypatch):
+    values, labels = residual_stream(300, 60, seed=0, signal=100.0)
+    train = leave_out(300, 3)
+    alone = solve_logistic(values.unsqueeze(1), labels, train=train, C=GRID)
+    monkeypatch.setattr("tlens_trust.measures.solver._NARROW", 0)
+    shared = solve_logistic(values.unsqueeze(1), labels, train=train, C=GRID)
+    assert alone.converged.all()
+    assert shared.converged.all()
+    torch.testing.assert_close(alone.objective, shared.objective, rtol=2e-5, atol=0)
+    assert int(alone.passes) < 0.5 * int(shared.passes)
+
+
+@pytest.mark.parametrize("at_once", [1, 2**22])
+def test_the_hessian_of_a_fit_is_the_derivative_of_its_gradient(monkeypatch, at_once):
+    monkeypatch.setattr("tlens_trust.measures.preconditioner._AT_ONCE", at_once)
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 30, 4, generator=generator, dtype=torch.float64)
+    ratio = 0.5 + torch.rand(2, 3, 4, generator=generator, dtype=torch.float64)
+    cost = torch.rand(2, 3, 30, generator=generator, dtype=torch.float64)
+    cost[:, 1, :10] = 0
+    sign = torch.randint(2, (30,), generator=generator) * 2.0 - 1
+    weights = torch.randn(2, 3, 4, generator=generator, dtype=torch.float64)
+
+    def gradient(site: int, fit: int, at: Tensor) -> tuple[Tensor, Tensor]:
+        """With the bias at its best, by bisection; and the curvature of each row."""
+        z, c = features[site] * ratio[site, fit], cost[site, fit]
+        low, high = torch.tensor(-50.0).double(), torch.tensor(50.0).double()
+        for _ in range(80):
+            middle = (low + high) / 2
+            pull = c * sign * torch.sigmoid(-sign * (z @ at + middle))
+            low, high = (middle, high) if pull.sum() > 0 else (low, middle)
+        return at - pull @ z, c * torch.sigmoid(z @ at + low) * torch.sigmoid(-z @ at - low)
+
+    curvature = torch.zeros_like(cost)
+    expected = torch.empty(2, 3, 4, 4, dtype=torch.float64)
+    for site in range(2):
+        for fit in range(3):
+            at = weights[site, fit]
+            curvature[site, fit] = gradient(site, fit, at)[1]
+            for axis in range(4):
+                move = 1e-5 * torch.eye(4, dtype=torch.float64)[axis]
+                ahead, behind = (gradient(site, fit, at + s * move)[0] for s in (1, -1))
+                expected[site, fit, axis] = (ahead - behind) / 2e-5
+    hessians = Hessians.of(features, curvature, ratio)
+    identity = torch.eye(4, dtype=torch.float64).expand(2, 3, 4, 4)
+    torch.testing.assert_close(hessians.inverses @ expected, identity, rtol=1e-6, atol=1e-6)
+    # Rows that a fit is not trained on have no say.
+    features[:, :10] += 1
+    changed = Hessians.of(features, curvature, ratio)
+    torch.testing.assert_close(changed.inverses[:, 1], hessians.inverses[:, 1])
+    assert not torch.allclose(changed.inverses[:, 0], hessians.inverses[:, 0])
 
 
 def test_too_few_passes_are_reported_and_not_hidden():

@@ -288,7 +288,7 @@ class ProbeMeasure:
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
             f"resamples={self.resamples}, permutations={self.permutations}, floor={self.floor}, "
-            "version=5)"
+            "version=6)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

@@ -13,6 +13,8 @@ _LARGEST_OVER_FEATURES = 250.0
 _LARGEST_OVER_ROWS = 30.0
 # Between fits that share an inverse, the largest factor from one `c` to another.
 _BRIDGE = 12.0
+# Numbers that are held at once to make Hessians of.
+_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,66 @@ class Preconditioner:
         if self.over_rows:
             return (vectors - solved @ features).mul_(drift)
         return solved.mul_(drift)
+
+
+@dataclass(frozen=True, eq=False)
+class Hessians:
+    """The inverse Hessian of each fit by itself, at its weights of one pass.
+
+    Where the labels can be separated, most rows end up far on their own side and only a few have
+    any curvature, not the same ones in two fits. No shared guess knows which.
+
+    Attributes:
+        inverses: Of `I + R Zᵀ (S - S11ᵀS / Σ S) Z R`, with `R` the fit's ratio.
+    """
+
+    inverses: Float[Tensor, "site fit d_model d_model"]
+
+    @classmethod
+    def of(
+        cls,
+        features: Float[Tensor, "site example d_model"],
+        curvature: Float[Tensor, "site fit example"],
+        ratio: Float[Tensor, "site fit d_model"],
+    ) -> "Hessians":
+        """Invert them, a few fits at once.
+
+        Args:
+            features: `Z`.
+            curvature: `S` of each fit, 0 on rows that it is not trained on.
+            ratio: From the features to the fit's own standardisation.
+        """
+        examples, width = features.shape[1:]
+        sites, fits = curvature.shape[:2]
+        inverses = features.new_empty(sites, fits, width, width)
+        total = curvature.sum(-1).clamp_min(torch.finfo(features.dtype).tiny)
+        centre = ((curvature @ features) / total.unsqueeze(-1)).unsqueeze(2)
+        at_once = max(1, _AT_ONCE // (sites * examples * width))
+        for start in range(0, fits, at_once):
+            some = slice(start, start + at_once)
+            rows = features.unsqueeze(1) - centre[:, some]
+            rows *= curvature[:, some].sqrt().unsqueeze(-1)
+            rows *= ratio[:, some].unsqueeze(2)
+            matrix = (rows.mT @ rows).flatten(0, 1)
+            # `I`, and what rounding may have taken from the smallest eigenvalue.
+            diagonal = matrix.diagonal(dim1=1, dim2=2)
+            diagonal += 1 + torch.finfo(matrix.dtype).eps * diagonal.sum(-1, keepdim=True)
+            inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
+            inverses[:, some] = inverse.unflatten(0, (sites, -1))
+        return cls(inverses)
+
+    def select(self, keep: list[int]) -> "Hessians":
+        """For some of the fits, in their order."""
+        return Hessians(self.inverses[:, keep])
+
+    def solve(
+        self,
+        features: Float[Tensor, "site example d_model"],
+        vectors: Float[Tensor, "site fit d_model"],
+        stiffness: Float[Tensor, "site fit"],
+    ) -> Float[Tensor, "site fit d_model"]:
+        """The inverse Hessian of each fit times its vector; nothing else is looked at."""
+        return (vectors.unsqueeze(-2) @ self.inverses).squeeze(-2)
 
 
 def _shares(

@@ -41,7 +41,7 @@ class CodeLengthMeasure:
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
-        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=1)"
+        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=2)"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
         """Send the labels at every site.
