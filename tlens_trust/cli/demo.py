@@ -165,7 +165,7 @@ def _steer(
     for name in STEERED:
         lines += textwrap.wrap(steering_verdict(matrices[name]), _WIDTH, subsequent_indent="  ")
     figures = ", ".join(str(out / f"steering_{name}.html") for name in STEERED)
-    return "\n".join(["", *lines, f"steering {figures}", ""])
+    return "\n".join([*lines, f"steering {figures}", ""])
 
 
 def _inform(
@@ -199,7 +199,7 @@ def _inform(
     keep_result(out, "plane", "nhsic", plane)
     phases = find_phases(plane, seed=seed)
     draw_plane(plane, phases).save(out / "plane.html")
-    return "\n".join(["", *plane_lines(plane, phases), f"plane    {out / 'plane.html'}", ""])
+    return "\n".join([*plane_lines(plane, phases), f"plane    {out / 'plane.html'}", ""])
 
 
 def _keep_tokens(series: "CheckpointSeries", concepts: "Mapping[str, Concept]", out: Path) -> None:
