@@ -17,9 +17,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Declared, but imported by another package on our behalf or only under some settings.
 NOT_IMPORTED_BY_NAME = {
     "h5netcdf": "xarray imports it, for `engine='h5netcdf'`",
-    "filelock": "a lock between processes that share a folder",
-    "loky": "worker processes for the statistics of cells",
-    "threadpoolctl": "one limit for the threads of BLAS and scikit-learn",
 }
 # Called with a package's name, these need it as an import does.
 BY_NAME = ("files", "import_module", "version", "find_spec")

@@ -26,6 +26,7 @@ from tlens_trust.measures.references import (
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.shared_work import do_once
 from tlens_trust.measures.solver import solve_logistic
+from tlens_trust.threads import choose_threads, limited_threads
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
@@ -362,9 +363,11 @@ class ProbeMeasure:
             permuted = permute_labels(
                 concept.labels, concept.groups, fold, permutations=self.permutations, seed=seed
             )
-            if isinstance(self.cross_fitter, Refitter):
-                return self.cross_fitter.null(activations.values, held_out.scores, permuted, fold)
-            return held_out_null(held_out.scores, permuted, fold)
+            values, scores = activations.values, held_out.scores
+            if not isinstance(self.cross_fitter, Refitter):
+                return held_out_null(scores, permuted, fold)
+            with limited_threads(choose_threads(values)):
+                return self.cross_fitter.null(values, scores, permuted, fold)
 
         key = "null", self.cross_fitter, self.folds, self.permutations, concept.fingerprint, seed
         return do_once(activations, key, find)
@@ -393,11 +396,13 @@ class ProbeMeasure:
             )
         fold = assign_folds(concept.labels, concept.groups, folds=self.folds, seed=seed)
         labels = torch.from_numpy(concept.labels.copy()).to(values.device)
+
+        def fit() -> HeldOut:
+            with limited_threads(choose_threads(values)):
+                return self.cross_fitter(values, labels, concept.groups, fold)
+
         key = "held out", self.cross_fitter, self.folds, concept.fingerprint, seed
-        fitted = do_once(
-            activations, key, lambda: self.cross_fitter(values, labels, concept.groups, fold)
-        )
-        return fitted, fold
+        return do_once(activations, key, fit), fold
 
 
 def logistic_probe(
