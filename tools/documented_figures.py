@@ -52,11 +52,11 @@ class Results:
     """What is computed on the toy series for the documentation, each part once and when needed.
 
     Args:
-        folder: Where the run folder of the sweep goes.
+        run: Run folder of the sweep; that of the demo, if it has run, or a new one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._run = folder / "toy"
+    def __init__(self, run: Path) -> None:
+        self._run = run
         self.series = load_toy_series()
         self.concepts = load_concepts()
 
@@ -507,7 +507,7 @@ def main() -> int:
     write = parser.parse_args().write
     stale = []
     with tempfile.TemporaryDirectory() as folder:
-        results = Results(Path(folder))
+        results = Results(Path(folder) / "toy")
         for page in pages():
             text = page.read_text(encoding="utf-8")
             anew = rewrite(text, results)

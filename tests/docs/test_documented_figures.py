@@ -19,6 +19,7 @@ def load_script():
 
 
 SCRIPT = load_script()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PASSAGES = [
     pytest.param(name, text, id=f"{page.relative_to(ROOT).as_posix()}-{name}")
     for page in SCRIPT.pages()
@@ -28,9 +29,18 @@ AGAIN = "Run `python tools/documented_figures.py --write`."
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
-    """One fresh run: nothing of it is read from a store or from an earlier run."""
-    return SCRIPT.Results(tmp_path_factory.mktemp("documented"))
+def results(demo_folder):
+    """One fresh run, of which the sweep is the demo's."""
+    return SCRIPT.Results(demo_folder / "tlens_trust_demo")
+
+
+def test_the_printed_table_of_the_demo_is_the_one_in_the_readme(demo_folder):
+    """Word for word, but for the last digit of decimals."""
+    (table,) = (text for name, text in SCRIPT.passages_of(README) if name == "summary")
+    printed = (demo_folder / "printed.txt").read_text(encoding="utf-8")
+    assert SCRIPT.is_same(
+        "\n".join(table.splitlines()[1:-1]), printed.split("\n", 1)[1].split("\n\n")[0]
+    )
 
 
 @pytest.mark.parametrize(("name", "text"), PASSAGES)

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import plotly.graph_objects as go
@@ -76,8 +77,13 @@ def test_every_command_is_one_that_the_program_takes():
                 pytest.fail(f"{name}: tlens-trust {command} {arguments}: {error}")
 
 
+# Folders that pages sweep the toy series into, with the probe and the seed of the demo. They begin
+# with the demo's finished cells, so that these are measured once for all pages.
+LIKE_THE_DEMO = ("run", "run-compared")
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
-def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
+def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, demo_folder, page):
     from tlens_trust import load_toy_series
 
     monkeypatch.chdir(tmp_path)
@@ -86,6 +92,8 @@ def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, page):
     rows = [f"{i} and {i} are {2 * i + wrong}.,{wrong},{i}" for i in range(3) for wrong in (0, 1)]
     Path("claims.csv").write_text("\n".join(["text,is_false,topic", *rows]))
     Path("my-training-run").symlink_to(load_toy_series().model)
+    for folder in LIKE_THE_DEMO:
+        shutil.copytree(demo_folder / "tlens_trust_demo", folder)
     names: dict[str, object] = {}
     for said, snippet in blocks(page, "python"):
         if not said:
