@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from scipy.stats import binom
 
 from tlens_trust.activations import Activations
@@ -115,6 +116,25 @@ def test_the_text_is_classified_once_for_all_checkpoints(monkeypatch):
         for distance in (0.0, 1.0):
             MEASURE(vectors(concept, distances=[distance]), concept, seed=seed)
     assert calls == [0, 1]
+
+
+def test_the_scores_of_the_text_are_its_own_even_after_a_caller_has_changed_them():
+    concept = hinted(60, share=0.5)
+    fold = assign_folds(concept.labels, concept.groups, folds=5, seed=0)
+    floor = references.floor_on_folds(concept, fold, seed=0)
+    scores = np.random.default_rng(0).standard_normal((len(concept), 2))
+
+    def floors(*, seed: int = 0) -> xr.Dataset:
+        return references.floor_dataset(floor, concept, scores, fold, seed=seed, resamples=50)
+
+    first = floors()
+    expected = first.copy(deep=True)
+    first["accuracy_floor"][...] = -1.0
+    first["accuracy_floor"].attrs["long_name"] = "changed"
+    xr.testing.assert_identical(floors(), expected)
+    other = floors(seed=1)
+    assert float(other["accuracy_floor"]) == float(expected["accuracy_floor"])
+    assert not np.array_equal(other["accuracy_floor_ci"], expected["accuracy_floor_ci"])
 
 
 def test_too_few_groups_for_a_floor_leave_it_unknown():

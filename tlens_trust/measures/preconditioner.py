@@ -158,7 +158,7 @@ class Hessians:
             diagonal = matrix.diagonal(dim1=1, dim2=2)
             diagonal += 1 + torch.finfo(matrix.dtype).eps * diagonal.sum(-1, keepdim=True)
             inverse = torch.cholesky_inverse(torch.linalg.cholesky(matrix))
-            inverses[:, some] = inverse.unflatten(0, (sites, -1))
+            inverses[:, some] = inverse.reshape(sites, -1, width, width)
         return cls(inverses)
 
     def select(self, keep: list[int]) -> "Hessians":
