@@ -144,4 +144,17 @@ def _merge_results(given: Mapping[str, xr.Dataset]) -> xr.Dataset:
         # A measure that shares other variables with others, but not this one.
         merged[name] = stacked if givers[name] == shared else stacked.reindex(probe=shared)
         merged[name].attrs.setdefault("long_name", parts[0].attrs["long_name"])
-    return xr.Dataset(merged)
+    return _dataset_of(merged)
+
+
+def _dataset_of(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+    """The arrays as one data set, aligned only where their coordinates differ."""
+    coordinates: dict[str, xr.Variable] = {}
+    for array in arrays.values():
+        for name, coordinate in array.coords.items():
+            known = coordinates.setdefault(str(name), coordinate.variable)
+            if known is not coordinate.variable and not known.identical(coordinate.variable):
+                return xr.Dataset(arrays)
+    # Aligning a hundred arrays that are aligned takes a tenth of a small cell.
+    variables = {name: array.variable for name, array in arrays.items()}
+    return xr.Dataset(variables, coords=coordinates)
