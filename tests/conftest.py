@@ -7,6 +7,17 @@ import sys
 import pytest
 
 
+# Of these files every test may run in a process of its own: they share nothing, and take long.
+ONE_BY_ONE = ("test_snippets.py", "test_notebooks.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Keep the tests of a file in one process, with what they share, under `--dist loadgroup`."""
+    for item in items:
+        if item.path.name not in ONE_BY_ONE:
+            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+
+
 @pytest.fixture(scope="session")
 def toy_series():
     """The toy series that comes with the package."""
