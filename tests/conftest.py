@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-
 # Of these files every test may run in a process of its own: they share nothing, and take long.
 ONE_BY_ONE = ("test_snippets.py", "test_notebooks.py")
 
