@@ -48,7 +48,7 @@ def choose_threads(activations: Float[Tensor, "example site d_model"]) -> int:
     wanted = int(asked) if asked else max(1, examples * width // NUMBERS_PER_THREAD)
     if wanted == 1:
         return 1
-    allowed = [library.num_threads for library in _libraries().lib_controllers]
+    allowed: list[int] = [library.num_threads for library in _libraries().lib_controllers]
     return min(wanted, torch.get_num_threads(), *allowed)
 
 

@@ -7,7 +7,7 @@ checkpoints can be compared statement by statement.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -147,13 +147,14 @@ def _merge_results(given: Mapping[str, xr.Dataset]) -> xr.Dataset:
     return _dataset_of(merged)
 
 
-def _dataset_of(arrays: Mapping[str, xr.DataArray]) -> xr.Dataset:
+def _dataset_of(arrays: Mapping[Hashable, xr.DataArray]) -> xr.Dataset:
     """The arrays as one data set, aligned only where their coordinates differ."""
     coordinates: dict[str, xr.Variable] = {}
     for array in arrays.values():
         for name, coordinate in array.coords.items():
             known = coordinates.setdefault(str(name), coordinate.variable)
-            if known is not coordinate.variable and not known.identical(coordinate.variable):
+            other = coordinate.variable
+            if known is not other and not known.identical(other):  # type: ignore[no-untyped-call]
                 return xr.Dataset(arrays)
     # Aligning a hundred arrays that are aligned takes a tenth of a small cell.
     variables = {name: array.variable for name, array in arrays.items()}
