@@ -33,8 +33,8 @@ import numpy as np
 import torch
 
 from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
-from tlens_trust.steering import FOLLOW_UPS, steering_matrix
-from tlens_trust.tracing import find_onset, trace_transfer
+from tlens_trust.cli.matrices import steer_toy_by
+from tlens_trust.tracing import find_onset, kept_results, trace_transfer
 from tlens_trust.views import summary_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,21 +75,10 @@ class Results:
 
     @cached_property
     def steering(self) -> dict[str, Any]:
-        """For each concept the matrix that docs/steering.md describes, at the last checkpoint."""
+        """For each concept the matrix that docs/steering.md describes, as the demo makes it."""
+        kept = kept_results(self._run, "steering")
         return {
-            name: steering_matrix(
-                self.series.at([256, 384, 768]),
-                self.series[-1],
-                concept,
-                site=2,
-                target_kl=0.1,
-                choices=[FOLLOW_UPS[name]],
-                everyday=False,
-                draws=50,
-                seed=0,
-                store=None,
-                progress=False,
-            )
+            name: kept[name] if name in kept else steer_toy_by(concept, self.series, seed=0)
             for name, concept in self.concepts.items()
         }
 

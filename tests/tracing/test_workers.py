@@ -203,7 +203,9 @@ def test_a_cell_that_kills_every_worker_is_named_and_the_others_are_kept(
         pytest.raises(RuntimeError, match=r"died twice.*'kindness'.*jobs=1"),
     ):
         sweep(wanted=concepts, measures=Deadly(folder, deaths=9), jobs=2, out=tmp_path / "run")
-    assert sorted((tmp_path / "run" / "cells").rglob("*.nc")) == finished
+    # This process may have measured some of the others meanwhile.
+    assert set((tmp_path / "run" / "cells").rglob("*.nc")) >= set(finished)
+    assert all(path.exists() for path in finished)
 
 
 def test_where_no_process_can_start_cells_are_measured_here(sweep, no_workers, folder):

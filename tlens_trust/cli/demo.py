@@ -104,7 +104,7 @@ class Stages:
     usual: Mapping[str, float]
     quiet: bool
     _number: int = 0
-    _start: float = field(default_factory=time.monotonic)
+    _start: float = field(default_factory=lambda: time.monotonic())
 
     @property
     def bars(self) -> bool:

@@ -40,29 +40,42 @@ def steer_toy(
     Returns:
         The matrix of each concept that it is steered by.
     """
-    from tlens_trust.steering import FOLLOW_UPS, steering_matrix
     from tlens_trust.tracing import keep_result
     from tlens_trust.views import draw_steering_curve, steering_effects
 
-    sources = series.at(_STEPS)
-    layer = int(series[-1].load_config().num_hidden_layers) // 2
     matrices = {}
     for name in STEERED:
-        matrix = steering_matrix(
-            sources,
-            series[-1],
-            some_groups(concepts[name], _GROUPS, seed),
-            site=layer,
-            target_kl=_KL,
-            choices=[FOLLOW_UPS[name]],
-            # The toy has never heard of snow.
-            everyday=False,
-            draws=_DRAWS,
-            seed=seed,
-            progress=progress,
-        )
+        matrix = steer_toy_by(concepts[name], series, seed=seed, progress=progress)
         keep_result(out, "steering", name, matrix)
         drawn = draw_steering_curve(matrix, steering_effects(matrix)[0])
         drawn.save(out / f"steering_{name}.html")
         matrices[name] = matrix
     return matrices
+
+
+def steer_toy_by(
+    concept: "Concept", series: "CheckpointSeries", *, seed: int, progress: bool = False
+) -> "xr.Dataset":
+    """Steer the trained toy by vectors of one concept from along its training.
+
+    Args:
+        concept: One of the embedded sets.
+        series: The toy's checkpoints.
+        seed: Draws groups and directions.
+        progress: Whether to show a bar.
+    """
+    from tlens_trust.steering import FOLLOW_UPS, steering_matrix
+
+    return steering_matrix(
+        series.at(_STEPS),
+        series[-1],
+        some_groups(concept, _GROUPS, seed),
+        site=int(series[-1].load_config().num_hidden_layers) // 2,
+        target_kl=_KL,
+        choices=[FOLLOW_UPS[concept.name]],
+        # The toy has never heard of snow.
+        everyday=False,
+        draws=_DRAWS,
+        seed=seed,
+        progress=progress,
+    )
