@@ -231,7 +231,7 @@ class RunFolder:
         checkpoint: str,
         concept: str,
         key: str,
-        cell: xr.Dataset,
+        content: bytes,
         *,
         made_with: Mapping[str, Any],
     ) -> None:
@@ -241,11 +241,11 @@ class RunFolder:
             checkpoint: Name of the checkpoint.
             concept: Name of the concept.
             key: As `cell_key` gives it.
-            cell: As `measure_cell` gives it.
+            content: What `measure_cell` gives, as `dataset_to_bytes` encodes it.
             made_with: What does not change a cell and is worth knowing, such as the device.
         """
         path = self._cell_path(checkpoint, concept, key, ".nc")
-        digest = write_atomically(path, dataset_to_bytes(cell))
+        digest = write_atomically(path, content)
         record = {
             "checkpoint": checkpoint,
             "concept": concept,

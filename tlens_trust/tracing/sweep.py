@@ -44,7 +44,13 @@ from tlens_trust.tracing.provenance import (
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.trace import Trace
 from tlens_trust.tracing.untrained import light_cell
-from tlens_trust.tracing.workers import CellMeasurer, Executor, check_workers, noting
+from tlens_trust.tracing.workers import (
+    CellMeasurer,
+    Executor,
+    MeasuredCell,
+    check_workers,
+    noting,
+)
 
 Sites: TypeAlias = str | int | Sequence[str | int]
 
@@ -279,6 +285,7 @@ def trace_checkpoints(
             taken,
             seed=seed,
             cells=total,
+            are_kept=run is not None,
             jobs=jobs,
             executor=executor,
             folder=None if executor is None or run is None else run.path,
@@ -331,7 +338,11 @@ def trace_checkpoint(
     """
     if measurer is None:
         with CellMeasurer(
-            task.measures, seed=task.seed, cells=len(task.concepts), jobs=1
+            task.measures,
+            seed=task.seed,
+            cells=len(task.concepts),
+            are_kept=task.run is not None,
+            jobs=1,
         ) as measurer:
             return trace_checkpoint(task, measurer=measurer, advance=advance)
     checkpoint, run = task.checkpoint, task.run
@@ -349,10 +360,10 @@ def trace_checkpoint(
     pending = [concept for concept in task.concepts if concept.name not in kept]
     cells: dict[str, xr.Dataset] = {}
 
-    def finish(name: str, made_with: Mapping[str, Any], cell: xr.Dataset) -> None:
-        if run is not None:
-            run.commit_cell(record.name, name, keys[name], cell, made_with=made_with)
-        cells[name] = light_cell(cell)
+    def finish(name: str, made_with: Mapping[str, Any], cell: MeasuredCell) -> None:
+        if run is not None and cell.content is not None:
+            run.commit_cell(record.name, name, keys[name], cell.content, made_with=made_with)
+        cells[name] = cell.data
         advance()
 
     with closing(_readings(task, pending)) as readings:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -27,6 +27,8 @@ from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_count
 from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.cells import measure_cell
+from tlens_trust.tracing.netcdf import dataset_to_bytes
+from tlens_trust.tracing.untrained import light_cell
 
 # Workers take about this many seconds to start and to import what they need, so that work which
 # takes less is done sooner here.
@@ -54,25 +56,39 @@ class CellTask:
         measures: What to make of it.
         seed: The sweep's.
         threads: How many threads to use.
+        is_kept: Whether a file is to be made of the cell.
     """
 
     activations: SharedActivations
     measures: tuple[Measure, ...]
     seed: int
     threads: int
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)
 class MeasuredCell:
-    """What came of a `CellTask`.
+    """The statistics of one cell.
 
     Attributes:
-        data: As `measure_cell` gives it.
+        data: As it is held in memory beside others (`light_cell`).
+        content: All of it as a NetCDF file, which takes as long to encode as a small cell takes to
+            measure; None where no file is made of it.
         warned: Warnings on the way: message, category, file and line.
     """
 
     data: xr.Dataset
-    warned: tuple[tuple[Warning, type[Warning], str, int], ...]
+    content: bytes | None
+    warned: tuple[tuple[Warning, type[Warning], str, int], ...] = ()
+
+    @classmethod
+    def of(cls, cell: xr.Dataset, *, is_kept: bool) -> "MeasuredCell":
+        """What `measure_cell` gave, ready to be held in memory and written.
+
+        Raises:
+            ValueError: No file can hold it.
+        """
+        return cls(light_cell(cell), dataset_to_bytes(cell) if is_kept else None)
 
 
 def measure_shared_cell(task: CellTask) -> MeasuredCell:
@@ -86,15 +102,22 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
     assert activations.concept is not None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        data = measure_cell(
-            activations, activations.concept, task.measures, seed=task.seed, threads=task.threads
+        cell = MeasuredCell.of(
+            measure_cell(
+                activations,
+                activations.concept,
+                task.measures,
+                seed=task.seed,
+                threads=task.threads,
+            ),
+            is_kept=task.is_kept,
         )
     warned = tuple(
         (warning.message, warning.category, warning.filename, warning.lineno)
         for warning in caught
         if isinstance(warning.message, Warning)
     )
-    return MeasuredCell(data, warned)
+    return replace(cell, warned=warned)
 
 
 def _receive(measures: tuple[Measure, ...]) -> None:
@@ -105,7 +128,7 @@ def _receive(measures: tuple[Measure, ...]) -> None:
 class _CellInFlight:
     activations: Activations
     shared: SharedActivations
-    finish: Callable[[xr.Dataset], None]
+    finish: Callable[[MeasuredCell], None]
     where: str
     future: Any = None
     attempts: int = 0
@@ -121,6 +144,7 @@ class CellMeasurer:
         measures: What to make of a reading.
         seed: The sweep's.
         cells: How many cells there may be, at most.
+        are_kept: Whether files are to be made of the cells.
         jobs: How many processes measure; 1 for this one alone. None: as many as there are cores,
             where that pays.
         executor: Where to measure in place of that.
@@ -138,6 +162,7 @@ class CellMeasurer:
         *,
         seed: int,
         cells: int,
+        are_kept: bool = False,
         jobs: int | None = None,
         executor: Executor | None = None,
         folder: Path | None = None,
@@ -147,6 +172,7 @@ class CellMeasurer:
         self._measures = tuple(measures)
         self._seed = seed
         self._remaining = cells
+        self._are_kept = are_kept
         self._jobs = jobs
         self._executor = executor
         self._folder = folder
@@ -181,13 +207,13 @@ class CellMeasurer:
         self._remaining -= 1
 
     def measure(
-        self, activations: Activations, finish: Callable[[xr.Dataset], None], *, where: str
+        self, activations: Activations, finish: Callable[[MeasuredCell], None], *, where: str
     ) -> None:
         """Measure a cell, now or soon.
 
         Args:
             activations: What was read, its concept with it.
-            finish: Called in this process with what `measure_cell` gives, before the `with` ends.
+            finish: Called in this process with the cell, before the `with` ends.
             where: Concept, checkpoint and sites, for an error.
 
         Raises:
@@ -206,14 +232,17 @@ class CellMeasurer:
         self._measure_here(activations, finish, where)
 
     def _measure_here(
-        self, activations: Activations, finish: Callable[[xr.Dataset], None], where: str
+        self, activations: Activations, finish: Callable[[MeasuredCell], None], where: str
     ) -> None:
         assert activations.concept is not None
         start = time.perf_counter()
         with noting(f"This was in measuring {where}."):
-            data = measure_cell(activations, activations.concept, self._measures, seed=self._seed)
+            cell = MeasuredCell.of(
+                measure_cell(activations, activations.concept, self._measures, seed=self._seed),
+                is_kept=self._are_kept,
+            )
         self._seconds.append(time.perf_counter() - start)
-        finish(data)
+        finish(cell)
 
     def _wanted_workers(self, activations: Activations) -> int:
         """How many workers to measure with; 0 for none."""
@@ -260,7 +289,7 @@ class CellMeasurer:
 
     def _submit(self, cell: _CellInFlight) -> None:
         threads = choose_threads(cell.activations.values)
-        task = CellTask(cell.shared, self._measures, self._seed, threads)
+        task = CellTask(cell.shared, self._measures, self._seed, threads, self._are_kept)
         cell.attempts += 1
         try:
             cell.future = (self._executor or self._started()).submit(measure_shared_cell, task)
@@ -316,7 +345,7 @@ class CellMeasurer:
         cell.shared.remove()
         for message, category, filename, line in measured.warned:
             warnings.warn_explicit(message, category, filename, line)
-        cell.finish(measured.data)
+        cell.finish(measured)
 
     def _do_again(self, error: BaseException) -> None:
         """Start workers anew after one of them died, and measure again what they had."""
