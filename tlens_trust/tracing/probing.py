@@ -87,9 +87,9 @@ def probe_checkpoints(
         ValueError: As `trace_checkpoints`, or `protocol` is unknown.
 
     Examples:
-        >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
+        >>> from tlens_trust import load_concepts, load_toy_series  # doctest: +SKIP
         >>> trace = probe_checkpoints(
-        ...     pretrain_toy_series(), load_concepts(), out="run")  # doctest: +SKIP
+        ...     load_toy_series(), load_concepts(), out="run")  # doctest: +SKIP
         >>> trace.plot.heatmap("accuracy").show()  # doctest: +SKIP
     """
     if protocol not in _PROTOCOLS:

@@ -72,9 +72,9 @@ def trace_tokens(
         ValueError: As `trace_checkpoints`; or the checkpoints do not share a tokenizer.
 
     Examples:
-        >>> from tlens_trust import load_concepts, pretrain_toy_series  # doctest: +SKIP
+        >>> from tlens_trust import load_concepts, load_toy_series  # doctest: +SKIP
         >>> trace_tokens(
-        ...     pretrain_toy_series(), load_concepts()["toxicity"],
+        ...     load_toy_series(), load_concepts()["toxicity"],
         ...     "Many would call Jonas a dull person.")  # doctest: +SKIP
     """
     checkpoints = checked_checkpoints(series)
