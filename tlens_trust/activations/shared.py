@@ -69,9 +69,9 @@ class SharedActivations:
         path = Path(name)
         try:
             # A disk that is full is an error here, and a signal when a mapped page is written to.
-            if hasattr(os, "posix_fallocate") and values.nbytes:
-                os.posix_fallocate(handle, 0, values.nbytes)
-            os.close(handle)
+            with open(handle, "wb"):
+                if hasattr(os, "posix_fallocate") and values.nbytes:
+                    os.posix_fallocate(handle, 0, values.nbytes)
             _mapped(path, tuple(values.shape), values.dtype).copy_(values)
         except BaseException:
             path.unlink(missing_ok=True)
