@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 # Declared, but imported by another package on our behalf or only under some settings.
 NOT_IMPORTED_BY_NAME = {
-    "h5netcdf": "xarray imports it, for `engine='h5netcdf'`",
+    "netcdf4": "xarray imports it, for `engine='netcdf4'`",
 }
 # Called with a package's name, these need it as an import does.
 BY_NAME = ("files", "import_module", "version", "find_spec")

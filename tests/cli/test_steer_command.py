@@ -56,7 +56,7 @@ def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_s
         assert any(line.startswith(told) for line in lines), told
     assert "a look: 2 random directions" in out
 
-    kept = xr.load_dataset(file, engine="h5netcdf")
+    kept = xr.load_dataset(file, engine="netcdf4")
     assert kept.attrs["model"] == "toy@step768"
     assert kept.kl.sel(condition="steered") == pytest.approx(0.1, rel=0.01)
     assert kept.sizes["draw"] == 2

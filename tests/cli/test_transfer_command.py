@@ -56,6 +56,6 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
     assert asked["untrained"] is None
     assert asked["progress"] is False
     assert asked["seed"] == 4
-    kept = xr.load_dataset(tmp_path / "new" / "out" / "transfer.nc", engine="h5netcdf")
+    kept = xr.load_dataset(tmp_path / "new" / "out" / "transfer.nc", engine="netcdf4")
     assert float(kept.accuracy) == 0.75
     assert (tmp_path / "new" / "out" / "transfer.html").read_text() == "curves"

@@ -272,8 +272,8 @@ def test_a_vector_points_along_itself(matrix):
 
 
 def test_a_matrix_survives_a_file(matrix, tmp_path):
-    matrix.to_netcdf(tmp_path / "matrix.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "matrix.nc", engine="h5netcdf") as read:
+    matrix.to_netcdf(tmp_path / "matrix.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "matrix.nc", engine="netcdf4") as read:
         xr.testing.assert_identical(read.load(), matrix)
 
 

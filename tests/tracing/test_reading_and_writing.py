@@ -71,8 +71,8 @@ def test_a_figure_of_something_else_is_refused(onsets):
 
 
 def test_onsets_survive_a_file(onsets, tmp_path):
-    onsets.to_netcdf(tmp_path / "onsets.nc", engine="h5netcdf")
-    with xr.open_dataset(tmp_path / "onsets.nc", engine="h5netcdf") as read:
+    onsets.to_netcdf(tmp_path / "onsets.nc", engine="netcdf4")
+    with xr.open_dataset(tmp_path / "onsets.nc", engine="netcdf4") as read:
         xr.testing.assert_identical(read.load(), onsets)
 
 

@@ -180,7 +180,7 @@ def steer(
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = out.with_name(f".{out.name}.partial")
-        found.to_netcdf(partial, engine="h5netcdf")
+        found.to_netcdf(partial, engine="netcdf4")
         partial.replace(out)
         typer.echo(f"\ndata     {out}")
 

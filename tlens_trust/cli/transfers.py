@@ -99,7 +99,7 @@ def transfer(
     )
     out.mkdir(parents=True, exist_ok=True)
     partial = out / ".transfer.nc.partial"
-    found.to_netcdf(partial, engine="h5netcdf")
+    found.to_netcdf(partial, engine="netcdf4")
     partial.replace(out / "transfer.nc")
     typer.echo(transfer_table(found))
     typer.echo(f"\ndata     {out / 'transfer.nc'}")

@@ -6,12 +6,13 @@ NetCDF would give it back as an array.
 """
 
 import hashlib
-import io
 import json
 import os
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import xarray as xr
@@ -19,7 +20,8 @@ import xarray as xr
 _JSON = "json_encoded"
 # Bytes of a variable from which on it is compressed: a third is left of a trace of a long sweep.
 _LARGE = 2**20
-_HDF5 = ("CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST")
+# The NetCDF library may be called by one thread at a time.
+_LOCK = threading.Lock()
 
 
 def dataset_to_bytes(data: xr.Dataset) -> bytes:
@@ -41,71 +43,41 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         for name, variable in encoded.variables.items()
         if variable.dtype.kind in "fiu" and variable.ndim and variable.nbytes > _LARGE
     }
-    return bytes(encoded.to_netcdf(engine="h5netcdf", encoding=large))
+    # Made in memory, a file would be filled up to the next power of two.
+    with TemporaryDirectory() as folder, _LOCK:
+        path = Path(folder, "data.nc")
+        encoded.to_netcdf(path, engine="netcdf4", encoding=large)
+        return path.read_bytes()
 
 
-def dataset_from_bytes(content: bytes) -> xr.Dataset:
+def dataset_from_bytes(content: bytes, *, variables: Sequence[str] | None = None) -> xr.Dataset:
     """Decode what `dataset_to_bytes` made.
+
+    Args:
+        content: The file.
+        variables: Which to decode, of those that are there; the coordinates along their axes come
+            too. None for all.
 
     Raises:
         ValueError: The bytes are no whole NetCDF file.
     """
     try:
         # What is measured in seconds is a number here, and no time span.
-        data = xr.load_dataset(
-            io.BytesIO(content), engine="h5netcdf", decode_times=False, decode_timedelta=False
-        )
+        with (
+            _LOCK,
+            xr.open_dataset(
+                content, engine="netcdf4", decode_times=False, decode_timedelta=False
+            ) as file,
+        ):
+            if variables is not None:
+                file = file[[name for name in variables if name in file]]
+            data = file.load()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"It is no NetCDF file, or was torn or altered: {error}") from error
     data = data.drop_encoding()
     data.attrs = _decode_attributes(data.attrs)
     for name in data.variables:
         data[name].attrs = _decode_attributes(data[name].attrs)
-    return data
-
-
-def variables_from_bytes(content: bytes, names: Sequence[str]) -> xr.Dataset:
-    """Decode some of the variables of what `dataset_to_bytes` made, those that are there.
-
-    Many times faster than decoding all of a file that holds fifty.
-
-    Args:
-        content: The file.
-        names: Of variables and coordinates; the coordinate of each of their axes comes too.
-
-    Raises:
-        ValueError: The bytes are no whole NetCDF file.
-    """
-    import h5py
-
-    variables: dict[str, xr.Variable] = {}
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            wanted = [name for name in names if name in file]
-            while wanted:
-                name = wanted.pop()
-                stored = file[name]
-                dims = [name]
-                if "DIMENSION_LIST" in stored.attrs or not stored.is_scale:
-                    dims = [axis[0].name.removeprefix("/") for axis in stored.dims]
-                array = stored.asstr()[...] if stored.dtype.kind == "O" else stored[...]
-                attributes = {
-                    key: value.decode() if isinstance(value, bytes) else value
-                    for key, value in stored.attrs.items()
-                    if not key.startswith("_Netcdf4") and key not in _HDF5
-                }
-                variables[name] = xr.Variable(dims, array, attributes)
-                wanted += [
-                    axis
-                    for axis in dims
-                    if axis not in variables and axis not in wanted and _is_variable(file[axis])
-                ]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ValueError(f"It is no NetCDF file, or was torn or altered: {error}") from error
-    data = xr.decode_cf(xr.Dataset(variables), decode_times=False, decode_timedelta=False)
-    data = data.drop_encoding()
-    for variable in data.variables:
-        data[variable].attrs = _decode_attributes(data[variable].attrs)
     return data
 
 
@@ -139,12 +111,6 @@ def check_text(text: object, what: str) -> None:
             f"{what} must be a text that a file can hold, got {text!r}, with a NUL character or "
             "a broken Unicode pair in it. Rename it."
         )
-
-
-def _is_variable(stored: Any) -> bool:
-    """Whether an axis has labels, or is only so long."""
-    name = stored.attrs.get("NAME", b"")
-    return not bytes(name).startswith(b"This is a netCDF dimension but not a netCDF variable")
 
 
 def _is_writable(text: str) -> bool:

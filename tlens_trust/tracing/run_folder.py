@@ -40,7 +40,6 @@ from tlens_trust.tracing.assembly import (
 from tlens_trust.tracing.netcdf import (
     dataset_from_bytes,
     dataset_to_bytes,
-    variables_from_bytes,
     write_atomically,
 )
 from tlens_trust.tracing.provenance import concept_provenance, listed, now, shell_command
@@ -220,11 +219,9 @@ class RunFolder:
         content = self._cell_content(checkpoint, concept, key)
         if content is None:
             return None
-        if variables is None:
-            return dataset_from_bytes(content)
-        return variables_from_bytes(content, [*variables, "layer", "depth"]).set_coords(
-            ["layer", "depth"]
-        )
+        if variables is not None:
+            variables = [*variables, "site", "layer", "depth"]
+        return dataset_from_bytes(content, variables=variables)
 
     def commit_cell(
         self,

@@ -266,8 +266,8 @@ def test_every_number_has_a_unit_an_interval_and_its_axes(found):
 def test_the_result_can_be_written_and_read(found, tmp_path):
     import xarray as xr
 
-    found.to_netcdf(tmp_path / "transfer.nc", engine="h5netcdf")
-    again = xr.load_dataset(tmp_path / "transfer.nc", engine="h5netcdf")
+    found.to_netcdf(tmp_path / "transfer.nc", engine="netcdf4")
+    again = xr.load_dataset(tmp_path / "transfer.nc", engine="netcdf4")
     xr.testing.assert_allclose(found, again)
 
 
