@@ -22,7 +22,8 @@ from tlens_trust.activations import collect_activations
 from tlens_trust.activations.shared import SharedActivations, remove_abandoned
 from tlens_trust.tracing import load_scores, probe_checkpoints, trace_checkpoints
 from tlens_trust.tracing import workers as workers_module
-from tlens_trust.tracing.workers import CellTask, available_cores
+from tlens_trust.tracing.workers import CellTask
+from tlens_trust.worker_pool import available_cores
 
 SPAWN = get_context("spawn")
 
@@ -166,7 +167,7 @@ def test_one_core_has_no_workers(sweep, folder, monkeypatch):
 def test_the_default_heeds_the_affinity_of_the_process():
     script = (
         "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-        "from tlens_trust.tracing.workers import available_cores; print(available_cores())"
+        "from tlens_trust.worker_pool import available_cores; print(available_cores())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "1", done.stderr

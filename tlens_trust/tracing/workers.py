@@ -29,11 +29,11 @@ from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.cells import measure_cell
 from tlens_trust.tracing.netcdf import dataset_to_bytes
 from tlens_trust.tracing.untrained import light_cell
+from tlens_trust.worker_pool import available_cores, worker_pool
 
 # Workers take about this many seconds to start and to import what they need, so that work which
 # takes less is done sooner here.
 _SECONDS_WORTH_WORKERS = 12.0
-_IDLE_SECONDS = 60  # after which workers that nothing is asked of stop
 # Readings that wait or are being measured: two at least, more only within so many bytes.
 _BYTES_IN_FLIGHT = 2**31
 _ATTEMPTS = 2
@@ -304,10 +304,8 @@ class CellMeasurer:
 
     def _started(self) -> Any:
         if self._pool is None:
-            from loky import get_reusable_executor
-
             remove_abandoned()
-            self._pool = get_reusable_executor(max_workers=self._workers, timeout=_IDLE_SECONDS)
+            self._pool = worker_pool(self._workers)
         return self._pool
 
     def _wait(self) -> None:
@@ -436,13 +434,6 @@ def check_workers(jobs: object, executor: object) -> None:
             f"`jobs` is for worker processes of the sweep's own, got jobs={jobs} beside an "
             "`executor`, which has its own number. Leave one of them out."
         )
-
-
-def available_cores() -> int:
-    """How many cores this process may use, by its affinity and its control group."""
-    from loky import cpu_count
-
-    return int(cpu_count())
 
 
 @contextmanager
