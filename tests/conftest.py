@@ -10,11 +10,36 @@ import pytest
 ONE_BY_ONE = ("test_snippets.py", "test_notebooks.py")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Keep the tests of a file in one process, with the fixtures that they share."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFileOrTest(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return nodeid if file.endswith(ONE_BY_ONE) else file
+
+    # In the order in which they stand here, and not the largest files first.
+    config.option.loadscopereorder = False
+    return ByFileOrTest(config, log)
+
+
+def pytest_itemcollected(item):
+    """Mark what needs the demo."""
+    if "demo_folder" in getattr(item, "fixturenames", ()):
+        item.add_marker("documents")
+
+
 def pytest_collection_modifyitems(items):
-    """Keep the tests of a file in one process, with what they share, under `--dist loadgroup`."""
-    for item in items:
-        if item.path.name not in ONE_BY_ONE:
-            item.add_marker(pytest.mark.xdist_group(item.path.as_posix()))
+    """What needs the demo comes last: meanwhile one process runs it."""
+    items.sort(key=_place)
+
+
+def _place(item):
+    if item.get_closest_marker("documents") is None or item.path.name == "test_demo.py":
+        return 0
+    return 2 if item.path.parent.name == "docs" else 1
 
 
 @pytest.fixture(scope="session")

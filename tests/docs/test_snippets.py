@@ -82,8 +82,13 @@ def test_every_command_is_one_that_the_program_takes():
 LIKE_THE_DEMO = ("run", "run-compared")
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
-def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, demo_folder, page):
+# The longest first, so that several processes end at about the same time.
+LONGEST_FIRST = sorted(PAGES, key=lambda page: -len("".join(b for _, b in blocks(page, "python"))))
+
+
+@pytest.mark.documents
+@pytest.mark.parametrize("page", [p for p in LONGEST_FIRST if blocks(p, "python")], ids=name_of)
+def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, request, page):
     from tlens_trust import load_toy_series
 
     monkeypatch.chdir(tmp_path)
@@ -93,7 +98,9 @@ def test_every_snippet_of_a_page_runs_in_order(monkeypatch, tmp_path, demo_folde
     Path("claims.csv").write_text("\n".join(["text,is_false,topic", *rows]))
     Path("my-training-run").symlink_to(load_toy_series().model)
     for folder in LIKE_THE_DEMO:
-        shutil.copytree(demo_folder / "tlens_trust_demo", folder)
+        if f'"{folder}"' in page.read_text(encoding="utf-8"):
+            demo_folder = request.getfixturevalue("demo_folder")
+            shutil.copytree(demo_folder / "tlens_trust_demo", folder)
     names: dict[str, object] = {}
     for said, snippet in blocks(page, "python"):
         if not said:

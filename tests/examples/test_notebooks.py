@@ -121,6 +121,7 @@ def test_the_documentation_lists_every_notebook():
     assert listed == [f"examples/{notebook.name}" for notebook in NOTEBOOKS]
 
 
+@pytest.mark.documents
 @BY_NAME
 def test_a_notebook_runs_to_its_end(notebook, executing, cache, tmp_path):
     run = executing.execute(notebook, folder=tmp_path, cache=cache, seconds=LIMIT)
