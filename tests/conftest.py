@@ -1,5 +1,6 @@
 """What tests of several packages share: the toy series, the demo, and a planted direction."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -34,6 +35,12 @@ def pytest_itemcollected(item):
 def pytest_collection_modifyitems(items):
     """What needs the demo comes last: meanwhile one process runs it."""
     items.sort(key=_place)
+
+
+def pytest_collection_finish():
+    """Keep Python from looking through all that was imported whenever a model is let go of."""
+    gc.collect()
+    gc.freeze()
 
 
 def _place(item):

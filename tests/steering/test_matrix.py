@@ -151,9 +151,14 @@ def test_ten_sources_on_themselves_take_ten_loads_and_one_pass_a_cell(
     assert np.isfinite(found.log_odds_change.values).all()
 
 
+@pytest.fixture(scope="module")
+def loaded_once(series, concept):
+    return make(series, series, concept, draws=1)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
-    at_once, series, concept, counts, monkeypatch
+    at_once, series, concept, loaded_once, counts, monkeypatch
 ):
     held, most = set(), 0
     load, release = Checkpoint.load, keeping.release
@@ -175,7 +180,7 @@ def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
     assert len(counts["loads"]) == 2 * len(series) - at_once
     assert most == at_once
     assert not held
-    xr.testing.assert_identical(found, make(series, series, concept, draws=1))
+    xr.testing.assert_identical(found, loaded_once)
 
 
 def test_without_free_memory_one_checkpoint_at_a_time_is_loaded(

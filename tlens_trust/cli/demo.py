@@ -3,6 +3,7 @@
 The accuracies come first, since they are what the rest is about; the report comes last.
 """
 
+import gc
 import sys
 import textwrap
 import time
@@ -156,6 +157,8 @@ def _span(seconds: float) -> str:
 def _import_libraries(stages: Stages) -> None:
     for name in stages.each(_LIBRARIES, "load libraries"):
         import_module(name)
+    # It stays, and need not be looked through whenever a model is let go of.
+    gc.freeze()
 
 
 def _steer(
