@@ -7,6 +7,12 @@ import sys
 
 import pytest
 
+# Several processes share the cores: more threads and processes would only be in the way. It has to
+# be said before torch is imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+
 # Of these files every test may run in a process of its own: they share nothing, and take long.
 ONE_BY_ONE = ("test_snippets.py", "test_notebooks.py")
 
