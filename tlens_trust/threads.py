@@ -2,10 +2,10 @@
 
 Probes and nulls are batches of small products of matrices. Every product waits for its slowest
 thread. On two idle cores a second thread makes a probe 1.2 to 1.45 times faster, from 2¹⁷ to 2²²
-numbers of rows times width. Where two other processes use these cores, it makes the same probe 1.3
-to 8 times slower than one thread. Other processes are usual, since cells are measured in several. So
-statistics run on one thread unless the matrices are larger than that. Forward passes of a model keep
-torch's own setting.
+numbers of rows times width. Where two other processes use these cores, it makes the same probe
+1.3 to 8 times slower than one thread. Other processes are usual, since cells are measured in
+several. So statistics run on one thread unless the matrices are larger than that. Forward passes of
+a model keep torch's own setting.
 """
 
 import os
