@@ -33,8 +33,9 @@ import numpy as np
 import torch
 
 from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
+from tlens_trust.analysis import find_onset, trace_transfer
 from tlens_trust.cli.matrices import steer_toy_by
-from tlens_trust.tracing import find_onset, kept_results, trace_transfer
+from tlens_trust.tracing import kept_results
 from tlens_trust.views import summary_table
 
 ROOT = Path(__file__).resolve().parents[1]

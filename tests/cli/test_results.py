@@ -1,7 +1,7 @@
 import pytest
 import xarray as xr
 
-import tlens_trust.tracing
+import tlens_trust.analysis
 import tlens_trust.views
 
 
@@ -24,8 +24,8 @@ def test_onset_asks_for_both_answers_with_a_margin_each(monkeypatch, run, folder
     def onset_table(onset, saturation, *, every_site):
         return f"{onset.attrs['found']} {saturation.attrs['found']} {every_site}"
 
-    monkeypatch.setattr(tlens_trust.tracing, "find_onset", finder("onset"))
-    monkeypatch.setattr(tlens_trust.tracing, "find_saturation", finder("saturation"))
+    monkeypatch.setattr(tlens_trust.analysis, "find_onset", finder("onset"))
+    monkeypatch.setattr(tlens_trust.analysis, "find_saturation", finder("saturation"))
     monkeypatch.setattr(tlens_trust.views, "onset_table", onset_table)
     options = ["--concepts", "toxicity, privacy", "--margin", "0.2", "--short", "0.05"]
     status, out, err = run("onset", folder, *options, "--no-floor", "--every-site")
@@ -46,14 +46,14 @@ def test_a_checkpoint_is_told_by_its_step_or_by_its_name(monkeypatch, run, folde
         asked.extend([concept, before, after])
         raise ValueError("far enough")
 
-    monkeypatch.setattr(tlens_trust.tracing, "compare_checkpoints", compare_checkpoints)
+    monkeypatch.setattr(tlens_trust.analysis, "compare_checkpoints", compare_checkpoints)
     assert run("compare", folder, "privacy", "64", "toy@step512")[0] == 2
     assert asked == ["privacy", 64, "toy@step512"]
 
 
 def test_a_layer_that_was_not_read_costs_nobody_the_comparison(monkeypatch, run, folder):
     change = xr.Dataset(coords={"site": ["a", "b"], "layer": ("site", [0, 1])})
-    monkeypatch.setattr(tlens_trust.tracing, "compare_checkpoints", lambda *_, **__: change)
+    monkeypatch.setattr(tlens_trust.analysis, "compare_checkpoints", lambda *_, **__: change)
     monkeypatch.setattr(tlens_trust.views, "comparison_table", lambda _: "the table")
     status, out, err = run("compare", folder, "privacy", "0", "64", "--flips", "8")
     assert (status, out) == (2, "the table\n")
@@ -64,7 +64,7 @@ def test_onsets_of_a_run_that_stopped_short_say_so(monkeypatch, run, folder):
     from tlens_trust.tracing.run_folder import RunFolder
 
     for name in ("find_onset", "find_saturation"):
-        monkeypatch.setattr(tlens_trust.tracing, name, lambda *_, **__: xr.Dataset())
+        monkeypatch.setattr(tlens_trust.analysis, name, lambda *_, **__: xr.Dataset())
     monkeypatch.setattr(tlens_trust.views, "onset_table", lambda *_, **__: "the table")
     # The checkpoint in which it stopped is known, and nothing of it is finished.
     monkeypatch.setattr(RunFolder, "checkpoints", lambda _: {"step0": None, "step8": None})

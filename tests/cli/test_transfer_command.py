@@ -1,7 +1,7 @@
 import pytest
 import xarray as xr
 
-import tlens_trust.tracing
+import tlens_trust.analysis
 from tlens_trust.cli import transfers
 
 
@@ -41,7 +41,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
             return path
 
     monkeypatch.setattr(transfers, "open_series", lambda *given: given)
-    monkeypatch.setattr(tlens_trust.tracing, "trace_transfer", traced)
+    monkeypatch.setattr(tlens_trust.analysis, "trace_transfer", traced)
     monkeypatch.setattr("tlens_trust.views.transfer_table", lambda found: "the table")
     monkeypatch.setattr("tlens_trust.views.draw_transfer_curves", lambda found: Drawn())
     status, out, err = run(

@@ -5,6 +5,7 @@ import xarray as xr
 
 from tlens_trust.activations import ActivationStore, collect_activations
 from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.steering import (
     ForcedChoice,
     evaluate_steering,
@@ -14,7 +15,6 @@ from tlens_trust.steering import (
     training_rows,
 )
 from tlens_trust.steering.battery import Battery
-from tlens_trust.steering.targets import Loading
 
 SITE = 1
 CHOICE = ForcedChoice("answer", "{statement}", (" w62",), (" w63",))

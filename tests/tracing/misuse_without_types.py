@@ -12,6 +12,15 @@ import xarray as xr
 
 from tlens_trust import Concept, Trace
 from tlens_trust.activations import Activations
+from tlens_trust.analysis import (
+    compare_checkpoints,
+    find_forgetting,
+    find_onset,
+    find_saturation,
+    list_flips,
+    trace_transfer,
+    transfer_matrix,
+)
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import (
     fit_lda_probe,
@@ -20,17 +29,7 @@ from tlens_trust.measures import (
     probe_selectivity,
     transfer_score,
 )
-from tlens_trust.tracing import (
-    compare_checkpoints,
-    find_forgetting,
-    find_onset,
-    find_saturation,
-    list_flips,
-    load_scores,
-    probe_checkpoints,
-    trace_transfer,
-    transfer_matrix,
-)
+from tlens_trust.tracing import load_scores, probe_checkpoints
 
 texts = tuple(f"text {row}" for row in range(40))
 concept = Concept("truth", "reliability", texts, np.arange(40) % 2, texts)

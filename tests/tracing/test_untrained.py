@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tlens_trust.analysis import information_plane
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import (
@@ -11,7 +12,7 @@ from tlens_trust.measures import (
     mass_mean_probe,
     tracingllm_probe,
 )
-from tlens_trust.tracing import Trace, information_plane, load_scores
+from tlens_trust.tracing import Trace, load_scores
 from tlens_trust.tracing.arguments import choose_untrained
 from tlens_trust.tracing.assembly import CheckpointRecord, find_untrained, is_step_0
 

@@ -7,9 +7,10 @@ from html import escape
 import pytest
 
 from tlens_trust import CheckpointSeries, trace_checkpoints
+from tlens_trust.analysis import find_onset, project_tokens
 from tlens_trust.measures import kernel_dependence, logistic_probe
 from tlens_trust.steering import SteeringVector
-from tlens_trust.tracing import find_onset, keep_result, project_tokens
+from tlens_trust.tracing import keep_result
 from tlens_trust.views import onset_table, report_run, summary_table
 from tlens_trust.views.onset_text import explain_onset, onset_text
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.tracing.onset.reasons import (
+from tlens_trust.analysis.onset.reasons import (
     NOT_ABOVE_NULL,
     NOT_MEASURED,
     STILL_RISING,

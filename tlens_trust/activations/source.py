@@ -9,13 +9,17 @@ import torch
 
 from tlens_trust.activations.activations import checkpoint_name
 from tlens_trust.activations.forward import attached_hooks, wrapped_model
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.store import ActivationKey
+from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.sites import ModelShape, resolve_sites
+from tlens_trust.activations.store import ActivationKey, ActivationStore
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.checkpoints.weights import has_tokenizer, needed_names
+from tlens_trust.concepts import Concept
+from tlens_trust.concepts.concept import statements_fingerprint
 
 
 class Source:
@@ -194,6 +198,36 @@ class Source:
         if files not in _KNOWN_TOKENIZERS:
             _KNOWN_TOKENIZERS[files] = tokenizer_identity(self.tokenizer)
         return _KNOWN_TOKENIZERS[files]
+
+
+def is_stored(
+    checkpoint: Checkpoint,
+    concept: Concept,
+    *,
+    site: str | int,
+    position: Position,
+    bos: bool | None,
+    store: ActivationStore | None,
+    loading: Loading,
+) -> bool:
+    """Whether the store holds a checkpoint's readings, so that it need not be loaded for them."""
+    if store is None:
+        return False
+    with Source(
+        checkpoint,
+        device=loading.device,
+        dtype=loading.dtype,
+        backend=loading.backend,
+        device_map=loading.device_map,
+        trust_remote_code=loading.trust_remote_code,
+    ) as source:
+        fingerprint = statements_fingerprint(concept.statements)
+        key = source.key(fingerprint, bos=bos, position=checked_position(position))
+        facts = store.facts(key)
+        if facts is None:
+            return False
+        wanted = resolve_sites(ModelShape(name=source.label, **facts), site)
+        return len(store.read(key, wanted)) == len(wanted)
 
 
 _KNOWN_TOKENIZERS: dict[str, str] = {}

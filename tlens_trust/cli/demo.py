@@ -189,13 +189,9 @@ def _inform(
     jobs: int,
     progress: bool,
 ) -> str:
+    from tlens_trust.analysis import find_phases, information_plane
     from tlens_trust.measures import kernel_dependence, probe_information, spectrum
-    from tlens_trust.tracing import (
-        find_phases,
-        information_plane,
-        keep_result,
-        trace_checkpoints,
-    )
+    from tlens_trust.tracing import keep_result, trace_checkpoints
     from tlens_trust.views import draw_plane, plane_lines
 
     trace = trace_checkpoints(

@@ -133,7 +133,7 @@ def tell_information(
     every_site: bool = False,
 ) -> str:
     """The plane and its phases in words, and where their figure lies."""
-    from tlens_trust.tracing import find_phases, information_plane
+    from tlens_trust.analysis import find_phases, information_plane
     from tlens_trust.views import draw_plane, plane_table
 
     plane = information_plane(trace, estimator=estimator, against=against)

@@ -34,7 +34,7 @@ def onset(
     """Report when each concept in RUN becomes decodable (its onset), and when no better."""
     _check_run(run)
     wanted = several(concepts, "--concepts") or None
-    from tlens_trust.tracing import find_onset, find_saturation
+    from tlens_trust.analysis import find_onset, find_saturation
     from tlens_trust.views import onset_table
 
     found = find_onset(
@@ -63,7 +63,7 @@ def compare(
 ) -> None:
     """Test whether CONCEPT is read better AFTER than BEFORE, statement by statement."""
     _check_run(run)
-    from tlens_trust.tracing import compare_checkpoints, list_flips
+    from tlens_trust.analysis import compare_checkpoints, list_flips
     from tlens_trust.views import comparison_table
 
     change = compare_checkpoints(

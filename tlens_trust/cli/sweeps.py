@@ -121,7 +121,7 @@ def probe(
 
     from tlens_trust import trace_checkpoints
     from tlens_trust.measures import Measure, tracingllm_probe
-    from tlens_trust.measures.named import named_measures
+    from tlens_trust.measures.catalogue import named_measures
 
     measures: tuple[Measure, ...] = (
         (tracingllm_probe(),) if paper else named_measures(named or ["logistic"])
@@ -168,7 +168,7 @@ def show_accuracies(trace: "Trace", out: Path, *, dated: bool = True) -> None:
         out: Its run folder, which gets the figures.
         dated: Whether to find onsets, which takes held-out scores by folds.
     """
-    from tlens_trust.tracing import find_onset
+    from tlens_trust.analysis import find_onset
     from tlens_trust.views import summary_table
 
     found, why_not = None, ""

@@ -36,7 +36,8 @@ def keep_tokens(
     Raises:
         ValueError: As `trace_tokens`.
     """
-    from tlens_trust.tracing import keep_result, trace_tokens
+    from tlens_trust.analysis import trace_tokens
+    from tlens_trust.tracing import keep_result
 
     for entry in texts:
         name, _, text = entry.partition("=")

@@ -81,7 +81,7 @@ def transfer(
     targets = choose_concepts(scored_on, csv, statement, label, group, trustworthy, option="--to")
     import torch
 
-    from tlens_trust.tracing import trace_transfer
+    from tlens_trust.analysis import trace_transfer
     from tlens_trust.views import draw_transfer_curves, transfer_table
 
     found = trace_transfer(

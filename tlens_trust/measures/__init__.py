@@ -7,6 +7,7 @@ from tlens_trust.measures.calibration import (
     reliability_curve,
 )
 from tlens_trust.measures.calibration_measure import probe_calibration
+from tlens_trust.measures.catalogue import available_measures, named_measures
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe, mass_mean_probe
 from tlens_trust.measures.directions import (
     ContrastConsistentProbe,
@@ -33,15 +34,12 @@ from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.measures.geometry import (
     PowerLaw,
-    SpectrumMeasure,
     isoscore,
     mean_cosine,
     participation_ratio,
     rankme,
-    spectrum,
     spectrum_exponent,
 )
-from tlens_trust.measures.half_samples import half_samples
 from tlens_trust.measures.information import (
     AnswerInformation,
     BarberAgakov,
@@ -86,7 +84,6 @@ from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, pr
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import MLPProbe, mlp_probe
 from tlens_trust.measures.multiplicity import benjamini_hochberg
-from tlens_trust.measures.named import available_measures, named_measures
 from tlens_trust.measures.nulls import Null, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.probe import (
@@ -96,6 +93,7 @@ from tlens_trust.measures.probe import (
     fit_logistic_probe,
     fit_mass_mean_probe,
 )
+from tlens_trust.measures.resampling import half_samples
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.selectivity import (
     control_labels,
@@ -105,6 +103,7 @@ from tlens_trust.measures.selectivity import (
     recurring_word,
 )
 from tlens_trust.measures.solver import LogisticFits, solve_logistic
+from tlens_trust.measures.spectrum import SpectrumMeasure, spectrum
 from tlens_trust.measures.tracingllm import (
     SplitLeaks,
     TracingLLMMeasure,

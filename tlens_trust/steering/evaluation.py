@@ -18,6 +18,7 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
+from tlens_trust.steering.compatibility import check_fits
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import (
     CONTROLS,
@@ -26,7 +27,6 @@ from tlens_trust.steering.controls import (
     read_random,
 )
 from tlens_trust.steering.evaluation_data import CONDITIONS, label_evaluation
-from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.generations import Judge
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.neutral_reading import NeutralReading

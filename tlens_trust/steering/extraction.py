@@ -16,7 +16,7 @@ from tlens_trust.activations.sites import split_site
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.concepts import Concept
-from tlens_trust.steering.fitting import run_name
+from tlens_trust.steering.compatibility import run_name
 from tlens_trust.steering.heads import choose_heads
 from tlens_trust.steering.methods import Method, method_name, site_direction
 from tlens_trust.steering.vector import SteeringVector

@@ -16,9 +16,9 @@ from tlens_trust.activations.sites import resolve_sites, site_layer, split_site
 from tlens_trust.checkpoints import HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.measures.probe import LinearProbe
+from tlens_trust.steering.compatibility import check_fits
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.edits import Edit, ReadyEdit, make_edits
-from tlens_trust.steering.fitting import check_fits
 from tlens_trust.steering.passes import PassTracker
 from tlens_trust.steering.positions import PositionRule, Positions, checked_positions
 from tlens_trust.steering.vector import SteeringVector

@@ -13,23 +13,25 @@ from tlens_trust.activations import ActivationStore
 from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import site_layer
+from tlens_trust.activations.source import is_stored
 from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints.kept_models import KeptModels, same_model
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.battery import Manner
 from tlens_trust.steering.choices import ForcedChoice
+from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.controls import DRAWS_FOR_A_CLAIM, check_draws
 from tlens_trust.steering.evaluation import polarised, told_of_draws
 from tlens_trust.steering.extraction import Store, extract_steering_vector
-from tlens_trust.steering.fitting import check_fits, check_other_model
-from tlens_trust.steering.keeping import KeptModels, is_stored, same_model
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 from tlens_trust.steering.matrix_data import label_matrix
 from tlens_trust.steering.methods import Method
 from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.splits import rows_to_try, training_rows
-from tlens_trust.steering.targets import Loading, TargetResult, Trial, try_on_model
+from tlens_trust.steering.targets import TargetResult, Trial, try_on_model
 from tlens_trust.steering.vector import SteeringVector
 
 Rows = Sequence[int] | Int[np.ndarray, " row"] | Bool[np.ndarray, " example"]

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
 from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
@@ -49,17 +48,6 @@ class Trial:
     chat: bool | None = None
     seed: int = 0
     batch_tokens: int = DEFAULT_BATCH_TOKENS
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How a checkpoint is loaded, as `Checkpoint.load` takes it."""
-
-    device: str | torch.device | None = None
-    dtype: torch.dtype = torch.float32
-    backend: str = "auto"
-    device_map: Any = None
-    trust_remote_code: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import tlens_trust
 from tlens_trust.concepts import Concept
 
 _RECORDED = (
@@ -30,7 +29,7 @@ _READING = ("torch", "transformers", "transformer-lens")
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package, and the libraries behind a number."""
-    found = {"python": platform.python_version(), "tlens-trust": tlens_trust.__version__}
+    found = {"python": platform.python_version(), "tlens-trust": _version("tlens-trust")}
     return found | {name: _version(name) for name in _RECORDED}
 
 

@@ -12,7 +12,7 @@ def comparison_table(comparison: xr.Dataset) -> str:
         comparison: What it gives.
 
     Examples:
-        >>> from tlens_trust.tracing import compare_checkpoints
+        >>> from tlens_trust.analysis import compare_checkpoints
         >>> print(comparison_table(compare_checkpoints("run", "privacy", 0, 512)))  # doctest: +SKIP
     """
     values = comparison

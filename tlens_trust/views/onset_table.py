@@ -23,7 +23,7 @@ def onset_table(
         ValueError: The two are not of the same concepts, sites and probes.
 
     Examples:
-        >>> from tlens_trust.tracing import find_onset, find_saturation
+        >>> from tlens_trust.analysis import find_onset, find_saturation
         >>> print(onset_table(find_onset("run"), find_saturation("run")))  # doctest: +SKIP
     """
     if saturation is not None:

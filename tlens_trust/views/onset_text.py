@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from tlens_trust.tracing.onset.reasons import EXPLANATIONS, NOT_MEASURED
+from tlens_trust.analysis.onset.reasons import EXPLANATIONS, NOT_MEASURED
 from tlens_trust.views.axes import format_count
 
 # What is looked at for each answer, in which the loss of a concept is seen.

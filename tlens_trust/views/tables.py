@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
+from tlens_trust.analysis.onset.reasons import NOT_MEASURED
 from tlens_trust.tracing import Trace
 from tlens_trust.tracing.assembly import at_step_0
-from tlens_trust.tracing.onset.reasons import NOT_MEASURED
 from tlens_trust.views.onset_text import explain_onset, onset_text
 from tlens_trust.views.text import (
     Column,
@@ -67,7 +67,7 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
             checkpoints and probes.
 
     Examples:
-        >>> from tlens_trust.tracing import find_onset
+        >>> from tlens_trust.analysis import find_onset
         >>> trace = Trace.load("run")  # doctest: +SKIP
         >>> summarise(trace, find_onset("run")).onset_step  # doctest: +SKIP
     """

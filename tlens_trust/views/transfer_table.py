@@ -18,7 +18,7 @@ def transfer_table(transfer: xr.Dataset, *, site: str | int | None = None) -> st
         ValueError: It is no result of `trace_transfer`, or there is no such site.
 
     Examples:
-        >>> from tlens_trust.tracing import trace_transfer
+        >>> from tlens_trust.analysis import trace_transfer
         >>> print(transfer_table(trace_transfer(series, one, other)))  # doctest: +SKIP
     """
     several = by_set(transfer)

@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from tlens_trust.measures.half_samples import half_samples
 from tlens_trust.measures.information import NoisedEstimator, noised_information
 from tlens_trust.measures.information.noised import information_under_noise, length_of
 from tlens_trust.measures.kernels.spectrum_matching import flatten_spectrum
+from tlens_trust.measures.resampling import half_samples
 
 
 def normal(n: int, d: int, *, seed: int = 0) -> torch.Tensor:

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.half_samples import half_samples, replicates_about
+from tlens_trust.measures.resampling import half_samples, replicates_about
 from tlens_trust.measures.scores import stretched_interval
 
 

@@ -15,12 +15,12 @@ from scipy.special import digamma
 from sklearn.neighbors import KDTree, NearestNeighbors
 from torch import Tensor
 
-from tlens_trust.measures.half_samples import (
+from tlens_trust.measures.information.estimate import InformationEstimate
+from tlens_trust.measures.resampling import (
     half_sample_interval,
     half_samples,
     replicates_about,
 )
-from tlens_trust.measures.information.estimate import InformationEstimate
 
 _KEPT_VARIANCE = 0.95
 # What was found of what there is, in nats, by dimensions (n = 2,000, k = 3; see the docstrings).

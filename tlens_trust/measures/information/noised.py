@@ -15,12 +15,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from tlens_trust.measures.half_samples import (
+from tlens_trust.measures.information.estimate import InformationEstimate
+from tlens_trust.measures.resampling import (
     half_sample_interval,
     half_samples,
     replicates_about,
 )
-from tlens_trust.measures.information.estimate import InformationEstimate
 
 _BLOCK = 512
 

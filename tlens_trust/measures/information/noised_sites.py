@@ -9,16 +9,16 @@ import xarray as xr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.half_samples import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
 from tlens_trust.measures.information.labelled import empty_dataset
 from tlens_trust.measures.information.noised import information_under_noise
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.dependence import draw_rows
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
+from tlens_trust.measures.resampling import (
+    half_sample_interval,
+    half_samples,
+    replicates_about,
+)
 
 VARIANTS = ("raw", "rank_matched")
 

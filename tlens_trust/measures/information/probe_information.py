@@ -39,9 +39,9 @@ from tlens_trust.measures.information.usable import (
     usable_beyond_text,
     usable_under_permutation,
 )
-from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.references import floor_on_folds
+from tlens_trust.measures.text_features import represent_text
 
 NOISE = (0.1, 0.2, 0.4)
 _BOUNDS: dict[str, tuple[Callable[[HeldOutScores], Bound], str]] = {

@@ -26,9 +26,9 @@ from tlens_trust.measures.information.sites import (
     check_statements,
     permuted_sides,
 )
-from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import mlp_probe
+from tlens_trust.measures.text_features import represent_text
 
 AGAINST = ("text", "label")
 

@@ -29,7 +29,6 @@ from tlens_trust.measures.kernels.spectrum_matching import (
     flatten_spectrum,
     matching_components,
 )
-from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.kernels.tracingllm import (
     TracingLLMDependence,
     tracingllm_dependence,
@@ -37,6 +36,7 @@ from tlens_trust.measures.kernels.tracingllm import (
     tracingllm_information,
     tracingllm_low_rank,
 )
+from tlens_trust.measures.text_features import represent_text
 
 __all__ = [
     "CKA",

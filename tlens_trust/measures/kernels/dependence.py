@@ -31,9 +31,9 @@ from tlens_trust.measures.kernels.sides import (
     linear_label_side,
 )
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
-from tlens_trust.measures.kernels.text import represent_text
 from tlens_trust.measures.kernels.tracingllm import TracingLLMDependence, tracingllm_dependence
 from tlens_trust.measures.permutations import permute_labels
+from tlens_trust.measures.text_features import represent_text
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.tracing import Phases
+from tlens_trust.analysis import Phases
 from tlens_trust.views.axes import format_count, quantity_label
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.hover import literal
@@ -52,7 +52,8 @@ def draw_information(
         ValueError: It is no information plane, or lacks the site.
 
     Examples:
-        >>> from tlens_trust.tracing import Trace, find_phases, information_plane
+        >>> from tlens_trust.analysis import find_phases, information_plane
+        >>> from tlens_trust.tracing import Trace
         >>> plane = information_plane(Trace.load("run"))  # doctest: +SKIP
         >>> draw_information(plane, find_phases(plane)).save("curves.html")  # doctest: +SKIP
     """

@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 import xarray as xr
 
-from tlens_trust.tracing import Phase, Phases
+from tlens_trust.analysis import Phase, Phases
 
 NAMES = {"x": "I(T;X)", "y": "I(T;Y)"}
 PHASE_COLOURS = {"rises": "#009E73", "falls": "#D55E00"}

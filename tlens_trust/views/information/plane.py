@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from tlens_trust.tracing import Phase, Phases
+from tlens_trust.analysis import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.hover import literal
@@ -50,7 +50,8 @@ def draw_plane(
         ValueError: It is no information plane, or lacks the site.
 
     Examples:
-        >>> from tlens_trust.tracing import Trace, find_phases, information_plane
+        >>> from tlens_trust.analysis import find_phases, information_plane
+        >>> from tlens_trust.tracing import Trace
         >>> plane = information_plane(Trace.load("run"))  # doctest: +SKIP
         >>> draw_plane(plane, find_phases(plane)).show()  # doctest: +SKIP
     """

@@ -4,7 +4,7 @@ from html import escape
 
 import xarray as xr
 
-from tlens_trust.tracing import Phase, Phases
+from tlens_trust.analysis import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.information import draw_plane
 from tlens_trust.views.information.parts import panel_name, site_of

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from tlens_trust.tracing import (
-    Phases,
-    Trace,
-    find_onset,
-    find_phases,
-    information_plane,
-    kept_results,
-)
+from tlens_trust.analysis import Phases, find_onset, find_phases, information_plane
+from tlens_trust.tracing import Trace, kept_results
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.views.report.writing import write_report
 from tlens_trust.views.tokens import draw_tokens

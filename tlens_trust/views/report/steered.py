@@ -8,9 +8,9 @@ import xarray as xr
 
 from tlens_trust.tracing import Trace
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.matrix_table import steering_effects, steering_verdict
 from tlens_trust.views.report import parts
-from tlens_trust.views.steering import draw_steering, draw_steering_curve
+from tlens_trust.views.steering.figures import draw_steering, draw_steering_curve
+from tlens_trust.views.steering.matrix_table import steering_effects, steering_verdict
 
 _TOLD = (
     "Each vector was made of one half of a concept's groups and tried on the other, as strongly as "

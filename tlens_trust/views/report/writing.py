@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.offline import get_plotlyjs
 
-from tlens_trust.tracing import Phases, Trace, register_trace_accessor
+from tlens_trust.analysis import Phases
+from tlens_trust.tracing import Trace, register_trace_accessor
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.onset_text import explain_onset
 from tlens_trust.views.report import parts
@@ -111,7 +112,7 @@ def write_report(
             other checkpoints.
 
     Examples:
-        >>> from tlens_trust.tracing import find_onset
+        >>> from tlens_trust.analysis import find_onset
         >>> trace = Trace.load("run")  # doctest: +SKIP
         >>> write_report(trace, "report.html", onset=find_onset("run"))  # doctest: +SKIP
     """

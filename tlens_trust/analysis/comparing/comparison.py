@@ -1,0 +1,314 @@
+"""Two checkpoints of one run, statement by statement, from the scores that a sweep kept."""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
+from tlens_trust.analysis.comparing.shared_folds import paired_interval, shared_variance
+from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import covariance_between_folds
+from tlens_trust.tracing.provenance import listed
+
+if TYPE_CHECKING:
+    import pandas
+
+_FRACTION = "fraction of statements"
+
+
+def compare_checkpoints(
+    run_folder: str | os.PathLike[str],
+    concept: str,
+    before: str | int,
+    after: str | int,
+    *,
+    probe: str | None = None,
+    permutations: int = 10_000,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Test whether a concept is read better at one checkpoint than at another.
+
+    The test is paired and keeps groups whole. Every statement is right or wrong at either
+    checkpoint. If the checkpoints do not differ, what a whole group gained might as well have been
+    lost: the signs of the groups' gains are flipped at random, for all sites together, and the
+    observed difference is held against the differences that come of it. The test is exact for the
+    probes as they were fitted. It is made wider for what it does not see: probes of different folds
+    share training rows, so that near chance a cross-validated accuracy varies more than its
+    statements tell. How much more is told by the scores without one more fold that the
+    sweep kept; where it kept none, by the interval beside each accuracy, both checkpoints' shares
+    added as if they were independent.
+
+    Args:
+        run_folder: The `out=` of a sweep.
+        concept: Its name.
+        before: The earlier checkpoint: a name, or a training step.
+        after: The later one.
+        probe: Whose scores, where the sweep took several measures that keep them.
+        permutations: How many random flips. The least p-value is `1 / (1 + permutations)`.
+        resamples: How many bootstrap resamples stand behind the interval.
+        seed: Draws both.
+
+    Returns:
+        Along `site`: `accuracy_before` and `accuracy_after`; `accuracy_difference`, after minus
+        before, with its interval over groups (`…_ci`), `…_n`, the band of it where nothing
+        changed (`…_null`), a two-sided p-value (`…_p`), and one corrected for the choice among all
+        sites, by the null of the largest difference in standard deviations (`…_p_best`); `learned`
+        and `forgotten`, how many statements were wrong and became right, and the other way round.
+        Along `site` and `example`: `score_before` and `score_after`, held-out log-odds of label 1,
+        and `flip`, 1 for learned, -1 for forgotten, 0 for neither. `list_flips` makes a table of
+        these.
+
+    Raises:
+        ValueError: The run folder does not hold the concept or the checkpoints, several probes
+            kept scores and none was chosen, or the sweep was by one split
+            (`protocol="tracingllm"`), which trains on most statements.
+
+    Source:
+        Fisher (1935), The Design of Experiments, for the sign-flip test; Westfall and Young
+        (1993), Resampling-Based Multiple Testing, for the null of the maximum.
+
+    Examples:
+        >>> change = compare_checkpoints("run", "toxicity", 64, 512)  # doctest: +SKIP
+        >>> change.accuracy_difference_p_best.min()  # doctest: +SKIP
+        >>> list_flips(change, layer=2).head()  # doctest: +SKIP
+    """
+    checked_count("permutations", permutations)
+    checked_count("resamples", resamples)
+    seed = checked_seed(seed)
+    kept = read_kept_scores(run_folder, concept, probe=probe)
+    where = [kept.checkpoint_number(which) for which in (before, after)]
+    if where[0] == where[1]:
+        raise ValueError(
+            f"{before!r} and {after!r} are one checkpoint, {kept.checkpoints[where[0]]!r}. Choose "
+            f"two of {', '.join(kept.checkpoints)}."
+        )
+    right = [kept.right(number).astype(np.float64) for number in where]
+    gain = right[1] - right[0]
+    bootstrap = GroupBootstrap.draw(kept.groups, seed=seed, resamples=resamples)
+    shared = shared_by_folds(kept, where, right, bootstrap)
+    difference = gain.mean(axis=0)
+    interval = paired_interval(gain, bootstrap, added=shared).clip(-1, 1)
+    p, p_best, band = flip_signs(gain, bootstrap.group, shared, permutations, seed)
+
+    told = "held-out accuracy after minus before"
+    tested = {"permutations": permutations, "groups": bootstrap.groups}
+
+    def along_site(values: np.ndarray, units: str, long_name: str) -> tuple[object, ...]:
+        return ("site",), values, {"units": units, "long_name": long_name}
+
+    data = xr.Dataset(
+        {
+            "accuracy_before": along_site(
+                right[0].mean(axis=0), _FRACTION, "held-out accuracy before"
+            ),
+            "accuracy_after": along_site(
+                right[1].mean(axis=0), _FRACTION, "held-out accuracy after"
+            ),
+            "accuracy_difference": along_site(difference, _FRACTION, told),
+            "accuracy_difference_ci": (
+                ("site", "bound"),
+                interval,
+                {
+                    "units": _FRACTION,
+                    "long_name": f"95% interval of the {told}",
+                    "resamples": resamples,
+                    "groups": bootstrap.groups,
+                },
+            ),
+            "accuracy_difference_n": along_site(
+                np.full(len(difference), len(gain)), "statements", f"statements behind the {told}"
+            ),
+            "accuracy_difference_null": (
+                ("site", "bound"),
+                band,
+                {
+                    "units": _FRACTION,
+                    "long_name": f"middle 95% of the {told} where groups' signs are flipped",
+                    **tested,
+                },
+            ),
+            "accuracy_difference_p": (
+                ("site",),
+                p,
+                {"units": "1", "long_name": f"two-sided p-value of the {told}", **tested},
+            ),
+            "accuracy_difference_p_best": (
+                ("site",),
+                p_best,
+                {
+                    "units": "1",
+                    "long_name": f"two-sided p-value of the {told}, by the null of the maximum "
+                    "over sites",
+                    **tested,
+                },
+            ),
+            "learned": along_site(
+                (gain > 0).sum(axis=0), "statements", "statements that were wrong and became right"
+            ),
+            "forgotten": along_site(
+                (gain < 0).sum(axis=0), "statements", "statements that were right and became wrong"
+            ),
+            "flip": (
+                ("site", "example"),
+                gain.T.astype(np.int8),
+                {"units": "1", "long_name": "1 learned, -1 forgotten, 0 neither"},
+            ),
+        },
+        coords={**kept.site_coordinates, "bound": ["low", "high"], **kept.example_coordinates},
+    )
+    for name, number in zip(("before", "after"), where, strict=True):
+        data[f"score_{name}"] = (
+            ("site", "example"),
+            kept.scores[number].T,
+            {"units": "nats", "long_name": f"held-out log-odds of label 1 {name}"},
+        )
+    return data.assign_attrs(
+        concept=concept,
+        before=kept.checkpoints[where[0]],
+        after=kept.checkpoints[where[1]],
+        seed=seed,
+    )
+
+
+def list_flips(
+    comparison: xr.Dataset, *, layer: int | None = None, site: str | None = None
+) -> "pandas.DataFrame":
+    """The statements that flipped between two checkpoints, at one site.
+
+    Args:
+        comparison: What `compare_checkpoints` gives.
+        layer: Which layer, where one site was read in it.
+        site: Or which site. Neither: the only one.
+
+    Returns:
+        One row a statement: `statement`, `label`, `group`, `flip` (`"learned"`, `"forgotten"`),
+        `score_before` and `score_after` in nats; what moved most comes first.
+
+    Raises:
+        ValueError: It is no comparison of two checkpoints; it holds no such site, or several and
+            none was chosen.
+
+    Examples:
+        >>> data = xr.Dataset(
+        ...     {"flip": (("site", "example"), [[1, 0, -1]]),
+        ...      "score_before": (("site", "example"), [[-1.0, 2.0, 0.5]]),
+        ...      "score_after": (("site", "example"), [[3.0, 2.0, -0.5]])},
+        ...     coords={"site": ["blocks.0.hook_resid_post"], "layer": ("site", [0]),
+        ...             "statement": ("example", ["Yes.", "Aye.", "Sure."]),
+        ...             "label": ("example", [1, 1, 1]), "group": ("example", ["a", "a", "b"])})
+        >>> list_flips(data)[["statement", "flip"]].values.tolist()
+        [['Yes.', 'learned'], ['Sure.', 'forgotten']]
+    """
+    import pandas as pd
+
+    needed = ("flip", "score_before", "score_after", "statement")
+    if not isinstance(comparison, xr.Dataset) or any(name not in comparison for name in needed):
+        got = f"a {type(comparison).__name__}"
+        if isinstance(comparison, xr.Dataset):
+            got = f"a Dataset of {listed(list(comparison.data_vars))}"
+        raise ValueError(
+            f"`list_flips` takes what `compare_checkpoints` gives, got {got}. Call "
+            "`list_flips(compare_checkpoints(run_folder, concept, before, after), layer=…)`."
+        )
+    number = site_number(
+        comparison["site"].values.tolist(), comparison["layer"].values.tolist(), layer, site
+    )
+    there = comparison.isel(site=number)
+    moved = np.flatnonzero(there["flip"].values)
+    before, after = there["score_before"].values[moved], there["score_after"].values[moved]
+    order = np.argsort(-np.abs(after - before), kind="stable")
+    rows = moved[order]
+    return pd.DataFrame(
+        {
+            "statement": there["statement"].values[rows],
+            "label": there["label"].values[rows],
+            "group": there["group"].values[rows],
+            "flip": np.where(there["flip"].values[rows] > 0, "learned", "forgotten"),
+            "score_before": before[order],
+            "score_after": after[order],
+        }
+    )
+
+
+def shared_by_folds(
+    kept: KeptScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
+) -> Float[np.ndarray, " site"]:
+    """What shared folds add to the variance of the difference.
+
+    From the scores without one more fold where they were kept, else, at most, from the intervals.
+    """
+    fewer = None if kept.fewer is None else kept.fewer[where]
+    # A fold's own probe is among those without it for no other fold, and stays unknown.
+    if fewer is not None and kept.fold is not None and np.isfinite(fewer).any(axis=1).all():
+        folds = fewer.shape[1]
+        member = (kept.fold == np.arange(folds)[:, None]) / len(kept.fold)
+        positive = (kept.labels == 1)[:, None]
+        without = [(each > 0) == positive for each in fewer]
+        change = without[1].astype(np.float64) - without[0]
+        return covariance_between_folds(
+            member @ (right[1] - right[0]), np.stack([member @ each for each in change])
+        )
+    total = np.zeros(right[0].shape[1])
+    for number, correct in zip(where, right, strict=True):
+        interval = kept.interval(number)
+        if interval is not None:
+            resampled = bootstrap.means(correct).var(axis=0)
+            total += shared_variance(interval, resampled, groups=bootstrap.groups)
+    return total
+
+
+def flip_signs(
+    gain: Float[np.ndarray, "example site"],
+    group: Int[np.ndarray, " example"],
+    shared: Float[np.ndarray, " site"],
+    permutations: int,
+    seed: int,
+) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
+    """Hold mean gains against those where groups' signs are flipped, all sites together.
+
+    Args:
+        gain: Of each statement.
+        group: The number of its group.
+        shared: Variance of the mean that flipping does not show; differences are held against a
+            null as much wider.
+        permutations: How many flips.
+        seed: Draws them.
+
+    Returns:
+        Two-sided p-values by themselves, p-values by the null of the maximum over sites, and the
+        middle 95% of the mean gain.
+    """
+    totals = np.zeros((int(group.max()) + 1, gain.shape[1]))
+    np.add.at(totals, group, gain)
+    totals /= len(gain)
+    # Flipping signs gives a mean of 0 and this variance, exactly.
+    variance = np.square(totals).sum(axis=0)
+    wider = np.sqrt(
+        np.divide(variance + shared, variance, out=np.ones_like(variance), where=variance > 0)
+    )
+    unit = np.sqrt(variance + shared)
+    unit[unit == 0] = 1.0
+    observed = np.abs(totals.sum(axis=0)) / unit
+
+    generator = np.random.default_rng([seed, 2])
+    alone = np.ones(gain.shape[1])
+    best = np.ones(gain.shape[1])
+    drawn = []
+    left = permutations
+    while left:
+        count = min(left, max(1, 4_000_000 // len(totals)))
+        signs = 2.0 * generator.integers(0, 2, size=(count, len(totals))) - 1
+        flipped = (signs @ totals) * wider
+        drawn.append(flipped)
+        sizes = np.abs(flipped) / unit
+        # Differences are multiples of 1/n: what is equal but for rounding counts as equal.
+        alone += (sizes >= observed - 1e-9).sum(axis=0)
+        best += (sizes.max(axis=1)[:, None] >= observed - 1e-9).sum(axis=0)
+        left -= count
+    band = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0).T
+    return alone / (1 + permutations), best / (1 + permutations), band

@@ -1,0 +1,135 @@
+"""Cosines between directions of disjoint halves, with the levels that they are held against."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from einops import einsum, rearrange
+from jaxtyping import Float, Int
+from scipy.stats import t as student
+
+from tlens_trust.analysis.comparing.split_halves import SPACES, HalfDirections
+
+
+def cross_cosines(
+    one: HalfDirections, other: HalfDirections
+) -> tuple[Float[np.ndarray, "space site deletion"], Float[np.ndarray, "space site draw"]]:
+    """Mean cosine of a half's direction here with the other half's there, over the splits.
+
+    For the labels, and for each draw of permuted labels.
+    """
+    return _both_ways(one.fitted, other.fitted), _both_ways(one.permuted, other.permuted)
+
+
+def _both_ways(
+    here: Float[np.ndarray, "space site split half fit d_model"],
+    there: Float[np.ndarray, "space site split half fit d_model"],
+) -> Float[np.ndarray, "space site fit"]:
+    products = sum(
+        einsum(
+            here[:, :, :, half].astype(np.float64),
+            there[:, :, :, 1 - half].astype(np.float64),
+            "space site split fit d_model, space site split fit d_model -> space site fit",
+        )
+        for half in (0, 1)
+    )
+    mean: np.ndarray = products / (2 * here.shape[2])
+    return mean
+
+
+def jackknife_interval(
+    values: Float[np.ndarray, "... deletion"], *, confidence: float = 0.95
+) -> Float[np.ndarray, "... bound"]:
+    """An interval of the first value, from those without one block each.
+
+    Args:
+        values: With nothing left out; then with each block left out.
+        confidence: Of the interval.
+
+    Returns:
+        `v ± t·√((B - 1)/B Σ_b (v_b - v̄)²)`, with Student's distribution on `B - 1` degrees.
+
+    Source:
+        Tukey (1958); Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
+    """
+    blocks = values.shape[-1] - 1
+    left = values[..., 1:]
+    about = left - left.mean(axis=-1, keepdims=True)
+    deviation = np.sqrt((blocks - 1) / blocks * np.square(about).sum(axis=-1))
+    reach = student.ppf((1 + confidence) / 2, blocks - 1) * deviation
+    interval: np.ndarray = values[..., :1] + np.stack([-reach, reach], axis=-1)
+    return interval
+
+
+def cosine_interval(
+    cosines: Float[np.ndarray, "... deletion"],
+) -> Float[np.ndarray, "... bound"]:
+    """`jackknife_interval` of a cosine, on Fisher's scale, which has no end."""
+    scale = np.arctanh(np.clip(cosines, -1 + 1e-9, 1 - 1e-9))
+    interval: np.ndarray = np.tanh(jackknife_interval(scale))
+    return interval
+
+
+def cosine_dataset(
+    cosines: Float[np.ndarray, "one other space site deletion"],
+    null: Float[np.ndarray, "one other space site draw"],
+    groups: Int[np.ndarray, "one other"],
+    *,
+    axes: Sequence[str],
+) -> xr.Dataset:
+    """Cosines of all pairs, their intervals, and what one direction and none would give.
+
+    Args:
+        cosines: As `cross_cosines` gives them; on the diagonal the reliabilities.
+        null: Likewise, for permuted labels.
+        groups: Behind each cosine.
+        axes: Names of the first two axes.
+
+    Returns:
+        `cosine`, `cosine_ci`, `cosine_n`, `cosine_same`, `cosine_null`, `cosine_corrected` and
+        `cosine_corrected_ci` along `space`, the two axes, and `site`.
+    """
+    number = np.arange(len(cosines))
+    reliability = cosines[number, number]
+    draws = null.shape[-1]
+    # Their mean is zero, so that forty draws tell the band's width better than two quantiles.
+    deviation = np.sqrt(np.square(null).mean(axis=-1))
+    reach = student.ppf(0.975, draws) * deviation
+    band = np.stack([-reach, reach], axis=-1).clip(-1, 1)
+
+    known = reliability[..., 0] > band[number, number][..., 1]
+    product = reliability[:, None] * reliability[None, :]
+    usable = (product > 0) & (known[:, None] & known[None, :])[..., None]
+    same = np.sqrt(np.where(usable, product, np.nan))
+    corrected = cosines / same
+    pair = ("space", *axes, "site")
+
+    def variable(
+        values: np.ndarray, long_name: str, units: str = "1", **more: int
+    ) -> tuple[tuple[str, ...], np.ndarray, dict[str, object]]:
+        dims = pair if values.ndim == 4 else (*pair, "bound")
+        by_space = rearrange(values, "source target space ... -> space source target ...")
+        return dims, by_space, {"units": units, "long_name": long_name, **more}
+
+    blocks = cosines.shape[-1] - 1
+    told = "cosine between directions of disjoint halves of the statements"
+    without = "cosine between directions, the noise of fitting taken out"
+    counted = np.broadcast_to(groups[:, :, None, None], cosines.shape[:4])
+    return xr.Dataset(
+        {
+            "cosine": variable(cosines[..., 0], told),
+            "cosine_ci": variable(
+                cosine_interval(cosines), f"95% interval of the {told}", blocks=blocks
+            ),
+            "cosine_n": variable(counted, f"groups behind the {told}", "groups"),
+            "cosine_same": variable(same[..., 0], f"{told}, if they were one and the same"),
+            "cosine_null": variable(
+                band, f"middle 95% of the {told} where labels are permuted", permutations=draws
+            ),
+            "cosine_corrected": variable(corrected[..., 0], without),
+            "cosine_corrected_ci": variable(
+                jackknife_interval(corrected), f"95% interval of the {without}", blocks=blocks
+            ),
+        },
+        coords={"space": list(SPACES), "bound": ["low", "high"]},
+    )

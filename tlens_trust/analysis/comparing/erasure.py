@@ -1,0 +1,379 @@
+"""What erasing one concept from the activations costs the others."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from scipy.stats import t as student
+from torch import Tensor
+
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.positions import Position
+from tlens_trust.analysis.comparing.leace import check_erasure_installed, fit_eraser
+from tlens_trust.analysis.comparing.overlap import check_several
+from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.readings import Store, read_series
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, permute_labels
+from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
+from tlens_trust.measures.cross_validation import CrossFitter, HeldOut, check_probe
+from tlens_trust.tracing.arguments import Concepts
+from tlens_trust.tracing.cells import cell_seed
+
+_FRACTION = "fraction of statements"
+# Unit, name, and the sign that makes a loss positive.
+_COSTS = {
+    "accuracy": (_FRACTION, "held-out accuracy", 1.0),
+    "cross_entropy": ("nats", "held-out cross-entropy", -1.0),
+}
+
+
+def erasure_cost(
+    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
+    concepts: Concepts | None = None,
+    *,
+    probe: ProbeMeasure | None = None,
+    controls: int = 10,
+    sites: str | int | Sequence[str | int] = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    store: Store = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Erase each concept from the activations, and probe every concept in what is left.
+
+    LEACE is the affine map that moves activations least while no linear classifier can tell the
+    erased concept's labels any more, on the rows that it was fitted to:
+    `x - W⁺P W(x - μ)`, with `W` whitening the activations and `P` the projection onto
+    `W Cov(x, y)`. For one concept it takes away one dimension. Then every concept's probe is fitted
+    anew, penalty included, to what is left of its own statements, and scored on held-out groups.
+    The fall of its accuracy is what it had from the erased concept's direction and cannot get
+    elsewhere.
+
+    Nothing that is scored had a part in erasing: a statement of a held-out fold, any of its group,
+    and any of the same text are left out of the rows that the eraser for that fold is fitted to.
+    So the diagonal, a concept probed after its own erasure, uses the training rows for both, on
+    which no linear probe can be better than the larger class (its accuracy is at chance by
+    construction). Whether a probe that sees other statements would recover it is another question:
+    off the diagonal, erasers and probes see different statements.
+
+    The control erases a concept that means nothing: the erased concept's statements with permuted
+    labels, so a random direction within the same covariance.
+
+    Needs the extra `erasure` (`pip install "tlens-trust[erasure]"`).
+
+    Args:
+        series: Checkpoints; or `Activations` of the concepts, at one checkpoint or several.
+        concepts: At least two; None for those that activations were given of.
+        probe: What reads the concepts; None for the logistic probe.
+        controls: How many permutations of labels stand behind the control, for each erased
+            concept. At least 2.
+        sites: Where to read, as `trace_checkpoints` takes it, and so are the following. Each site
+            is erased by itself. One or two are enough for a first look: every pair of concepts
+            takes `1 + controls` probes at each.
+        position: Which token of a statement to read.
+        bos: Whether a beginning-of-sequence token stands before each statement.
+        store: Where activations are kept.
+        seed: Deals folds, permutes labels, draws resamples; with the seed of a sweep, its folds.
+        device: Torch device.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        Along `checkpoint`, `erased`, `concept` (the one that is probed) and `site`: `accuracy`,
+        held out, after erasing; `accuracy_cost`, that before minus that after, statement by
+        statement, with its interval over groups (`…_ci`), `…_n`, and the range of it over the
+        control erasures (`…_null`; with few controls their minimum and maximum); `auroc` and
+        `auroc_cost`. Along `checkpoint`, `concept` and `site`: `accuracy_before`, `auroc_before`
+        and `accuracy_chance`.
+
+    Raises:
+        ValueError: There are fewer than two concepts, they were read at different widths, or
+            whatever reading finds wrong.
+        ImportError: concept-erasure is not installed.
+
+    Source:
+        Belrose et al. (2023), LEACE: Perfect linear concept erasure in closed form,
+        arXiv:2306.03819.
+
+    Examples:
+        >>> cost = erasure_cost(series[-1], load_concepts(), sites=[2])  # doctest: +SKIP
+        >>> cost.accuracy_cost.squeeze().to_pandas()  # doctest: +SKIP
+    """
+    from tqdm.auto import tqdm
+
+    taken = logistic_probe() if probe is None else probe
+    check_probe(taken)
+    seed = checked_seed(seed)
+    # Without a control there is no telling a concept's direction from any other.
+    checked_count("controls", controls, least=2)
+    check_erasure_installed()
+    readings = read_series(
+        series,
+        concepts,
+        sites=sites,
+        position=position,
+        bos=bos,
+        store=store,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
+    named = readings.concepts
+    check_several(named)
+    total = len(readings) * len(named) ** 2
+    parts = []
+    with tqdm(total=total, desc="erasure", unit="pair", disable=not progress) as bar:
+        for read in readings:
+            rows = []
+            before = [
+                _Probed(*taken.held_out(each, concept, seed=cell_seed(seed, concept)))
+                for each, concept in zip(read, named, strict=True)
+            ]
+            for erased in read:
+                cells = []
+                for probed, home in zip(read, before, strict=True):
+                    cells.append(_cost(erased, probed, home, taken, controls, seed))
+                    bar.update()
+                rows.append(xr.concat(cells, dim="concept"))
+            parts.append(xr.concat(rows, dim="erased").merge(_before(named, before)))
+    names = [concept.name for concept in named]
+    return (
+        xr.concat(parts, dim="checkpoint", data_vars="all")
+        .assign_coords(readings.along("checkpoint") | readings.along_sites(read[0]))
+        .assign_coords(erased=names, concept=names)
+        .assign_coords(dimension=("concept", [concept.dimension for concept in named]))
+        .assign_attrs(probe=taken.name, controls=controls, seed=seed)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Probed:
+    """A concept's held-out scores, and the folds that they come of."""
+
+    held_out: HeldOut
+    fold: Int[np.ndarray, " example"]
+
+
+def _cost(
+    erased: Activations,
+    probed: Activations,
+    before: _Probed,
+    probe: ProbeMeasure,
+    controls: int,
+    seed: int,
+) -> xr.Dataset:
+    """What erasing one concept costs one concept, along `site`."""
+    about, concept = erased.concept, probed.concept
+    if about is None or concept is None or erased.values.shape[2] != probed.values.shape[2]:
+        raise ValueError(
+            f"Activations to erase are {erased.values.shape[2]} wide, those to probe "
+            f"{probed.values.shape[2]}. Read all concepts at the same sites of one model."
+        )
+    # Folds as of this concept's own probe, so that permuted labels keep each fold's balance.
+    own = cell_seed(seed, about)
+    fold = assign_folds(about.labels, about.groups, folds=probe.folds, seed=own)
+    drawn = permute_labels(
+        about.labels, about.groups, fold, permutations=controls, seed=own
+    ).draws.astype(np.int64)
+    kept = _unseen(about, concept, before.fold)
+    after = [
+        _probe_erased(erased, probed, labels, kept, before.fold, probe.cross_fitter)
+        for labels in drawn
+    ]
+    bootstrap = GroupBootstrap.draw(
+        concept.groups, seed=cell_seed(seed, concept), resamples=probe.resamples
+    )
+    data = xr.Dataset(coords={"bound": ["low", "high"]})
+    for name, (units, long_name, sign) in _COSTS.items():
+        at_first = _by_statement(name, before.held_out.scores, concept.labels)
+        at_last = _by_statement(name, after[0].scores, concept.labels)
+        lost = sign * (at_first - at_last)
+        told = f"{long_name} lost by erasing"
+        described = {"units": units, "long_name": told}
+        random = np.stack(
+            [
+                sign * (at_first - _by_statement(name, each.scores, concept.labels)).mean(axis=0)
+                for each in after[1:]
+            ]
+        )
+        reach = (
+            student.ppf(0.975, controls - 1)
+            * random.std(axis=0, ddof=1)
+            * np.sqrt(1 + 1 / controls)
+        )
+        interval = paired_interval(
+            lost,
+            bootstrap,
+            added=_shared(name, before.held_out, after[0], concept.labels, before.fold),
+        )
+        data[name] = (
+            ("site",),
+            at_last.mean(axis=0),
+            {"units": units, "long_name": f"{long_name} after erasing"},
+        )
+        data[f"{name}_cost"] = (("site",), lost.mean(axis=0), described)
+        data[f"{name}_cost_ci"] = (
+            ("site", "bound"),
+            interval,
+            {
+                "units": units,
+                "long_name": f"95% interval of the {told}",
+                "resamples": probe.resamples,
+            },
+        )
+        data[f"{name}_cost_n"] = (
+            ("site",),
+            np.full(lost.shape[1], len(lost)),
+            {"units": "statements", "long_name": f"statements behind the {told}"},
+        )
+        data[f"{name}_cost_null"] = (
+            ("site", "bound"),
+            np.stack([random.mean(axis=0) - reach, random.mean(axis=0) + reach], axis=-1),
+            {
+                "units": units,
+                "long_name": f"where 95% of the {told} permuted labels are expected",
+                "permutations": controls,
+            },
+        )
+    return data
+
+
+def _before(concepts: Sequence[Concept], before: Sequence[_Probed]) -> xr.Dataset:
+    """Scores before anything is erased, along `concept` and `site`."""
+    data = xr.Dataset()
+    for name, (units, long_name, _) in _COSTS.items():
+        values = [
+            _by_statement(name, home.held_out.scores, concept.labels).mean(axis=0)
+            for concept, home in zip(concepts, before, strict=True)
+        ]
+        data[f"{name}_before"] = (
+            ("concept", "site"),
+            np.stack(values),
+            {"units": units, "long_name": f"{long_name} before erasing"},
+        )
+    shares = np.array([concept.labels.mean() for concept in concepts])
+    data["accuracy_chance"] = (
+        ("concept",),
+        np.maximum(shares, 1 - shares),
+        {"units": _FRACTION, "long_name": "share of the larger class"},
+    )
+    return data
+
+
+def _by_statement(
+    name: str, scores: Float[np.ndarray, "example site"], labels: Int[np.ndarray, " example"]
+) -> Float[np.ndarray, "example site"]:
+    signs = np.where(labels == 1, 1.0, -1.0)[:, None]
+    if name == "accuracy":
+        right: np.ndarray = ((scores > 0) == (signs > 0)).astype(np.float64)
+        return right
+    surprise: np.ndarray = np.logaddexp(0.0, -signs * scores)
+    return surprise
+
+
+def _shared(
+    name: str,
+    before: HeldOut,
+    after: HeldOut,
+    labels: Int[np.ndarray, " example"],
+    fold: Int[np.ndarray, " example"],
+) -> Float[np.ndarray, " site"] | float:
+    """What folds that share training rows add to the variance of a difference."""
+    if before.fewer is None or after.fewer is None:
+        return 0.0
+    whole = [fold_parts(each.scores, labels, fold)[name] for each in (before, after)]
+    without = [
+        np.stack([fold_parts(np.nan_to_num(part), labels, fold)[name] for part in each])
+        for each in (before.fewer, after.fewer)
+    ]
+    return covariance_between_folds(whole[0] - whole[1], without[0] - without[1])
+
+
+def _unseen(
+    erased: Concept, probed: Concept, fold: Int[np.ndarray, " example"]
+) -> Bool[np.ndarray, "fold other"]:
+    """For each fold, statements to erase by that have nothing to do with those held out."""
+    kept = []
+    for k in range(int(fold.max()) + 1):
+        held = np.flatnonzero(fold == k)
+        groups = {probed.groups[row] for row in held}
+        texts = {probed.statements[row] for row in held}
+        kept.append(
+            [
+                group not in groups and text not in texts
+                for group, text in zip(erased.groups, erased.statements, strict=True)
+            ]
+        )
+    return np.array(kept)
+
+
+def _probe_erased(
+    erased: Activations,
+    probed: Activations,
+    labels: Int[np.ndarray, " other"],
+    kept: Bool[np.ndarray, "fold other"],
+    fold: Int[np.ndarray, " example"],
+    fitter: CrossFitter,
+) -> HeldOut:
+    """Held-out scores of a concept whose activations another one was erased from."""
+    assert probed.concept is not None
+    own = torch.from_numpy(probed.concept.labels.astype(np.int64))
+    groups = probed.concept.groups
+    if kept.all():
+        return fitter(_erase(erased, labels, kept[0], probed.values), own, groups, fold)
+    scores = np.empty(probed.values.shape[:2])
+    fewer: np.ndarray | None = np.full((len(kept), *scores.shape), np.nan)
+    for k, rows in enumerate(kept):
+        found = fitter(_erase(erased, labels, rows, probed.values), own, groups, fold)
+        held = fold == k
+        scores[held] = found.scores[held]
+        if fewer is not None and found.fewer is not None:
+            fewer[:, held] = found.fewer[:, held]
+        else:
+            fewer = None
+    return HeldOut(scores, fewer=fewer)
+
+
+def _erase(
+    erased: Activations,
+    labels: Int[np.ndarray, " other"],
+    rows: Bool[np.ndarray, " other"],
+    values: Float[Tensor, "example site d_model"],
+) -> Float[Tensor, "example site d_model"]:
+    """Activations without what an eraser of some rows takes away, in the precision they had."""
+    chosen = torch.from_numpy(rows)
+    names = torch.from_numpy(labels)[chosen]
+    if bool(names.all()) or not bool(names.any()):
+        raise ValueError(
+            "Nothing can be erased by statements of one label, which is all that is left once "
+            "those of a held-out fold are left out. Give concepts that share fewer statements."
+        )
+    without = []
+    for site in range(values.shape[1]):
+        direction, readout, centre = fit_eraser(erased.values[chosen, site], names)
+        here = values[:, site].double()
+        without.append(here - torch.outer((here - centre) @ readout, direction))
+    return torch.stack(without, dim=1).to(values.dtype)

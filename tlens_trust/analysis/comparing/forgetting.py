@@ -1,0 +1,307 @@
+"""Statements that a run reads right for a while, and then wrong again."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
+from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe
+from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.tracing.cells import cell_seed
+from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.run_folder import RunFolder
+
+
+def find_forgetting(
+    run_folder: str | os.PathLike[str],
+    concept: str,
+    *,
+    layer: int | None = None,
+    site: str | None = None,
+    patience: int = 2,
+    probe: str | None = None,
+    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations] | None = None,
+    measure: ProbeMeasure | None = None,
+    refits: int = 10,
+    store: Store = "default",
+    seed: int = 0,
+    resamples: int = 1000,
+    device: str | torch.device | None = None,
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Count statements that were known at some checkpoint, and are wrong at a later one.
+
+    A statement is known after the checkpoint at which its held-out score was right `patience`
+    times in a row. It is forgotten at a later checkpoint where it is wrong; `lost_for_good` where
+    it stays wrong to the end of the run. It may be known again, and forgotten again.
+
+    Most of what looks like forgetting is noise: a statement near a probe's boundary falls on this
+    side or that, as other statements happen to be in the training folds. With `series`, the probe
+    is fitted anew at every checkpoint, on folds dealt otherwise, `refits` times. Let `q_t` be the
+    share of refits at checkpoint `t` by which a statement is right. Of those known before `t`,
+    `Σ (1 - q_{t-1})` would be wrong if nothing had changed since the checkpoint before: the flips
+    between two fits at one checkpoint. And `Σ (q_{t-1} - q_t)` are forgotten beyond that. The
+    refits do not know which statements were called known, so this holds no regression to the mean.
+
+    Args:
+        run_folder: The `out=` of a sweep.
+        concept: Its name.
+        layer: Which layer, where one site was read in it.
+        site: Or which site. Neither: the only one.
+        patience: How many checkpoints in a row a statement has to be right at to count as known.
+        probe: Whose scores, where the sweep took several measures that keep them.
+        series: The checkpoints of the run, or `Activations` of the concept at each; None leaves out
+            everything about noise, as NaN.
+        measure: What to refit; None for the logistic probe.
+        refits: How often.
+        store: Where activations are kept. How the models are read is taken from the run folder.
+        seed: Deals the refits' folds and draws resamples.
+        resamples: How many bootstrap resamples stand behind the interval.
+        device: Torch device.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        Along `checkpoint`: `known`, statements known before it; `forgotten`, those of them that
+        are wrong at it; `forgotten_noise`, how many of them another fit at the checkpoint before
+        would call wrong; `forgotten_excess`, how many more refits call wrong than did at the
+        checkpoint before, with its interval over groups (`…_ci`); `forgotten_mirror`, as above;
+        and `lost_for_good`. Along
+        `checkpoint` and `example`: `right`, and `right_share`, by refits.
+
+    Raises:
+        ValueError: As `compare_checkpoints`; one site is not chosen; a checkpoint of the run is
+            missing from `series`; or an argument is out of range.
+
+    Source:
+        Toneva et al. (2019), An empirical study of example forgetting, arXiv:1812.05159, for
+        forgetting as an event.
+
+    Examples:
+        >>> found = find_forgetting("run", "toxicity", layer=2, series=series)  # doctest: +SKIP
+        >>> found[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
+    """
+    for name, number, least in (
+        ("patience", patience, 1), ("refits", refits, 2), ("resamples", resamples, 1),
+    ):  # fmt: skip
+        checked_count(name, number, least=least)
+    seed = checked_seed(seed)
+    if measure is not None:
+        check_probe(measure)
+    kept = read_kept_scores(run_folder, concept, probe=probe)
+    sites = kept.site_coordinates["site"]
+    place = site_number(sites, kept.site_coordinates["layer"][1].tolist(), layer, site)
+    right = np.stack([kept.right(i)[:, place] for i in range(len(kept.checkpoints))])
+    if np.isnan(kept.scores[:, :, place]).any():
+        raise ValueError(
+            f"Not every checkpoint has scores of {concept!r} yet. Call the sweep with the same "
+            "arguments; it continues."
+        )
+    known = known_before(right, patience)
+    lost = known & ~right
+    mirror = known_before(~right, patience) & right
+    share = np.full(right.shape, np.nan)
+    if series is not None:
+        readings = _readings(
+            Path(run_folder),
+            concept,
+            series,
+            sites[place],
+            store=store,
+            device=device,
+            device_map=device_map,
+            trust_remote_code=trust_remote_code,
+            batch_tokens=batch_tokens,
+        )
+        taken = logistic_probe() if measure is None else measure
+        share = _right_share(kept, readings, taken, refits, seed, progress=progress)
+    return _dataset(kept, right, known, lost, mirror, share, refits, seed, resamples).assign_attrs(
+        concept=concept, site=sites[place], patience=patience, seed=seed
+    )
+
+
+def known_before(
+    right: Bool[np.ndarray, "checkpoint example"], patience: int
+) -> Bool[np.ndarray, "checkpoint example"]:
+    """Whether a statement was right so many times in a row, at the checkpoints just before.
+
+    A statement that was forgotten has to be known anew.
+
+    Examples:
+        >>> right = np.array([[1], [1], [1], [0], [1]], dtype=bool)
+        >>> known_before(right, 2).ravel().tolist()
+        [False, False, True, True, False]
+    """
+    known = np.zeros_like(right)
+    run = np.zeros(right.shape[1], dtype=np.int64)
+    for number in range(len(right)):
+        known[number] = run >= patience
+        run = np.where(right[number], run + 1, 0)
+    return known
+
+
+def _readings(
+    run_folder: Path,
+    concept: str,
+    series: Any,
+    site: str,
+    *,
+    store: Store,
+    device: str | torch.device | None,
+    device_map: Any,
+    trust_remote_code: bool,
+    batch_tokens: int,
+) -> SeriesReadings:
+    """The run's concept at the checkpoints given, read as the run read them."""
+    run = RunFolder(run_folder)
+    settings = run.manifest["settings"]
+    position = settings["position"]
+    # The site by name, and the run's own sites: what the store holds is found under the latter.
+    return read_series(
+        series,
+        run.read_concept(concept),
+        sites=[site],
+        position=tuple(position) if isinstance(position, list) else position,
+        bos=settings["bos"],
+        store=store,
+        device=device,
+        dtype=getattr(torch, settings["dtype"]),
+        backend=settings["backend"],
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
+
+
+def _right_share(
+    kept: KeptScores,
+    readings: SeriesReadings,
+    measure: ProbeMeasure,
+    refits: int,
+    seed: int,
+    *,
+    progress: bool,
+) -> Float[np.ndarray, "checkpoint example"]:
+    """The share of refits by which each statement is right, at each checkpoint of the run."""
+    from tqdm.auto import tqdm
+
+    missing = [name for name in kept.checkpoints if name not in readings.checkpoints]
+    if missing:
+        raise ValueError(
+            f"`series` lacks {missing[0]!r}, which the run holds. It has "
+            f"{listed(readings.checkpoints)}. Give the series that was swept."
+        )
+    concept: Concept = readings.concepts[0]
+    own = cell_seed(seed, concept)
+    deals = [
+        assign_folds(concept.labels, concept.groups, folds=measure.folds, seed=own + 1 + number)
+        for number in range(refits)
+    ]
+    labels = torch.from_numpy(concept.labels.astype(np.int64))
+    shares = []
+    for name in tqdm(kept.checkpoints, desc="refits", unit="checkpoint", disable=not progress):
+        (activations,) = readings.at(readings.checkpoints.index(name))
+        right = [
+            (measure.cross_fitter(activations.values, labels, concept.groups, fold).scores > 0)
+            == (concept.labels == 1)[:, None]
+            for fold in deals
+        ]
+        shares.append(np.mean(right, axis=0)[:, 0])
+    return np.stack(shares)
+
+
+def _dataset(
+    kept: KeptScores,
+    right: Bool[np.ndarray, "checkpoint example"],
+    known: Bool[np.ndarray, "checkpoint example"],
+    lost: Bool[np.ndarray, "checkpoint example"],
+    mirror: Bool[np.ndarray, "checkpoint example"],
+    share: Float[np.ndarray, "checkpoint example"],
+    refits: int,
+    seed: int,
+    resamples: int,
+) -> xr.Dataset:
+    before = np.concatenate([np.full((1, right.shape[1]), np.nan), share[:-1]])
+    before[0] = share[0]  # nothing is known before the first checkpoint
+    noise = known * (1 - before)
+    excess = known * (before - share)
+    bootstrap = GroupBootstrap.draw(kept.groups, seed=seed, resamples=resamples)
+    count = right.shape[1]
+    if np.isnan(share).all():
+        interval = np.full((len(right), 2), np.nan)
+    else:
+        interval = count * paired_interval(excess.T, bootstrap)
+        interval[~known.any(axis=1)] = 0.0
+    ever_after = np.logical_and.accumulate(~right[::-1])[::-1]
+
+    def counted(values: np.ndarray, long_name: str) -> tuple[object, ...]:
+        return ("checkpoint",), values, {"units": "statements", "long_name": long_name}
+
+    told = "statements forgotten beyond what another fit would call wrong"
+    return xr.Dataset(
+        {
+            "known": counted(known.sum(axis=1), "statements known before"),
+            "forgotten": counted(lost.sum(axis=1), "known statements that are wrong"),
+            "forgotten_noise": counted(
+                noise.sum(axis=1),
+                "known statements that another fit at the checkpoint before would call wrong",
+            ),
+            "forgotten_excess": counted(excess.sum(axis=1), told),
+            "forgotten_excess_ci": (
+                ("checkpoint", "bound"),
+                interval,
+                {
+                    "units": "statements",
+                    "long_name": f"95% interval of the {told}",
+                    "resamples": resamples,
+                    "groups": bootstrap.groups,
+                },
+            ),
+            "forgotten_mirror": counted(
+                mirror.sum(axis=1),
+                "statements wrong as often in a row as others were right, that are right",
+            ),
+            "lost_for_good": counted(
+                (lost & ever_after).sum(axis=1),
+                "known statements that are wrong from here to the end",
+            ),
+            "right": (
+                ("checkpoint", "example"),
+                right,
+                {"units": "1", "long_name": "whether the held-out score is right"},
+            ),
+            "right_share": (
+                ("checkpoint", "example"),
+                share,
+                {
+                    "units": "fraction of refits",
+                    "long_name": "share of refits by which the held-out score is right",
+                    "refits": refits,
+                },
+            ),
+        },
+        coords={
+            **kept.checkpoint_coordinates,
+            **kept.example_coordinates,
+            "bound": ["low", "high"],
+        },
+    )

@@ -1,0 +1,251 @@
+"""Where a concept's direction came from: its cosines and angles between checkpoints."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from einops import rearrange
+from jaxtyping import Float
+
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.positions import Position
+from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
+from tlens_trust.analysis.comparing.split_halves import (
+    SPACES,
+    HalfDirections,
+    SplitHalves,
+    check_direction,
+    fit_halves,
+)
+from tlens_trust.analysis.readings import Store, one_concept, read_series
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.tracing.cells import cell_seed
+
+
+def direction_genealogy(
+    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
+    concept: Concept | None = None,
+    *,
+    direction: str = "logistic",
+    C: float = 0.1,
+    splits: int = 8,
+    blocks: int = 10,
+    permutations: int = 40,
+    subspace: int = 2,
+    sites: str | int | Sequence[str | int] = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    store: Store = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Compare a concept's direction between all pairs of checkpoints.
+
+    Groups are halved at random, several times; the direction fitted to one half at one checkpoint
+    is held against that fitted to the other half at another checkpoint. So two directions never
+    share a statement, and what they share is no accident of the sample. Two levels stand beside
+    every cosine: what two such fits of one and the same direction reach, which is below 1 because
+    each is noisy, and what fits to permuted labels reach, which is far from 0 where activations
+    vary along few axes only.
+
+    The diagonal is the reliability: how well two halves agree on the direction at one checkpoint.
+    Where it is not above the null, there is no direction to speak of, and `cosine_corrected` is
+    NaN.
+
+    Cosines are taken in two spaces: `raw`, the model's own coordinates, where a few large features
+    may decide; and `standardised`, each feature in units of its deviation at the checkpoint, in
+    which the logistic probe is fitted. A direction that reads (a probe's weights) and one that
+    writes (a difference of means) differ: choose by `direction`. Neither says that the model uses
+    it.
+
+    Args:
+        series: Checkpoints; or `Activations` of one concept, one for each checkpoint.
+        concept: What to read; None where activations are given.
+        direction: `"logistic"`, the weights of a logistic probe, or `"mass_mean"`, the difference
+            of the class means.
+        C: Inverse strength of the logistic probe's penalty, the same at all checkpoints, since the
+            penalty turns the direction: where it is strong the probe weighs each standardised
+            feature by its own difference of means; where it is weak it allows for how features
+            vary together, and is noisier.
+        splits: How often groups are halved; all numbers are means over the splits.
+        blocks: How many blocks of groups the jackknife leaves out, one at a time.
+        permutations: How many draws of permuted labels stand behind the null.
+        subspace: Dimension of the subspaces whose principal angles are taken.
+        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
+        position: Which token of a statement to read.
+        bos: Whether a beginning-of-sequence token stands before each statement.
+        store: Where activations are kept.
+        seed: Halves the groups and permutes labels.
+        device: Torch device.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        Along `space`, `source`, `target` (both checkpoints) and `site`:
+
+        - `cosine`, with a jackknife interval (`cosine_ci`) and `cosine_n`, the groups behind it;
+        - `cosine_same`, what two fits of one direction would reach, `√(r_i r_j)`;
+        - `cosine_null`, the middle 95% for permuted labels (by their standard deviation);
+        - `cosine_corrected`, `cosine` over `cosine_same`, and its interval: an estimate of the
+          cosine without the noise of fitting, 1 where the direction has not turned. It is not
+          clipped;
+        - along `angle` too: `principal_angle`, in degrees, between the subspaces that the fits
+          without one block each span in the two halves (their first `subspace` singular vectors),
+          mean over the splits; the diagonal is what two halves of one checkpoint give; and
+          `principal_angle_null`, the middle 95% of that between subspaces of as many fits to
+          permuted labels.
+
+    Raises:
+        ValueError: There are several concepts, too few groups, an argument out of range, or
+            whatever reading finds wrong.
+
+    Source:
+        Spearman (1904), American Journal of Psychology 15, for the correction; Björck and Golub
+        (1973), Mathematics of Computation 27, for principal angles.
+
+    Examples:
+        >>> labels = np.arange(200) % 2
+        >>> texts = tuple(f"statement {row}" for row in range(200))
+        >>> concept = Concept("truth", "reliability", texts, labels, texts)
+        >>> def read(step, angle):
+        ...     values = torch.randn(200, 1, 4, generator=torch.Generator().manual_seed(step))
+        ...     turned = torch.tensor([np.cos(angle), np.sin(angle), 0, 0])
+        ...     values[:, 0] += 9 * torch.from_numpy(labels)[:, None] * turned
+        ...     where = Checkpoint("planted", f"step{step}", step=step)
+        ...     return Activations(values, ("blocks.0.hook_resid_post",), where, concept)
+        >>> turning = direction_genealogy(
+        ...     [read(1, 0.0), read(2, np.pi / 3)], direction="mass_mean", progress=False)
+        >>> turning.cosine_corrected.sel(space="raw").squeeze().round(1).values.tolist()
+        [[1.0, 0.5], [0.5, 1.0]]
+    """
+    from tqdm.auto import tqdm
+
+    check_direction(direction, C)
+    if not 1 <= subspace <= min(blocks, permutations // 2):
+        raise ValueError(
+            f"`subspace` must be between 1 and {min(blocks, permutations // 2)}, the number of "
+            f"blocks, or half that of permutations, got {subspace}."
+        )
+    readings = read_series(
+        series,
+        concept,
+        sites=sites,
+        position=position,
+        bos=bos,
+        store=store,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
+    about = one_concept(readings)
+    halves = SplitHalves.draw(
+        about, splits=splits, blocks=blocks, permutations=permutations, seed=cell_seed(seed, about)
+    )
+    fitted: list[HalfDirections] = []
+    for (activations,) in tqdm(
+        readings, desc="genealogy", unit="checkpoint", total=len(readings), disable=not progress
+    ):
+        if activations.values.shape[2] < subspace:
+            raise ValueError(
+                f"`subspace` is {subspace}, and the activations are only "
+                f"{activations.values.shape[2]} wide."
+            )
+        if fitted and fitted[0].fitted.shape[-1] != activations.values.shape[2]:
+            raise ValueError(
+                f"{readings.checkpoints[len(fitted)]!r} is {activations.values.shape[2]} wide and "
+                f"{readings.checkpoints[0]!r} {fitted[0].fitted.shape[-1]}. Compare checkpoints of "
+                "one architecture."
+            )
+        fitted.append(fit_halves(activations, about, halves, direction=direction, C=C))
+
+    pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]
+    data = cosine_dataset(
+        np.array([[cosines for cosines, _ in row] for row in pairs]),
+        np.array([[null for _, null in row] for row in pairs]),
+        np.full((len(fitted), len(fitted)), len(set(about.groups))),
+        axes=("source", "target"),
+    )
+    data = data.merge(_angle_dataset(fitted, subspace))
+    return data.assign_coords(
+        readings.along("source") | readings.along("target") | readings.along_sites(activations)
+    ).assign_attrs(concept=about.name, direction=direction, C=C, splits=splits, seed=seed)
+
+
+def _angle_dataset(fitted: Sequence[HalfDirections], dimension: int) -> xr.Dataset:
+    """Principal angles between the subspaces of all pairs of checkpoints."""
+    spanned = [_basis(each.fitted, dimension) for each in fitted]
+    draws = fitted[0].permuted.shape[4]
+    drawn = [
+        np.stack(
+            [
+                _basis(each.permuted[:, :, :, :, first : first + dimension], dimension)
+                for first in range(0, draws - dimension + 1, dimension)
+            ],
+            axis=2,
+        )
+        for each in fitted
+    ]
+    angles = np.array([[_angles(a, b).mean(axis=2) for b in spanned] for a in spanned])
+    null = np.array([[_angles(a, b).mean(axis=3) for b in drawn] for a in drawn])
+    band = np.quantile(null, [0.025, 0.975], axis=4)
+    told = "principal angle between subspaces of directions of disjoint halves"
+    return xr.Dataset(
+        {
+            "principal_angle": (
+                ("space", "source", "target", "site", "angle"),
+                rearrange(angles, "source target space ... -> space source target ..."),
+                {"units": "degrees", "long_name": told},
+            ),
+            "principal_angle_null": (
+                ("space", "source", "target", "site", "angle", "bound"),
+                rearrange(band, "bound source target space ... -> space source target ... bound"),
+                {
+                    "units": "degrees",
+                    "long_name": f"middle 95% of the {told} where labels are permuted",
+                    "permutations": draws // dimension,
+                },
+            ),
+        },
+        coords={"angle": np.arange(1, dimension + 1), "space": list(SPACES)},
+    )
+
+
+def _basis(
+    directions: Float[np.ndarray, "*where fit d_model"], dimension: int
+) -> Float[np.ndarray, "*where dimension d_model"]:
+    """An orthonormal basis of the subspace that the directions span best."""
+    basis: np.ndarray = np.linalg.svd(directions.astype(np.float64), full_matrices=False)[2]
+    return basis[..., :dimension, :]
+
+
+def _angles(
+    one: Float[np.ndarray, "*where split 2 dimension d_model"],
+    other: Float[np.ndarray, "*where split 2 dimension d_model"],
+) -> Float[np.ndarray, "*where split dimension"]:
+    """In degrees, between one half here and the other half there; mean of both ways."""
+    found = [
+        np.linalg.svd(
+            one[..., half, :, :] @ np.swapaxes(other[..., 1 - half, :, :], -1, -2),
+            compute_uv=False,
+        )
+        for half in (0, 1)
+    ]
+    degrees: np.ndarray = np.degrees(np.arccos(np.clip(found, 0, 1))).mean(axis=0)
+    return degrees

@@ -1,0 +1,169 @@
+"""Whether concepts share a direction: cosines between the concepts of one checkpoint."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.positions import Position
+from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
+from tlens_trust.analysis.comparing.split_halves import SplitHalves, check_direction, fit_halves
+from tlens_trust.analysis.readings import Store, read_series
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.tracing.arguments import Concepts
+from tlens_trust.tracing.provenance import listed
+
+
+def direction_overlap(
+    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
+    concepts: Concepts | None = None,
+    *,
+    direction: str = "logistic",
+    C: float = 0.1,
+    splits: int = 8,
+    blocks: int = 10,
+    permutations: int = 40,
+    sites: str | int | Sequence[str | int] = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    store: Store = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Compare the directions of several concepts with each other, at each checkpoint.
+
+    As `direction_genealogy`, between concepts in place of checkpoints: every direction is fitted
+    to halves of its concept's groups, and the diagonal says how well two halves of one concept
+    agree. A group that two concepts share (by name) lies in the same half of both, so that
+    directions of disjoint halves never share a statement.
+
+    The sign means something: label 1 is each concept's trustworthy side, so a positive cosine says
+    that what the model puts on the trustworthy side of the one, it tends to put on that of the
+    other. (Of a concept without polarity the sign means nothing.) A cosine says how directions
+    lie, not what reads them; `erasure_cost` says what removing one costs the others.
+
+    Args:
+        series: Checkpoints; or `Activations` of the concepts, at one checkpoint or several.
+        concepts: At least two; None for those that activations were given of.
+        direction: `"logistic"` or `"mass_mean"`, as in `direction_genealogy`.
+        C: Inverse strength of the logistic probe's penalty, the same for all.
+        splits: How often groups are halved.
+        blocks: How many blocks of groups the jackknife leaves out, one at a time.
+        permutations: How many draws of permuted labels stand behind the null.
+        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
+        position: Which token of a statement to read.
+        bos: Whether a beginning-of-sequence token stands before each statement.
+        store: Where activations are kept.
+        seed: Halves the groups and permutes labels.
+        device: Torch device.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        Along `checkpoint`, `space`, `concept`, `other_concept` and `site`: `cosine`, `cosine_ci`,
+        `cosine_n` (groups of both), `cosine_same`, `cosine_null`, `cosine_corrected` and its
+        interval, as `direction_genealogy` gives them.
+
+    Raises:
+        ValueError: There are fewer than two concepts, one has too few groups, or whatever reading
+            finds wrong.
+
+    Examples:
+        >>> labels = np.arange(200) % 2
+        >>> def read(name, direction):
+        ...     texts = tuple(f"{name} {row}" for row in range(200))
+        ...     concept = Concept(name, name, texts, labels, texts)
+        ...     values = torch.randn(200, 1, 4, generator=torch.Generator().manual_seed(len(name)))
+        ...     values[:, 0] += 4 * torch.from_numpy(labels)[:, None] * torch.tensor(direction)
+        ...     return Activations(values, ("blocks.0.hook_resid_post",), concept=concept)
+        >>> overlap = direction_overlap(
+        ...     [read("truth", [1.0, 0, 0, 0]), read("kindness", [0, 1.0, 0, 0])],
+        ...     direction="mass_mean", progress=False)
+        >>> abs(overlap.cosine.sel(space="raw").squeeze()).round(1).values.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    from tqdm.auto import tqdm
+
+    check_direction(direction, C)
+    readings = read_series(
+        series,
+        concepts,
+        sites=sites,
+        position=position,
+        bos=bos,
+        store=store,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
+    named = readings.concepts
+    check_several(named)
+    halves = [
+        # One seed for all, so that a group that two concepts share is halved in one way.
+        SplitHalves.draw(
+            concept, splits=splits, blocks=blocks, permutations=permutations, seed=seed
+        )
+        for concept in named
+    ]
+    groups = np.array([[len({*a.groups, *b.groups}) for b in named] for a in named])
+    parts = []
+    for read in tqdm(
+        readings, desc="overlap", unit="checkpoint", total=len(readings), disable=not progress
+    ):
+        fitted = [
+            fit_halves(activations, concept, half, direction=direction, C=C)
+            for activations, concept, half in zip(read, named, halves, strict=True)
+        ]
+        pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]
+        parts.append(
+            cosine_dataset(
+                np.array([[cosines for cosines, _ in row] for row in pairs]),
+                np.array([[null for _, null in row] for row in pairs]),
+                groups,
+                axes=("concept", "other_concept"),
+            )
+        )
+    names = [concept.name for concept in named]
+    return (
+        xr.concat(parts, dim="checkpoint")
+        .assign_coords(readings.along("checkpoint") | readings.along_sites(read[0]))
+        .assign_coords(
+            concept=names,
+            other_concept=names,
+            dimension=("concept", [concept.dimension for concept in named]),
+            polarity=("concept", [concept.polarity for concept in named]),
+        )
+        .assign_attrs(direction=direction, C=C, splits=splits, seed=seed)
+    )
+
+
+def check_several(concepts: Sequence[Concept]) -> None:
+    """Refuse fewer than two concepts.
+
+    Raises:
+        ValueError: There are fewer.
+    """
+    if len(concepts) < 2:
+        raise ValueError(
+            f"Concepts are compared with each other, and there is only "
+            f"{listed([concept.name for concept in concepts])}. Give at least two, "
+            "`load_concepts()` for five."
+        )

@@ -1,0 +1,341 @@
+"""Whether a probe of one checkpoint reads another: every pair of checkpoints of a series."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from einops import einsum
+from jaxtyping import Float, Int
+
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.positions import Position
+from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
+from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permuted, null_bands
+from tlens_trust.analysis.readings import Store, one_concept, read_series
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.concepts import Concept
+from tlens_trust.measures import ProbeMeasure, logistic_probe, score_dataset
+from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.cross_fold import cross_fold_variance
+from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.tracing.cells import cell_seed
+
+_SCORES = ("accuracy", "auroc")
+_FRACTION = "fraction of statements"
+_PAIR = ("source", "target", "site")
+
+
+def transfer_matrix(
+    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
+    concept: Concept | None = None,
+    *,
+    probe: ProbeMeasure | None = None,
+    permutations: int = 100,
+    sites: str | int | Sequence[str | int] = "resid_post",
+    position: Position = "last",
+    bos: bool | None = None,
+    store: Store = "default",
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    backend: str = "auto",
+    device_map: Any = None,
+    trust_remote_code: bool = False,
+    batch_tokens: int = DEFAULT_BATCH_TOKENS,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Fit probes at every checkpoint and score them at every checkpoint, on held-out groups.
+
+    The folds are the same at all checkpoints. The probe that scores a statement was fitted, at
+    whatever checkpoint, on activations of the other folds' statements only, so neither the
+    statement nor its group was ever in its training set, nor in the choice of its penalty. Nothing
+    of the target's labels is used.
+
+    A probe is a direction and a threshold, and both belong to the checkpoint that they were fitted
+    at. When activations shift or grow from one checkpoint to another, the threshold is off though
+    the direction may still be right. Three readings tell these apart:
+
+    - `accuracy`: the source's probe as it is, on raw activations;
+    - `accuracy_restandardised`: the same weights on standardised features, with mean and deviation
+      of each feature taken from the target's own training folds (no label is looked at);
+    - `auroc`: any threshold, within each fold; blind to a shift, not to a change of direction.
+
+    Each model is loaded once and read at all sites. With a store, one checkpoint's activations are
+    held at a time, else all of them.
+
+    Args:
+        series: Checkpoints; or `Activations` of one concept, one for each checkpoint.
+        concept: What to read; None where activations are given.
+        probe: A linear probe's measure; None for the logistic probe.
+        permutations: How many draws of permuted labels stand behind the null bands. Their
+            directions are held for all checkpoints; a long series with many sites may want fewer.
+        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
+        position: Which token of a statement to read.
+        bos: Whether a beginning-of-sequence token stands before each statement.
+        store: Where activations are kept.
+        seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
+        device: Torch device.
+        dtype: Number format that weights are loaded in.
+        backend: What runs a model.
+        device_map: How a model too large for one device is spread.
+        trust_remote_code: Whether a checkpoint may bring code of its own.
+        batch_tokens: Tokens read at once.
+        progress: Whether to show a bar.
+
+    Returns:
+        Along `source` (where the probe was fitted), `target` (where it is scored) and `site`:
+        `accuracy` and `auroc`, raw and `…_restandardised`, and `accuracy_drop`, the accuracy of
+        the target's own probe minus that of the source's, statement by statement; each with its
+        interval over groups (`…_ci`) and `…_n`. On the diagonal stand cross-validated scores.
+        `accuracy_chance` is the share of the larger class; the AUROC of chance is one half.
+
+        For accuracy and AUROC there is a `…_null` as well: the middle 95% of what probes get at the
+        target that were fitted, at the source, to labels that mean nothing (permuted within
+        groups; the first Newton step of a logistic probe at the penalties chosen for the labels,
+        or for probes that choose none a difference of class means). Where the target's
+        activations vary along the concept more than along anything else, any direction at all
+        reads it a little, in this sense or the other, and a few points from one half are no sign
+        of transfer.
+
+        Intervals know that folds share training rows as far as the source's own cross-validation
+        shows it: what a fold more or less changes in its probes there is added to the variance
+        wherever they are scored. They are those of single numbers; nothing is corrected for the
+        number of pairs.
+
+    Raises:
+        ValueError: There are several concepts, the probe is not linear, checkpoints differ in
+            width or sites, or whatever reading finds wrong.
+
+    Examples:
+        >>> labels = np.arange(120) % 2
+        >>> texts = tuple(f"statement {row}" for row in range(120))
+        >>> concept = Concept("truth", "reliability", texts, labels, texts)
+        >>> def read(step, coordinate):
+        ...     values = torch.randn(120, 1, 4, generator=torch.Generator().manual_seed(step))
+        ...     values[:, 0, coordinate] += torch.from_numpy(4.0 * labels).float()
+        ...     where = Checkpoint("planted", f"step{step}", step=step)
+        ...     return Activations(values, ("blocks.0.hook_resid_post",), where, concept)
+        >>> matrix = transfer_matrix([read(1, 0), read(2, 0), read(3, 1)], progress=False)
+        >>> (matrix.auroc.isel(site=0) > 0.9).values.tolist()
+        [[True, True, False], [True, True, False], [False, False, True]]
+    """
+    from tqdm.auto import tqdm
+
+    taken = logistic_probe() if probe is None else probe
+    check_probe(taken)
+    seed = checked_seed(seed)
+    checked_count("permutations", permutations)
+    readings = read_series(
+        series,
+        concept,
+        sites=sites,
+        position=position,
+        bos=bos,
+        store=store,
+        device=device,
+        dtype=dtype,
+        backend=backend,
+        device_map=device_map,
+        trust_remote_code=trust_remote_code,
+        batch_tokens=batch_tokens,
+    )
+    about = one_concept(readings)
+    own = cell_seed(seed, about)
+    count = len(readings)
+    with tqdm(total=2 * count, desc="transfer", unit="pass", disable=not progress) as bar:
+        fitted, drawn = [], []
+        for number in range(count):
+            (activations,) = readings.at(number)
+            fitted.append(fit_probes(activations, about, taken, own))
+            drawn.append(fit_permuted(activations, about, fitted[-1], permutations, own))
+            bar.update()
+        _check_widths(readings.checkpoints, fitted)
+        columns = []
+        for number in range(count):
+            (activations,) = readings.at(number)
+            column = _score_all(fitted, number, activations, about, taken, own)
+            bands = [
+                null_bands(source, each, fitted[number], activations, about)
+                for source, each in zip(fitted, drawn, strict=True)
+            ]
+            columns.append(column.merge(xr.concat(bands, dim="source")))
+            bar.update()
+    matrix = xr.concat(columns, dim="target").transpose(*_PAIR, ...)
+    ones = float(about.labels.mean())
+    matrix["accuracy_chance"] = (
+        (),
+        max(ones, 1 - ones),
+        {"units": _FRACTION, "long_name": "share of the larger class"},
+    )
+    return matrix.assign_coords(
+        readings.along("source") | readings.along("target") | readings.along_sites(activations)
+    ).assign_attrs(concept=about.name, probe=taken.name, seed=seed, folds=int(taken.folds))
+
+
+def fit_probes(
+    activations: Activations, concept: Concept, probe: ProbeMeasure, seed: int
+) -> FittedProbes:
+    """Fit a checkpoint's probes, one for each fold, on the statements outside it."""
+    held, fold = probe.held_out(activations, concept, seed=seed)
+    if held.directions is None or held.biases is None:
+        raise ValueError(
+            f"The {probe.name!r} probe keeps no direction to score other checkpoints with. Choose "
+            "a linear probe, `logistic_probe()` for one."
+        )
+    if held.fewer is None:
+        shared = {name: np.zeros(len(activations.sites)) for name in _SCORES}
+    else:
+        shared = dict(cross_fold_variance(held.scores, held.fewer, concept.labels, fold))
+    mean, deviation = _standardisation(activations, fold)
+    return FittedProbes(
+        scores=held.scores,
+        fewer=held.fewer,
+        fold=fold,
+        directions=held.directions,
+        biases=held.biases,
+        mean=mean,
+        deviation=deviation,
+        shared=shared,
+        strength=held.variables["C"][0] if "C" in held.variables else None,
+    )
+
+
+def _standardisation(
+    activations: Activations, fold: Int[np.ndarray, " example"]
+) -> tuple[Float[np.ndarray, "site fold d_model"], Float[np.ndarray, "site fold d_model"]]:
+    """Mean and deviation of each feature, over all rows but those of each fold."""
+    means, deviations = [], []
+    for k in range(int(fold.max()) + 1):
+        rows = activations.values[torch.from_numpy(fold != k)].double()
+        mean = rows.mean(dim=0)
+        deviation = rows.std(dim=0, correction=0)
+        # A feature that varies by no more than the rounding of its numbers is constant.
+        rounding = 8 * torch.finfo(activations.values.dtype).eps * mean.abs()
+        means.append(mean.numpy())
+        deviations.append(torch.where(deviation > rounding, deviation, 0.0).numpy())
+    return np.stack(means, axis=1), np.stack(deviations, axis=1)
+
+
+def _check_widths(checkpoints: Sequence[str], fitted: Sequence[FittedProbes]) -> None:
+    widths = [each.directions.shape[2] for each in fitted]
+    for name, width in zip(checkpoints, widths, strict=True):
+        if width != widths[0]:
+            raise ValueError(
+                f"{name!r} is {width} wide and {checkpoints[0]!r} {widths[0]}, so no probe of one "
+                "fits the other. Compare checkpoints of one architecture."
+            )
+
+
+def _score_all(
+    fitted: Sequence[FittedProbes],
+    target: int,
+    activations: Activations,
+    concept: Concept,
+    probe: ProbeMeasure,
+    seed: int,
+) -> xr.Dataset:
+    """Every checkpoint's probes on one checkpoint's activations; a column of the matrix."""
+    home = fitted[target]
+    values = activations.values.double().numpy()
+    bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=probe.resamples)
+    positive = (concept.labels == 1)[:, None]
+    at_home = ((home.scores > 0) == positive).astype(np.float64)
+    column = []
+    for source, probes in enumerate(fitted):
+        raw, restandardised = transferred_scores(probes, home, values)
+        if source == target:
+            # To the last bit what a sweep has, not what a sum in another order gives.
+            raw = restandardised = home.scores
+        cell = xr.Dataset()
+        for suffix, scores in (("", raw), ("_restandardised", restandardised)):
+            scored = score_dataset(
+                scores,
+                concept.labels,
+                home.fold,
+                concept.groups,
+                sites=activations.sites,
+                seed=seed,
+                fewer=home.fewer if source == target else None,
+                resamples=probe.resamples,
+            )
+            cell = cell.merge(
+                _named(scored, suffix, probes.shared if source != target else {}, bootstrap.groups)
+            )
+        drop = at_home - ((raw > 0) == positive)
+        shared = probes.shared["accuracy"] + home.shared["accuracy"]
+        cell["accuracy_drop"] = (
+            ("site",),
+            drop.mean(axis=0),
+            {
+                "units": _FRACTION,
+                "long_name": "held-out accuracy of the target's own probe minus that of the "
+                "source's",
+            },
+        )
+        interval = (
+            np.zeros((len(activations.sites), 2))
+            if source == target
+            else paired_interval(drop, bootstrap, added=shared)
+        )
+        cell["accuracy_drop_ci"] = (
+            ("site", "bound"),
+            interval.clip(-1, 1),
+            {
+                "units": _FRACTION,
+                "long_name": "95% interval of the held-out accuracy of the target's own probe "
+                "minus that of the source's, statement by statement",
+                "resamples": probe.resamples,
+                "groups": bootstrap.groups,
+            },
+        )
+        cell["accuracy_drop_n"] = cell["accuracy_n"]
+        column.append(cell)
+    return xr.concat(column, dim="source")
+
+
+_READ_OFF = "example site d_model, site d_model -> example site"
+
+
+def transferred_scores(
+    probes: FittedProbes, home: FittedProbes, values: Float[np.ndarray, "example site d_model"]
+) -> tuple[Float[np.ndarray, "example site"], Float[np.ndarray, "example site"]]:
+    """Log-odds of each statement by the probe of its fold: as it is, and restandardised."""
+    raw, restandardised = np.empty(values.shape[:2]), np.empty(values.shape[:2])
+    weights = probes.directions * probes.deviation
+    middle = probes.biases + (probes.directions * probes.mean).sum(axis=2)
+    scale = np.divide(
+        1.0, home.deviation, out=np.zeros_like(home.deviation), where=home.deviation > 0
+    )
+    for k in range(probes.biases.shape[1]):
+        rows = home.fold == k
+        here = values[rows]
+        raw[rows] = einsum(here, probes.directions[:, k], _READ_OFF) + probes.biases[:, k]
+        scaled = (here - home.mean[:, k]) * scale[:, k]
+        restandardised[rows] = einsum(scaled, weights[:, k], _READ_OFF) + middle[:, k]
+    return raw, restandardised
+
+
+def _named(
+    scored: xr.Dataset,
+    suffix: str,
+    shared: Mapping[str, Float[np.ndarray, " site"]],
+    groups: int,
+) -> xr.Dataset:
+    """Accuracy and AUROC under their names in the matrix, intervals widened for shared folds."""
+    told = ", features standardised at the target" if suffix else ""
+    cell = xr.Dataset()
+    for name in _SCORES:
+        for ending in ("", "_ci", "_n"):
+            variable = scored[f"{name}{ending}"].copy()
+            variable.attrs["long_name"] += told
+            if ending == "_ci" and name in shared:
+                wider = widened(
+                    scored[name].values, variable.values, shared[name], groups=groups
+                ).clip(0, 1)
+                variable = variable.copy(data=wider)
+            cell[f"{name}{suffix}{ending}"] = variable
+    return cell

@@ -1,0 +1,269 @@
+"""Which statements a probe tells rightly along training, and what that is held against."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+
+from tlens_trust.analysis.onset.crossings import Looks
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.permutations import permute_labels
+
+BEST = "best"
+
+# Permutations of the labels by which their least p-value is estimated.
+_PERMUTATIONS = 400
+
+# What a probe lacks that trained on some statements for good, whatever their groups.
+ONE_SPLIT = "held-out scores of all statements"
+
+# What it takes of a sweep's cells.
+KEPT = (
+    "score", "score_fewer", "score_floor", "score_floor_fewer", "fold",
+    "accuracy_p", "accuracy_p_best", "accuracy_chance",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Gain:
+    """By how much more is told of each statement than by something else.
+
+    Attributes:
+        values: 1, 0 or -1, or the like.
+        fewer: The same by probes that were fitted without one more fold, the first axis.
+    """
+
+    values: Float[np.ndarray, "checkpoint example"]
+    fewer: Float[np.ndarray, "fold checkpoint example"] | None
+
+    def at_last(self) -> "Gain":
+        """The last checkpoint alone."""
+        return Gain(self.values[-1:], None if self.fewer is None else self.fewer[:, -1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """One probe at one site: held-out statements told rightly or not, checkpoint by checkpoint.
+
+    Attributes:
+        right: Whether a statement is told rightly.
+        fewer: Whether it is by probes that were fitted without one more fold, the first axis;
+            anything where that is its own. None where there are no such probes.
+        text: Whether a classifier of the text alone tells it rightly; None where that is unknown.
+        text_fewer: Likewise without one more fold.
+        chance: The share of the larger class.
+        p: p-value of the labels being read at all; NaN where unknown.
+        fold: The fold of each statement, from 0.
+        groups: The group of each statement.
+        least_p: The p-value that no permutation test of these labels can come below, whatever the
+            probe: the share of permutations that leave all labels as they are.
+    """
+
+    right: Bool[np.ndarray, "checkpoint example"]
+    fewer: Bool[np.ndarray, "fold checkpoint example"] | None
+    text: Bool[np.ndarray, " example"] | None
+    text_fewer: Bool[np.ndarray, "fold example"] | None
+    chance: float
+    p: Float[np.ndarray, " checkpoint"]
+    fold: Int[np.ndarray, " example"]
+    groups: tuple[str, ...]
+    least_p: float = 0.0
+
+    def accuracy(self) -> Gain:
+        """Above nothing."""
+        fewer = None if self.fewer is None else self.fewer.astype(np.float64)
+        return Gain(self.right.astype(np.float64), fewer)
+
+    def above_chance(self) -> Gain:
+        """Above always naming the larger class."""
+        own = self.accuracy()
+        fewer = None if own.fewer is None else own.fewer - self.chance
+        return Gain(own.values - self.chance, fewer)
+
+    def above_text(self) -> Gain:
+        """Above the classifier of the text, statement by statement."""
+        if self.text is None:
+            raise ValueError("There is no classifier of the text to hold answers against.")
+        own = self.accuracy()
+        fewer = None
+        if own.fewer is not None and self.text_fewer is not None:
+            fewer = own.fewer - self.text_fewer[:, None]
+        return Gain(own.values - self.text, fewer)
+
+    def short_of_last(self) -> Gain:
+        """What the last checkpoint has above the others, which are all that is left."""
+        own = self.accuracy()
+        fewer = None if own.fewer is None else own.fewer[:, -1:] - own.fewer[:, :-1]
+        return Gain(own.values[-1] - own.values[:-1], fewer)
+
+    def looks(self, gains: Sequence[Gain], bootstrap: GroupBootstrap) -> Looks:
+        """Gains over several references, as they are resampled together."""
+        fewer = [gain.fewer for gain in gains if gain.fewer is not None]
+        return Looks.of(
+            np.stack([gain.values for gain in gains]),
+            np.stack(fewer, axis=1) if len(fewer) == len(gains) else None,
+            self.fold,
+            bootstrap,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ProbeAnswers:
+    """One probe's answers at all sites.
+
+    Attributes:
+        sites: Names of the sites, and `BEST` where a best one can be chosen.
+        answers: At each of them.
+        chosen: Of each checkpoint and fold, the number of the site chosen as the best one.
+        finished: The checkpoints looked at, by their number in what was read.
+    """
+
+    sites: tuple[str, ...]
+    answers: tuple[Answers, ...]
+    chosen: Int[np.ndarray, "checkpoint fold"] | None
+    finished: Int[np.ndarray, " checkpoint"]
+
+    def __iter__(self) -> Iterator[tuple[str, Answers]]:
+        return iter(zip(self.sites, self.answers, strict=True))
+
+
+def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> ProbeAnswers | str:
+    """Take a probe's answers from what a sweep kept of a concept.
+
+    Args:
+        cells: What `read_kept` gives of `KEPT`, at the checkpoints to look at.
+        probe: Its name where there are several.
+        floor: Whether the text's answers are asked for.
+
+    Returns:
+        The answers, or what it takes that was not kept.
+    """
+
+    def kept(name: str) -> xr.DataArray | None:
+        if name not in cells:
+            return None
+        found = cells[name]
+        if "probe" in found.dims:
+            return found.sel(probe=probe)
+        # What one measure alone gives has no axis of probes, and says whose it is.
+        return found if probe is None or found.attrs.get("measure", probe) == probe else None
+
+    score, dealt, p, p_best, chance = (
+        kept(name) for name in ("score", "fold", "accuracy_p", "accuracy_p_best", "accuracy_chance")
+    )
+    if score is None or dealt is None or p is None or p_best is None or chance is None:
+        return "held-out scores, their folds, p-values and the share of the larger class"
+    scores = score.transpose("checkpoint", "site", "example").values
+    finished = np.flatnonzero(~np.isnan(scores).all(axis=(1, 2)) & p.notnull().any("site").values)
+    if not len(finished):
+        return "p-values of the labels being read"
+    fold = dealt.transpose("checkpoint", "example").values[finished[0]]
+    if (fold < 0).any():
+        # The p-values of such a probe are of other statements than its scores.
+        return ONE_SPLIT
+    rows = np.flatnonzero((fold >= 0) & np.isfinite(scores[finished]).all(axis=(0, 1)))
+    if not len(rows):
+        return "statements with a held-out score at every checkpoint and site"
+    fold = fold[rows].astype(np.int64)
+    folds = int(fold.max()) + 1
+    positive = (cells["label"].values == 1)[rows]
+
+    def right(found: xr.DataArray, *dims: str) -> np.ndarray:
+        if "left_out" in dims:  # another probe may have more folds
+            found = found.isel(left_out=slice(folds))
+        values = found.isel(checkpoint=finished, example=rows).transpose(*dims, "example").values
+        told: np.ndarray = (values > 0) == positive
+        return told
+
+    def right_if_known(name: str, *dims: str) -> np.ndarray | None:
+        found = kept(name)
+        return None if found is None or found.isnull().all() else right(found, *dims)
+
+    own = right(score, "checkpoint", "site")
+    fewer = right_if_known("score_fewer", "left_out", "checkpoint", "site")
+    text = right_if_known("score_floor", "checkpoint")
+    text_fewer = right_if_known("score_floor_fewer", "left_out", "checkpoint")
+    if floor and text is None:
+        return "scores by the text alone (`floor=False` does without)"
+    shared: dict[str, Any] = {
+        # The text is the same at every checkpoint.
+        "text": None if text is None else text[0],
+        "text_fewer": None if text_fewer is None else text_fewer[:, 0],
+        "chance": float(np.nanmax(chance.values)),
+        "fold": fold,
+        "groups": tuple(cells["group"].values[rows].tolist()),
+    }
+    shared["least_p"] = least_p_value(positive.astype(np.int64), shared["groups"], fold)
+    sites = tuple(score["site"].values.tolist())
+    by_site = p.transpose("checkpoint", "site").values[finished]
+    answers = [
+        Answers(
+            right=own[:, s],
+            fewer=None if fewer is None else fewer[:, :, s],
+            p=by_site[:, s],
+            **shared,
+        )
+        for s in range(len(sites))
+    ]
+    if folds < 2:
+        return ProbeAnswers(sites, tuple(answers), None, finished)
+    chosen = choose_sites(own, fewer, fold)
+    of_row = chosen[:, fold]
+    at_best = np.take_along_axis(own, of_row[:, None], axis=1)[:, 0]
+    fewer_at_best = None
+    if fewer is not None:
+        fewer_at_best = np.take_along_axis(fewer, of_row[None, :, None], axis=2)[:, :, 0]
+    least = np.fmin.reduce(p_best.transpose("checkpoint", "site").values[finished], axis=1)
+    answers.append(Answers(right=at_best, fewer=fewer_at_best, p=least, **shared))
+    return ProbeAnswers((*sites, BEST), tuple(answers), chosen, finished)
+
+
+def least_p_value(
+    labels: Int[np.ndarray, " example"],
+    groups: Sequence[str],
+    fold: Int[np.ndarray, " example"],
+) -> float:
+    """The share of permutations that leave all labels as they are.
+
+    They reach whatever statistic the labels reach, so that no p-value lies below their share. It is
+    large where there are few groups, and 1 where no group can exchange its labels with another.
+
+    Args:
+        labels: 0 or 1.
+        groups: The group of each statement.
+        fold: The fold of each statement, from 0.
+
+    Examples:
+        >>> labels, fold = np.array([0, 1, 1]), np.array([0, 0, 0])
+        >>> least_p_value(labels, ["a", "b", "b"], fold)  # of different size: nothing to exchange
+        1.0
+    """
+    permuted = permute_labels(labels, groups, fold, permutations=_PERMUTATIONS, seed=0)
+    return float((permuted.draws[1:] == permuted.labels).all(axis=1).mean())
+
+
+def choose_sites(
+    right: Bool[np.ndarray, "checkpoint site example"],
+    fewer: Bool[np.ndarray, "fold checkpoint site example"] | None,
+    fold: Int[np.ndarray, " example"],
+) -> Int[np.ndarray, "checkpoint fold"]:
+    """The site that does best on the other folds, for each fold; of equals, the first.
+
+    On the other folds stand the answers of probes that were fitted without the fold too: those of
+    the usual ones have learnt from it, and lean towards the site where it happens to look good.
+
+    Args:
+        right: Whether each statement is told rightly.
+        fewer: Whether it is by probes that were fitted without one more fold, the first axis. None
+            where there are no such probes; then the usual ones choose.
+        fold: The fold of each statement, from 0.
+    """
+    folds = int(fold.max()) + 1
+    chosen = np.empty((len(right), folds), dtype=np.int64)
+    for k in range(folds):
+        judged = right if fewer is None else fewer[k]
+        chosen[:, k] = judged[:, :, fold != k].mean(axis=-1).argmax(axis=1)
+    return chosen

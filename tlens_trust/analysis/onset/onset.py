@@ -1,0 +1,308 @@
+"""Since when a concept is read, and since when no better: from the scores that a sweep kept.
+
+How the two ends of an answer are come by, and why they hold, stands in
+`tlens_trust.analysis.onset.crossings`; which site is the best one, in
+`tlens_trust.analysis.onset.answers`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from tlens_trust.analysis.onset.answers import Answers
+from tlens_trust.analysis.onset.crossing_data import Found, Question, ask_everywhere
+from tlens_trust.analysis.onset.crossings import FirstCrossing, first_crossing
+from tlens_trust.analysis.onset.reasons import (
+    NOT_DECODABLE_AT_END,
+    NOT_MEASURED,
+    STILL_RISING,
+    find_reason,
+)
+from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.arguments import checked_count, checked_seed, checked_share
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.tracing.run_folder import RunFolder
+
+
+def find_onset(
+    run_folder: str | os.PathLike[str],
+    *,
+    concepts: str | Sequence[str] | None = None,
+    checkpoints: str | int | Sequence[str | int] | None = None,
+    margin: float = 0.15,
+    floor: bool = True,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """The first checkpoint at which a concept is read above its null and above its text floor.
+
+    The gain at a checkpoint is by how much more of fresh statements the probes fitted there tell
+    rightly than always naming the larger class does, and than a classifier of the text alone does;
+    of the two, the lesser. The onset is the first checkpoint at which both gains are shown to be
+    above 0 and the permutation p-value shows that labels are read at all, either
+
+    - by bounds that hold for all checkpoints and both gains at once, and a p-value corrected over
+      the checkpoints (Benjamini and Hochberg); so one lucky checkpoint among many makes no onset;
+    - or, from there to the last checkpoint, at every single one (`lasting_…`, from when on it is).
+
+    A concept that is read and lost again has an onset and nothing that lasts.
+
+    The answer is a set of neighbouring checkpoints. It ends with the onset, and begins with the
+    last checkpoint up to which the gain is shown to be at most `margin` everywhere: the concept
+    came to be read after the first of the set, by the last one. Each end errs in at most
+    `(1 - confidence) / 2` of runs. A gain larger than the margin that comes all at once lies in the
+    set in `confidence` of all runs; of one that grows slowly, some part between its first trace and
+    the margin. That there was no gain at all before cannot be shown by any number of statements,
+    only that it was small. How small depends on their number: 0.15 can be told from nothing with
+    about a hundred groups, 0.05 with a thousand. Where it cannot, the set begins with the first
+    checkpoint.
+
+    Beside every site stands the best one (`site="best"`), chosen anew at every checkpoint, and for
+    each fold by the accuracy on the other folds, of probes that have seen nothing of it. Its
+    p-values are those of the null of the maximum over sites. Sites and concepts are questions of
+    their own: nothing is corrected for how many of them are asked.
+
+    Where several probes were swept together, one of a single split is left out: its statements were
+    trained on for the most part, those tested may be their twins, and its p-values speak of others.
+
+    Args:
+        run_folder: The `out=` of a sweep with probes.
+        concepts: One or several names; None for all that the run folder holds.
+        checkpoints: Names or training steps of those to look at; None for all.
+        margin: How large a gain is to be excluded before the set, as a fraction of statements.
+        floor: Whether a concept has to be read above its text floor too.
+        confidence: Of the set.
+        resamples: How many bootstrap resamples of groups, the same ones at every checkpoint.
+        seed: Draws them.
+
+    Returns:
+        Along `concept` and `site`, the best one last (and `probe` where there are several):
+        `onset_checkpoint` ("" for never), `onset_step` and `onset_tokens` (NaN for never, and where
+        the checkpoint's own are unknown), these two with their `…_ci` along `bound`, the ends of
+        the set, of which `high` is NaN where the set has no end. `onset_set` along `checkpoint`,
+        the members. `onset_at_start`, whether the first checkpoint is among them because it may be
+        the onset itself, and not as the one before. `onset_n`, how many checkpoints were looked at;
+        0 where nothing is known. `onset_reason`, "" where there is an onset, else why there is
+        none: "text alone reaches as much" (every checkpoint is shown to gain at most `margin`, and
+        what bounds the gain is the text), "not above the null" (likewise, over always naming the
+        larger class), "too few statements" (even an accuracy of 1 would not be shown, or neither a
+        gain nor its absence is), or "not measured". `lasting_checkpoint`, `lasting_step` and
+        `lasting_tokens`, from when on it is read at every checkpoint; later than the onset where
+        the concept is lost in between, and unknown ("" or NaN) where it is not shown at the last
+        one. Along `checkpoint` too, `gain` with the bounds that all this rests on (`gain_ci`), and
+        `accuracy` with the interval of each checkpoint by itself (`accuracy_ci`). `best_share`, by
+        checkpoint and site: the share of the folds for which a site was chosen as the best.
+
+    Raises:
+        ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept
+            there what it takes, as none does that was swept by one split
+            (`protocol="tracingllm"`); p-values rest on too few permutations for the confidence; an
+            argument is out of range.
+
+    Source:
+        Romano and Wolf (2005), Econometrica 73; Hsu and Berger (1999), Journal of the American
+        Statistical Association 94.
+
+    Examples:
+        >>> onset = find_onset("run")  # doctest: +SKIP
+        >>> onset.sel(site="best").onset_step_ci  # doctest: +SKIP
+    """
+    run = RunFolder.at(run_folder)
+    _check_arguments(margin, confidence, resamples)
+    seed = checked_seed(seed)
+    level = (1 - confidence) / 2
+
+    def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
+        return locate_onset(answers, bootstrap, margin=margin, floor=floor, level=level)
+
+    and_text = " and a classifier of the text alone" if floor else ""
+    question = Question(
+        look,
+        name="onset",
+        value="gain",
+        told={
+            "onset": "at which the concept is first read above its null"
+            + (" and its text floor" if floor else ""),
+            "lasting": "from which on it is at every checkpoint",
+            "gain": f"accuracy above the larger class{and_text}",
+            "gain_ci": "bounds of the gain, low for all checkpoints at once",
+        },
+        floor=floor,
+        least_p=level / 2,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
+    return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
+
+
+def find_saturation(
+    run_folder: str | os.PathLike[str],
+    *,
+    concepts: str | Sequence[str] | None = None,
+    checkpoints: str | int | Sequence[str | int] | None = None,
+    margin: float = 0.1,
+    floor: bool = True,
+    confidence: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> xr.Dataset:
+    """The first checkpoint at which a concept is read about as well as in the end.
+
+    The shortfall at a checkpoint is by how much less of fresh statements the probes fitted there
+    tell rightly than those of the last checkpoint, statement by statement. Saturation is the first
+    checkpoint at which the shortfall is less than `margin`, by upper bounds that hold for all
+    checkpoints at once. The set ends with it, and begins with the last checkpoint up to which there
+    is shown to be a shortfall everywhere. Each end errs in at most `(1 - confidence) / 2` of runs;
+    a plateau that is reached all at once, from more than the margin below, lies in the set in
+    `confidence` of all runs.
+
+    "Never" is the answer where no checkpoint before the last one is shown to come within the
+    margin (`saturation_reason` is then "not level before the last checkpoint"), and where the
+    concept is not read in the end, above its null and, with `floor`, above its text floor ("not
+    decodable at the last checkpoint").
+
+    Args:
+        run_folder: As for `find_onset`, and so are the others.
+        concepts: One or several names.
+        checkpoints: Names or steps of those to look at, of which the last one is the end.
+        margin: How large a shortfall still counts as none, as a fraction of statements.
+        floor: Whether a concept has to be read above its text floor in the end.
+        confidence: Of the set.
+        resamples: How many bootstrap resamples of groups.
+        seed: Draws them.
+
+    Returns:
+        As `find_onset`, with `saturation_…` in place of `onset_…`, and `shortfall` with its bounds
+        in place of the gain. `lasting_…` says from when on the shortfall is less than the margin at
+        every checkpoint.
+
+    Raises:
+        ValueError: As `find_onset`.
+
+    Examples:
+        >>> find_saturation("run").sel(site="best").saturation_step_ci  # doctest: +SKIP
+    """
+    run = RunFolder.at(run_folder)
+    _check_arguments(margin, confidence, resamples)
+    seed = checked_seed(seed)
+    level = (1 - confidence) / 2
+
+    def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
+        return locate_saturation(answers, bootstrap, margin=margin, floor=floor, level=level)
+
+    question = Question(
+        look,
+        name="saturation",
+        value="shortfall",
+        told={
+            "saturation": "at which the concept is first read about as well as in the end",
+            "lasting": "from which on it is at every checkpoint",
+            "shortfall": "accuracy below that of the last checkpoint",
+            "shortfall_ci": "bounds of the shortfall, high for all checkpoints at once",
+        },
+        floor=floor,
+        least_p=level,
+        confidence=confidence,
+        resamples=resamples,
+        seed=seed,
+    )
+    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
+    return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
+
+
+def locate_onset(
+    answers: Answers, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+) -> Found:
+    """As `find_onset` says, of one probe at one site.
+
+    Args:
+        answers: By checkpoint and statement.
+        bootstrap: Resamples of the statements.
+        margin: Gain to be excluded before the set.
+        floor: Whether the text is held against it.
+        level: At which each end errs.
+    """
+    gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
+    looks = answers.looks(gains, bootstrap)
+    q = benjamini_hochberg(np.nan_to_num(answers.p, nan=1.0))
+    half = level / 2
+    lower, upper = looks.lower(half, over="all"), looks.upper(level, over="references")
+    small: np.ndarray = np.logical_or.reduce(upper <= margin, axis=0)
+    crossing = first_crossing(
+        anywhere=(lower > 0).all(axis=0) & (q <= half),
+        each=(looks.lower(half, over="each") > 0).all(axis=0) & (answers.p <= half),
+        excluded=small,
+    )
+    bounds = np.stack([lower.min(axis=0), upper.min(axis=0)], axis=-1)
+    reason = ""
+    if crossing.established is None:
+        reason = find_reason(answers, looks, bootstrap, q, margin=margin, level=level)
+    return Found(crossing, looks.mean.min(axis=0), bounds, reason)
+
+
+def locate_saturation(
+    answers: Answers, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+) -> Found:
+    """As `find_saturation` says, of one probe at one site.
+
+    Args:
+        answers: By checkpoint and statement.
+        bootstrap: Resamples of the statements.
+        margin: Shortfall that counts as none.
+        floor: Whether the text is held against the last checkpoint.
+        level: At which each end errs.
+    """
+    total = len(answers.right)
+    if total < 2:
+        alone = FirstCrossing(None, 0, None, total)
+        return Found(alone, np.zeros(total), np.zeros((total, 2)), STILL_RISING)
+    gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
+    in_the_end = answers.looks([gain.at_last() for gain in gains], bootstrap)
+    above = in_the_end.lower(level, over="each") > 0
+    read = bool(above.all() and answers.p[-1] <= level)
+    looks = answers.looks([answers.short_of_last()], bootstrap)
+    lower, upper = looks.lower(level, over="each")[0], looks.upper(level / 2, over="all")[0]
+    crossing = first_crossing(
+        anywhere=(upper < margin) & read,
+        each=(looks.upper(level / 2, over="each")[0] < margin) & read,
+        excluded=lower > 0,
+    )
+    reason = ""
+    if crossing.established is None:
+        unknown = bool(np.isnan(answers.p[-1]))
+        reason = NOT_MEASURED if unknown else STILL_RISING if read else NOT_DECODABLE_AT_END
+    return Found(
+        replace(crossing, checkpoints=total),
+        np.append(looks.mean[0], 0.0),
+        np.append(np.stack([lower, upper], axis=-1), [[0.0, 0.0]], axis=0),
+        reason,
+    )
+
+
+def _check_arguments(margin: float, confidence: float, resamples: int) -> None:
+    told = "It is a fraction of statements: 0.1 is ten in a hundred."
+    checked_share("margin", margin, told=told)
+    checked_share("confidence", confidence, told="The usual one is 0.95.")
+    if checked_count("resamples", resamples) * (1 - confidence) / 2 < 10:
+        raise ValueError(
+            f"{resamples} `resamples` are too few for a confidence of {confidence:.0%}. Draw at "
+            f"least {np.ceil(20 / (1 - confidence)):.0f}."
+        )
+
+
+def _as_attributes(
+    margin: float, floor: bool, confidence: float, resamples: int, seed: int
+) -> dict[str, object]:
+    return {
+        "margin": margin,
+        "floor": str(floor),
+        "confidence": confidence,
+        "resamples": resamples,
+        "seed": seed,
+    }

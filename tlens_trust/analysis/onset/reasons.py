@@ -1,0 +1,114 @@
+"""Why a run has no onset: the words that data, tables and reports share.
+
+That no onset was found has one of several reasons, and they ask for different next steps. The
+reason is found by the bounds that the onset itself rests on:
+
+- *Too few statements*: the run cannot tell. Even a probe that classifies every statement correctly
+  would not be shown to be above chance, or some checkpoint leaves room for a gain larger than the
+  margin, and none is shown either. So it is, too, where the accuracy is high and the permutation
+  test does not find the labels: that takes few statements, or few that can exchange their labels.
+- *Text alone*: every checkpoint is shown to gain at most the margin, and what bounds the gain is
+  the text-only baseline: the null alone is exceeded, or may be.
+- *The null*: every checkpoint is shown to gain at most the margin over always naming the larger
+  class.
+
+As statements grow in number, the first reason gives way to an onset or to one of the others.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from tlens_trust.analysis.onset.answers import Answers
+from tlens_trust.analysis.onset.crossings import Looks, first_crossing
+from tlens_trust.measures.bootstrap import GroupBootstrap
+
+TEXT_ALONE = "text alone reaches as much"
+TOO_FEW = "too few statements"
+NOT_ABOVE_NULL = "not above the null"
+NOT_MEASURED = "not measured"
+NOT_DECODABLE_AT_END = "not decodable at the last checkpoint"
+STILL_RISING = "not level before the last checkpoint"
+
+EXPLANATIONS = {
+    TEXT_ALONE: (
+        "a text-only baseline (text floor) comes within {margin:g} of the held-out accuracy, or "
+        "exceeds it, wherever the null is exceeded"
+    ),
+    TOO_FEW: (
+        "no gain is shown, and a gain above {margin:g} is not excluded or could not be shown; more "
+        "statements would decide"
+    ),
+    NOT_ABOVE_NULL: (
+        "held-out accuracy is at most {margin:g} above chance, the share of the larger class, at "
+        "every checkpoint"
+    ),
+    NOT_MEASURED: "no checkpoint has scores and p-values",
+    NOT_DECODABLE_AT_END: "there is no level to reach",
+    STILL_RISING: (
+        "no earlier checkpoint is shown to come within {margin:g} of the last checkpoint's accuracy"
+    ),
+}
+"""What each reason means; `margin` is that of the question."""
+
+
+def find_reason(
+    answers: Answers,
+    looks: Looks,
+    bootstrap: GroupBootstrap,
+    q: Float[np.ndarray, " checkpoint"],
+    *,
+    margin: float,
+    level: float,
+) -> str:
+    """Say why there is no onset, by the bounds that it would have rested on.
+
+    Args:
+        answers: By checkpoint and statement.
+        looks: The gain over chance and, where the text is held against it, over the text.
+        bootstrap: Resamples of the statements.
+        q: The p-values, corrected over the checkpoints.
+        margin: Gain that counts as hardly any.
+        level: At which each end of the onset errs.
+
+    Returns:
+        One of the reasons above.
+    """
+    if np.isnan(answers.p).all():
+        return NOT_MEASURED
+    half = level / 2
+    if not can_be_shown(answers, bootstrap, half):
+        return TOO_FEW
+    above_all = looks.lower(half, over="all") > 0
+    above_each = looks.lower(half, over="each") > 0
+    small: Bool[np.ndarray, "reference checkpoint"] = (
+        looks.upper(level, over="references") <= margin
+    )
+    if not small.any(axis=0).all():
+        return TOO_FEW
+    null_exceeded = first_crossing(
+        above_all[0] & (q <= half), above_each[0] & (answers.p <= half), small[0]
+    )
+    if null_exceeded.established is None and small[0].all():
+        return NOT_ABOVE_NULL
+    return TEXT_ALONE
+
+
+def can_be_shown(answers: Answers, bootstrap: GroupBootstrap, level: float) -> bool:
+    """Whether an accuracy of 1 would be shown to be above chance with so many groups.
+
+    One checkpoint speaks for itself here, which asks the least: if it could not be shown there, it
+    could not at any number of checkpoints.
+
+    Args:
+        answers: Whose statements, groups and labels.
+        bootstrap: Resamples of the statements.
+        level: At which a bound, and a p-value, may err.
+    """
+    if answers.least_p > level:
+        return False
+    everything = np.ones((1, answers.right.shape[1]), dtype=bool)
+    perfect = replace(answers, right=everything, fewer=None, p=answers.p[:1])
+    looks = perfect.looks([perfect.above_chance()], bootstrap)
+    return bool(looks.lower(level, over="each")[0, 0] > 0)

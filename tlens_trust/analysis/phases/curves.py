@@ -1,0 +1,162 @@
+"""Single curves of an information plane, each with its null, its replicates and its controls."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import nan
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from tlens_trust.analysis.phases.plane import FIRST_BLOCK, KERNELS
+
+QUANTITIES = {"x": "I(T;X)", "y": "I(T;Y)"}
+_LEAST_CHECKPOINTS = 3
+_LEAST_RESAMPLES = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """The same quantity, measured otherwise.
+
+    Attributes:
+        kind: `"rank-matched"`, `"width"`, `"noise"`, `"input"` or `"estimator"`.
+        above_null: Its values less the mean of its null.
+        draws: Its replicates.
+    """
+
+    kind: str
+    above_null: Float[np.ndarray, " checkpoint"]
+    draws: Float[np.ndarray, "resample checkpoint"]
+
+    @property
+    def blocks(self) -> bool:
+        """Whether a claim has to survive it, or it is only told."""
+        return self.kind in ("rank-matched", "width", "noise")
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One quantity of one concept at one site, at the checkpoints where it is known.
+
+    Attributes:
+        concept: The concept.
+        site: The site.
+        quantity: As it is called.
+        checkpoints: Names.
+        steps: Of the checkpoints; NaN where unknown.
+        position: Of the checkpoints, ascending.
+        values: The curve.
+        above_null: The same less the mean of its null.
+        draws: Its half-sample replicates.
+        freedom: Degrees of freedom of their spread.
+        controls: By name.
+        missing: Kinds of controls that a claim would need and that were not measured.
+        matched: Share of the directions that the rank-matched variant holds, at the checkpoint
+            where it is least; NaN where unknown.
+        why_unknown: Why nothing can be said; "" where something can.
+    """
+
+    concept: str
+    site: str
+    quantity: str
+    checkpoints: tuple[str, ...]
+    steps: Float[np.ndarray, " checkpoint"]
+    position: Float[np.ndarray, " checkpoint"]
+    values: Float[np.ndarray, " checkpoint"]
+    above_null: Float[np.ndarray, " checkpoint"]
+    draws: Float[np.ndarray, "resample checkpoint"]
+    freedom: int
+    controls: Mapping[str, Control]
+    missing: tuple[str, ...]
+    matched: float = nan
+    why_unknown: str = ""
+
+
+def curves_of(plane: xr.Dataset, axis: str) -> Iterator[Curve]:
+    """Every curve of one axis of a plane, by concept and site."""
+    label = f"{axis}_control"
+    for dim in ("concept", "site", "checkpoint"):
+        if dim not in plane[axis].dims:
+            plane = plane.expand_dims(dim)
+    order = np.argsort(np.asarray(plane["position"].values, dtype=float), kind="stable")
+    plane = plane.isel(checkpoint=order)
+    for concept in plane["concept"].values.tolist():
+        for site in plane["site"].values.tolist():
+            yield _curve(plane.sel(concept=concept, site=site), axis, label, concept, site)
+
+
+def _curve(part: xr.Dataset, axis: str, label: str, concept: Any, site: Any) -> Curve:
+    values = part[axis].values.astype(float)
+    draws = part[f"{axis}_draws"].transpose("resample", "checkpoint").values.astype(float)
+    # Measures may have fewer halves than the longest axis has.
+    draws = draws[~np.isnan(draws).all(axis=1)]
+    known = np.isfinite(values) & np.isfinite(draws).all(axis=0)
+    groups = float(part["n_groups"]) if "n_groups" in part.coords else np.inf
+    controls, missing = {}, []
+    named = part[label].values.tolist() if label in part.coords else []
+    for name in named:
+        here = part.sel({label: name})
+        kind = str(here[f"{label}_kind"].item())
+        replicates = here[f"{label}_draws"].transpose("resample", "checkpoint").values
+        replicates = replicates[~np.isnan(replicates).all(axis=1)].astype(float)
+        own = here[f"{label}_value"].values.astype(float)
+        whole = bool(np.isfinite(own[known]).all() and np.isfinite(replicates[:, known]).all())
+        if len(replicates) >= _LEAST_RESAMPLES and whole and known.any():
+            above = (own - _null_level(here, label))[known]
+            controls[str(name)] = Control(kind, above, replicates[:, known])
+        elif kind in ("rank-matched", "width", "noise"):
+            missing.append(str(name))
+    kinds = [control.kind for control in controls.values()]
+    # A probe that is fitted anew at every checkpoint has neither a width nor a spectrum to match.
+    kernel = str(part[axis].attrs.get("quantity", "")) in KERNELS
+    if (kernel or axis == "x") and "rank-matched" not in kinds and "rank-matched" not in missing:
+        missing.append("rank-matched")
+    steps = np.asarray(part["step"].values if "step" in part.coords else np.nan * values, float)
+    return Curve(
+        concept=str(concept),
+        site=str(site),
+        quantity=QUANTITIES[axis],
+        checkpoints=tuple(map(str, part["checkpoint"].values[known].tolist())),
+        steps=steps[known],
+        position=part["position"].values.astype(float)[known],
+        values=values[known],
+        above_null=(values - _null_level(part, axis))[known],
+        draws=draws[:, known],
+        freedom=int(min(len(draws), groups)) - 1,
+        controls=controls,
+        missing=tuple(missing),
+        matched=_least_matched(part, axis, known),
+        why_unknown=_why_unknown(part, axis, known, draws, str(site)),
+    )
+
+
+def _least_matched(part: xr.Dataset, axis: str, known: np.ndarray) -> float:
+    name = f"{axis}_matched"
+    if name not in part or not known.any():
+        return nan
+    return float(part[name].values.astype(float)[known].min())
+
+
+def _null_level(part: xr.Dataset, name: str) -> np.ndarray:
+    """The middle of the null band, at which the mean lies but for skewness."""
+    if f"{name}_null" not in part:
+        return np.zeros(part.sizes["checkpoint"])
+    level: np.ndarray = np.nan_to_num(part[f"{name}_null"].mean("bound").values.astype(float))
+    return level
+
+
+def _why_unknown(
+    part: xr.Dataset, axis: str, known: np.ndarray, draws: np.ndarray, site: str
+) -> str:
+    itself = str(part.attrs.get("against", "")) == "first_block" and site == FIRST_BLOCK
+    if axis == "x" and itself:
+        return "since the first block's output is X itself here"
+    if known.sum() < _LEAST_CHECKPOINTS:
+        return f"since it is known at {known.sum()} checkpoints, and a phase takes 3"
+    if len(draws) < _LEAST_RESAMPLES:
+        return f"since there are {len(draws)} half-sample replicates, and noise takes 8"
+    if len(np.unique(part["position"].values[known])) < known.sum():
+        return "since two checkpoints have the same step; choose one run or stage"
+    return ""

@@ -1,0 +1,166 @@
+"""Phases as they are told: one record a segment, and all of them together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tlens_trust.analysis.phases.verdicts import Verdict
+from tlens_trust.tracing.provenance import listed
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What one curve does between two neighbouring turning points.
+
+    Attributes:
+        concept: The concept.
+        site: The site.
+        quantity: `"I(T;X)"` or `"I(T;Y)"`: the axis of the plane. What stands on it, and whether it
+            is an information at all, `Phases` says.
+        verdict: `"rises"`, `"falls"` or `"no claim"`.
+        first: Checkpoint that it begins with.
+        last: Checkpoint that it ends with.
+        first_step: Its step; NaN where unknown.
+        last_step: Its step; NaN where unknown.
+        first_step_ci: Between which steps the turning point at its beginning lies, by drawing noise
+            and searching again; the step itself at the first checkpoint.
+        last_step_ci: Likewise, of its end.
+        change: Of the curve from first to last.
+        change_ci: Its interval, which holds at once for the changes between any two checkpoints of
+            the curve, so also for those that a search has chosen.
+        share: The change as a share of the curve's largest distance from its null level.
+        p: The largest p-value of all that the claim has to survive.
+        q: The same, corrected for all segments of all curves asked about.
+        blocked_by: The controls that blocked a claim.
+        reason: In words.
+    """
+
+    concept: str
+    site: str
+    quantity: str
+    verdict: Verdict
+    first: str
+    last: str
+    first_step: float
+    last_step: float
+    first_step_ci: tuple[float, float]
+    last_step_ci: tuple[float, float]
+    change: float
+    change_ci: tuple[float, float]
+    share: float
+    p: float
+    q: float
+    blocked_by: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{_at(self.first_step, self.first)} → {_at(self.last_step, self.last)}  " + (
+            self.reason
+            if self.reason.startswith(self.verdict)
+            else f"{self.verdict}: {self.reason}"
+        )
+
+
+@dataclass(frozen=True, repr=False)
+class Phases:
+    """The phases of every curve that was asked about, in order.
+
+    Attributes:
+        phases: By concept, site, quantity, along training.
+        told: What the plane was made of: model, estimator, units, input, width.
+        confidence: Of claims and intervals.
+        unknown: Curves of which too little is known to say anything, each with why.
+    """
+
+    phases: tuple[Phase, ...]
+    told: dict[str, str]
+    confidence: float
+    unknown: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    def __iter__(self) -> Iterator[Phase]:
+        return iter(self.phases)
+
+    def __repr__(self) -> str:
+        claimed = sum(phase.verdict != "no claim" for phase in self.phases)
+        model = self.told.get("model") or "an unnamed model"
+        if Path(model).is_absolute():
+            model = Path(model).name  # Of a folder the name is enough.
+        lines = [
+            f"Phases of {model}, by "
+            f"{self.told.get('estimator', 'an unnamed estimator')}: {claimed} of {len(self)} "
+            "segments claimed"
+        ]
+        place = None
+        for phase in self.phases:
+            if (phase.concept, phase.site, phase.quantity) != place:
+                place = phase.concept, phase.site, phase.quantity
+                lines.append(f"  {phase.concept}, {phase.site}, {phase.quantity}")
+            lines.append(f"    {phase}")
+        return "\n".join([*lines, *(f"  {each}" for each in self.unknown)])
+
+    def _repr_html_(self) -> str:
+        title = escape(repr(self).partition("\n")[0])
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f"<td style='text-align:left'>{escape(text)}</td>"
+                for text in (phase.concept, phase.site, phase.quantity, str(phase))
+            )
+            + "</tr>"
+            for phase in self.phases
+        )
+        heads = "".join(f"<th>{name}</th>" for name in ("concept", "site", "quantity", "phase"))
+        notes = "".join(f"<p>{escape(each)}</p>" for each in self.unknown)
+        return f"<div><b>{title}</b><table><tr>{heads}</tr>{rows}</table>{notes}</div>"
+
+    def sel(
+        self,
+        *,
+        concept: str | None = None,
+        site: str | None = None,
+        quantity: str | None = None,
+        verdict: str | None = None,
+    ) -> "Phases":
+        """The phases of one concept, site, quantity or verdict; corrections stay as they are."""
+        wanted = {"concept": concept, "site": site, "quantity": quantity, "verdict": verdict}
+        kept = self.phases
+        for name, value in wanted.items():
+            if value is None:
+                continue
+            held = sorted({getattr(phase, name) for phase in self.phases})
+            if value not in held and name != "verdict":
+                raise ValueError(f"No phase has the {name} {value!r}. There are {listed(held)}.")
+            kept = tuple(phase for phase in kept if getattr(phase, name) == value)
+        return replace(self, phases=kept, unknown=())
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A tidy table, one row a phase; an interval is two columns, `…_low` and `…_high`."""
+        import pandas
+
+        rows = []
+        for phase in self.phases:
+            row: dict[str, object] = {}
+            for field in fields(phase):
+                value = getattr(phase, field.name)
+                if field.name.endswith("_ci"):
+                    stem = field.name.removesuffix("_ci")
+                    row[f"{stem}_low"], row[f"{stem}_high"] = value
+                else:
+                    row[field.name] = ", ".join(value) if field.name == "blocked_by" else value
+            rows.append(row)
+        columns = list(rows[0]) if rows else [field.name for field in fields(Phase)]
+        return pandas.DataFrame(rows, columns=columns)
+
+
+def _at(step: float, checkpoint: str) -> str:
+    return checkpoint.split("@")[-1] if np.isnan(step) else f"step {step:.0f}"

@@ -1,0 +1,233 @@
+"""From numbers to a verdict in words: what a change has survived, and what blocked a claim."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isnan, nan
+from typing import Literal
+
+import numpy as np
+
+from tlens_trust.analysis.phases.curves import Curve
+from tlens_trust.analysis.phases.simultaneous import Changes
+
+Verdict = Literal["rises", "falls", "no claim"]
+_INSTEAD = {
+    ("I(T;X)", "falls"): "a change of spectrum, not compression",
+    ("I(T;X)", "rises"): "a change of spectrum, not fitting",
+    ("I(T;Y)", "falls"): "a change of spectrum, which shows no loss of information about the label",
+    ("I(T;Y)", "rises"): "a change of spectrum, which shows no gain of information about the label",
+}
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A change between two checkpoints, of the curve or of a control.
+
+    Attributes:
+        kind: Of the control.
+        change: Less what the null changes by.
+        low: End of its simultaneous interval.
+        high: End of its simultaneous interval.
+        share: The change as a share of the largest distance from the null.
+        unit_share: What a change of 1 is as such a share.
+        p: Two-sided, among the changes between any two checkpoints.
+    """
+
+    kind: str
+    change: float
+    low: float
+    high: float
+    share: float
+    unit_share: float
+    p: float
+
+    @classmethod
+    def of(cls, changes: Changes, first: int, last: int, confidence: float, kind: str) -> "Shift":
+        """Between two checkpoints."""
+        largest = float(np.abs(changes.values).max())
+        unit = 1 / largest if largest > 0 else 0.0
+        change = changes.change(first, last)
+        low, high = changes.interval(first, last, confidence)
+        return cls(kind, change, low, high, change * unit, unit, changes.p_value(first, last))
+
+    def agrees(self, sign: float, least: float) -> bool:
+        """Whether it is as large as is of interest, and in this direction."""
+        return self.share * sign >= least
+
+    def vanishes(self, share: float) -> bool:
+        """Whether it is shown to be less than half, or the reverse, of what the curve shows."""
+        sign = np.sign(share)
+        return bool(max(self.low * sign, self.high * sign) * self.unit_share < abs(share) / 2)
+
+    def told(self) -> str:
+        """In words."""
+        return f"{self.change:+.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for and against a change of one curve between two checkpoints.
+
+    Attributes:
+        quantity: As it is called.
+        change: As the curve shows it, null included.
+        interval: Of the change.
+        p_change: Of the change.
+        above: The same above the null.
+        controls: By name.
+        blocking: Names of those that a claim has to survive.
+        missing: Names of such that were not measured.
+        partial: The share of the directions that the rank-matched variant holds, where it is too
+            few; else NaN.
+        least: Smallest share of interest.
+    """
+
+    quantity: str
+    change: float
+    interval: tuple[float, float]
+    p_change: float
+    above: Shift
+    controls: Mapping[str, Shift]
+    blocking: tuple[str, ...]
+    missing: tuple[str, ...]
+    partial: float
+    least: float
+
+    @classmethod
+    def of(
+        cls,
+        curve: Curve,
+        first: int,
+        last: int,
+        main: Changes,
+        above: Changes,
+        controls: Mapping[str, Changes],
+        *,
+        least: float,
+        least_matched: float,
+        confidence: float,
+    ) -> "Evidence":
+        """Gather it."""
+        return cls(
+            quantity=curve.quantity,
+            change=main.change(first, last),
+            interval=main.interval(first, last, confidence),
+            p_change=main.p_value(first, last),
+            above=Shift.of(above, first, last, confidence, "null"),
+            controls={
+                name: Shift.of(each, first, last, confidence, curve.controls[name].kind)
+                for name, each in controls.items()
+            },
+            blocking=tuple(name for name, each in curve.controls.items() if each.blocks),
+            missing=curve.missing,
+            # One direction of a thousand may be lost to rounding.
+            partial=curve.matched if curve.matched < least_matched - 1e-3 else nan,
+            least=least,
+        )
+
+    @property
+    def sign(self) -> float:
+        """1 for a rise, -1 for a fall."""
+        return 1.0 if self.change > 0 else -1.0
+
+    @property
+    def share(self) -> float:
+        """The change as a share of the curve's largest distance from its null."""
+        return self.change * self.above.unit_share
+
+    @property
+    def p(self) -> float:
+        """The largest p-value of what a claim has to survive; 1 where that is out of question."""
+        shifts = [self.above, *(self.controls[name] for name in self.blocking)]
+        agree = all(shift.agrees(self.sign, self.least) for shift in shifts)
+        if self.missing or not isnan(self.partial) or not agree or abs(self.share) < self.least:
+            return 1.0
+        return max(self.p_change, *(shift.p for shift in shifts))
+
+
+def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[str, ...], str]:
+    """The verdict, what blocked a claim, and why, in words."""
+    direction: Verdict = "rises" if evidence.sign > 0 else "falls"
+    low, high = evidence.interval
+    change = f"{evidence.change:+.3g} [{low:.3g}, {high:.3g}]"
+    if evidence.p_change > level:
+        return "no claim", ("noise",), f"the change, {change}, is within noise"
+    if abs(evidence.share) < evidence.least:
+        share = f"{abs(evidence.share):.1%} of the way to the null"
+        return "no claim", ("size",), f"the change, {change}, is too small to matter ({share})"
+    shown = f"it {direction} ({change})"
+    above = evidence.above
+    if above.p > level or not above.agrees(evidence.sign, evidence.least):
+        told = f"{shown}, but not above what permuted pairs show ({above.told()} beyond their mean)"
+        return "no claim", ("null",), told
+    failed = [
+        name
+        for name in evidence.blocking
+        if evidence.controls[name].p > level
+        or not evidence.controls[name].agrees(evidence.sign, evidence.least)
+    ]
+    if failed:
+        return "no claim", tuple(failed), _failed(evidence, failed, shown, direction)
+    if evidence.missing:
+        names = ", ".join(evidence.missing)
+        told = (
+            f"{shown}, but what would tell it from a change of spectrum was not measured: {names}"
+        )
+        return "no claim", tuple(f"{name} missing" for name in evidence.missing), told
+    if not isnan(evidence.partial):
+        told = (
+            f"{shown}, but the rank-matched variant, in which it does too, holds "
+            f"{evidence.partial:.0%} of the directions, so it cannot be told from a change of "
+            "spectrum; statements twice as many as directions would tell"
+        )
+        return "no claim", ("too few statements",), told
+    if not q <= level:
+        told = f"{shown} and survives its controls, but not the correction for many claims"
+        return "no claim", ("many claims",), f"{told} (q = {q:.2g})"
+    # Of bounds by held-out probes there is no kernel to widen and no spectrum to flatten.
+    places = _and([_where(name) for name in evidence.blocking]) if evidence.blocking else ""
+    survived = f", as it does {places}" if places else ""
+    return direction, (), f"{direction}: {change}{survived}" + _aside(evidence, direction)
+
+
+def _failed(evidence: Evidence, failed: list[str], shown: str, direction: str) -> str:
+    told = [f"{_where(name)} ({evidence.controls[name].told()})" for name in failed]
+    # Of a noisy control one may not say that the change is gone, only that it is not shown.
+    gone = any(evidence.controls[name].vanishes(evidence.share) for name in failed)
+    if gone:
+        instead = _INSTEAD[evidence.quantity, direction]
+        return f"{instead}: {shown}, but not {_and(told)}" + _aside(evidence, direction)
+    return (
+        f"{shown}, but it is not shown {_and(told)}, so it cannot be told from a change of spectrum"
+        + _aside(evidence, direction)
+    )
+
+
+def _aside(evidence: Evidence, direction: str) -> str:
+    """What the other input and other estimators show, which blocks nothing."""
+    level = 0.05
+    parts = []
+    for name, shift in evidence.controls.items():
+        if name in evidence.blocking:
+            continue
+        told = f"with {name}" if shift.kind == "input" else f"by {name}"
+        if shift.p > level:
+            parts.append(f"{told} no change is shown")
+        elif shift.agrees(evidence.sign, evidence.least):
+            parts.append(f"{told} it {direction} too")
+        elif shift.change * evidence.sign < 0:
+            other = "rises" if direction == "falls" else "falls"
+            parts.append(f"{told} it {other} instead")
+        else:
+            parts.append(f"{told} the change is too small to matter")
+    return f"; {_and(parts)}" if parts else ""
+
+
+def _where(name: str) -> str:
+    if name == "rank-matched":
+        return "in the rank-matched variant"
+    return f"at {name}"
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
