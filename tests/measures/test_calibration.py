@@ -297,3 +297,12 @@ def test_a_probe_of_too_few_folds_is_told_of_before_anything_is_fitted():
     with pytest.raises(ValueError, match=r"'mass_mean' probe needs at least 3 folds, got 2"):
         probe_calibration(mass_mean_probe(folds=2))
     assert probe_calibration(logistic_probe(folds=4)).name == "calibration_logistic"
+
+
+def test_a_bin_of_one_group_has_an_interval_though_its_labels_differ():
+    scores, labels = np.array([-0.1, 0.1, 3.0, 3.0]), np.array([0, 1, 1, 1])
+    curve = reliability_curve(scores, labels, bins=2, groups=["a", "a", "b", "c"])
+    assert curve.frequency.values.tolist() == [0.5, 1.0]
+    low, high = curve.frequency_ci.values[0]
+    assert low < 0.1
+    assert high > 0.9

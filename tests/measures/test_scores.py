@@ -146,3 +146,20 @@ def test_scores_by_probes_without_one_more_fold_are_kept_with_the_others():
     kept = data.score_fewer.transpose("left_out", "example", "site")
     np.testing.assert_allclose(kept, fewer, rtol=1e-6)
     assert "score_fewer" not in score_dataset(scores, labels, fold, names, sites=["a", "b"], seed=0)
+
+
+def test_a_resample_without_one_label_does_not_make_a_perfect_score_certain():
+    """Of four groups of one label each, one resample in eight draws one label alone."""
+    labels = np.array([0, 0, 1, 1])
+    scores = np.where(labels == 1, 2.0, -2.0)[:, None]
+    data = score_dataset(
+        scores,
+        labels,
+        fold=np.zeros(4, dtype=np.int64),
+        groups=list("abcd"),
+        sites=["site"],
+        seed=0,
+    )
+    exact = beta.ppf(0.025, 4, 1)
+    np.testing.assert_allclose(data.balanced_accuracy_ci.values, [[exact, 1.0]])
+    np.testing.assert_array_equal(data.balanced_accuracy_ci, data.accuracy_ci)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import beta
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,36 +58,3 @@ class GroupBootstrap:
         sizes = self.sums(np.ones(len(rows)))
         means: np.ndarray = self.sums(rows) / sizes.reshape(-1, *[1] * (rows.ndim - 1))
         return means
-
-
-def percentile_interval(
-    resampled: Float[np.ndarray, "resample ..."], confidence: float = 0.95
-) -> Float[np.ndarray, "... bound"]:
-    """The middle of what was resampled, low and high along the last axis.
-
-    NaN marks a resample that has no value; it is left out, unless all are.
-    """
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    lost = np.isnan(resampled).all(axis=0)
-    filled = np.where(lost, 0.0, resampled)
-    interval: np.ndarray = np.moveaxis(np.nanquantile(filled, tails, axis=0), 0, -1)
-    interval[lost] = np.nan
-    return interval
-
-
-def clopper_pearson(fraction: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Exact binomial interval; `fraction` of the `trials` succeeded.
-
-    Source:
-        Clopper and Pearson (1934), Biometrika 26.
-
-    Examples:
-        >>> low, high = clopper_pearson(1.0, 10)
-        >>> round(low, 2), high
-        (0.69, 1.0)
-    """
-    tails = (1 - confidence) / 2, (1 + confidence) / 2
-    successes = fraction * trials
-    low = beta.ppf(tails[0], successes, trials - successes + 1) if successes > 0 else 0.0
-    high = beta.ppf(tails[1], successes + 1, trials - successes) if successes < trials else 1.0
-    return float(low), float(high)

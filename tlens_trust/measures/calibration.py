@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from scipy.special import expit
 from scipy.stats import norm
 
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson, percentile_interval
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.intervals import fraction_interval, percentile_interval
 
 _GAP = "probability"
 
@@ -214,10 +215,12 @@ def reliability_curve(
     with np.errstate(invalid="ignore"):
         # A resample may miss a bin; the interval leaves it out.
         resampled = bootstrap.sums(member * labels[:, None]) / bootstrap.sums(member)
-    interval = percentile_interval(resampled)
-    for number in np.flatnonzero((frequency == 0) | (frequency == 1)):
-        trials = len(np.unique(bootstrap.group[place == number]))
-        interval[number] = clopper_pearson(float(frequency[number]), trials)
+    groups_in_bin = np.array(
+        [len(np.unique(bootstrap.group[place == number])) for number in range(held)]
+    )
+    interval = fraction_interval(
+        frequency, percentile_interval(resampled), resampled, groups_in_bin
+    )
     confidence = (member * stated[:, None]).sum(axis=0) / sizes
 
     def padded(values: np.ndarray, empty: float | int) -> np.ndarray:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.calibration import (
     bin_by_probability,
     calibration_error,
@@ -18,7 +18,7 @@ from tlens_trust.measures.calibration import (
 )
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
-from tlens_trust.measures.scores import stretched_interval
+from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 
 _GAP = "probability"
 
@@ -253,12 +253,10 @@ def _rate(
         resampled,
         bootstrap.groups,
         added=mean_covariance(hits, None if fewer is None else fewer * weight, fold),
-    ).clip(0, 1)
+    )
     trials = len(np.unique(bootstrap.group[side]))
     share = (called & side[:, None]).sum(axis=0) / side.sum()
-    for site in np.flatnonzero((share == 0) | (share == 1)):
-        interval[site] = clopper_pearson(float(share[site]), trials)
-    return share, interval
+    return share, fraction_interval(share, interval, resampled, trials)
 
 
 def probe_calibration(

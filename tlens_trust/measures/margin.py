@@ -12,7 +12,7 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
-from tlens_trust.measures.scores import stretched_interval
+from tlens_trust.measures.intervals import stretched_interval
 
 _UNITS = "RMS of the site"
 # Noise levels at which the accuracy is worked out, between which it is interpolated.

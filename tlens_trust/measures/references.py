@@ -9,10 +9,11 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept, TextFloor, text_floor
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
+from tlens_trust.measures.intervals import difference_interval, stretched_interval
 from tlens_trust.measures.nulls import Null
-from tlens_trust.measures.scores import score_dataset, stretched_interval
+from tlens_trust.measures.scores import score_dataset
 
 _ENDS = ("", "_ci")
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
@@ -247,12 +248,7 @@ def accuracy_gain(
     value: np.ndarray = gain.mean(axis=0)
     resampled = bootstrap.means(gain)
     interval = stretched_interval(value, resampled, bootstrap.groups, added=added)
-    # Where all groups gain the same, a bootstrap of them knows no other. How many of another kind
-    # there may be for all that is a matter of the binomial, and they gain from -1 to 1.
-    unseen = 1 - clopper_pearson(1.0, bootstrap.groups)[0]
-    still = np.ptp(resampled, axis=0) < 1e-12
-    ends = np.stack([value - unseen * (1 + value), value + unseen * (1 - value)], axis=-1)
-    interval[still] = ends[still]
+    interval = difference_interval(value, interval, resampled, bootstrap.groups)
     interval[(scores == others).all(axis=0)] = 0.0
     return value, interval.clip(-1, 1)
 

@@ -6,9 +6,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance, placements
-from tlens_trust.measures.quantiles import normal_quantile, student_quantile
+from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 
 _ACCURACY = "fraction of statements"
 
@@ -98,11 +98,9 @@ def score_dataset(
             value, resampled, bootstrap.groups, added=shared.get(name, 0.0), confidence=confidence
         )
         if name != "cross_entropy":
-            interval = interval.clip(0, 1)
+            # A pair of groups, one of each label, is one trial of the ranking.
             trials = bootstrap.groups // 2 if name == "auroc" else bootstrap.groups
-            still = np.ptp(resampled, axis=0) < 1e-12
-            for site in np.flatnonzero(still):
-                interval[site] = clopper_pearson(float(value[site]), trials, confidence)
+            interval = fraction_interval(value, interval, resampled, trials, confidence=confidence)
         variables[name] = (("site",), value, {"units": units, "long_name": long_name})
         variables[f"{name}_ci"] = (
             ("site", "bound"),
@@ -147,36 +145,6 @@ def _without_folds(
             "more fold",
         },
     )
-
-
-def stretched_interval(
-    value: Float[np.ndarray, " site"],
-    resampled: Float[np.ndarray, "resample site"],
-    groups: int,
-    *,
-    added: Float[np.ndarray, " site"] | float = 0.0,
-    confidence: float = 0.95,
-) -> Float[np.ndarray, "site bound"]:
-    """Percentiles of a group bootstrap, stretched about the value that was resampled.
-
-    Args:
-        value: The score itself.
-        resampled: Of each resample; NaN where it has none.
-        groups: How many groups were drawn from.
-        added: Variance that resampling does not show.
-        confidence: Of the interval.
-    """
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-    percentiles: np.ndarray = np.nanquantile(resampled, tails, axis=0).T
-    variance = np.nanvar(resampled, axis=0)
-    if groups < 2:
-        return percentiles
-    unbiased = groups / (groups - 1) * variance
-    more = np.divide(unbiased + added, variance, out=np.ones_like(variance), where=variance > 0)
-    stretch = np.sqrt(more) * student_quantile(tails[1], groups - 1) / normal_quantile(tails[1])
-    about = value[:, None]
-    stretched: np.ndarray = about + stretch[:, None] * (percentiles - about)
-    return stretched
 
 
 def _auroc(

@@ -29,10 +29,14 @@ from tlens_trust.activations import Activations
 from tlens_trust.activations.positions import Position
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import checked_count
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
-from tlens_trust.measures.scores import stretched_interval
+from tlens_trust.measures.intervals import (
+    difference_interval,
+    fraction_interval,
+    stretched_interval,
+)
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRACTION = "fraction of statements"
@@ -234,19 +238,27 @@ class SelectivityMeasure:
                 control_fewer += without / self.controls
         bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
         gained = None if fewer is None or control_fewer is None else fewer - control_fewer
-        intervals = [
+        gap_resampled, control_resampled = (
+            bootstrap.means(rows) for rows in (correct - control, control)
+        )
+        gap_interval, control_interval = (
             stretched_interval(
                 rows.mean(axis=0),
-                bootstrap.means(rows),
+                resampled,
                 bootstrap.groups,
                 added=mean_covariance(rows, without, fold),
             )
-            for rows, without in ((correct - control, gained), (control, control_fewer))
-        ]
-        # Where all resamples agree they say nothing of the spread.
-        certain = (control.mean(axis=0) == 0) | (control.mean(axis=0) == 1)
-        for site in np.flatnonzero(certain):
-            intervals[1][site] = clopper_pearson(float(control[0, site]), bootstrap.groups)
+            for rows, resampled, without in (
+                (correct - control, gap_resampled, gained),
+                (control, control_resampled, control_fewer),
+            )
+        )
+        gap_interval = difference_interval(
+            (correct - control).mean(axis=0), gap_interval, gap_resampled, bootstrap.groups
+        )
+        control_interval = fraction_interval(
+            control.mean(axis=0), control_interval, control_resampled, bootstrap.groups
+        )
         sites = activations.sites
         number_of = np.full(len(sites), len(concept))
         seen = np.full(len(sites), _seen_elsewhere(types, fold))
@@ -266,7 +278,7 @@ class SelectivityMeasure:
                 ),
                 "selectivity_ci": (
                     ("site", "bound"),
-                    intervals[0].clip(-1, 1),
+                    gap_interval.clip(-1, 1),
                     {"units": _FRACTION, "long_name": f"95% interval of the {gap}"} | resampling,
                 ),
                 "selectivity_n": (
@@ -281,7 +293,7 @@ class SelectivityMeasure:
                 ),
                 "control_accuracy_ci": (
                     ("site", "bound"),
-                    intervals[1].clip(0, 1),
+                    control_interval,
                     {"units": _FRACTION, "long_name": f"95% interval of the {task}"} | resampling,
                 ),
                 "control_accuracy_n": (

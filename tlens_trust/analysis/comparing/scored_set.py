@@ -18,7 +18,7 @@ from tlens_trust.analysis.comparing.held_out_sets import (
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, permute_labels, score_dataset
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.cross_validation import HeldOut, LogisticCrossFitter, Refitter
 from tlens_trust.measures.generalisation import (
@@ -27,10 +27,10 @@ from tlens_trust.measures.generalisation import (
     number_parts,
     score_elsewhere,
 )
+from tlens_trust.measures.intervals import difference_interval, stretched_interval
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import PermutedLabels
 from tlens_trust.measures.references import chance_dataset
-from tlens_trust.measures.scores import stretched_interval
 from tlens_trust.tracing.cells import cell_seed
 
 _SCORES = ("accuracy", "auroc")
@@ -323,10 +323,9 @@ class ScoredSet:
         drop = before.mean(axis=0) - after.mean(axis=0)
         resampled = sides[0] - sides[1]
         interval = stretched_interval(drop, resampled, together.groups, added=shared)
-        still = (np.nanstd(resampled, axis=0) < 1e-12) & (np.abs(drop) < 1e-12)
-        _, most = clopper_pearson(0.0, together.groups)
-        interval[still] = [-most, most]
-        return drop, interval
+        # The set of fewer groups says least of what was not seen.
+        groups = min(len(set(self.source.groups)), len(set(self.concept.groups)))
+        return drop, difference_interval(drop, interval, resampled, groups)
 
 
 def difference(

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
-from tlens_trust.measures.scores import stretched_interval
+from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.intervals import difference_interval, stretched_interval
 
 
 def paired_interval(
@@ -21,8 +21,8 @@ def paired_interval(
 ) -> Float[np.ndarray, "site bound"]:
     """An interval over groups of a mean difference, statement by statement.
 
-    Where no group differs, it is as wide as the share of groups that may differ all the same, by
-    Clopper and Pearson.
+    Where all groups differ alike, it reaches as far as groups of which none was seen may pull it
+    (`difference_interval`).
 
     Args:
         difference: Of each statement.
@@ -40,10 +40,7 @@ def paired_interval(
     interval = stretched_interval(
         mean, resampled, bootstrap.groups, added=added, confidence=confidence
     )
-    still = (np.ptp(resampled, axis=0) < 1e-12) & (np.abs(mean) < 1e-12)
-    _, most = clopper_pearson(0.0, bootstrap.groups, confidence)
-    interval[still] = [-most, most]
-    return interval
+    return difference_interval(mean, interval, resampled, bootstrap.groups, confidence=confidence)
 
 
 def widened(

@@ -40,6 +40,7 @@ from scipy.stats import t as student
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds
+from tlens_trust.measures.intervals import unseen_share
 
 Over: TypeAlias = Literal["all", "references", "each"]
 
@@ -118,7 +119,7 @@ class Looks:
         together = {"all": (1, 2), "references": (1,), "each": ()}[over]
         largest = deviations.max(axis=together, keepdims=True) if together else deviations
         tail = np.minimum(norm.sf(np.quantile(largest, 1 - level, axis=0)), level)
-        unseen = 1 - tail ** (1 / self.groups)
+        unseen = unseen_share(self.groups, tail)
         critical = student.isf(tail, max(self.groups - 1, 1))
         reach: np.ndarray = np.maximum(critical * self.error, unseen)
         return reach

@@ -17,8 +17,8 @@ from tlens_trust.measures.information.sites import (
     check_statements,
     permuted_sides,
 )
+from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.measure import Measure
-from tlens_trust.measures.scores import stretched_interval
 
 
 @dataclass(frozen=True)

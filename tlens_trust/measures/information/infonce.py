@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.estimate import InformationEstimate
-from tlens_trust.measures.scores import stretched_interval
+from tlens_trust.measures.intervals import stretched_interval
 
 _RATE = 2e-3
 _DECAY = 1e-2

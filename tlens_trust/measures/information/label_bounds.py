@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tlens_trust.measures.bootstrap import GroupBootstrap, clopper_pearson
+from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
+from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.resampling import half_samples, replicates_about
-from tlens_trust.measures.scores import stretched_interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,9 +288,9 @@ def fano(held: HeldOutScores) -> Bound:
     if held.fewer is not None:
         fewer = np.stack([((part > 0) != positive).astype(np.float64) for part in held.fewer])
     error = held.mean(wrong, fewer)
-    limits = error.interval.clip(0, 1)
-    for site in np.flatnonzero(np.ptp(limits, axis=1) < 1e-12):
-        limits[site] = clopper_pearson(float(error.value[site]), held.bootstrap.groups)
+    limits = fraction_interval(
+        error.value, error.interval, held.bootstrap.means(wrong), held.bootstrap.groups
+    )
     entropy = label_entropy(held.labels)
     return Bound(
         fano_information(error.value, entropy),
