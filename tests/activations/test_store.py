@@ -201,7 +201,7 @@ def test_an_unfinished_file_is_never_read_and_cleared_away_in_time(store, monkey
     monkeypatch.undo()
     assert files(store, "*/*") == []
     # One that a killed process left behind.
-    left = store.folder / KEY.digest[:2] / f"{KEY.digest}-0.safetensors.0.tmp"
+    left = store.folder / KEY.digest[:2] / ".0.tmp"
     left.write_bytes(b"half")
     assert store.read(KEY, SITES) == {}
     store.write(KEY, readings())
@@ -235,4 +235,4 @@ def test_processes_share_a_store_without_reading_anything_but_whole_entries(tmp_
         worker.join(timeout=60)
     assert said == [None, None, None]
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
-    assert list(tmp_path.glob("*/*.tmp")) == []
+    assert list(tmp_path.glob("*/.*.tmp")) == []

@@ -148,7 +148,7 @@ def test_a_checkpoint_cut_off_in_the_middle_is_no_checkpoint(finished, tmp_path,
         CheckpointSeries.from_directory(tmp_path)
     train_toy_run(tmp_path, short_run())
     assert weights_of(tmp_path) == weights_of(finished)
-    assert not (tmp_path / ".partial").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in finished.iterdir()}
 
 
 def test_only_the_last_checkpoint_keeps_what_it_takes_to_go_on(finished):

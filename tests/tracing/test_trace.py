@@ -4,8 +4,8 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tlens_trust import files
 from tlens_trust.tracing import Trace
-from tlens_trust.tracing import netcdf as netcdf_module
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 
 
@@ -70,7 +70,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(trace, tmp_path, mo
     def fail(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(netcdf_module.os, "replace", fail)
+    monkeypatch.setattr(files.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         trace.sel(concept="truth").save(path)
     assert Trace.load(path) == trace

@@ -13,8 +13,6 @@ store: a reader sees a whole file or none, and two that write the same entry wri
 import hashlib
 import json
 import os
-import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,9 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tlens_trust.activations.positions import Position
+from tlens_trust.files import remove_abandoned, replaced_file
 
 _FORMAT = "tlens-trust-activations-1"
-_STALE_AFTER = 24 * 60 * 60  # seconds until a file that was never finished counts as abandoned
 
 
 @dataclass(frozen=True)
@@ -171,18 +169,13 @@ class ActivationStore:
         digests = {site: _digest(key, site, row, noted) for site, row in tensors.items()}
         header = {"key": _text(key), "facts": noted, "digests": json.dumps(digests)}
         path = self._path(key, list(readings))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
-            save_file(tensors, unfinished, metadata=header)
-            try:
-                os.replace(unfinished, path)
-            except PermissionError:
-                # Windows does not replace a file that another process reads. That one is as good.
-                if not path.exists():
-                    raise
-        finally:
-            unfinished.unlink(missing_ok=True)
+            with replaced_file(path) as unfinished:
+                save_file(tensors, unfinished, metadata=header)
+        except PermissionError:
+            # Windows does not replace a file that another process reads. That one is as good.
+            if not path.exists():
+                raise
         self._evict(limit, keep=path)
 
     def _path(self, key: ActivationKey, sites: Sequence[str]) -> Path:
@@ -199,10 +192,7 @@ class ActivationStore:
                 yield stat.st_mtime, stat.st_size, path
 
     def _evict(self, limit: int, *, keep: Path) -> None:
-        for path in self.folder.glob("*/*.tmp"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE_AFTER:
-                    path.unlink()
+        remove_abandoned(self.folder)
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
         for _, size, path in files:

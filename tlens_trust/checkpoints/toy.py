@@ -9,8 +9,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -26,13 +24,13 @@ from tlens_trust.checkpoints.loading import quietly
 from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy_text import make_rows, make_tokenizer
 from tlens_trust.concepts.embedded import toy_corpus
+from tlens_trust.files import remove_abandoned, replaced_folder, write_file
 
 CHECKPOINT_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768)
 
 _RECORD = "series.json"
 _STATE = "training_state.pt"
 _WEIGHTS = "model.safetensors"
-_PARTIAL = ".partial"
 _ROW_LENGTH = 40
 _ROWS_PER_STEP = 25
 _LEARNING_RATE = 8e-3
@@ -151,7 +149,7 @@ def train_toy_run(
     # them: matrices of this size gain little from a second thread and wait for it at length.
     with one_thread():
         _train(place, settings, record, _last_with_state(place, done), progress=progress)
-    shutil.rmtree(place / _PARTIAL, ignore_errors=True)
+    remove_abandoned(place)
 
 
 def _train(
@@ -263,17 +261,11 @@ def one_thread() -> Iterator[None]:
 
 
 def _save(place: Path, step: int, model: Any, tokenizer: Any, state: dict[str, Any]) -> None:
-    (place / _PARTIAL).mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"step{step}-", dir=place / _PARTIAL))
-    with quietly():
-        model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    torch.save(state, partial / _STATE)
-    partial.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
-    target = place / f"step{step}"
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    with replaced_folder(place / f"step{step}") as unfinished:
+        with quietly():
+            model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        torch.save(state, unfinished / _STATE)
 
 
 def _restore(
@@ -302,7 +294,6 @@ def _open_record(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
                 f"{str(place)!r} holds something, but no toy run: it has no {_RECORD}. Name an "
                 "empty folder or one that does not exist."
             ) from None
-        place.mkdir(parents=True, exist_ok=True)
         _write_record(place, fresh)
         return fresh
     except (ValueError, TypeError, KeyError) as error:
@@ -324,12 +315,7 @@ def _open_record(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write_record(place: Path, record: dict[str, Any]) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=".series-", dir=place)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(record, file, indent=1)
-    partial = Path(name)
-    partial.chmod(0o644)
-    partial.replace(place / _RECORD)
+    write_file(place / _RECORD, json.dumps(record, indent=1))
 
 
 def _whole_checkpoints(place: Path, record: dict[str, Any]) -> list[int]:

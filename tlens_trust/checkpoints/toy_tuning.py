@@ -11,8 +11,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -28,6 +26,7 @@ from tlens_trust.checkpoints.loading import quietly
 from tlens_trust.checkpoints.toy import one_thread
 from tlens_trust.checkpoints.toy_embedded import load_toy_series
 from tlens_trust.concepts.embedded import toy_corpus
+from tlens_trust.files import replaced_folder
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -225,22 +224,13 @@ def _learning_rate(step: int, steps: int) -> float:
 
 
 def _save(place: Path, model: Any, tokenizer: Any, settings: dict[str, Any]) -> None:
-    """Write the folder beside its place, and rename it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    with replaced_folder(place) as unfinished:
         with quietly():
-            model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        weights = hashlib.sha256((partial / _WEIGHTS).read_bytes()).hexdigest()
+            model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+        weights = hashlib.sha256((unfinished / _WEIGHTS).read_bytes()).hexdigest()
         record = {"settings": settings, "weights": weights}
-        (partial / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
-        partial.chmod(0o755)  # mkdtemp's own mode shuts out everybody else
-        if place.exists():
-            shutil.rmtree(place)
-        partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        (unfinished / _RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def _digest(content: Any) -> str:

@@ -22,6 +22,7 @@ from tlens_trust.cli.options import (
     read_device,
     several,
 )
+from tlens_trust.files import replaced_file
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
@@ -178,10 +179,8 @@ def steer(
         typer.echo("Held-out statements, by turns of the trustworthy and of the other side:")
     typer.echo(generations_table(found))
     if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.name}.partial")
-        found.to_netcdf(partial, engine="netcdf4")
-        partial.replace(out)
+        with replaced_file(out) as unfinished:
+            found.to_netcdf(unfinished, engine="netcdf4")
         typer.echo(f"\ndata     {out}")
 
 

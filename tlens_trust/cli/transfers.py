@@ -23,6 +23,7 @@ from tlens_trust.cli.options import (
     read_position,
     read_sites,
 )
+from tlens_trust.files import replaced_file
 
 
 def transfer(
@@ -97,10 +98,8 @@ def transfer(
         untrained=None if untrained is Untrained.none else untrained.value,
         progress=not quiet,
     )
-    out.mkdir(parents=True, exist_ok=True)
-    partial = out / ".transfer.nc.partial"
-    found.to_netcdf(partial, engine="netcdf4")
-    partial.replace(out / "transfer.nc")
+    with replaced_file(out / "transfer.nc") as unfinished:
+        found.to_netcdf(unfinished, engine="netcdf4")
     typer.echo(transfer_table(found))
     typer.echo(f"\ndata     {out / 'transfer.nc'}")
     typer.echo(f"curves   {draw_transfer_curves(found).save(out / 'transfer.html')}")

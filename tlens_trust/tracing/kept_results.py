@@ -5,7 +5,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes, write_atomically
+from tlens_trust.files import write_file
+from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 from tlens_trust.tracing.run_folder import RunFolder, file_name
 
 KINDS = ("tokens", "steering", "plane")
@@ -39,7 +40,7 @@ def keep_result(
     run = RunFolder.at(run_folder)
     _ = run.manifest  # which says what is wrong where there is none
     path = run.path / "results" / kind / f"{file_name(name)}.nc"
-    write_atomically(path, dataset_to_bytes(result.assign_attrs(kept_as=name)))
+    write_file(path, dataset_to_bytes(result.assign_attrs(kept_as=name)))
     return path
 
 

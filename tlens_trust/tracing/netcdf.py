@@ -1,15 +1,12 @@
-"""Data sets as NetCDF files that come back exactly as they were, and atomic files.
+"""Data sets as NetCDF files that come back exactly as they were.
 
 NetCDF attributes are texts and numbers. Whatever else an attribute holds (None, a truth value, a
 list) is written as JSON and named in the attribute `json_encoded`, and so is a number, since
 NetCDF would give it back as an array.
 """
 
-import hashlib
 import json
-import os
 import threading
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,25 +76,6 @@ def dataset_from_bytes(content: bytes, *, variables: Sequence[str] | None = None
     for name in data.variables:
         data[name].attrs = _decode_attributes(data[name].attrs)
     return data
-
-
-def write_atomically(path: Path, content: bytes) -> str:
-    """Write a file beside its place and rename it into it: readers see all of it, or none.
-
-    Returns:
-        SHA-256 of the content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(unfinished, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return hashlib.sha256(content).hexdigest()
 
 
 def check_text(text: object, what: str) -> None:

@@ -18,7 +18,6 @@ import hashlib
 import json
 import os
 import re
-import time
 import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
@@ -32,6 +31,7 @@ import xarray as xr
 
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.concept import Edit
+from tlens_trust.files import remove_abandoned, write_file
 from tlens_trust.tracing.assembly import (
     CheckpointRecord,
     assemble_trace_data,
@@ -40,13 +40,11 @@ from tlens_trust.tracing.assembly import (
 from tlens_trust.tracing.netcdf import (
     dataset_from_bytes,
     dataset_to_bytes,
-    write_atomically,
 )
 from tlens_trust.tracing.provenance import concept_provenance, listed, now, shell_command
 from tlens_trust.tracing.untrained import light_cell
 
 _FORMAT = "tlens-trust-run-1"
-_STALE_AFTER = 24 * 60 * 60  # seconds until a file that was never finished counts as abandoned
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,7 @@ class RunFolder:
         if not calls or {k: v for k, v in calls[-1].items() if k != "date"} != _as_json(call):
             calls.append({"date": now(), **_as_json(call)})
         self._write_manifest(manifest)
-        self._remove_abandoned()
+        remove_abandoned(self.path)
 
     def cell_key(
         self,
@@ -242,7 +240,7 @@ class RunFolder:
             made_with: What does not change a cell and is worth knowing, such as the device.
         """
         path = self._cell_path(checkpoint, concept, key, ".nc")
-        digest = write_atomically(path, content)
+        digest = write_file(path, content)
         record = {
             "checkpoint": checkpoint,
             "concept": concept,
@@ -323,7 +321,7 @@ class RunFolder:
         data = self._assembled()
         if data is None:
             data = self._assemble(at_hand)
-            digest = write_atomically(self.path / "trace.nc", dataset_to_bytes(data))
+            digest = write_file(self.path / "trace.nc", dataset_to_bytes(data))
             manifest = self.manifest
             manifest["trace"] = {"sha256": digest, "made_of": self._made_of(manifest)}
             self._write_manifest(manifest)
@@ -522,12 +520,6 @@ class RunFolder:
         added = {"concepts": concepts, "checkpoints": list(dict.fromkeys(names))}
         _write_json(self.path / "manifest.json", {**manifest, **added})
 
-    def _remove_abandoned(self) -> None:
-        for path in self.path.rglob(".*.tmp"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE_AFTER:
-                    path.unlink()
-
 
 def _difference(name: str, held: Any, given: Any) -> str:
     """What a setting was and is; of measures only those that are not in both."""
@@ -600,7 +592,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=1).encode())
+    write_file(path, json.dumps(value, indent=1))
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

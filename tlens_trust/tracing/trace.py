@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 import xarray as xr
 
+from tlens_trust.files import write_file
 from tlens_trust.tracing.accessors import LazyAccessor, register_on
 from tlens_trust.tracing.checks import check_trace_data
-from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes, write_atomically
+from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.selection import Choice, choose
 
@@ -374,7 +375,7 @@ class Trace:
         Raises:
             ValueError: An attribute is nothing that a file can hold.
         """
-        write_atomically(Path(path), dataset_to_bytes(self.data))
+        write_file(path, dataset_to_bytes(self.data))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Trace":

@@ -9,6 +9,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from tlens_trust.files import write_file
+
 _PICTURES = (".png", ".svg", ".pdf")
 _PIXELS_PER_UNIT = 2
 
@@ -49,16 +51,10 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
                 f"A figure is saved as .html, .png, .svg or .pdf, got {str(path)!r}. Give the file "
                 "one of these endings."
             )
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f".{file.name}.partial{ending}")
-        try:
-            if ending == ".html":
-                self.write_html(partial, include_plotlyjs=True)
-            else:
-                partial.write_bytes(self._picture(ending[1:], width, height))
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
+        if ending == ".html":
+            write_file(file, self.to_html(include_plotlyjs=True))
+        else:
+            write_file(file, self._picture(ending[1:], width, height))
         return file
 
     def _picture(self, form: str, width: int, height: int) -> bytes:

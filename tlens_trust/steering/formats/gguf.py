@@ -19,7 +19,8 @@ import numpy as np
 import torch
 
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.steering.formats.places import existing, written_beside
+from tlens_trust.files import replaced_file
+from tlens_trust.steering.formats.places import existing, writable
 from tlens_trust.steering.vector import SteeringVector
 
 _ARCHITECTURE = "controlvector"
@@ -58,7 +59,7 @@ def write_gguf(
                 "llama.cpp cannot steer the output of the first block: its control vectors begin "
                 "with block 1. Leave 'blocks.0.hook_resid_post' out, or extract at a later one."
             )
-    with written_beside(path) as file:
+    with replaced_file(writable(path)) as file:
         writer = gguf.GGUFWriter(file, _ARCHITECTURE)
         writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or "")
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.sites))

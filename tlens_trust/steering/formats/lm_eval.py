@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.steering.formats.places import existing, written_beside
+from tlens_trust.files import replaced_file
+from tlens_trust.steering.formats.places import existing, writable
 from tlens_trust.steering.vector import SteeringVector
 
 _ACTIONS = ("add", "clamp")
@@ -83,7 +84,7 @@ def write_lm_eval(
             "steering_coefficient": float(strength) * (1.0 if mode == "add" else norm),
             "bias": None,
         }
-    with written_beside(path) as file:
+    with replaced_file(writable(path)) as file:
         torch.save(steps, file)
     return Path(path).expanduser()
 

@@ -9,7 +9,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tlens_trust.activations.positions import Position
-from tlens_trust.steering.formats.places import existing, written_beside
+from tlens_trust.files import replaced_file
+from tlens_trust.steering.formats.places import existing, writable
 from tlens_trust.steering.vector import SteeringVector
 
 _FORMAT = "tlens-trust-steering-vector-1"
@@ -38,7 +39,7 @@ def save_vector(vector: SteeringVector, path: str | os.PathLike[str]) -> Path:
     held["notes"] = dict(vector.notes)
     header = {"format": _FORMAT, "vector": json.dumps(held, ensure_ascii=False)}
     tensors = {name: getattr(vector, name) for name in _TENSORS}
-    with written_beside(path) as file:
+    with replaced_file(writable(path)) as file:
         save_file(tensors, file, metadata=header)
     return Path(path).expanduser()
 

@@ -12,6 +12,7 @@ import xarray as xr
 from plotly.offline import get_plotlyjs
 
 from tlens_trust.analysis import Phases
+from tlens_trust.files import write_file
 from tlens_trust.tracing import Trace, register_trace_accessor
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.onset_text import explain_onset
@@ -131,13 +132,7 @@ def write_report(
         command,
         unfinished,
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(file, page)
     return file
 
 

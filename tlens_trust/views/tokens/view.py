@@ -12,6 +12,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Bool, Float
 
+from tlens_trust.files import write_file
 from tlens_trust.views.tokens.script import as_script_data, as_token_html, circuitsvis_script
 
 # Light enough, at their strongest, for black letters; told apart by colour-blind readers.
@@ -237,11 +238,5 @@ def write_page(
         "<style>body{max-width:60em;margin:2em auto;padding:0 1em}</style></head>"
         f"<body><h1>{escape(title)}</h1>{circuitsvis_script()}\n{body}</body></html>"
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        partial.write_text(page, encoding="utf-8")
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(file, page)
     return file
