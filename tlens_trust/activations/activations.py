@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from math import nan
 
 from einops import rearrange
@@ -19,6 +18,7 @@ from tlens_trust.activations.sites import (
 )
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
+from tlens_trust.html import render
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -97,12 +97,8 @@ class Activations:
     def _repr_html_(self) -> str:
         columns = self.values.unbind(dim=1)  # one at a time, since they may be large
         rms = [float(column.float().square().mean().sqrt()) for column in columns]
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{escape(site)}</td><td>{size:.3g}</td></tr>"
-            for site, size in zip(self.sites, rms, strict=True)
-        )
-        heads = "<tr><th>site</th><th>RMS</th></tr>"
-        return f"<p>{escape(repr(self))}</p><table>{heads}{rows}</table>"
+        sizes = dict(zip(self.sites, rms, strict=True))
+        return render("notebook/activations", {"title": repr(self), "sizes": sizes})
 
     def __repr__(self) -> str:
         examples, sites, width = self.values.shape

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from html import escape
 
 from tlens_trust.checkpoints.checkpoint import Checkpoint
+from tlens_trust.html import render
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,8 @@ class Plan:
         return tuple(tuple(names) for names in groups.values() if len(names) > 1)
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td style='text-align:left'>{escape(row.name)}</td>"
-            f"<td>{'' if row.step is None else row.step}</td><td>{row.size / 1e9:.2f}</td>"
-            f"<td>{row.fetch / 1e9:.2f}</td><td style='text-align:left'>{escape(row.problem)}</td>"
-            "</tr>"
-            for row in self.rows
-        )
-        names = ("checkpoint", "step", "GB to read", "GB to fetch", "problem")
-        heads = "".join(f"<th>{name}</th>" for name in names)
-        summary = "<br>".join(escape(line) for line in repr(self).splitlines()[:2])
-        return f"<p>{summary}</p><table><tr>{heads}</tr>{rows}</table>"
+        summary = repr(self).splitlines()[:2]
+        return render("notebook/plan", {"summary": summary, "rows": self.rows})
 
     def __repr__(self) -> str:
         width = max(len(row.name) for row in self.rows)

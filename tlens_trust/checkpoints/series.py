@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from pathlib import Path
 from typing import Any, SupportsIndex, overload
 
@@ -20,6 +19,7 @@ from tlens_trust.checkpoints.published import (
     training_order,
 )
 from tlens_trust.checkpoints.steps import choose_steps
+from tlens_trust.html import render
 
 # In a notebook: the first ones and the last one of a series that is longer.
 _SHOWN_ROWS = 20
@@ -308,20 +308,19 @@ class CheckpointSeries(Sequence[Checkpoint]):
             name: [getattr(checkpoint, name) for checkpoint in self.checkpoints]
             for name in ("name", "step", "tokens", "stage", "run", "loss")
         }
-        # What is known of none has no column.
-        known = {name: held for name, held in columns.items() if set(held) != {None}}
-        head = "".join(f"<th>{'checkpoint' if n == 'name' else n}</th>" for n in known)
-        rows = [
-            "<tr>" + "".join(f"<td>{escape(_cell(value))}</td>" for value in row) + "</tr>"
-            for row in zip(*known.values(), strict=True)
+        # What is known of no checkpoint has no column.
+        columns = {name: values for name, values in columns.items() if set(values) != {None}}
+        rows: list[list[str] | None] = [
+            [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)
         ]
+        n_hidden = 0
         if len(rows) > _SHOWN_ROWS:
-            gap = f"<tr><td colspan='{len(known)}'>{len(rows) - _SHOWN_ROWS + 1} more</td></tr>"
-            rows = [*rows[: _SHOWN_ROWS - 2], gap, rows[-1]]
-        ignored = f"<p>ignored: {escape(', '.join(self.ignored))}</p>" if self.ignored else ""
-        return (
-            f"<p><b>{escape(self.model)}</b>: {len(self)} checkpoint{'s' * (len(self) > 1)}</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{ignored}"
+            n_hidden = len(rows) - _SHOWN_ROWS + 1
+            rows = [*rows[: _SHOWN_ROWS - 2], None, rows[-1]]
+        headings = ["checkpoint" if name == "name" else name for name in columns]
+        return render(
+            "notebook/series",
+            {"series": self, "headings": headings, "rows": rows, "n_hidden": n_hidden},
         )
 
 

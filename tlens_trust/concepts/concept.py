@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from tlens_trust.concepts.tables import (
     records_table,
     texts,
 )
+from tlens_trust.html import render
 
 if TYPE_CHECKING:
     import pandas
@@ -267,20 +267,15 @@ class Concept:
 
     def _repr_html_(self) -> str:
         shown = _first_groups(self.groups, _SHOWN_ROWS)
-        rows = "".join(
-            f"<tr><td>{int(self.labels[i])}</td>"
-            f"<td style='text-align:left'>{escape(self.statements[i])}</td>"
-            f"<td style='text-align:left'>{escape(self.groups[i])}</td></tr>"
-            for i in shown
-        )
-        left = len(self) - len(shown)
-        more = f"<tr><td></td><td style='text-align:left'>{left} more</td><td></td></tr>"
-        head = "<tr><th>label</th><th>statement</th><th>group</th></tr>"
-        side = "1 is the trustworthy side" if self.polarity else "no label is the trustworthy side"
-        return (
-            f"<p><b>{escape(self.name)}</b> ({escape(self.dimension)}): {len(self)} statements in "
-            f"{len(set(self.groups))} groups; {self.labels.mean():.1%} carry label 1; {side}</p>"
-            f"<table><thead>{head}</thead><tbody>{rows}{more if left else ''}</tbody></table>"
+        return render(
+            "notebook/concept",
+            {
+                "concept": self,
+                "n_groups": len(set(self.groups)),
+                "share": f"{self.labels.mean():.1%}",
+                "rows": [(int(self.labels[i]), self.statements[i], self.groups[i]) for i in shown],
+                "n_hidden": len(self) - len(shown),
+            },
         )
 
     def __eq__(self, other: object) -> bool:

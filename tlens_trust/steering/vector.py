@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from html import escape
 from math import isfinite, nan
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +15,7 @@ from torch import Tensor
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_layer
 from tlens_trust.concepts import Concept
+from tlens_trust.html import render
 
 if TYPE_CHECKING:
     import os
@@ -395,13 +395,8 @@ class SteeringVector:
             "from": self.checkpoint or self.model or "",
             **self.notes,
         }
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(name)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for name, text in facts.items()
-            if text
-        )
-        return f"<div><b>SteeringVector</b><table>{rows}</table></div>"
+        facts = {name: text for name, text in facts.items() if text}
+        return render("notebook/facts", {"title": "SteeringVector", "facts": facts})
 
     def _joined(self, other: "SteeringVector", sign: int) -> "SteeringVector":
         if not isinstance(other, SteeringVector):

@@ -4,14 +4,15 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 
 from tlens_trust.files import write_file
+from tlens_trust.html import render
 from tlens_trust.tracing.accessors import LazyAccessor, register_on
 from tlens_trust.tracing.checks import check_trace_data
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
@@ -103,14 +104,10 @@ class Trace:
         return "\n".join([self._title(), *(f"  {key:<9}  {text}" for key, text in self._facts())])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(key)}</th>"
-            f"<td style='text-align:left'>{escape(text)}</td></tr>"
-            for key, text in self._facts()
-        )
-        return (
-            f"<div><b>{escape(self._title())}</b><table>{rows}</table>"
-            f"<details><summary>data</summary>{self.data._repr_html_()}</details></div>"
+        data = Markup(self.data._repr_html_())
+        return render(
+            "notebook/trace",
+            {"title": self._title(), "facts": dict(self._facts()), "data": data},
         )
 
     @property

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tlens_trust.analysis.phases.verdicts import Verdict
+from tlens_trust.html import render
 from tlens_trust.tracing.provenance import listed
 
 if TYPE_CHECKING:
@@ -109,19 +109,10 @@ class Phases:
         return "\n".join([*lines, *(f"  {each}" for each in self.unknown)])
 
     def _repr_html_(self) -> str:
-        title = escape(repr(self).partition("\n")[0])
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f"<td style='text-align:left'>{escape(text)}</td>"
-                for text in (phase.concept, phase.site, phase.quantity, str(phase))
-            )
-            + "</tr>"
-            for phase in self.phases
+        title = repr(self).partition("\n")[0]
+        return render(
+            "notebook/phases", {"title": title, "phases": self.phases, "notes": self.unknown}
         )
-        heads = "".join(f"<th>{name}</th>" for name in ("concept", "site", "quantity", "phase"))
-        notes = "".join(f"<p>{escape(each)}</p>" for each in self.unknown)
-        return f"<div><b>{title}</b><table><tr>{heads}</tr>{rows}</table>{notes}</div>"
 
     def sel(
         self,

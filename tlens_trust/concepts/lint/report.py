@@ -1,6 +1,5 @@
 """What a lint found: findings with their rows and numbers, to read and to compute with."""
 
-import html
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tlens_trust.concepts.floor import TextFloor
 from tlens_trust.concepts.tables import list_rows
+from tlens_trust.html import render
 
 if TYPE_CHECKING:
     import pandas
@@ -125,17 +125,11 @@ class LintReport:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        # Messages quote statements and rules, which come from data.
-        rows = "".join(
-            f"<tr><td>{finding.severity}</td><td>{html.escape(finding.rule)}</td>"
-            f"<td style='text-align:left'>{html.escape(finding.message)}</td>"
-            f"<td style='text-align:left'>"
-            f"{html.escape(list_rows(finding.rows, limit=5)) if finding.rows else ''}</td></tr>"
+        rows = [
+            (finding, list_rows(finding.rows, limit=5) if finding.rows else "")
             for finding in self.findings
-        )
-        head = "<tr><th>severity</th><th>rule</th><th>finding</th><th>rows</th></tr>"
-        table = f"<table><thead>{head}</thead><tbody>{rows}</tbody></table>"
-        return f"<p>{html.escape(self._head)}</p>" + (table if rows else "<p>nothing found</p>")
+        ]
+        return render("notebook/lint", {"title": self._head, "rows": rows})
 
     @property
     def _head(self) -> str:
