@@ -13,6 +13,7 @@ from scipy.stats import norm
 
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import fraction_interval, percentile_interval
+from tlens_trust.measures.labelled import labelled
 
 _GAP = "probability"
 
@@ -228,35 +229,25 @@ def reliability_curve(
         filled[:held] = values
         return filled
 
-    told = "share of label 1 among statements of one stated probability"
+    variables = labelled(
+        "confidence",
+        padded(confidence, np.nan),
+        units=_GAP,
+        long_name="mean stated probability of label 1",
+        dims=("bin",),
+    )
+    variables |= labelled(
+        "frequency",
+        padded(frequency, np.nan),
+        units=_GAP,
+        long_name="share of label 1 among statements of one stated probability",
+        dims=("bin",),
+        interval=padded(interval, np.nan),
+        n=padded(sizes.astype(np.int64), 0),
+        resampling={"resamples": resamples, "groups": bootstrap.groups},
+    )
     return xr.Dataset(
-        {
-            "confidence": (
-                ("bin",),
-                padded(confidence, np.nan),
-                {"units": _GAP, "long_name": "mean stated probability of label 1"},
-            ),
-            "frequency": (
-                ("bin",),
-                padded(frequency, np.nan),
-                {"units": _GAP, "long_name": told},
-            ),
-            "frequency_ci": (
-                ("bin", "bound"),
-                padded(interval, np.nan),
-                {
-                    "units": _GAP,
-                    "long_name": f"95% interval of the {told}",
-                    "resamples": resamples,
-                    "groups": bootstrap.groups,
-                },
-            ),
-            "frequency_n": (
-                ("bin",),
-                padded(sizes.astype(np.int64), 0),
-                {"units": "statements", "long_name": f"statements behind the {told}"},
-            ),
-        },
+        variables,
         coords={"bin": np.arange(bins), "bound": ["low", "high"]},
     )
 

@@ -19,6 +19,7 @@ from tlens_trust.measures.calibration import (
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
+from tlens_trust.measures.labelled import labelled
 
 _GAP = "probability"
 
@@ -104,43 +105,38 @@ class CalibrationMeasure:
             )
             curves.append(curve)
         gap = f"gap between stated probability and frequency of the {self.probe.name} probe"
-        number = np.full(len(sites), len(concept))
+        variables = labelled(
+            "calibration_error",
+            np.array([error.rms for error in errors]),
+            units=_GAP,
+            long_name=f"root-mean-square {gap}, chance taken off",
+        )
+        # Named more briefly than its value, as is the number of statements.
+        variables["calibration_error_ci"] = (
+            ("site", "bound"),
+            np.array([[error.low, error.high] for error in errors]),
+            {"units": _GAP, "long_name": f"95% interval of the root-mean-square {gap}"},
+        )
+        variables |= labelled(
+            "ece",
+            np.array([error.ece for error in errors]),
+            units=_GAP,
+            long_name=f"mean absolute {gap}, chance included",
+        )
+        variables |= labelled(
+            "ece_null",
+            np.array([error.ece_null for error in errors]),
+            units=_GAP,
+            long_name=f"mean absolute {gap} to expect of calibrated scores",
+        )
+        for name in ("calibration_error", "ece"):
+            variables[f"{name}_n"] = (
+                ("site",),
+                np.full(len(sites), len(concept)),
+                {"units": "statements", "long_name": f"statements behind the {gap}"},
+            )
         data = xr.Dataset(
-            {
-                "calibration_error": (
-                    ("site",),
-                    np.array([error.rms for error in errors]),
-                    {"units": _GAP, "long_name": f"root-mean-square {gap}, chance taken off"},
-                ),
-                "calibration_error_ci": (
-                    ("site", "bound"),
-                    np.array([[error.low, error.high] for error in errors]),
-                    {"units": _GAP, "long_name": f"95% interval of the root-mean-square {gap}"},
-                ),
-                "calibration_error_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the {gap}"},
-                ),
-                "ece": (
-                    ("site",),
-                    np.array([error.ece for error in errors]),
-                    {"units": _GAP, "long_name": f"mean absolute {gap}, chance included"},
-                ),
-                "ece_null": (
-                    ("site",),
-                    np.array([error.ece_null for error in errors]),
-                    {
-                        "units": _GAP,
-                        "long_name": f"mean absolute {gap} to expect of calibrated scores",
-                    },
-                ),
-                "ece_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the {gap}"},
-                ),
-            },
+            variables,
             coords={"site": sites, "bound": ["low", "high"]},
         )
         curve = xr.concat(curves, dim=xr.Variable("site", sites), combine_attrs="override")
@@ -183,18 +179,14 @@ class CalibrationMeasure:
             beyond: np.ndarray = side * scores > side * thresholds[fold]
             return beyond
 
-        variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {
-            "threshold": (
-                ("site",),
-                thresholds.mean(axis=0),
-                {
-                    "units": "nats",
-                    "long_name": f"log-odds beyond which the {self.probe.name} probe calls label "
-                    f"{self.positive}, for a false-positive rate of {self.false_positive_rate}, "
-                    "mean over the folds",
-                },
-            )
-        }
+        variables = labelled(
+            "threshold",
+            thresholds.mean(axis=0),
+            units="nats",
+            long_name=f"log-odds beyond which the {self.probe.name} probe calls label "
+            f"{self.positive}, for a false-positive rate of {self.false_positive_rate}, mean over "
+            "the folds",
+        )
         for name, side in (
             ("false_positive_rate", labels != self.positive),
             ("true_positive_rate", labels == self.positive),
@@ -206,26 +198,15 @@ class CalibrationMeasure:
                 fold,
                 bootstrap,
             )
-            told = f"share of label {labels[side][0]} called label {self.positive} at the threshold"
-            variables[name] = (
-                ("site",),
+            variables |= labelled(
+                name,
                 value,
-                {"units": "fraction of statements", "long_name": told},
-            )
-            variables[f"{name}_ci"] = (
-                ("site", "bound"),
-                interval,
-                {
-                    "units": "fraction of statements",
-                    "long_name": f"95% interval of the {told}",
-                    "resamples": self.probe.resamples,
-                    "groups": bootstrap.groups,
-                },
-            )
-            variables[f"{name}_n"] = (
-                ("site",),
-                np.full(len(sites), int(side.sum())),
-                {"units": "statements", "long_name": f"statements behind the {told}"},
+                units="fraction of statements",
+                long_name=f"share of label {labels[side][0]} called label {self.positive} at the "
+                "threshold",
+                interval=interval,
+                n=int(side.sum()),
+                resampling={"resamples": self.probe.resamples, "groups": bootstrap.groups},
             )
         return xr.Dataset(variables, coords={"site": sites, "bound": ["low", "high"]})
 

@@ -171,7 +171,10 @@ def difference_interval(
         groups: The number of groups behind the difference.
         confidence: The share of repetitions in which the interval covers the difference.
     """
-    _, unseen = clopper_pearson(0.0, groups, confidence)
+    # One share by two formulas, which differ in the last bit: no group differs, or all do alike.
+    none_differs = clopper_pearson(0.0, groups, confidence)[1]
+    all_differ = 1 - clopper_pearson(1.0, groups, confidence)[0]
+    unseen = np.where(np.abs(difference) < _ROUNDING, none_differs, all_differ)
     # Rows in nats may differ by more than 1; their value is then the end of the interval.
     below, above = (1 + difference).clip(min=0), (1 - difference).clip(min=0)
     ends = np.stack([difference - unseen * below, difference + unseen * above], axis=-1)

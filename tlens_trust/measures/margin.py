@@ -13,6 +13,7 @@ from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import stretched_interval
+from tlens_trust.measures.labelled import labelled
 
 _UNITS = "RMS of the site"
 # Noise levels at which the accuracy is worked out, between which it is interpolated.
@@ -170,59 +171,37 @@ class MarginMeasure:
                     collapse[site],
                 ),
             )[0].clip(min=0)
-        number = np.full(len(rms), len(concept))
         resampling = {"resamples": self.probe.resamples, "groups": bootstrap.groups}
         margin = f"distance of held-out statements from the {self.probe.name} probe's boundary"
         noise = f"isotropic noise that takes the {self.probe.name} probe half way to chance"
+        variables = labelled(
+            "margin",
+            margins.mean(axis=0),
+            units=_UNITS,
+            long_name=f"mean {margin}",
+            interval=margin_interval,
+            n=len(concept),
+            resampling=resampling,
+        )
+        variables |= labelled(
+            "collapse_noise",
+            collapse,
+            units=_UNITS,
+            long_name=noise,
+            interval=interval,
+            n=len(concept),
+            resampling=resampling,
+        )
+        variables |= labelled(
+            "rms",
+            rms,
+            units="activation",
+            long_name="root mean square of the activations' coordinates",
+            interval=rms_interval,
+            resampling=resampling,
+        )
         return xr.Dataset(
-            {
-                "margin": (
-                    ("site",),
-                    margins.mean(axis=0),
-                    {"units": _UNITS, "long_name": f"mean {margin}"},
-                ),
-                "margin_ci": (
-                    ("site", "bound"),
-                    margin_interval,
-                    {"units": _UNITS, "long_name": f"95% interval of the mean {margin}"}
-                    | resampling,
-                ),
-                "margin_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the mean {margin}"},
-                ),
-                "collapse_noise": (("site",), collapse, {"units": _UNITS, "long_name": noise}),
-                "collapse_noise_ci": (
-                    ("site", "bound"),
-                    interval,
-                    {"units": _UNITS, "long_name": f"95% interval of the {noise}"} | resampling,
-                ),
-                "collapse_noise_n": (
-                    ("site",),
-                    number,
-                    {"units": "statements", "long_name": f"statements behind the {noise}"},
-                ),
-                "rms": (
-                    ("site",),
-                    rms,
-                    {
-                        "units": "activation",
-                        "long_name": "root mean square of the activations' coordinates",
-                    },
-                ),
-                "rms_ci": (
-                    ("site", "bound"),
-                    rms_interval,
-                    {
-                        "units": "activation",
-                        "long_name": "95% interval of the root mean square of the activations' "
-                        "coordinates",
-                    }
-                    | resampling,
-                ),
-            },
-            coords={"site": list(activations.sites), "bound": ["low", "high"]},
+            variables, coords={"site": list(activations.sites), "bound": ["low", "high"]}
         )
 
 

@@ -1,7 +1,6 @@
 """The levels that a probe's scores have to be held against: chance, the null, and the text."""
 
 from collections import OrderedDict
-from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -12,6 +11,7 @@ from tlens_trust.concepts import Concept, TextFloor, text_floor
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import difference_interval, stretched_interval
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.scores import score_dataset
 
@@ -35,37 +35,22 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
         For each score that the null has a band of, `…_null` along `site` and `bound`; `accuracy_p`
         and `accuracy_p_best` along `site`.
     """
-    described = {"units": "1", "permutations": null.permutations}
-    variables: dict[str, Any] = {
-        "accuracy_p": (
-            ("site",),
-            null.p,
-            {
-                **described,
-                "long_name": "permutation p-value, by the AUROC, of the labels being read at the "
-                "site",
-            },
-        ),
-        "accuracy_p_best": (
-            ("site",),
-            null.p_best,
-            {
-                **described,
-                "long_name": "permutation p-value, by the AUROC, of the labels being read at the "
-                "site, by the null of the maximum over sites",
-            },
-        ),
-    }
+    variables = labelled_null(
+        "accuracy",
+        long_name="by the AUROC, of the labels being read at the site",
+        permutations=null.permutations,
+        p=null.p,
+        p_best=null.p_best,
+        p_name="permutation p-value, {}",
+    )
     for name, band in null.bands.items():
         score = scored[name].attrs
-        variables[f"{name}_null"] = (
-            ("site", "bound"),
-            band,
-            {
-                "units": score["units"],
-                "long_name": f"middle 95% of the {score['long_name']} where labels are permuted",
-                "permutations": null.refits,
-            },
+        variables |= labelled_null(
+            name,
+            long_name=score["long_name"],
+            permutations=null.refits,
+            band=band,
+            units=score["units"],
         )
     return scored[["site", "bound"]].assign(variables)
 
@@ -147,24 +132,16 @@ def floor_dataset(
     gain, interval = accuracy_gain(
         scores, text[:, None], concept.labels, fold, bootstrap, fewer=_pair(fewer, text_fewer)
     )
-    units = own["accuracy_floor"].attrs["units"]
     data = own.assign(
-        accuracy_above_floor=(
-            ("site",),
+        labelled(
+            "accuracy_above_floor",
             gain,
-            {"units": units, "long_name": "accuracy above that of a classifier of the text alone"},
-        ),
-        accuracy_above_floor_ci=(
-            ("site", "bound"),
-            interval,
-            {
-                "units": units,
-                "long_name": "95% interval of the accuracy above that of a classifier of the text "
-                "alone, statement by statement",
-                "resamples": resamples,
-                "groups": bootstrap.groups,
-            },
-        ),
+            units=own["accuracy_floor"].attrs["units"],
+            long_name="accuracy above that of a classifier of the text alone",
+            interval=interval,
+            interval_note=", statement by statement",
+            resampling={"resamples": resamples, "groups": bootstrap.groups},
+        )
     )
     if floor is None:
         data = data.map(lambda values: xr.full_like(values, np.nan, dtype=float))

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance, placements
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
+from tlens_trust.measures.labelled import Variables, labelled
 
 _ACCURACY = "fraction of statements"
 
@@ -91,7 +92,7 @@ def score_dataset(
         "cross_entropy": ("nats", "held-out cross-entropy of the labels"),
     }
     shared = {} if fewer is None else cross_fold_variance(scores, fewer, labels, fold)
-    variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {}
+    variables: Variables = {}
     for name, (value, resampled) in estimates.items():
         units, long_name = described[name]
         interval = stretched_interval(
@@ -101,21 +102,15 @@ def score_dataset(
             # A pair of groups, one of each label, is one trial of the ranking.
             trials = bootstrap.groups // 2 if name == "auroc" else bootstrap.groups
             interval = fraction_interval(value, interval, resampled, trials, confidence=confidence)
-        variables[name] = (("site",), value, {"units": units, "long_name": long_name})
-        variables[f"{name}_ci"] = (
-            ("site", "bound"),
-            interval,
-            {
-                "units": units,
-                "long_name": f"{confidence:.0%} interval of the {long_name}",
-                "resamples": resamples,
-                "groups": bootstrap.groups,
-            },
-        )
-        variables[f"{name}_n"] = (
-            ("site",),
-            np.full(len(sites), len(labels)),
-            {"units": "statements", "long_name": f"statements behind the {long_name}"},
+        variables |= labelled(
+            name,
+            value,
+            units=units,
+            long_name=long_name,
+            interval=interval,
+            n=len(labels),
+            resampling={"resamples": resamples, "groups": bootstrap.groups},
+            confidence=confidence,
         )
     variables["score"] = (
         ("example", "site"),

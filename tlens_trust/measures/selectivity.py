@@ -37,6 +37,7 @@ from tlens_trust.measures.intervals import (
     fraction_interval,
     stretched_interval,
 )
+from tlens_trust.measures.labelled import labelled
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRACTION = "fraction of statements"
@@ -260,64 +261,47 @@ class SelectivityMeasure:
             control.mean(axis=0), control_interval, control_resampled, bootstrap.groups
         )
         sites = activations.sites
-        number_of = np.full(len(sites), len(concept))
-        seen = np.full(len(sites), _seen_elsewhere(types, fold))
         caution = _caution(control.mean(axis=0), types)
         if caution:
             warnings.warn(f"{self.name} of {concept.name!r}: {caution}", stacklevel=2)
         resampling = {"resamples": self.probe.resamples, "groups": bootstrap.groups}
         task = f"held-out accuracy of the {self.probe.name} probe on control tasks"
         gap = f"accuracy of the {self.probe.name} probe minus that on control tasks"
-        return xr.Dataset(
-            {
-                "selectivity": (
-                    ("site",),
-                    (correct - control).mean(axis=0),
-                    {"units": _FRACTION, "long_name": gap}
-                    | ({"caution": caution} if caution else {}),
-                ),
-                "selectivity_ci": (
-                    ("site", "bound"),
-                    gap_interval.clip(-1, 1),
-                    {"units": _FRACTION, "long_name": f"95% interval of the {gap}"} | resampling,
-                ),
-                "selectivity_n": (
-                    ("site",),
-                    number_of,
-                    {"units": "statements", "long_name": f"statements behind the {gap}"},
-                ),
-                "control_accuracy": (
-                    ("site",),
-                    control.mean(axis=0),
-                    {"units": _FRACTION, "long_name": task, "types": told_types},
-                ),
-                "control_accuracy_ci": (
-                    ("site", "bound"),
-                    control_interval,
-                    {"units": _FRACTION, "long_name": f"95% interval of the {task}"} | resampling,
-                ),
-                "control_accuracy_n": (
-                    ("site",),
-                    number_of,
-                    {"units": "statements", "long_name": f"statements behind the {task}"},
-                ),
-                "control_seen": (
-                    ("site",),
-                    seen,
-                    {
-                        "units": _FRACTION,
-                        "long_name": "statements whose type occurs in another fold, so that its "
-                        "control label can be learnt",
-                    },
-                ),
-                "control_types": (
-                    (),
-                    len(set(types)),
-                    {"units": "types", "long_name": "types of statements in the control tasks"},
-                ),
-            },
-            coords={"site": list(sites), "bound": ["low", "high"]},
+        variables = labelled(
+            "selectivity",
+            (correct - control).mean(axis=0),
+            units=_FRACTION,
+            long_name=gap,
+            interval=gap_interval.clip(-1, 1),
+            n=len(concept),
+            attributes={"caution": caution} if caution else {},
+            resampling=resampling,
         )
+        variables |= labelled(
+            "control_accuracy",
+            control.mean(axis=0),
+            units=_FRACTION,
+            long_name=task,
+            interval=control_interval,
+            n=len(concept),
+            attributes={"types": told_types},
+            resampling=resampling,
+        )
+        variables |= labelled(
+            "control_seen",
+            np.full(len(sites), _seen_elsewhere(types, fold)),
+            units=_FRACTION,
+            long_name="statements whose type occurs in another fold, so that its control label can "
+            "be learnt",
+        )
+        variables |= labelled(
+            "control_types",
+            len(set(types)),
+            units="types",
+            long_name="types of statements in the control tasks",
+            dims=(),
+        )
+        return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
 
     def _types(self, activations: Activations, concept: Concept) -> tuple[list[str], str]:
         """The type of each statement, and what it is."""

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from tlens_trust.measures.geometry import (
     slope_weights,
     unit_rows,
 )
+from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.measures.resampling import (
     half_sample_interval,
     half_samples,
@@ -163,36 +163,29 @@ class SpectrumMeasure:
         r2: np.ndarray,
         last: np.ndarray,
     ) -> xr.Dataset:
-        data: dict[str, Any] = {}
-        for name, (unit, told) in _DESCRIBED.items():
-            known = {"first": self.first} if name == "spectrum_exponent" else {}
-            data[name] = "site", values[name], {"units": unit, "long_name": told, **known}
-            data[f"{name}_ci"] = (
-                ("site", "bound"),
-                intervals[name],
-                {
-                    "units": unit,
-                    "long_name": f"95% interval of the {told}",
-                    "resamples": self.resamples,
-                },
+        data: Variables = {}
+        for name, (unit, long_name) in _DESCRIBED.items():
+            data |= labelled(
+                name,
+                values[name],
+                units=unit,
+                long_name=long_name,
+                interval=intervals[name],
+                n=statements,
+                attributes={"first": self.first} if name == "spectrum_exponent" else {},
+                resampling={"resamples": self.resamples},
             )
-            data[f"{name}_n"] = (
-                "site",
-                np.full(len(sites), statements),
-                {"units": "statements", "long_name": f"statements behind the {told}"},
-            )
-        data["spectrum_exponent_r2"] = (
-            "site",
+        data |= labelled(
+            "spectrum_exponent_r2",
             r2,
-            {
-                "units": "1",
-                "long_name": "share of the variance of ln λ that the power law explains",
-            },
+            units="1",
+            long_name="share of the variance of ln λ that the power law explains",
         )
-        data["spectrum_exponent_last"] = (
-            "site",
+        data |= labelled(
+            "spectrum_exponent_last",
             last,
-            {"units": "eigenvalues", "long_name": "last eigenvalue of the power law's fit"},
+            units="eigenvalues",
+            long_name="last eigenvalue of the power law's fit",
         )
         return xr.Dataset(data, coords={"site": list(sites), "bound": ["low", "high"]})
 

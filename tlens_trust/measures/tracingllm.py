@@ -23,6 +23,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept, TextFloor
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.rows import plain_text
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.references import chance_dataset, floor_dataset, floor_on_folds
@@ -248,48 +249,27 @@ class TracingLLMMeasure:
             null = held_out_null(scores[unseen], permuted, fold)
             p, p_best = null.p, null.p_best
         told = "accuracy in test statements of which neither group nor text is trained on"
-        units = "fraction of statements"
         groups = {"groups": len({g for g, new in zip(tested.groups, unseen, strict=True) if new})}
-        tested_by = {
-            "units": "1",
-            "permutations": self.permutations,
-            "statements": "those of which neither group nor text is trained on",
-        }
-        return xr.Dataset(
-            {
-                "accuracy_unseen": (("site",), accuracy, {"units": units, "long_name": told}),
-                "accuracy_unseen_ci": (
-                    ("site", "bound"),
-                    interval,
-                    {"units": units, "long_name": f"95% interval of the {told}"}
-                    | {"resamples": self.resamples}
-                    | groups,
-                ),
-                "accuracy_unseen_n": (
-                    ("site",),
-                    np.full(len(sites), int(unseen.sum())),
-                    {"units": "statements", "long_name": f"statements behind the {told}"},
-                ),
-                "accuracy_p": (
-                    ("site",),
-                    p,
-                    {
-                        **tested_by,
-                        "long_name": "permutation p-value of the labels being read at the site",
-                    },
-                ),
-                "accuracy_p_best": (
-                    ("site",),
-                    p_best,
-                    {
-                        **tested_by,
-                        "long_name": "permutation p-value of the labels being read at the site, "
-                        "by the null of the maximum over sites",
-                    },
-                ),
-            },
-            coords={"site": list(sites), "bound": ["low", "high"]},
+        variables = labelled(
+            "accuracy_unseen",
+            accuracy,
+            units="fraction of statements",
+            long_name=told,
+            interval=interval,
+            n=int(unseen.sum()),
+            resampling={"resamples": self.resamples} | groups,
         )
+        variables |= labelled_null(
+            "accuracy",
+            long_name="labels being read at the site",
+            permutations=self.permutations,
+            p=p,
+            p_best=p_best,
+            attributes={
+                "statements": "those of which neither group nor text is trained on",
+            },
+        )
+        return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
 
 
 def tracingllm_probe(

@@ -12,6 +12,7 @@ from tlens_trust.analysis.comparing.shared_folds import paired_interval, shared_
 from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.tracing.provenance import listed
 
 if TYPE_CHECKING:
@@ -95,70 +96,52 @@ def compare_checkpoints(
     interval = paired_interval(gain, bootstrap, added=shared).clip(-1, 1)
     p, p_best, band = flip_signs(gain, bootstrap.group, shared, permutations, seed)
 
-    told = "held-out accuracy after minus before"
-    tested = {"permutations": permutations, "groups": bootstrap.groups}
-
-    def along_site(values: np.ndarray, units: str, long_name: str) -> tuple[object, ...]:
-        return ("site",), values, {"units": units, "long_name": long_name}
-
+    change = "held-out accuracy after minus before"
+    variables = labelled(
+        "accuracy_difference",
+        difference,
+        units=_FRACTION,
+        long_name=change,
+        interval=interval,
+        n=len(gain),
+        resampling={"resamples": resamples, "groups": bootstrap.groups},
+    )
+    variables |= labelled_null(
+        "accuracy_difference",
+        long_name=change,
+        permutations=permutations,
+        band=band,
+        units=_FRACTION,
+        condition="where groups' signs are flipped",
+        p=p,
+        p_best=p_best,
+        p_name="two-sided p-value of the {}",
+        attributes={"groups": bootstrap.groups},
+    )
+    for name, values, units, long_name in (
+        ("accuracy_before", right[0].mean(axis=0), _FRACTION, "held-out accuracy before"),
+        ("accuracy_after", right[1].mean(axis=0), _FRACTION, "held-out accuracy after"),
+        (
+            "learned",
+            (gain > 0).sum(axis=0),
+            "statements",
+            "statements that were wrong and became right",
+        ),
+        (
+            "forgotten",
+            (gain < 0).sum(axis=0),
+            "statements",
+            "statements that were right and became wrong",
+        ),
+    ):
+        variables |= labelled(name, values, units=units, long_name=long_name)
+    variables["flip"] = (
+        ("site", "example"),
+        gain.T.astype(np.int8),
+        {"units": "1", "long_name": "1 learned, -1 forgotten, 0 neither"},
+    )
     data = xr.Dataset(
-        {
-            "accuracy_before": along_site(
-                right[0].mean(axis=0), _FRACTION, "held-out accuracy before"
-            ),
-            "accuracy_after": along_site(
-                right[1].mean(axis=0), _FRACTION, "held-out accuracy after"
-            ),
-            "accuracy_difference": along_site(difference, _FRACTION, told),
-            "accuracy_difference_ci": (
-                ("site", "bound"),
-                interval,
-                {
-                    "units": _FRACTION,
-                    "long_name": f"95% interval of the {told}",
-                    "resamples": resamples,
-                    "groups": bootstrap.groups,
-                },
-            ),
-            "accuracy_difference_n": along_site(
-                np.full(len(difference), len(gain)), "statements", f"statements behind the {told}"
-            ),
-            "accuracy_difference_null": (
-                ("site", "bound"),
-                band,
-                {
-                    "units": _FRACTION,
-                    "long_name": f"middle 95% of the {told} where groups' signs are flipped",
-                    **tested,
-                },
-            ),
-            "accuracy_difference_p": (
-                ("site",),
-                p,
-                {"units": "1", "long_name": f"two-sided p-value of the {told}", **tested},
-            ),
-            "accuracy_difference_p_best": (
-                ("site",),
-                p_best,
-                {
-                    "units": "1",
-                    "long_name": f"two-sided p-value of the {told}, by the null of the maximum "
-                    "over sites",
-                    **tested,
-                },
-            ),
-            "learned": along_site(
-                (gain > 0).sum(axis=0), "statements", "statements that were wrong and became right"
-            ),
-            "forgotten": along_site(
-                (gain < 0).sum(axis=0), "statements", "statements that were right and became wrong"
-            ),
-            "flip": (
-                ("site", "example"),
-                gain.T.astype(np.int8),
-                {"units": "1", "long_name": "1 learned, -1 forgotten, 0 neither"},
-            ),
-        },
+        variables,
         coords={**kept.site_coordinates, "bound": ["low", "high"], **kept.example_coordinates},
     )
     for name, number in zip(("before", "after"), where, strict=True):

@@ -25,6 +25,7 @@ from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
 from tlens_trust.measures.cross_validation import CrossFitter, HeldOut, check_probe
+from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.cells import cell_seed
 
@@ -206,13 +207,12 @@ def _cost(
     bootstrap = GroupBootstrap.draw(
         concept.groups, seed=cell_seed(seed, concept), resamples=probe.resamples
     )
-    data = xr.Dataset(coords={"bound": ["low", "high"]})
+    variables: Variables = {}
     for name, (units, long_name, sign) in _COSTS.items():
         at_first = _by_statement(name, before.held_out.scores, concept.labels)
         at_last = _by_statement(name, after[0].scores, concept.labels)
         lost = sign * (at_first - at_last)
         told = f"{long_name} lost by erasing"
-        described = {"units": units, "long_name": told}
         random = np.stack(
             [
                 sign * (at_first - _by_statement(name, each.scores, concept.labels)).mean(axis=0)
@@ -229,27 +229,19 @@ def _cost(
             bootstrap,
             added=_shared(name, before.held_out, after[0], concept.labels, before.fold),
         )
-        data[name] = (
-            ("site",),
-            at_last.mean(axis=0),
-            {"units": units, "long_name": f"{long_name} after erasing"},
+        variables |= labelled(
+            name, at_last.mean(axis=0), units=units, long_name=f"{long_name} after erasing"
         )
-        data[f"{name}_cost"] = (("site",), lost.mean(axis=0), described)
-        data[f"{name}_cost_ci"] = (
-            ("site", "bound"),
-            interval,
-            {
-                "units": units,
-                "long_name": f"95% interval of the {told}",
-                "resamples": probe.resamples,
-            },
+        variables |= labelled(
+            f"{name}_cost",
+            lost.mean(axis=0),
+            units=units,
+            long_name=told,
+            interval=interval,
+            n=len(lost),
+            resampling={"resamples": probe.resamples},
         )
-        data[f"{name}_cost_n"] = (
-            ("site",),
-            np.full(lost.shape[1], len(lost)),
-            {"units": "statements", "long_name": f"statements behind the {told}"},
-        )
-        data[f"{name}_cost_null"] = (
+        variables[f"{name}_cost_null"] = (
             ("site", "bound"),
             np.stack([random.mean(axis=0) - reach, random.mean(axis=0) + reach], axis=-1),
             {
@@ -258,7 +250,7 @@ def _cost(
                 "permutations": controls,
             },
         )
-    return data
+    return xr.Dataset(variables, coords={"bound": ["low", "high"]})
 
 
 def _before(concepts: Sequence[Concept], before: Sequence[_Probed]) -> xr.Dataset:

@@ -9,7 +9,7 @@ import xarray as xr
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.measures.information.labelled import empty_dataset, put_band
+from tlens_trust.measures.information.bound_variables import empty_dataset, label_band
 from tlens_trust.measures.information.online_coding import OnlineCoding
 from tlens_trust.measures.information.sites import (
     Sites,
@@ -18,6 +18,7 @@ from tlens_trust.measures.information.sites import (
     permuted_sides,
 )
 from tlens_trust.measures.intervals import stretched_interval
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.measure import Measure
 
 
@@ -67,28 +68,28 @@ class CodeLengthMeasure:
         data = empty_dataset(activations.sites, 2).drop_vars("resample")
         about = "online code length of the labels"
         uniform = n * float(np.log(2))
-        data["description_length"] = ("site",), total, {"units": "nats", "long_name": about}
-        data["description_length_ci"] = (
-            ("site", "bound"),
-            interval,
-            {"units": "nats", "long_name": f"95% interval of the {about}, the fits as they are"},
+        variables = labelled(
+            "description_length",
+            total,
+            units="nats",
+            long_name=about,
+            interval=interval,
+            interval_note=", the fits as they are",
+            n=n,
         )
-        data["description_length_uniform"] = (
+        variables["description_length_uniform"] = (
             (),
             uniform,
             {"units": "nats", "long_name": "length of the labels in a uniform code"},
         )
-        data["description_length_n"] = (
-            ("site",),
-            np.full(len(total), n),
-            {"units": "statements", "long_name": f"statements behind the {about}"},
-        )
-        data["compression"] = (
-            ("site",),
+        variables |= labelled(
+            "compression",
             uniform / total,
-            {"units": "1", "long_name": f"length in a uniform code over the {about}"},
+            units="1",
+            long_name=f"length in a uniform code over the {about}",
         )
-        data["compression_ci"] = (
+        # Named more briefly than its value.
+        variables["compression_ci"] = (
             ("site", "bound"),
             uniform / interval[:, ::-1],
             {"units": "1", "long_name": "95% interval of the compression, the fits as they are"},
@@ -101,19 +102,16 @@ class CodeLengthMeasure:
                 ],
                 axis=1,
             )
-            put_band(data, "description_length", about, null)
-            put_band(data, "compression", "compression", uniform / null)
-            data["compression_null"].attrs["units"] = "1"
-            data["description_length_p"] = (
-                ("site",),
-                (1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
-                {
-                    "units": "1",
-                    "long_name": f"permutation p-value of the {about} being as short",
-                    "permutations": self.permutations,
-                },
+            variables |= label_band("description_length", about, null)
+            variables |= label_band("compression", "compression", uniform / null, units="1")
+            variables |= labelled_null(
+                "description_length",
+                long_name=about,
+                permutations=self.permutations,
+                p=(1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
+                p_name="permutation p-value of the {} being as short",
             )
-        return data
+        return data.assign(variables)
 
 
 def online_coding(

@@ -9,7 +9,7 @@ import xarray as xr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.information.labelled import empty_dataset
+from tlens_trust.measures.information.bound_variables import empty_dataset
 from tlens_trust.measures.information.noised import information_under_noise
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.dependence import draw_rows

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,12 @@ from tlens_trust.measures.cross_validation import (
     Refitter,
     logistic_probe,
 )
+from tlens_trust.measures.information.bound_variables import (
+    empty_dataset,
+    label_band,
+    label_bound,
+    label_null,
+)
 from tlens_trust.measures.information.label_bounds import (
     Bound,
     HeldOutScores,
@@ -27,18 +32,13 @@ from tlens_trust.measures.information.label_bounds import (
     fano_information,
     label_entropy,
 )
-from tlens_trust.measures.information.labelled import (
-    empty_dataset,
-    put_band,
-    put_bound,
-    put_null,
-)
 from tlens_trust.measures.information.noised_sites import noised_dataset
 from tlens_trust.measures.information.refitted import refit_scores
 from tlens_trust.measures.information.usable import (
     usable_beyond_text,
     usable_under_permutation,
 )
+from tlens_trust.measures.labelled import Variables
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.references import floor_on_folds
 from tlens_trust.measures.text_features import represent_text
@@ -134,15 +134,14 @@ class ProbeInformation:
             resamples=self.probe.resamples,
             halves=self.resamples,
         )
-        variables: dict[str, Any] = {}
+        variables: Variables = {}
         null = self.null_draws(activations, concept, seed=seed)
         counted = {"resamples": self.probe.resamples, "groups": held.bootstrap.groups}
-        for name, (bound, long_name) in _BOUNDS.items():
-            put_bound(
-                variables, f"information_{name}", long_name, bound(held), len(concept), counted
-            )
-            if name in null:
-                put_null(variables, f"information_{name}", long_name, null[name])
+        for short_name, (bound, long_name) in _BOUNDS.items():
+            name = f"information_{short_name}"
+            variables |= label_bound(name, long_name, bound(held), len(concept), counted)
+            if short_name in null:
+                variables |= label_null(name, long_name, null[short_name])
         variables["label_entropy"] = (
             (),
             label_entropy(concept.labels),
@@ -150,11 +149,11 @@ class ProbeInformation:
         )
         if self.beyond_text:
             found = self._usable(held, concept, seed)
-            put_bound(variables, "information_usable", _USABLE, found, len(concept), counted)
+            variables |= label_bound("information_usable", _USABLE, found, len(concept), counted)
             if null and self.usable_permutations:
                 strengths = fitted.variables["C"][0] if "C" in fitted.variables else None
                 draws = self._usable_null(activations, concept, fold, strengths, seed)
-                put_band(variables, "information_usable", _USABLE, draws)
+                variables |= label_band("information_usable", _USABLE, draws)
         data = empty_dataset(activations.sites, self.resamples).assign(variables)
         if self.noise:
             data = data.merge(

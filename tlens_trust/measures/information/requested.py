@@ -15,9 +15,9 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.information.bound_variables import empty_dataset
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.information.infonce import InfoNCE
-from tlens_trust.measures.information.labelled import empty_dataset
 from tlens_trust.measures.information.neighbours import NearestNeighbours
 from tlens_trust.measures.information.probe_information import ProbeInformation
 from tlens_trust.measures.information.sites import (
@@ -26,6 +26,7 @@ from tlens_trust.measures.information.sites import (
     check_statements,
     permuted_sides,
 )
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import mlp_probe
 from tlens_trust.measures.text_features import represent_text
@@ -102,41 +103,30 @@ class PairInformation:
         data = empty_dataset(activations.sites, 2).drop_vars("resample")
         data = data.assign_coords(against=list(AGAINST))
         dims = "site", "against"
-        described = {"units": "nats", "long_name": self.long_name, **warnings}
-        data[self.variable] = dims, value, described
-        data[f"{self.variable}_ci"] = (
-            (*dims, "bound"),
-            interval,
-            {"units": "nats", "long_name": f"95% interval of the {self.long_name}"},
+        variables = labelled(
+            self.variable,
+            value,
+            units="nats",
+            long_name=self.long_name,
+            dims=dims,
+            interval=interval,
+            n=len(concept),
+            attributes=warnings,
         )
-        data[f"{self.variable}_n"] = (
-            ("site",),
-            np.full(shape[0], len(concept)),
-            {"units": "statements", "long_name": f"statements behind the {self.long_name}"},
-        )
-        if not self.permutations:
-            return data
-        counted = {"permutations": self.permutations}
-        data[f"{self.variable}_null"] = (
-            (*dims, "bound"),
-            np.moveaxis(np.quantile(null, [0.025, 0.975], axis=2), 0, -1),
-            {
-                "units": "nats",
-                "long_name": f"middle 95% of the {self.long_name} of permuted pairs",
-                **counted,
-            },
-        )
-        reached = (null >= value[..., None]).sum(axis=2)
-        data[f"{self.variable}_p"] = (
-            dims,
-            np.where(np.isnan(value), np.nan, (1 + reached) / (1 + self.permutations)),
-            {
-                "units": "1",
-                "long_name": f"permutation p-value of the {self.long_name}",
-                **counted,
-            },
-        )
-        return data
+        if self.permutations:
+            reached = (null >= value[..., None]).sum(axis=2)
+            p = np.where(np.isnan(value), np.nan, (1 + reached) / (1 + self.permutations))
+            variables |= labelled_null(
+                self.variable,
+                long_name=self.long_name,
+                permutations=self.permutations,
+                band=np.moveaxis(np.quantile(null, [0.025, 0.975], axis=2), 0, -1),
+                units="nats",
+                condition="of permuted pairs",
+                p=p,
+                dims=dims,
+            )
+        return data.assign(variables)
 
 
 def mlp_information(

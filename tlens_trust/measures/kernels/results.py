@@ -8,6 +8,7 @@ import xarray as xr
 
 from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.sides import FIRST_BLOCK_NOT_READ, Comparison
+from tlens_trust.measures.labelled import Variables, labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 
 AGAINST = ("first_block", "text", "label")
@@ -78,7 +79,7 @@ class Results:
         shape = len(self.sites), len(AGAINST), len(VARIANTS), len(self.multiples)
         dims = "site", "against", "variant", "width"
         # Gathered first: every assignment to a data set aligns all of it anew.
-        variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {}
+        variables: Variables = {}
         empty = xr.Dataset(
             coords={
                 "site": list(self.sites),
@@ -102,31 +103,38 @@ class Results:
             if not first_block:
                 known |= {"first_block": FIRST_BLOCK_NOT_READ}
             arrays = self._arrays(name, shape)
-            described_by = {
-                "": (about, (), {}),
-                "_ci": (f"95% interval of the {about}", ("bound",), {}),
-                "_draws": (f"half-sample replicates of the {about}", ("resample",), {}),
-                "_null": (f"middle 95% of the {about} under permutations", ("bound",), counted),
-                "_p": (f"permutation p-value of the {about}", (), counted),
-                "_p_best": (
-                    f"permutation p-value of the {about}, by the null of the maximum over sites",
-                    (),
-                    counted,
-                ),
-            }
-            for suffix, (long_name, more, count) in described_by.items():
-                attributes = {"units": "1", "long_name": long_name, **known}
-                if count:
-                    attributes["permutations"] = count
-                if suffix in ("_ci", "_draws"):
-                    attributes["resamples"] = self.halves.resamples
-                # Seven digits are enough for a bound or a spread.
-                array = arrays[suffix].astype(np.float32) if more else arrays[suffix]
-                variables[f"{name}{suffix}"] = (*dims, *more), array, attributes
-            variables[f"{name}_n"] = (
-                ("site",),
-                np.full(len(self.sites), self.statements),
-                {"units": "statements", "long_name": f"statements behind the {about}"},
+            variables |= labelled(
+                name,
+                arrays[""],
+                units="1",
+                long_name=about,
+                dims=dims,
+                # Seven digits are enough for a bound or a replicate.
+                interval=arrays["_ci"].astype(np.float32),
+                n=self.statements,
+                attributes=known,
+                resampling=known | {"resamples": self.halves.resamples},
+            )
+            variables[f"{name}_draws"] = (
+                (*dims, "resample"),
+                arrays["_draws"].astype(np.float32),
+                {
+                    "units": "1",
+                    "long_name": f"half-sample replicates of the {about}",
+                    **known,
+                    "resamples": self.halves.resamples,
+                },
+            )
+            variables |= labelled_null(
+                name,
+                long_name=about,
+                permutations=counted,
+                band=arrays["_null"].astype(np.float32),
+                condition="under permutations",
+                p=arrays["_p"],
+                p_best=arrays["_p_best"],
+                dims=dims,
+                attributes=known,
             )
         variables["rank_matched_share"] = (
             ("site",),

@@ -31,6 +31,7 @@ from tlens_trust.measures.kernels.normalised import (
     resolvent,
 )
 from tlens_trust.measures.kernels.sides import FIRST_BLOCK, FIRST_BLOCK_NOT_READ, SignUnits
+from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.permutations import permute_labels
 
@@ -281,30 +282,31 @@ class TracingLLMDependence:
         if not nulls[0]:
             known["first_block"] = FIRST_BLOCK_NOT_READ
         counted = ", ".join(f"{a}: {c}" for a, c in zip(_AGAINST, counts, strict=True))
-        described = {
-            "": (value, (), _ABOUT),
-            "_null": (band, ("bound",), f"middle 95% of the {_ABOUT} under permutations"),
-            "_p": (alone, (), f"permutation p-value of the {_ABOUT}"),
-            "_p_best": (
-                best,
-                (),
-                f"permutation p-value of the {_ABOUT}, by the null of the maximum over sites",
-            ),
-        }
-        data = xr.Dataset(
-            coords={"site": list(sites), "against": list(_AGAINST), "bound": ["low", "high"]}
+        dims = "site", "against"
+        variables = labelled(
+            "nhsic_tracingllm",
+            value,
+            units="1",
+            long_name=_ABOUT,
+            dims=dims,
+            n=rows,
+            attributes=known,
         )
-        for suffix, (array, more, long_name) in described.items():
-            attributes = {"units": "1", "long_name": long_name, **known}
-            if suffix:
-                attributes["permutations"] = counted
-            data[f"nhsic_tracingllm{suffix}"] = ("site", "against", *more), array, attributes
-        data["nhsic_tracingllm_n"] = (
-            ("site",),
-            np.full(len(sites), rows),
-            {"units": "statements", "long_name": f"statements behind the {_ABOUT}"},
+        variables |= labelled_null(
+            "nhsic_tracingllm",
+            long_name=_ABOUT,
+            permutations=counted,
+            band=band,
+            condition="under permutations",
+            p=alone,
+            p_best=best,
+            dims=dims,
+            attributes=known,
         )
-        return data
+        return xr.Dataset(
+            variables,
+            coords={"site": list(sites), "against": list(_AGAINST), "bound": ["low", "high"]},
+        )
 
 
 def tracingllm_dependence(*, permutations: int = 1000) -> TracingLLMDependence:
