@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 # By name: axes, values and attributes, as `xarray.Dataset` takes them. Many are gathered before
 # they are assigned, since each assignment to a data set aligns all of it anew.
@@ -18,13 +17,13 @@ Variables = dict[str, tuple[tuple[str, ...], Any, dict[str, object]]]
 
 def labelled(
     name: str,
-    value: ArrayLike,
+    value: np.ndarray | float,
     *,
     units: str,
     long_name: str,
     dims: tuple[str, ...] = ("site",),
     interval: np.ndarray | None = None,
-    n: ArrayLike | None = None,
+    n: np.ndarray | int | None = None,
     attributes: Mapping[str, object] | None = None,
     resampling: Mapping[str, object] | None = None,
     interval_note: str = "",
@@ -47,7 +46,7 @@ def labelled(
         confidence: The confidence of the interval.
 
     Examples:
-        >>> variables = labelled("rms", [1.0, 2.0], units="1", long_name="size", n=40)
+        >>> variables = labelled("rms", np.ones(2), units="1", long_name="size", n=40)
         >>> variables["rms_n"][1].tolist(), variables["rms_n"][2]["long_name"]
         ([40, 40], 'statements behind the size')
     """
