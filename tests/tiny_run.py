@@ -141,7 +141,7 @@ def sweep(checkpoints, concepts, norm_measure):
     """Trace the tiny run, quietly and without a store, by the quick measure."""
 
     def run(series=None, wanted=None, **arguments):
-        options = {"measures": norm_measure(), "store": None, "progress": False, "device": "cpu"}
+        options = {"measures": norm_measure(), "store": None, "progress": False}
         return trace_checkpoints(
             checkpoints if series is None else series,
             concepts if wanted is None else wanted,

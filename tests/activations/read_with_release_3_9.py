@@ -28,8 +28,10 @@ def main() -> None:
             )
         }
         if folder.name != "olmo2":
-            models["hooked_transformer"] = Checkpoint.from_directory(folder).load(
-                device="cpu", backend="hooked_transformer"
+            models["hooked_transformer"] = (
+                Checkpoint.from_directory(folder)
+                .loaded_with(device="cpu", backend="hooked_transformer")
+                .load()
             )
         for kind, model in models.items():
             for sites, side in (("resid_post", "left"), ("resid_post", "right"), ("z", "right")):

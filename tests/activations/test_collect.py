@@ -10,8 +10,9 @@ import torch
 
 from tlens_trust.activations import (
     ActivationStore,
+    ReadingOptions,
     collect_activations,
-    collect_each,
+    collect_concepts,
     reading,
     source,
 )
@@ -80,7 +81,7 @@ def test_a_checkpoint_a_bridge_and_a_plain_model_give_the_same(
     checkpoint, concept, load_plain, tokenizer, relative_error
 ):
     from_disk = collect_activations(checkpoint, concept, device="cpu")
-    bridge = collect_activations(checkpoint.load(device="cpu"), concept)
+    bridge = collect_activations(checkpoint.loaded_with(device="cpu").load(), concept)
     plain = collect_activations(load_plain("llama"), concept, tokenizer=tokenizer)
     assert torch.equal(from_disk.values, bridge.values)
     assert relative_error(plain.values, bridge.values) < 1e-4
@@ -113,7 +114,11 @@ def test_a_checkpoints_tokenizer_adds_no_bos_that_it_was_not_published_with(
 
 def test_one_pass_serves_every_concept_and_site(checkpoint, concept, loads, passes, words):
     others = [[words(5), words(6)], concept, [words(2)]]
-    read = list(collect_each(checkpoint, [concept, *others], sites=[0, 1, 2]))
+    read = list(
+        collect_concepts(
+            checkpoint, [concept, *others], ReadingOptions(sites=[0, 1, 2], store=None)
+        )
+    )
     assert len(loads) == 1
     assert sum(passes) == 10 + 2 + 1  # the concept that comes twice is read once
     assert [len(each) for each in read] == [10, 2, 10, 1]
@@ -121,14 +126,16 @@ def test_one_pass_serves_every_concept_and_site(checkpoint, concept, loads, pass
 
 
 def test_concepts_may_come_by_name(bridge, concept):
-    (read,) = collect_each(bridge, {"toy": concept})
+    (read,) = collect_concepts(bridge, {"toy": concept}, ReadingOptions(store=None))
     assert read.concept is concept
 
 
 def test_what_else_is_read_changes_no_bit(checkpoint, concept, words, store):
     alone = collect_activations(checkpoint, concept, batch_tokens=20)
     others = [[words(5), words(6)], [*concept.statements[:3], words(9)]]
-    *_, among = collect_each(checkpoint, [*others, concept], batch_tokens=20, store=store)
+    *_, among = collect_concepts(
+        checkpoint, [*others, concept], ReadingOptions(batch_tokens=20, store=store)
+    )
     assert torch.equal(alone.values, among.values)
 
 
@@ -138,7 +145,7 @@ def test_a_checkpoint_is_loaded_when_first_needed_and_let_go_of_at_the_end(
     released = []
     release = source.release
     monkeypatch.setattr(source, "release", lambda m: (released.append(m), release(m)))
-    each = collect_each(checkpoint, [concept, [words(4)]])
+    each = collect_concepts(checkpoint, [concept, [words(4)]], ReadingOptions(store=None))
     assert loads == []
     next(each)
     assert (len(loads), len(released)) == (1, 0)
@@ -163,10 +170,12 @@ def test_a_model_that_was_passed_in_is_not_let_go_of(bridge, concept):
 
 def test_a_second_sweep_reads_no_model(checkpoint, concept, store, words, monkeypatch):
     lists = [concept, [words(5), words(6)]]
-    first = list(collect_each(checkpoint, lists, store=store))
+    first = list(collect_concepts(checkpoint, lists, ReadingOptions(store=store)))
     no_model(monkeypatch)
     again = Checkpoint.from_directory(checkpoint.folder)
-    second = list(collect_each(again, lists, store=ActivationStore(store.folder)))
+    second = list(
+        collect_concepts(again, lists, ReadingOptions(store=ActivationStore(store.folder)))
+    )
     for one, two in zip(first, second, strict=True):
         assert torch.equal(one.values, two.values)
         assert (one.sites, one.n_layers, one.concept) == (two.sites, two.n_layers, two.concept)
@@ -268,9 +277,16 @@ def test_what_does_not_change_a_reading_does_not_change_the_entry(
 ):
     every = collect_activations(checkpoint, concept, store=store)
     no_model(monkeypatch)
-    for settings in ({"batch_tokens": 9}, {"padding_side": "left"}, {"backend": "bridge"}):
+    for settings in ({"batch_tokens": 9}, {"padding_side": "left"}):
         again = collect_activations(checkpoint, concept, store=store, **settings)
         assert torch.equal(every.values, again.values)
+    bridge = checkpoint.loaded_with(backend="bridge")
+    assert torch.equal(every.values, collect_activations(bridge, concept, store=store).values)
+
+
+def test_device_and_dtype_of_what_is_loaded_already_are_refused(bridge, concept):
+    with pytest.raises(ValueError, match=r"`device` and `dtype` say how a Checkpoint is loaded"):
+        collect_activations(bridge, concept, dtype=torch.bfloat16)
 
 
 def test_a_torn_entry_is_read_from_the_model_again(checkpoint, concept, store, loads):
@@ -285,7 +301,7 @@ def test_a_torn_entry_is_read_from_the_model_again(checkpoint, concept, store, l
 def test_a_model_and_its_checkpoint_use_the_checkpoints_entry(
     checkpoint, concept, store, monkeypatch
 ):
-    model = checkpoint.load(device="cpu")
+    model = checkpoint.loaded_with(device="cpu").load()
     first = collect_activations(model, concept, checkpoint=checkpoint, store=store)
     no_model(monkeypatch)
     assert torch.equal(collect_activations(checkpoint, concept, store=store).values, first.values)
@@ -299,7 +315,7 @@ def test_a_model_without_a_checkpoint_has_no_entry(bridge, concept, store):
 def test_a_model_that_something_hangs_on_is_kept_out_of_the_store(
     checkpoint, concept, store, load_plain, tokenizer
 ):
-    bridge, plain = checkpoint.load(device="cpu"), load_plain("llama")
+    bridge, plain = checkpoint.loaded_with(device="cpu").load(), load_plain("llama")
     kept = {"checkpoint": checkpoint, "store": store, "tokenizer": tokenizer}
     with (
         bridge.hooks([("blocks.0.hook_resid_post", lambda x, hook: x + 1)]),

@@ -48,7 +48,7 @@ def models(tmp_path_factory):
     )
     plain.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    bridge = Checkpoint.from_directory(folder).load(device="cpu", backend="bridge")
+    bridge = Checkpoint.from_directory(folder).loaded_with(device="cpu", backend="bridge").load()
     return {"plain": PlainModel(plain), "bridge": bridge}
 
 

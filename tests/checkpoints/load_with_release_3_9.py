@@ -75,22 +75,26 @@ def main() -> None:
         for backend in ("auto", "hooked_transformer", "bridge"):
             answers[f"{folder.name}/{backend}"] = attempt(
                 lambda c=checkpoint, b=backend, f=folder: compare(
-                    c.load(device="cpu", backend=b), f
+                    c.loaded_with(device="cpu", backend=b).load(), f
                 )
             )
     single = Checkpoint.from_directory(Path(folders) / "gpt2")
     answers["device_map"] = attempt(
-        lambda: single.load(backend="hooked_transformer", device_map="auto")
+        lambda: single.loaded_with(backend="hooked_transformer", device_map="auto").load()
     )
-    half = single.load(device="cpu", dtype=torch.bfloat16, backend="hooked_transformer")
+    half = single.loaded_with(
+        device="cpu", dtype=torch.bfloat16, backend="hooked_transformer"
+    ).load()
     answers["dtypes"] = sorted({str(weight.dtype) for weight in half.parameters()})
-    with single.loaded(device="cpu", backend="hooked_transformer") as model:
+    with single.loaded_with(device="cpu", backend="hooked_transformer").loaded() as model:
         held = sum(weight.numel() for weight in model.parameters())
     answers["released"] = [held, sum(weight.numel() for weight in model.parameters())]
     known = Checkpoint.from_hub(hub_model, revision=hub_revision)
     folder = known.snapshot.fetch(hub_revision)
     answers["known_name"] = attempt(
-        lambda: compare(known.load(device="cpu", backend="hooked_transformer"), folder)
+        lambda: compare(
+            known.loaded_with(device="cpu", backend="hooked_transformer").load(), folder
+        )
     )
     sys.stdout.write("\nANSWERS " + json.dumps(answers))
 

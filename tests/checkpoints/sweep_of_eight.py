@@ -21,13 +21,13 @@ def main() -> None:
     series = CheckpointSeries.from_directory(sys.argv[1])
     released = []
     for checkpoint in series:
-        with checkpoint.loaded(device="cpu") as model, torch.no_grad():
+        with checkpoint.loaded_with(device="cpu").loaded() as model, torch.no_grad():
             model(tokens)
         released.append(peak_kilobytes())
     # And what the same measure says where nothing is given back.
     kept, models = [], []
     for checkpoint in series[:4]:
-        models.append(checkpoint.load(device="cpu"))
+        models.append(checkpoint.loaded_with(device="cpu").load())
         with torch.no_grad():
             models[-1](tokens)
         kept.append(peak_kilobytes())

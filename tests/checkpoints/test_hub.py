@@ -221,7 +221,7 @@ def test_a_plan_says_what_would_be_fetched_and_fetches_nothing(hub, run):
 def test_what_is_in_the_cache_is_not_planned_to_be_fetched_again(hub):
     series = CheckpointSeries.from_hub(MODEL, steps="all")
     before = series.plan()
-    series[0].load(device="cpu")
+    series[0].loaded_with(device="cpu").load()
     after = CheckpointSeries.from_hub(MODEL, steps="all").plan()
     assert [row.fetch for row in after.rows] == [0, 0, before.rows[2].fetch]
     assert after.cached_gb == pytest.approx(before.size_gb - after.fetch_gb)
@@ -238,7 +238,7 @@ def test_a_revision_that_is_missing_is_named_in_the_plan(hub, run):
 
 def test_a_checkpoint_is_downloaded_whole_and_nothing_else(hub, run):
     checkpoint = CheckpointSeries.from_hub(MODEL, steps="all")[2]
-    model = checkpoint.load(device="cpu")
+    model = checkpoint.loaded_with(device="cpu").load()
     assert set(hub.downloads()) == {
         "config.json",
         "generation_config.json",
@@ -246,12 +246,12 @@ def test_a_checkpoint_is_downloaded_whole_and_nothing_else(hub, run):
         "tokenizer.json",
         "tokenizer_config.json",
     }
-    local = Checkpoint.from_directory(run / "step2").load(device="cpu")
+    local = Checkpoint.from_directory(run / "step2").loaded_with(device="cpu").load()
     with torch.no_grad():
         torch.testing.assert_close(model(TOKENS), local(TOKENS))
     assert model.cfg.model_name == MODEL
     fetched = len(hub.downloads())
-    Checkpoint.from_hub(MODEL, revision="step2").load(device="cpu")
+    Checkpoint.from_hub(MODEL, revision="step2").loaded_with(device="cpu").load()
     assert len(hub.downloads()) == fetched
 
 
@@ -267,16 +267,16 @@ def test_a_revision_without_a_tokenizer_takes_that_of_the_main_branch(hub, run, 
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (bare / name).unlink()
     hub.repositories["org/bare"] = {"main": run / "main", "step5": bare}
-    model = Checkpoint.from_hub("org/bare", revision="step5").load(device="cpu")
+    model = Checkpoint.from_hub("org/bare", revision="step5").loaded_with(device="cpu").load()
     assert own_tokenizer(model)("w7").input_ids == [7]
     hub.repositories["org/barer"] = {"main": bare, "step5": bare}
     with pytest.raises(ValueError, match="No tokenizer with 'barer@step5'"):
-        Checkpoint.from_hub("org/barer", revision="step5").load(device="cpu")
+        Checkpoint.from_hub("org/barer", revision="step5").loaded_with(device="cpu").load()
 
 
 def test_offline_the_cache_is_what_there_is(hub, monkeypatch):
     for step in (0, 2):
-        Checkpoint.from_hub(MODEL, revision=f"step{step}").load(device="cpu")
+        Checkpoint.from_hub(MODEL, revision=f"step{step}").loaded_with(device="cpu").load()
     # Known by its small files alone, this one cannot be read offline.
     Checkpoint.from_hub(MODEL, revision="step1").load_config()
     go_offline(monkeypatch)
@@ -286,20 +286,20 @@ def test_offline_the_cache_is_what_there_is(hub, monkeypatch):
     assert series.plan().fetch_gb == 0
     assert series.plan().size_gb > 0
     with torch.no_grad():
-        series[1].load(device="cpu")(TOKENS)
+        series[1].loaded_with(device="cpu").load()(TOKENS)
     with pytest.raises(ValueError, match=r"No step 1 .*nearest are 0 and 2"):
         CheckpointSeries.from_hub(MODEL, steps=[1])
     with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
         CheckpointSeries.from_hub("org/other")
     with pytest.raises(ValueError, match=r"'step7' is not in the cache.*HF_HUB_OFFLINE"):
-        Checkpoint.from_hub(MODEL, revision="step7").load(device="cpu")
+        Checkpoint.from_hub(MODEL, revision="step7").loaded_with(device="cpu").load()
     assert len(hub.asked) == asked
 
 
 def test_offline_a_known_schedule_shrinks_to_what_the_cache_holds(hub, run, monkeypatch):
     model = "EleutherAI/pythia-70m"
     hub.repositories[model] = {"main": run / "main", "step512": run / "step2"}
-    Checkpoint.from_hub(model, revision="step512").load(device="cpu")
+    Checkpoint.from_hub(model, revision="step512").loaded_with(device="cpu").load()
     assert len(CheckpointSeries.from_hub(model, steps="all")) == 154
     go_offline(monkeypatch)
     assert CheckpointSeries.from_hub(model, steps="all").steps == (512,)
@@ -327,7 +327,7 @@ def test_a_cache_that_was_copied_from_elsewhere_is_read(tmp_path, run, monkeypat
     assert series.steps == (2,)
     assert series[0].identity == Checkpoint.from_directory(run / "step2").identity
     assert Checkpoint.from_hub("org/copied", revision=commit).identity == series[0].identity
-    series[0].load(device="cpu")
+    series[0].loaded_with(device="cpu").load()
 
 
 def test_a_branch_that_moves_between_naming_and_reading_is_noticed(hub, run):
@@ -335,7 +335,7 @@ def test_a_branch_that_moves_between_naming_and_reading_is_noticed(hub, run):
     before = checkpoint.identity
     hub.repositories[MODEL]["step1"] = run / "step2"
     with pytest.raises(ValueError, match=r"moved from .* while it was being read"):
-        checkpoint.load(device="cpu")
+        checkpoint.loaded_with(device="cpu").load()
     assert Checkpoint.from_hub(MODEL, revision="step1").identity != before
 
 
@@ -343,9 +343,9 @@ def test_a_gated_model_needs_the_users_token_and_gets_it(hub, monkeypatch):
     hub.gated.add(MODEL)
     checkpoint = Checkpoint.from_hub(MODEL, revision="step2")
     with pytest.raises(OSError, match=r"is gated.*HF_TOKEN"):
-        checkpoint.load(device="cpu")
+        checkpoint.loaded_with(device="cpu").load()
     monkeypatch.setenv("HF_TOKEN", "hf_of_the_user")
-    checkpoint.load(device="cpu")
+    checkpoint.loaded_with(device="cpu").load()
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_a_gated_model_needs_the_users_token_and_gets_it(hub, monkeypatch):
 )
 def test_what_the_hub_does_not_have_is_said_plainly(hub, model, revision, says):
     with pytest.raises(ValueError, match=says):
-        Checkpoint.from_hub(model, revision=revision).load(device="cpu")
+        Checkpoint.from_hub(model, revision=revision).loaded_with(device="cpu").load()
     if revision is None:
         with pytest.raises(ValueError, match=says):
             CheckpointSeries.from_hub(model)
@@ -382,7 +382,7 @@ def test_a_single_model_on_its_main_branch_is_a_checkpoint(hub, run):
     checkpoint = Checkpoint.from_hub(MODEL)
     assert (checkpoint.name, checkpoint.step) == ("tiny-run", None)
     assert checkpoint.identity == Checkpoint.from_directory(run / "step2").identity
-    checkpoint.load(device="cpu")
+    checkpoint.loaded_with(device="cpu").load()
 
 
 def test_a_tuned_model_of_no_known_family_is_a_checkpoint_without_a_step(
@@ -396,14 +396,14 @@ def test_a_tuned_model_of_no_known_family_is_a_checkpoint_without_a_step(
     hub.repositories[model] = {"main": tmp_path / "chat"}
     chat = Checkpoint.from_hub(model)
     assert (chat.name, chat.step, chat.tokens, chat.stage) == ("AmberChat", None, None, None)
-    online = chat.load(device="cpu")
+    online = chat.loaded_with(device="cpu").load()
     go_offline(monkeypatch)
     asked = len(hub.asked)
     again = Checkpoint.from_hub(model)
     assert again.identity == chat.identity
     assert again.load_tokenizer().chat_template == template
     with torch.no_grad():
-        assert torch.equal(again.load(device="cpu")(TOKENS), online(TOKENS))
+        assert torch.equal(again.loaded_with(device="cpu").load()(TOKENS), online(TOKENS))
     assert len(hub.asked) == asked
 
 

@@ -99,10 +99,10 @@ def test_a_model_in_memory_changes_its_identity_with_its_weights(make_model, tok
 
 
 def test_a_hooked_model_in_memory_has_a_stable_identity_of_its_own(folders):
-    load = Checkpoint.from_directory(folders["gpt2"]).load
-    one, two = (CheckpointSeries.from_models({0: load(device="cpu")})[0] for _ in range(2))
+    load = Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").load
+    one, two = (CheckpointSeries.from_models({0: load()})[0] for _ in range(2))
     assert one.identity == two.identity
-    other = Checkpoint.from_directory(folders["gpt_neox"]).load(device="cpu")
+    other = Checkpoint.from_directory(folders["gpt_neox"]).loaded_with(device="cpu").load()
     assert CheckpointSeries.from_models({0: other})[0].identity != one.identity
 
 

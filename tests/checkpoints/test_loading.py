@@ -23,7 +23,7 @@ release_4 = pytest.mark.skipif(
 
 
 def load(folder, **settings):
-    return Checkpoint.from_directory(folder).load(device="cpu", **settings)
+    return Checkpoint.from_directory(folder).loaded_with(device="cpu", **settings).load()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -80,19 +80,19 @@ def test_a_tokenizer_in_the_folder_above_serves_folders_without_one(
         save_model(tmp_path / f"checkpoint-{step}", "gpt2", step, tokenizer=False)
     checkpoint = CheckpointSeries.from_directory(tmp_path)[1]
     with pytest.raises(ValueError, match=r"No tokenizer with .*checkpoint-2"):
-        checkpoint.load(device="cpu")
+        checkpoint.loaded_with(device="cpu").load()
     tokenizer.save_pretrained(tmp_path)
-    assert own_tokenizer(checkpoint.load(device="cpu"))("w4").input_ids == [4]
+    assert own_tokenizer(checkpoint.loaded_with(device="cpu").load())("w4").input_ids == [4]
 
 
 def test_a_tokenizer_can_be_given_as_a_folder_or_as_itself(tmp_path, save_model, tokenizer):
     save_model(tmp_path / "step1", "gpt2", tokenizer=False)
     tokenizer.save_pretrained(tmp_path / "words")
     by_folder = CheckpointSeries.from_directory(tmp_path, tokenizer=tmp_path / "words")
-    assert own_tokenizer(by_folder[0].load(device="cpu"))("w3").input_ids == [3]
+    assert own_tokenizer(by_folder[0].loaded_with(device="cpu").load())("w3").input_ids == [3]
     (tmp_path / "words").rename(tmp_path / "words-moved")
     itself = Checkpoint.from_directory(tmp_path / "step1", tokenizer=tokenizer)
-    loaded = itself.load(device="cpu")
+    loaded = itself.loaded_with(device="cpu").load()
     assert own_tokenizer(loaded) is tokenizer
     assert tokenizer.pad_token is None
     assert loaded.tokenizer.pad_token is not None
@@ -120,7 +120,10 @@ def test_shards_are_loaded_as_one_model(tmp_path, make_model, tokenizer):
     assert len(checkpoint.weight_files) > 2
     with torch.no_grad():
         torch.testing.assert_close(
-            checkpoint.load(device="cpu")(TOKENS), model(TOKENS).logits, rtol=1e-4, atol=1e-4
+            checkpoint.loaded_with(device="cpu").load()(TOKENS),
+            model(TOKENS).logits,
+            rtol=1e-4,
+            atol=1e-4,
         )
     before = checkpoint.identity
     shard = tmp_path / "step1" / checkpoint.weight_files[1].name
@@ -133,7 +136,7 @@ def test_a_body_saved_without_its_head_is_read(tmp_path, make_model, tokenizer):
     model = make_model("llama", seed=5)
     model.base_model.save_pretrained(tmp_path / "step1")
     tokenizer.save_pretrained(tmp_path / "step1")
-    bridge = Checkpoint.from_directory(tmp_path / "step1").load(device="cpu")
+    bridge = Checkpoint.from_directory(tmp_path / "step1").loaded_with(device="cpu").load()
     with torch.no_grad():
         ours = bridge.original_model.base_model(TOKENS).last_hidden_state
         torch.testing.assert_close(ours, model.base_model(TOKENS).last_hidden_state)
@@ -197,8 +200,9 @@ def test_the_error_says_which_release_has_a_hooked_transformer(folders):
 @release_4
 def test_auto_is_the_bridge_where_there_is_no_hooked_transformer(folders):
     checkpoint = Checkpoint.from_directory(folders["gpt2"])
-    assert checkpoint.resolve_backend() == checkpoint.resolve_backend("bridge") == "bridge"
-    assert type(checkpoint.load(device="cpu")).__name__ == "TransformerBridge"
+    assert checkpoint.resolve_backend() == "bridge"
+    assert checkpoint.loaded_with(backend="bridge").resolve_backend() == "bridge"
+    assert type(checkpoint.loaded_with(device="cpu").load()).__name__ == "TransformerBridge"
 
 
 def test_an_unknown_backend_names_those_that_there_are(folders):
@@ -215,7 +219,7 @@ def test_a_map_of_devices_is_passed_on(folders):
     checkpoint = Checkpoint.from_directory(folders["llama"])
     parts = ("model.embed_tokens", "model.layers", "model.norm", "model.rotary_emb", "lm_head")
     places = {part: "disk" if part == "model.layers" else "cpu" for part in parts}
-    with checkpoint.loaded(device_map=places) as model:
+    with checkpoint.loaded_with(device_map=places).loaded() as model:
         assert model.original_model.hf_device_map["model.layers"] == "disk"
         with torch.no_grad():
             spread = model(TOKENS)
@@ -258,7 +262,7 @@ def test_loading_is_silent_and_leaves_every_setting_as_it_was(folders, architect
 
 def test_errors_and_repr_call_the_model_by_its_name(tmp_path, save_model):
     save_model(tmp_path / "mine" / "step3", "gpt2")
-    model = CheckpointSeries.from_directory(tmp_path / "mine")[0].load(device="cpu")
+    model = CheckpointSeries.from_directory(tmp_path / "mine")[0].loaded_with(device="cpu").load()
     assert model.cfg.model_name == "mine"
 
 
@@ -267,7 +271,7 @@ def test_a_released_model_gives_its_memory_back_whoever_still_names_it(folders):
     assert sum(weight.numel() for weight in model.parameters()) > 0
     release(model)
     assert sum(weight.numel() for weight in model.parameters()) == 0
-    with Checkpoint.from_directory(folders["gpt2"]).loaded(device="cpu") as model:
+    with Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").loaded() as model:
         assert sum(weight.numel() for weight in model.parameters()) > 0
     assert sum(weight.numel() for weight in model.parameters()) == 0
 
@@ -275,7 +279,7 @@ def test_a_released_model_gives_its_memory_back_whoever_still_names_it(folders):
 def test_a_model_is_released_after_an_exception(folders):
     with (
         pytest.raises(RuntimeError, match="inside"),
-        Checkpoint.from_directory(folders["gpt2"]).loaded(device="cpu") as model,
+        Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").loaded() as model,
     ):
         raise RuntimeError("inside")
     assert sum(weight.numel() for weight in model.parameters()) == 0

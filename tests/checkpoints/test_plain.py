@@ -40,7 +40,7 @@ def test_every_site_is_what_a_bridge_sees_at_the_hook_point_of_that_name(
     from transformers import AutoModelForCausalLM
 
     plain = PlainModel(AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager"))
-    bridge = Checkpoint.from_directory(folder).load(device="cpu", backend="bridge")
+    bridge = Checkpoint.from_directory(folder).loaded_with(device="cpu", backend="bridge").load()
     names = list(plain.hook_dict)
     expected = set(KINDS) | ({"hook_resid_mid"} if (architecture, settings) in CASES[1:] else set())
     assert {name.split(".", 2)[2] for name in names} == expected
@@ -276,12 +276,16 @@ def test_only_an_unwrapped_hugging_face_model_is_plain(make_model, folders):
     assert is_plain_model(model)
     assert not is_plain_model(PlainModel(model))
     assert not is_plain_model(torch.nn.Linear(2, 2))
-    assert not is_plain_model(Checkpoint.from_directory(folders["gpt2"]).load(device="cpu"))
+    assert not is_plain_model(
+        Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").load()
+    )
 
 
 def test_the_protocol_takes_what_is_hooked_and_nothing_else(make_model, folders):
     model = make_model("gpt2")
     assert isinstance(PlainModel(model), HookedModel)
-    assert isinstance(Checkpoint.from_directory(folders["gpt2"]).load(device="cpu"), HookedModel)
+    assert isinstance(
+        Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").load(), HookedModel
+    )
     assert not isinstance(model, HookedModel)
     assert not isinstance(torch.nn.Linear(2, 2), HookedModel)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tlens_trust.checkpoints import CheckpointSeries, HookedModel, PlainModel
+from tlens_trust.checkpoints import CheckpointSeries, HookedModel, Loading, PlainModel
 from tlens_trust.checkpoints import published as published_module
 
 
@@ -195,7 +195,7 @@ def test_models_in_memory_make_a_series_in_the_order_of_their_steps(make_model, 
 def test_a_hooked_model_in_memory_is_given_back_as_it_is(folders):
     from tlens_trust.checkpoints import Checkpoint
 
-    hooked = Checkpoint.from_directory(folders["gpt2"]).load(device="cpu")
+    hooked = Checkpoint.from_directory(folders["gpt2"]).loaded_with(device="cpu").load()
     series = CheckpointSeries.from_models({0: hooked})
     assert series[0].load() is hooked
     with series[0].loaded() as model:
@@ -207,7 +207,7 @@ def test_a_hooked_model_in_memory_is_given_back_as_it_is(folders):
 def test_reading_a_model_in_memory_by_another_backend_is_refused(make_model, tokenizer):
     series = CheckpointSeries.from_models({0: make_model("gpt2")}, tokenizer=tokenizer)
     with pytest.raises(ValueError, match="is in memory and is read as it is"):
-        series[0].load(backend="bridge")
+        series[0].loaded_with(backend="bridge").load()
 
 
 @pytest.mark.parametrize(
@@ -269,3 +269,21 @@ def test_a_notebook_runs_nothing_of_a_name(make_model, tokenizer):
     )
     assert "<script>" not in named._repr_html_()
     assert "1 checkpoint<" in named._repr_html_()
+
+
+def test_a_series_says_once_how_its_checkpoints_are_loaded():
+    series = CheckpointSeries.from_hub("EleutherAI/pythia-160m", steps=[0, 512])
+    changed = series.loaded_with(dtype=torch.bfloat16).loaded_with(trust_remote_code=True)
+    assert {checkpoint.loading for checkpoint in changed} == {
+        Loading(dtype=torch.bfloat16, trust_remote_code=True)
+    }
+    assert changed.loaded_with(dtype=torch.float32)[0].loading == Loading(trust_remote_code=True)
+    # The same weights, whatever number format they are loaded in.
+    assert changed[0] == series[0]
+    assert series[0].loading == Loading()
+
+
+def test_a_model_in_memory_cannot_be_loaded_in_another_way(make_model, tokenizer):
+    series = CheckpointSeries.from_models({0: make_model("gpt2")}, tokenizer=tokenizer)
+    with pytest.raises(ValueError, match="is in memory and is read as it is"):
+        series.loaded_with(device="cpu")

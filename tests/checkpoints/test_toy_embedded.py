@@ -98,7 +98,11 @@ def test_a_sweep_reads_it_in_float32(series):
     concept = concept.take(np.arange(len(concept)) < 40)
     trace = {
         dtype: probe_checkpoints(
-            series[-1:], concept, store=None, untrained=None, progress=False, **options
+            series[-1:].loaded_with(**options),
+            concept,
+            store=None,
+            untrained=None,
+            progress=False,
         )
         for dtype, options in {
             "default": {},

@@ -11,7 +11,7 @@ from tlens_trust.checkpoints.toy import run_settings, train_toy_run
 
 
 def weights(checkpoint):
-    with checkpoint.loaded(device="cpu") as model:
+    with checkpoint.loaded_with(device="cpu").loaded() as model:
         return {name: weight.detach().clone() for name, weight in model.named_parameters()}
 
 
@@ -105,13 +105,13 @@ def test_what_is_not_known_to_be_drawn_is_refused(toy_series):
     with pytest.raises(ValueError, match=r"does not tell how its weights are drawn.*step 0"):
         Checkpoint("hooked", "step8", step=8, in_memory=Hooked()).untrained()
     with pytest.raises(ValueError, match="drawn in one place"):
-        toy_series[-1].untrained().load(device_map="auto")
+        toy_series[-1].untrained().loaded_with(device_map="auto").load()
 
 
 def test_untrained_weights_are_read_like_any_checkpoint(trained):
     texts = ["The sea is salt.", "Milk is white."]
-    drawn = collect_activations(trained[-1].untrained(), texts, device="cpu")
-    first = collect_activations(trained[0], texts, device="cpu")
-    last = collect_activations(trained[-1], texts, device="cpu")
+    drawn = collect_activations(trained[-1].untrained(), texts)
+    first = collect_activations(trained[0], texts)
+    last = collect_activations(trained[-1], texts)
     np.testing.assert_array_equal(drawn.values, first.values)
     assert (drawn.values - last.values).abs().max() > 0.1

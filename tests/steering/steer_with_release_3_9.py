@@ -30,7 +30,11 @@ def main() -> None:
     texts = [" ".join(f"w{i}" for i in prompt) for prompt in prompts]
     tensors, answers = {}, {}
     for name, folder in asked["folders"].items():
-        hooked = Checkpoint.from_directory(folder).load(device="cpu", backend="hooked_transformer")
+        hooked = (
+            Checkpoint.from_directory(folder)
+            .loaded_with(device="cpu", backend="hooked_transformer")
+            .load()
+        )
         assert isinstance(hooked, HookedTransformer)
         bridge = TransformerBridge.boot_transformers(folder, device="cpu", dtype=torch.float32)
         for kind, model in (("hooked_transformer", hooked), ("bridge", bridge)):

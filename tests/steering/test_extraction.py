@@ -165,15 +165,15 @@ def test_a_vector_says_where_it_comes_from(checkpoint, concept, tmp_path):
     assert (vector.concept, vector.fingerprint) == ("planted", concept.fingerprint)
     assert (vector.position, vector.method, vector.n_layers) == ("mean", "mean_difference", 3)
     # And steers the checkpoint's own model without a warning, which would be an error here.
-    with steer(checkpoint.load(device="cpu"), vector, strength=1.0, units="rms"):
+    with steer(checkpoint.loaded_with(device="cpu").load(), vector, strength=1.0, units="rms"):
         pass
 
 
 def test_a_model_that_is_passed_and_its_checkpoint_give_one_vector(checkpoint, concept, tmp_path):
-    model = checkpoint.load(device="cpu")
+    model = checkpoint.loaded_with(device="cpu").load()
     from_model = extract_steering_vector(model, concept, site=1)
     from_checkpoint = extract_steering_vector(
-        checkpoint, concept, site=1, store=ActivationStore(tmp_path), device="cpu"
+        checkpoint, concept, site=1, store=ActivationStore(tmp_path)
     )
     assert torch.equal(from_model.values, from_checkpoint.values)
     assert (from_model.model, from_model.checkpoint) == ("llama", None)

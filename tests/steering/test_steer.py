@@ -437,7 +437,7 @@ def test_a_vector_of_one_folder_of_a_run_steers_the_next_without_a_warning(runs,
     first, last, other = runs("here/one", 1), runs("here/one", 2), runs("here/other", 2)
     vector = extract_steering_vector(first, concept, site=1, store=None)
     assert first.identity != last.identity
-    model = last.load(device="cpu")
+    model = last.loaded_with(device="cpu").load()
     plain = logits_of(model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -445,7 +445,7 @@ def test_a_vector_of_one_folder_of_a_run_steers_the_next_without_a_warning(runs,
             assert not torch.allclose(logits_of(model), plain, atol=1e-2)
     with (
         pytest.warns(UserWarning, match="comes from 'one', and 'other' is another model"),
-        steer(other.load(device="cpu"), vector, strength=3.0),
+        steer(other.loaded_with(device="cpu").load(), vector, strength=3.0),
     ):
         pass
 
@@ -456,7 +456,7 @@ def test_a_run_is_known_again_where_it_was_moved_to_and_so_is_its_namesake(runs,
     vector = extract_steering_vector(here, concept, site=1, store=None)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with steer(elsewhere.load(device="cpu"), vector, strength=1.0):
+        with steer(elsewhere.loaded_with(device="cpu").load(), vector, strength=1.0):
             pass
 
 

@@ -21,7 +21,7 @@ from tlens_trust.analysis import (
     trace_transfer,
     transfer_matrix,
 )
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, Loading
 from tlens_trust.measures import (
     fit_lda_probe,
     fit_logistic_probe,
@@ -75,11 +75,14 @@ MISUSES = {
     "sweep of a name": lambda: sweep("EleutherAI/pythia-160m"),
     "sweep for None": lambda: sweep(concepts=None),
     "sweep for a name": lambda: sweep(concepts="toxicity"),
-    "sweep in a format in letters": lambda: sweep(dtype="float32"),
-    "sweep in whole numbers": lambda: sweep(dtype=torch.int64),
+    "loading in a format in letters": lambda: Loading(dtype="float32"),
+    "loading in whole numbers": lambda: Loading(dtype=torch.int64),
+    "loading with half a trust": lambda: Loading(trust_remote_code="yes"),
+    "loading by another backend": lambda: Loading(backend="jax"),
     "sweep with a named store": lambda: sweep(store="x"),
-    "sweep on no GPU": lambda: sweep(device="cuda:77"),
-    "sweep on a toaster": lambda: sweep(device="toaster"),
+    "loading on no GPU": lambda: Loading(device="cuda:77"),
+    "loading on a toaster": lambda: Loading(device="toaster"),
+    "sweep with a word for bos": lambda: sweep(bos="yes"),
     "sweep at half a site": lambda: sweep(sites=1.5),
     "sweep at a set of sites": lambda: sweep(sites={1, 2}),
     "sweep by no tokens": lambda: sweep(batch_tokens=0),

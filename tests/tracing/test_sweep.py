@@ -23,7 +23,7 @@ def test_every_number_is_what_the_measure_says_of_that_checkpoint_and_concept(
     assert trace.data["norm"].shape == (2, 3, 2)
     for concept in concepts:
         for checkpoint in checkpoints:
-            read = collect_activations(checkpoint, concept, device="cpu")
+            read = collect_activations(checkpoint, concept)
             cell = trace.sel(concept=concept.name, checkpoint=checkpoint.name)
             norms = read.values.norm(dim=-1).double().mean(dim=0)
             np.testing.assert_allclose(cell.data["norm"].squeeze(), norms, rtol=1e-12)
@@ -49,9 +49,7 @@ def test_a_trace_names_steps_layers_weights_and_what_it_was_made_with(sweep, che
 
 
 def test_every_variable_has_a_unit_a_long_name_and_an_n(checkpoints, concepts):
-    trace = probe_checkpoints(
-        checkpoints[:1], concepts[:1], store=None, progress=False, device="cpu"
-    )
+    trace = probe_checkpoints(checkpoints[:1], concepts[:1], store=None, progress=False)
     for name, variable in trace.data.data_vars.items():
         assert variable.attrs["units"], name
         assert variable.attrs["long_name"], name
@@ -201,7 +199,7 @@ def test_the_paper_s_protocol_is_traced_by_its_name_and_says_what_leaks(
     trace = probe_checkpoints(
         checkpoints[:2], concepts[0], protocol="tracingllm", out=tmp_path, **options
     )
-    read = collect_activations(checkpoints[1], concepts[0], device="cpu")
+    read = collect_activations(checkpoints[1], concepts[0])
     cell = tracingllm_probe(floor=False)(read, concepts[0], seed=0)
     np.testing.assert_array_equal(trace.data.accuracy[0, 1], cell.accuracy)
     assert (trace.data.accuracy_n == 5).all()
@@ -296,7 +294,11 @@ def test_a_trace_without_heads_has_none_to_choose(sweep):
 
 def test_what_nothing_could_be_read_with_is_refused_though_all_is_there(sweep, tmp_path):
     sweep(out=tmp_path)
-    with pytest.raises(ValueError, match="`batch_tokens` is how many"):
+    with pytest.raises(ValueError, match="`batch_tokens` is the number of"):
         sweep(out=tmp_path, batch_tokens=0)
-    with pytest.raises(ValueError, match="`device` must be"):
-        sweep(out=tmp_path, device="toaster")
+
+
+def test_checkpoints_that_are_loaded_in_two_ways_are_not_compared(saved, concepts):
+    two_ways = [saved[0], saved[1].loaded_with(dtype=torch.bfloat16)]
+    with pytest.raises(ValueError, match=r"Load all checkpoints in one way"):
+        probe_checkpoints(two_ways, concepts[:1], store=None, progress=False)

@@ -196,14 +196,13 @@ def test_where_there_are_none_it_is_unknown_and_says_why(sweep, checkpoints, sav
     assert Trace.load(tmp_path / "trace.nc") == trace
 
 
-def choose(checkpoints, untrained="auto", series=None, known=(), device_map=None):
+def choose(checkpoints, untrained="auto", series=None, known=()):
     return choose_untrained(
         untrained,
         checkpoints if series is None else series,
         checkpoints,
         known,
         seed=0,
-        device_map=device_map,
     )
 
 
@@ -219,7 +218,8 @@ def test_auto_draws_nothing_where_it_can_not_and_a_request_is_refused():
         choose(hooked, "random")
     spread = [Checkpoint("h", "step8", step=8)]
     assert choose(spread).drawn_like is spread[0]
-    assert "device_map" in choose(spread, device_map="auto").unknown
+    spread = [spread[0].loaded_with(device_map="auto")]
+    assert "device_map" in choose(spread).unknown
     several = [Checkpoint(f"h{seed}", f"step{8 * seed}", step=8 * seed) for seed in (1, 2)]
     assert "2 models" in choose(several).unknown
     run = CheckpointSeries("h", tuple(several))

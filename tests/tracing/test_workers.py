@@ -318,7 +318,7 @@ def test_no_room_to_hand_activations_over_means_this_process(sweep, folder, monk
 
 
 def test_activations_do_not_pass_through_the_pipe(checkpoints, concepts, quick_probe):
-    few = collect_activations(checkpoints[0], concepts[0], device="cpu")
+    few = collect_activations(checkpoints[0], concepts[0])
     sizes = []
     for values in (few.values, few.values.repeat(1, 1, 1000)):
         activations = type(few)(values.transpose(0, 1).contiguous().transpose(0, 1), few.sites,
@@ -334,7 +334,7 @@ def test_activations_do_not_pass_through_the_pipe(checkpoints, concepts, quick_p
 
 
 def test_a_model_in_memory_is_not_handed_over(checkpoints, concepts):
-    read = collect_activations(checkpoints[0], concepts[0], device="cpu")
+    read = collect_activations(checkpoints[0], concepts[0])
     shared = SharedActivations.write(read)
     assert read.checkpoint.in_memory is not None
     assert shared.checkpoint.in_memory is None
@@ -414,9 +414,7 @@ def make_tiny_sweep(folder, measure):
     statements = tuple(f"w{i} w{i % 7}" for i in range(20))
     concept = Concept("a", "a", statements, np.arange(20) % 2, tuple(f"g{i}" for i in range(20)))
     series = CheckpointSeries.from_directory(folder)
-    return trace_checkpoints(
-        series, concept, measures=measure, jobs=2, store=None, progress=False, device="cpu"
-    )
+    return trace_checkpoints(series, concept, measures=measure, jobs=2, store=None, progress=False)
 
 
 def test_a_script_without_a_main_guard_runs_once_and_its_own_measure_works(

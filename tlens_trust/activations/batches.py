@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from tlens_trust.activations.arguments import check_batch_tokens
+from tlens_trust.activations.reading_options import check_batch_tokens
 
 # What PyTorch says when the memory is at an end and there is no exception of its own for it:
 # the CPU allocator on Linux and on Windows, and Apple's GPUs.

@@ -6,6 +6,8 @@ when something is asked for that the store does not hold.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from types import EllipsisType
 from typing import Any, NamedTuple
 
 import torch
@@ -14,37 +16,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tlens_trust.activations.activations import Activations
-from tlens_trust.activations.arguments import check_reading, checked_sites
-from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading import check_one_width, read_statements
+from tlens_trust.activations.reading_options import (
+    DEFAULT_BATCH_TOKENS,
+    ReadingOptions,
+    Sites,
+    Store,
+)
 from tlens_trust.activations.sites import ModelShape, resolve_sites
 from tlens_trust.activations.source import Source
-from tlens_trust.activations.store import ActivationStore
 from tlens_trust.activations.tokens import quoted, tokenise_statements
 from tlens_trust.checkpoints import Checkpoint, HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.concept import statements_fingerprint
-
-DEFAULT_BATCH_TOKENS = 4096
 
 
 def collect_activations(
     model: HookedModel | nn.Module | Checkpoint,
     statements: Concept | Sequence[str],
     *,
-    sites: str | int | Sequence[str | int] = "resid_post",
+    sites: Sites = "resid_post",
     position: Position = "last",
     bos: bool | None = None,
     tokenizer: Any = None,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     padding_side: str = "right",
     checkpoint: Checkpoint | None = None,
-    store: ActivationStore | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
+    store: Store = None,
+    device: str | torch.device | EllipsisType | None = ...,
+    dtype: torch.dtype | EllipsisType = ...,
     progress: bool = False,
 ) -> Activations:
     """Read what a model represents while it reads statements.
@@ -71,11 +72,10 @@ def collect_activations(
         padding_side: `"right"` or `"left"`.
         checkpoint: Where the weights of a model that is passed in came from.
         store: Where readings are kept; None keeps none.
-        device: Where to load a `Checkpoint`; None for the GPU where there is one.
-        dtype: What a `Checkpoint` is loaded in.
-        backend: What runs a `Checkpoint`: `"auto"`, `"hooked_transformer"` or `"bridge"`.
-        device_map: How a `Checkpoint` too large for one device is spread.
-        trust_remote_code: Whether a `Checkpoint` may bring its own code.
+        device: Torch device that a `Checkpoint` is loaded on; None for the GPU where there is one.
+            What is left out (`...`) is as `checkpoint.loading` says; other ways of loading are
+            set with `checkpoint.loaded_with`.
+        dtype: Number format that a `Checkpoint` is loaded in.
         progress: Whether to show a bar.
 
     Returns:
@@ -97,73 +97,57 @@ def collect_activations(
         Activations(2 statements × 2 sites × 16 wide, blocks.0.hook_resid_post …
         blocks.1.hook_resid_post, position 'last')
     """
-    (activations,) = collect_each(
+    if device is not ... or dtype is not ...:
+        if not isinstance(model, Checkpoint):
+            raise ValueError(
+                "`device` and `dtype` say how a Checkpoint is loaded, and `model` is a "
+                f"{type(model).__name__}, which is loaded already. Leave them out, and move or "
+                "convert the model itself."
+            )
+        model = model.loaded_with(device=device, dtype=dtype)
+    reading = ReadingOptions(
+        sites=sites, position=position, bos=bos, batch_tokens=batch_tokens, store=store
+    )
+    (activations,) = collect_concepts(
         model,
         [statements],
-        sites=sites,
-        position=position,
-        bos=bos,
+        reading,
         tokenizer=tokenizer,
-        batch_tokens=batch_tokens,
         padding_side=padding_side,
         checkpoint=checkpoint,
-        store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         progress=progress,
     )
     return activations
 
 
-def collect_each(
+def collect_concepts(
     model: HookedModel | nn.Module | Checkpoint,
     statement_lists: Iterable[Concept | Sequence[str]] | Mapping[str, Concept],
+    reading: ReadingOptions,
     *,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
     tokenizer: Any = None,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     padding_side: str = "right",
     checkpoint: Checkpoint | None = None,
-    store: ActivationStore | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     progress: bool = False,
 ) -> Iterator[Activations]:
     """Read several concepts in one pass over a checkpoint, one after the other.
 
-    A checkpoint is loaded when the first list is come upon that the store lacks, serves all that
-    follow, and is let go of at the end. Readings of one list are a function of that list alone,
-    bit for bit at one batch budget: what else is read, and what the store held already, changes
-    no batch. Lists of the same statements are read once.
+    A checkpoint is loaded when the first list comes that the store lacks. It serves all lists that
+    follow, and its memory is given back at the end. The activations of one list depend on that list
+    alone, bit for bit at one batch budget: what else is read, and what the store holds already,
+    changes no batch. Lists of the same statements are read once.
 
     Args:
         model: A hooked model, a plain Hugging Face model, or a `Checkpoint`.
         statement_lists: Concepts, or lists of texts; or a mapping of concepts by name.
-        sites: This and what follows: as for `collect_activations`.
-        position: Which of a statement's own tokens to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
+        reading: Sites, position and the like.
         tokenizer: A tokenizer from transformers; None for the model's own.
-        batch_tokens: Tokens read at once, padding included.
         padding_side: `"right"` or `"left"`.
         checkpoint: Where the weights of a model that is passed in came from.
-        store: Where readings are kept.
-        device: Where to load a `Checkpoint`.
-        dtype: What a `Checkpoint` is loaded in.
-        backend: What runs a `Checkpoint`.
-        device_map: How a `Checkpoint` is spread over devices.
-        trust_remote_code: Whether a `Checkpoint` may bring its own code.
         progress: Whether to show a bar for each list.
 
     Yields:
-        The readings of each list, in order.
+        The activations of each list, in order.
 
     Raises:
         ValueError: As `collect_activations` does.
@@ -173,46 +157,28 @@ def collect_each(
     if isinstance(statement_lists, Mapping):
         statement_lists = statement_lists.values()
     lists = [_checked_list(statements) for statements in statement_lists]
-    check_reading(store=store, batch_tokens=batch_tokens, device=device, dtype=dtype)
-    wanted = checked_sites(sites)
-    source = Source(
-        model,
-        checkpoint=checkpoint,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
-    if store is not None and source.checkpoint is None:
+    source = Source(model, checkpoint=checkpoint, tokenizer=tokenizer)
+    if reading.store is not None and source.checkpoint is None:
         raise ValueError(
             "`store` keeps readings by the weights' identity, and a model that is passed in has "
             "none. Pass `checkpoint=` as well, or the Checkpoint itself, or store=None."
         )
-    return _collect_each(
+    bos = source.bos(reading.bos, tokenizer_given=tokenizer is not None)
+    return _collect(
         source,
         lists,
-        sites=wanted,
-        position=checked_position(position),
-        bos=source.bos(bos, tokenizer_given=tokenizer is not None),
-        batch_tokens=batch_tokens,
+        replace(reading, bos=bos),
         padding_side=padding_side,
-        store=store,
         progress=progress,
     )
 
 
-def _collect_each(
+def _collect(
     source: Source,
     lists: Sequence[tuple[tuple[str, ...], Concept | None]],
+    reading: ReadingOptions,
     *,
-    sites: str | int | Sequence[str | int],
-    position: Position,
-    bos: bool | None,
-    batch_tokens: int,
     padding_side: str,
-    store: ActivationStore | None,
     progress: bool,
 ) -> Iterator[Activations]:
     fingerprints = [statements_fingerprint(texts) for texts, _ in lists]
@@ -224,12 +190,8 @@ def _collect_each(
                 source,
                 texts,
                 fingerprint,
-                sites=sites,
-                position=position,
-                bos=bos,
-                batch_tokens=batch_tokens,
+                reading,
                 padding_side=padding_side,
-                store=store,
                 progress=progress,
             )
             if fingerprint in fingerprints[number + 1 :]:
@@ -241,7 +203,7 @@ def _collect_each(
                 sites=read.sites,
                 checkpoint=source.checkpoint,
                 concept=concept,
-                position=position,
+                position=reading.position,
                 n_layers=read.n_layers,
             )
             del read  # what is yielded is the caller's alone
@@ -259,28 +221,25 @@ def _read_list(
     source: Source,
     texts: tuple[str, ...],
     fingerprint: str,
+    reading: ReadingOptions,
     *,
-    sites: str | int | Sequence[str | int],
-    position: Position,
-    bos: bool | None,
-    batch_tokens: int,
     padding_side: str,
-    store: ActivationStore | None,
     progress: bool,
 ) -> _Read:
+    store = reading.activation_store
     found: dict[str, Tensor] = {}
     key = None
     if store is not None:
-        key = source.key(fingerprint, bos=bos, position=position)
+        key = source.key(fingerprint, bos=reading.bos, position=reading.position)
         facts = store.facts(key)
         if facts is not None:
             shape = ModelShape(name=source.label, **facts)
-            wanted = resolve_sites(shape, sites)
+            wanted = resolve_sites(shape, reading.sites)
             found = store.read(key, wanted)
             if len(found) == len(wanted):
                 return _Read(wanted, shape.n_layers, _stacked(found, wanted, source))
     shape = ModelShape.of(source.model)
-    wanted = resolve_sites(shape, sites)
+    wanted = resolve_sites(shape, reading.sites)
     missing = tuple(site for site in wanted if site not in found)
     unique = list(dict.fromkeys(texts))
     cfg: Any = source.model.cfg
@@ -293,7 +252,7 @@ def _read_list(
         source.tokenizer,
         unique,
         numbers=[number[text] for text in unique],
-        bos=bos,
+        bos=reading.bos,
         n_ctx=getattr(cfg, "n_ctx", None),
         d_vocab=getattr(cfg, "d_vocab", None),
     )
@@ -302,8 +261,8 @@ def _read_list(
             source.model,
             tokenised,
             sites=missing,
-            position=position,
-            batch_tokens=batch_tokens,
+            position=reading.position,
+            batch_tokens=reading.batch_tokens,
             padding_side=padding_side,
             describe=describe,
             source=source.label,

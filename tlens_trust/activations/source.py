@@ -5,17 +5,15 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from tlens_trust.activations.activations import checkpoint_name
 from tlens_trust.activations.forward import attached_hooks, wrapped_model
-from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import ModelShape, resolve_sites
-from tlens_trust.activations.store import ActivationKey, ActivationStore
+from tlens_trust.activations.store import ActivationKey
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
-from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.checkpoints.weights import has_tokenizer, needed_names
 from tlens_trust.concepts import Concept
@@ -41,19 +39,7 @@ class Source:
         *,
         checkpoint: Checkpoint | None = None,
         tokenizer: Any = None,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-        backend: str = "auto",
-        device_map: Any = None,
-        trust_remote_code: bool = False,
     ) -> None:
-        self._loading = {
-            "device": device,
-            "dtype": dtype,
-            "backend": backend,
-            "device_map": device_map,
-            "trust_remote_code": trust_remote_code,
-        }
         self._tokenizer = tokenizer
         self._model: HookedModel | None = None
         self._to_load: Checkpoint | None = None
@@ -93,7 +79,7 @@ class Source:
         """The hooked model, loaded now if it is not there yet."""
         if self._model is None:
             assert self._to_load is not None
-            self._model = self._to_load.load(**self._loading)
+            self._model = self._to_load.load()
         return self._model
 
     @property
@@ -107,9 +93,7 @@ class Source:
             if self._to_load is None:
                 self._tokenizer = own_tokenizer(self.model)
             else:
-                self._tokenizer = self._to_load.load_tokenizer(
-                    trust_remote_code=self._loading["trust_remote_code"]
-                )
+                self._tokenizer = self._to_load.load_tokenizer()
         if self._tokenizer is None:
             raise ValueError(
                 f"{self.label} has no tokenizer. Pass the one it was trained with as `tokenizer=`."
@@ -156,13 +140,10 @@ class Source:
         lens = f"transformer-lens {version('transformer-lens')}"
         transformers = f"transformers {version('transformers')}"
         if self._to_load is not None:
-            backend = str(self._loading["backend"])
+            # The bridge reads every architecture, so that the settings need not be looked at.
+            backend = self._to_load.loading.backend
             if backend != "bridge":
-                backend = self._to_load.resolve_backend(
-                    backend,
-                    device_map=self._loading["device_map"],
-                    trust_remote_code=bool(self._loading["trust_remote_code"]),
-                )
+                backend = self._to_load.resolve_backend()
             return f"{backend}, {lens}, {transformers}"
         if isinstance(self.model, PlainModel):
             return f"plain, {transformers}"
@@ -171,7 +152,7 @@ class Source:
 
     def _dtype(self) -> str:
         if self._to_load is not None:
-            return str(self._loading["dtype"])
+            return str(self._to_load.loading.dtype)
         return str(getattr(self.model.cfg, "dtype", None))
 
     def __enter__(self) -> "Source":
@@ -200,34 +181,19 @@ class Source:
         return _KNOWN_TOKENIZERS[files]
 
 
-def is_stored(
-    checkpoint: Checkpoint,
-    concept: Concept,
-    *,
-    site: str | int,
-    position: Position,
-    bos: bool | None,
-    store: ActivationStore | None,
-    loading: Loading,
-) -> bool:
-    """Whether the store holds a checkpoint's readings, so that it need not be loaded for them."""
+def is_stored(checkpoint: Checkpoint, concept: Concept, reading: ReadingOptions) -> bool:
+    """Whether the store holds the activations, so that the model need not be loaded for them."""
+    store = reading.activation_store
     if store is None:
         return False
-    with Source(
-        checkpoint,
-        device=loading.device,
-        dtype=loading.dtype,
-        backend=loading.backend,
-        device_map=loading.device_map,
-        trust_remote_code=loading.trust_remote_code,
-    ) as source:
+    with Source(checkpoint) as source:
         fingerprint = statements_fingerprint(concept.statements)
-        key = source.key(fingerprint, bos=bos, position=checked_position(position))
+        key = source.key(fingerprint, bos=reading.bos, position=reading.position)
         facts = store.facts(key)
         if facts is None:
             return False
-        wanted = resolve_sites(ModelShape(name=source.label, **facts), site)
-        return len(store.read(key, wanted)) == len(wanted)
+        sites = resolve_sites(ModelShape(name=source.label, **facts), reading.sites)
+        return len(store.read(key, sites)) == len(sites)
 
 
 _KNOWN_TOKENIZERS: dict[str, str] = {}

@@ -5,14 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tlens_trust.activations.arguments import check_reading, checked_sites
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.reading import read_statements
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, ReadingOptions, Sites
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
 from tlens_trust.activations.source import Source
 from tlens_trust.activations.tokens import TokenisedStatement, quoted, tokenise_statements
@@ -50,16 +48,11 @@ def collect_tokens(
     model: HookedModel | nn.Module | Checkpoint,
     text: str,
     *,
-    sites: str | int | Sequence[str | int] = "resid_post",
+    sites: Sites = "resid_post",
     bos: bool | None = None,
     tokenizer: Any = None,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     checkpoint: Checkpoint | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
 ) -> TokenReadings:
     """Read every token of one text, at all sites.
 
@@ -75,11 +68,6 @@ def collect_tokens(
         tokenizer: A tokenizer from transformers; None for the model's own.
         batch_tokens: Tokens read at once.
         checkpoint: Where the weights of a model that is passed in came from.
-        device: Where to load a `Checkpoint`.
-        dtype: What a `Checkpoint` is loaded in.
-        backend: What runs a `Checkpoint`.
-        device_map: How a `Checkpoint` is spread over devices.
-        trust_remote_code: Whether a `Checkpoint` may bring its own code.
 
     Raises:
         ValueError: As `collect_activations`.
@@ -95,20 +83,10 @@ def collect_tokens(
         >>> readings.values.shape
         torch.Size([2, 2, 16])
     """
-    check_reading(store=None, batch_tokens=batch_tokens, device=device, dtype=dtype)
-    wanted_sites = checked_sites(sites)
-    with Source(
-        model,
-        checkpoint=checkpoint,
-        tokenizer=tokenizer,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    ) as source:
+    reading = ReadingOptions(sites=sites, bos=bos, batch_tokens=batch_tokens, store=None)
+    with Source(model, checkpoint=checkpoint, tokenizer=tokenizer) as source:
         shape = ModelShape.of(source.model)
-        wanted = resolve_sites(shape, wanted_sites)
+        wanted = resolve_sites(shape, reading.sites)
         cfg: Any = source.model.cfg
         (tokenised,) = tokenise_statements(
             source.tokenizer,

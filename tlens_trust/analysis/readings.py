@@ -10,11 +10,9 @@ from math import nan
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import torch
 
-from tlens_trust.activations import Activations, ActivationStore, collect_each
+from tlens_trust.activations import Activations, ActivationStore, ReadingOptions, collect_concepts
 from tlens_trust.activations.activations import checkpoint_name
-from tlens_trust.activations.arguments import check_reading, checked_sites
 from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
@@ -103,11 +101,6 @@ def read_series(
     position: Position,
     bos: bool | None,
     store: Store,
-    device: str | torch.device | None,
-    dtype: torch.dtype,
-    backend: str,
-    device_map: Any,
-    trust_remote_code: bool,
     batch_tokens: int,
 ) -> SeriesReadings:
     """Read concepts at every checkpoint, or take what has been read already.
@@ -121,25 +114,20 @@ def read_series(
         position: Which token of a statement to read.
         bos: Whether a beginning-of-sequence token stands before each statement.
         store: Where readings are kept.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model is spread over devices.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
 
     Raises:
         ValueError: As `trace_checkpoints`; or activations are given that lack a concept, stand
             twice, or do not cover every checkpoint and concept.
     """
-    kept = ActivationStore() if isinstance(store, str) and store == "default" else store
-    check_reading(store=kept, batch_tokens=batch_tokens, device=device, dtype=dtype)
-    sites = checked_sites(sites)
+    reading = ReadingOptions(
+        sites=sites, position=position, bos=bos, batch_tokens=batch_tokens, store=store
+    )
     listing = [series] if isinstance(series, Activations) else series
     if isinstance(listing, Iterable) and not isinstance(listing, str | Checkpoint):
         listing = list(listing)
         if listing and all(isinstance(each, Activations) for each in listing):
-            return _of_activations(listing, concepts, sites)
+            return _of_activations(listing, concepts, reading.sites)
     checkpoints = checked_checkpoints(listing)
     if concepts is None:
         raise ValueError(
@@ -149,24 +137,10 @@ def read_series(
     named = checked_concepts(concepts)
 
     def read(checkpoint: Checkpoint) -> list[Activations]:
-        return list(
-            collect_each(
-                checkpoint,
-                named,
-                sites=sites,
-                position=position,
-                bos=bos,
-                batch_tokens=batch_tokens,
-                store=kept,
-                device=device,
-                dtype=dtype,
-                backend=backend,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
-            )
-        )
+        return list(collect_concepts(checkpoint, named, reading))
 
-    fetch = _from_store(checkpoints, read) if kept is not None else _from_memory(checkpoints, read)
+    is_kept = reading.store is not None
+    fetch = _from_store(checkpoints, read) if is_kept else _from_memory(checkpoints, read)
     return SeriesReadings(
         tuple(checkpoint.name for checkpoint in checkpoints),
         named,

@@ -1,14 +1,13 @@
 """Where a steering vector lies on every token of a text, and which tokens it would act on."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from einops import einsum
 
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
 from tlens_trust.analysis.token_scores import check_same_tokens, token_coordinates
 from tlens_trust.checkpoints import Checkpoint
@@ -27,11 +26,6 @@ def project_tokens(
     prompt_tokens: int | None = None,
     when: ProbeFires | LinearProbe | None = None,
     bos: bool | None = None,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
 ) -> xr.Dataset:
     """Project every token of a text on a steering vector, and say where `steer` would act.
@@ -49,11 +43,6 @@ def project_tokens(
             included; the others count as generated. None: all are.
         when: The condition of `steer`.
         bos: Whether a beginning-of-sequence token stands before the text.
-        device: This and what follows: as for `trace_checkpoints`.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model is spread over devices.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
 
     Returns:
@@ -79,21 +68,14 @@ def project_tokens(
             f"The vector acts at {len(vector.sites)} sites, and a probe reads one. Say which with "
             "`ProbeFires(probe, site=…)`."
         )
-    loading: dict[str, Any] = {
-        "bos": bos,
-        "device": device,
-        "dtype": dtype,
-        "backend": backend,
-        "device_map": device_map,
-        "trust_remote_code": trust_remote_code,
-        "batch_tokens": batch_tokens,
-    }
-    tokenizer = checkpoints[0].load_tokenizer(trust_remote_code=trust_remote_code)
+    tokenizer = checkpoints[0].load_tokenizer()
     rule = checked_positions(positions, tokenizer)
     directions = (vector.values / vector.norms.square()[:, None]).float()
     scores, acts, shown = [], [], None
     for checkpoint in checkpoints:
-        readings = collect_tokens(checkpoint, text, sites=vector.sites, **loading)
+        readings = collect_tokens(
+            checkpoint, text, sites=vector.sites, bos=bos, batch_tokens=batch_tokens
+        )
         width = readings.values.shape[-1]
         if width != vector.width:
             raise ValueError(
@@ -109,7 +91,9 @@ def project_tokens(
         scores.append(along.numpy())
         acted = _chosen(rule, readings, prompt_tokens)
         if condition is not None:
-            acted &= _fires(condition, checkpoint, vector, readings, text, loading)
+            acted &= _fires(
+                condition, checkpoint, vector, readings, text, bos=bos, batch_tokens=batch_tokens
+            )
         acts.append(acted)
     assert shown is not None  # there is at least one checkpoint
     of = f" of {vector.concept}" if vector.concept else ""
@@ -168,12 +152,16 @@ def _fires(
     vector: SteeringVector,
     readings: TokenReadings,
     text: str,
-    loading: dict[str, Any],
+    *,
+    bos: bool | None,
+    batch_tokens: int,
 ) -> np.ndarray:
     """Where the probe fires: it reads no later than the first site that is steered."""
     if condition.site is None or condition.site in vector.sites:
         number = 0 if condition.site is None else vector.sites.index(str(condition.site))
         values = readings.values[:, number]
     else:
-        values = collect_tokens(checkpoint, text, sites=condition.site, **loading).values[:, 0]
+        values = collect_tokens(
+            checkpoint, text, sites=condition.site, bos=bos, batch_tokens=batch_tokens
+        ).values[:, 0]
     return condition.fires(values).numpy().astype(bool)

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from tlens_trust.activations import Activations, ActivationStore, collect_activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations import Activations, collect_activations
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
 from tlens_trust.analysis.readings import Store
 from tlens_trust.checkpoints import Checkpoint
@@ -29,11 +29,6 @@ def trace_tokens(
     position: Position = "last",
     bos: bool | None = None,
     store: Store = "default",
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
 ) -> xr.Dataset:
     """Score every token of a text by a probe of each checkpoint and site.
@@ -56,11 +51,6 @@ def trace_tokens(
         position: Which token of a statement the probes are fitted at.
         bos: Whether a beginning-of-sequence token stands before statements and text.
         store: Where readings of statements are kept.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model is spread over devices.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
 
     Returns:
@@ -78,23 +68,13 @@ def trace_tokens(
         ...     "Many would call Jonas a dull person.")  # doctest: +SKIP
     """
     checkpoints = checked_checkpoints(series)
-    kept = ActivationStore() if isinstance(store, str) and store == "default" else store
-    loading = {
-        "device": device,
-        "dtype": dtype,
-        "backend": backend,
-        "device_map": device_map,
-        "trust_remote_code": trust_remote_code,
-    }
     scores, shown = [], None
     for checkpoint in checkpoints:
         activations = collect_activations(
             checkpoint, concept, sites=sites, position=position, bos=bos,
-            batch_tokens=batch_tokens, store=kept, **loading,
+            batch_tokens=batch_tokens, store=store,
         )  # fmt: skip
-        readings = collect_tokens(
-            checkpoint, text, sites=sites, bos=bos, batch_tokens=batch_tokens, **loading
-        )
+        readings = collect_tokens(checkpoint, text, sites=sites, bos=bos, batch_tokens=batch_tokens)
         if shown is None:
             shown = readings
         check_same_tokens(shown, readings, checkpoints[0], checkpoint)

@@ -8,6 +8,7 @@ from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.families import FAMILIES, Family
 from tlens_trust.checkpoints.hooked import HookedModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.plain import PlainModel
 from tlens_trust.checkpoints.plan import Plan
 from tlens_trust.checkpoints.series import CheckpointSeries
@@ -19,6 +20,7 @@ __all__ = [
     "CheckpointSeries",
     "Family",
     "HookedModel",
+    "Loading",
     "PlainModel",
     "Plan",
     "load_toy_series",

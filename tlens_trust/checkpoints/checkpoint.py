@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from tlens_trust.checkpoints.families import find_family, parse_revision
 from tlens_trust.checkpoints.hooked import HookedModel
 from tlens_trust.checkpoints.hub import Snapshot, describe, tokenizer_folder
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.plain import PlainModel, is_plain_model
 from tlens_trust.checkpoints.weights import (
     WeightFile,
@@ -25,6 +27,9 @@ from tlens_trust.checkpoints.weights import (
     has_tokenizer,
     model_identity,
 )
+
+# Properties that are computed once, of the hub's answer.
+_PINNED = ("snapshot", "_hub_identity")
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +52,8 @@ class Checkpoint:
         tokenizer: A tokenizer, or the name or folder of one, to use in place of the model's own.
         random_seed: Of weights that are drawn at random, as `untrained` has them; None for the
             model's own.
+        loading: Device, number format and backend, which `loaded_with` changes. No part of what
+            makes two checkpoints equal.
     """
 
     model: str
@@ -60,6 +67,7 @@ class Checkpoint:
     in_memory: Any = None
     tokenizer: Any = field(default=None, compare=False)
     random_seed: int | None = None
+    loading: Loading = field(default=Loading(), compare=False)
 
     @classmethod
     def from_hub(
@@ -232,83 +240,97 @@ class Checkpoint:
         made_of = ["random weights", str(self.random_seed), self._config_oid(), *releases]
         return hashlib.sha256("\0".join(made_of).encode()).hexdigest()
 
-    def load(
+    def loaded_with(
         self,
         *,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-        backend: str = "auto",
-        device_map: str | dict[str, Any] | None = None,
-        trust_remote_code: bool = False,
-    ) -> HookedModel:
-        """Load the weights as a hooked model, unprocessed.
+        device: str | torch.device | EllipsisType | None = ...,
+        dtype: torch.dtype | EllipsisType = ...,
+        backend: str | EllipsisType = ...,
+        device_map: str | dict[str, Any] | EllipsisType | None = ...,
+        trust_remote_code: bool | EllipsisType = ...,
+    ) -> "Checkpoint":
+        """The same checkpoint, to be loaded in another way.
 
-        A model in memory stays as and where it is: a hooked one is given back, a plain Hugging
-        Face one is read through a `PlainModel`.
+        What is left out (`...`) stays as it is.
 
         Args:
             device: Torch device; None for a GPU where there is one, else the CPU.
             dtype: Number format of the weights.
-            backend: `"hooked_transformer"` (TransformerLens 3.9), `"bridge"`, or `"auto"`: the
-                former where the installed release has it and converts the architecture.
-            device_map: How to spread a model that is larger than one device, as transformers
-                takes it (`"auto"`, or a mapping); only the bridge can.
+            backend: `"auto"`, `"hooked_transformer"` or `"bridge"`, as `Loading` describes them.
+            device_map: How transformers spreads a model that is larger than one device.
             trust_remote_code: Whether Python files that come with the model may run.
 
         Raises:
-            ValueError: The backend cannot have this model, weights are missing or hold more than
+            ValueError: `Loading` refuses a value, or the model is in memory and loaded already.
+
+        Examples:
+            >>> checkpoint = Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000")
+            >>> checkpoint.loaded_with(dtype=torch.bfloat16).loading.dtype
+            torch.bfloat16
+        """
+        if self.in_memory is not None:
+            raise ValueError(
+                f"{self.name!r} is in memory and is read as it is, so that it cannot be loaded in "
+                "another way. Move or convert the model itself (`model.to(…)`), or save it and "
+                "read it from the folder."
+            )
+        changes = {
+            "device": device,
+            "dtype": dtype,
+            "backend": backend,
+            "device_map": device_map,
+            "trust_remote_code": trust_remote_code,
+        }
+        # `replace` takes the changes by name, so that mypy cannot check them; `Loading` does.
+        given: dict[str, Any] = {k: value for k, value in changes.items() if value is not ...}
+        changed = replace(self, loading=replace(self.loading, **given))
+        # The commit that a branch was found to be at stays pinned: how it is loaded is no reason
+        # to ask the hub again, where the branch may have moved.
+        pinned = {name: vars(self)[name] for name in _PINNED if name in vars(self)}
+        vars(changed).update(pinned)
+        return changed
+
+    def load(self) -> HookedModel:
+        """Load the weights as a hooked model, unprocessed, as `loading` says.
+
+        A model in memory stays as and where it is: a hooked one is given back, a plain Hugging
+        Face one is read through a `PlainModel`.
+
+        Raises:
+            ValueError: The backend cannot load this model, weights are missing or hold more than
                 tensors, or there is no tokenizer.
         """
         from tlens_trust.checkpoints.loading import load_hooked_model
 
         if self.in_memory is not None:
-            return self._loaded_in_memory(backend)
-        tokenizer = self.load_tokenizer(trust_remote_code=trust_remote_code)
-        drawn = self.random_seed is not None
+            return self._loaded_in_memory()
+        has_own_weights = self.random_seed is None
         return load_hooked_model(
-            self._folder(weights=not drawn, remote_code=trust_remote_code),
+            self._folder(weights=has_own_weights),
             model=self.model if self.folder is None else self._short_model,
-            tokenizer=tokenizer,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
+            tokenizer=self.load_tokenizer(),
+            loading=self.loading,
             random_seed=self.random_seed,
         )
 
     @contextmanager
-    def loaded(
-        self,
-        *,
-        device: str | torch.device | None = None,
-        dtype: torch.dtype = torch.float32,
-        backend: str = "auto",
-        device_map: str | dict[str, Any] | None = None,
-        trust_remote_code: bool = False,
-    ) -> Iterator[HookedModel]:
+    def loaded(self) -> Iterator[HookedModel]:
         """Load the weights for the length of a `with`, and give their memory back.
 
-        Takes what `load` takes. The model is gone after the `with`, even where a variable still
+        The model is gone after the `with`, even where a variable still
         names it, so that the next checkpoint is never loaded beside the last; a model in memory
         is left alone.
         """
         from tlens_trust.checkpoints.loading import release
 
-        model = self.load(
-            device=device,
-            dtype=dtype,
-            backend=backend,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
-        )
+        model = self.load()
         try:
             yield model
         finally:
             if self.in_memory is None:
                 release(model)
 
-    def load_tokenizer(self, *, trust_remote_code: bool = False) -> Any:
+    def load_tokenizer(self) -> Any:
         """The model's own tokenizer, as published, without loading the weights.
 
         It lies beside the weights; else in the folder that holds the series, or on the
@@ -319,6 +341,7 @@ class Checkpoint:
         """
         from tlens_trust.checkpoints.loading import load_tokenizer
 
+        trust_remote_code = self.loading.trust_remote_code
         if self.tokenizer is not None:
             if isinstance(self.tokenizer, str | Path):
                 return load_tokenizer(self.tokenizer, trust_remote_code=trust_remote_code)
@@ -337,7 +360,7 @@ class Checkpoint:
             )
         return load_tokenizer(found, trust_remote_code=trust_remote_code)
 
-    def load_config(self, *, trust_remote_code: bool = False) -> Any:
+    def load_config(self) -> Any:
         """The model's settings, from transformers, without loading the weights.
 
         For a model in memory its own `config`, or `cfg` where TransformerLens made it.
@@ -347,32 +370,25 @@ class Checkpoint:
         if self.in_memory is not None:
             model = self.in_memory
             return model.config if is_plain_model(model) else model.cfg
-        folder = self._folder(weights=False, remote_code=trust_remote_code)
-        return load_config(folder, trust_remote_code=trust_remote_code)
+        folder = self._folder(weights=False)
+        return load_config(folder, trust_remote_code=self.loading.trust_remote_code)
 
-    def resolve_backend(
-        self,
-        backend: str = "auto",
-        *,
-        device_map: str | dict[str, Any] | None = None,
-        trust_remote_code: bool = False,
-    ) -> str:
-        """Which backend `load` would take, without loading the weights.
+    def resolve_backend(self) -> str:
+        """The backend that `load` would take, without loading the weights.
 
         Returns:
             `"hooked_transformer"`, `"bridge"`, or, for a model in memory, `"plain"` or
             `"in_memory"`.
 
         Raises:
-            ValueError: The backend is unknown, or cannot have this model.
+            ValueError: `loading` names a backend that cannot load this model.
         """
         from tlens_trust.checkpoints.loading import choose_backend
 
         if self.in_memory is not None:
             plain = isinstance(self.in_memory, PlainModel) or is_plain_model(self.in_memory)
             return "plain" if plain else "in_memory"
-        config = self.load_config(trust_remote_code=trust_remote_code)
-        return choose_backend(config, model=self.model, backend=backend, device_map=device_map)
+        return choose_backend(self.load_config(), model=self.model, loading=self.loading)
 
     @property
     def _short_model(self) -> str:
@@ -380,17 +396,13 @@ class Checkpoint:
             return self.folder.name if self.revision is None else self.folder.parent.name
         return self.model.rpartition("/")[2] if self.in_memory is None else self.model
 
-    def _folder(self, *, weights: bool = True, remote_code: bool = False) -> Path:
+    def _folder(self, *, weights: bool = True) -> Path:
         if self.folder is not None:
             return self.folder
+        remote_code = self.loading.trust_remote_code
         return self.snapshot.fetch(self.revision, weights=weights, remote_code=remote_code)
 
-    def _loaded_in_memory(self, backend: str) -> HookedModel:
-        if backend != "auto":
-            raise ValueError(
-                f"{self.name!r} is in memory and is read as it is, got backend={backend!r}. Leave "
-                "`backend` out, or save the model and read it from the folder."
-            )
+    def _loaded_in_memory(self) -> HookedModel:
         model = self.in_memory
         if is_plain_model(model):
             return PlainModel(model, self.load_tokenizer(), name=self.model)

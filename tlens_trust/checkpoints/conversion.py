@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
+from tlens_trust.checkpoints.loading_options import Loading
 
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
 
@@ -43,9 +43,7 @@ def load_hooked_transformer(
     *,
     model: str,
     tokenizer: Any,
-    device: str | torch.device | None,
-    dtype: torch.dtype,
-    trust_remote_code: bool,
+    loading: Loading,
     weights: Callable[[Any], Any],
 ) -> Any:
     """Load a folder of weights as a `HookedTransformer`, unprocessed.
@@ -55,9 +53,7 @@ def load_hooked_transformer(
         config: The model's settings, from transformers.
         model: Its name on the hub, or what to call it in errors.
         tokenizer: For the `HookedTransformer` to keep.
-        device: Where to put it.
-        dtype: Number format of the weights.
-        trust_remote_code: Whether the folder's own Python files may run.
+        loading: Device and number format.
         weights: Makes of one of transformers' auto classes what loads or draws the weights.
 
     Raises:
@@ -66,7 +62,7 @@ def load_hooked_transformer(
     from transformers import AutoModelForCausalLM
 
     published: Any = weights(AutoModelForCausalLM).from_pretrained(
-        str(folder), dtype=dtype, trust_remote_code=trust_remote_code
+        str(folder), dtype=loading.dtype, trust_remote_code=loading.trust_remote_code
     )
     published.requires_grad_(False)
     if _architecture(config) not in _SETTINGS:
@@ -78,11 +74,11 @@ def load_hooked_transformer(
             _known_name(model),
             hf_model=published,
             tokenizer=tokenizer,
-            device=device,
-            dtype=dtype,
+            device=loading.target_device,
+            dtype=loading.dtype,
             **revision,
         )
-    return _convert(published, config, model=model, tokenizer=tokenizer, device=device, dtype=dtype)
+    return _convert(published, config, model=model, tokenizer=tokenizer, loading=loading)
 
 
 def _convert(
@@ -91,8 +87,7 @@ def _convert(
     *,
     model: str,
     tokenizer: Any,
-    device: str | torch.device | None,
-    dtype: torch.dtype,
+    loading: Loading,
 ) -> Any:
     from transformer_lens import HookedTransformer
     from transformer_lens.config import HookedTransformerConfig
@@ -108,12 +103,12 @@ def _convert(
         init_weights=False,
         # Conversions make zero biases where the settings say; weights lie on the CPU until then.
         device="cpu",
-        dtype=dtype,
+        dtype=loading.dtype,
         tie_word_embeddings=bool(config.tie_word_embeddings),
         **settings(config),
     )
     hooked = HookedTransformer(cfg, tokenizer, move_to_device=False)
-    hooked.to(dtype)
+    hooked.to(loading.dtype)
     weights = getattr(weight_conversions, converter)(published, cfg)
     lacking = [
         name
@@ -135,8 +130,8 @@ def _convert(
         fold_value_biases=False,
         refactor_factored_attn_matrices=False,
     )
-    hooked.cfg.device = str(device)
-    hooked.to(device, print_details=False)
+    hooked.cfg.device = str(loading.target_device)
+    hooked.to(loading.target_device, print_details=False)
     return hooked.eval()
 
 

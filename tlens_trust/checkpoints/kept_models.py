@@ -29,7 +29,7 @@ class KeptModels:
     loaded nor let go of, and counts for nothing.
 
     Args:
-        loading: How a checkpoint is loaded.
+        loading: How the checkpoints are loaded, which tells where memory is needed.
         at_once: How many may be loaded at one time; None for as many as a quarter of the free
             memory holds, and one in any case.
 
@@ -45,7 +45,6 @@ class KeptModels:
                 "`loaded_at_once` is how many checkpoints may be loaded at one time, at least 1, "
                 f"got {at_once!r}. Leave it out to go by the free memory."
             )
-        self._loading = loading
         self._at_once = at_once
         self._budget = free_memory(loading) // _SHARE if at_once is None else 0
         self._kept: list[tuple[Checkpoint, HookedModel]] = []
@@ -78,13 +77,7 @@ class KeptModels:
         model = self._taken(checkpoint)
         if model is None:
             self._make_room()
-            model = checkpoint.load(
-                device=self._loading.device,
-                dtype=self._loading.dtype,
-                backend=self._loading.backend,
-                device_map=self._loading.device_map,
-                trust_remote_code=self._loading.trust_remote_code,
-            )
+            model = checkpoint.load()
         self._largest = max(self._largest, _size(model))
         kept = False
         try:
@@ -124,7 +117,7 @@ class KeptModels:
 
 def same_model(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two checkpoints are loaded to the same model."""
-    return one == other and one.tokenizer is other.tokenizer
+    return one == other and one.tokenizer is other.tokenizer and one.loading == other.loading
 
 
 def free_memory(loading: Loading) -> int:

@@ -23,9 +23,8 @@ import torch
 from torch import nn
 
 from tlens_trust.checkpoints.hooked import HookedModel
+from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.weights import check_folder, weight_names
-
-BACKENDS = ("auto", "hooked_transformer", "bridge")
 
 
 def load_hooked_model(
@@ -33,11 +32,7 @@ def load_hooked_model(
     *,
     model: str,
     tokenizer: Any,
-    device: str | torch.device | None,
-    dtype: torch.dtype,
-    backend: str,
-    device_map: str | dict[str, Any] | None,
-    trust_remote_code: bool,
+    loading: Loading,
     random_seed: int | None = None,
 ) -> HookedModel:
     """Load a folder of weights as a hooked model.
@@ -47,34 +42,24 @@ def load_hooked_model(
         model: What the model is called on the hub, or what to call it in errors.
         tokenizer: The model's own, which the hooked model keeps beside the one that
             TransformerLens makes of it; see `own_tokenizer`.
-        device: Where to put it; None for a GPU where there is one, else the CPU.
-        dtype: Number format of the weights.
-        backend: One of `BACKENDS`.
-        device_map: How to spread a model over several devices, as transformers takes it.
-        trust_remote_code: Whether the folder's own Python files may run.
+        loading: Device, number format and backend.
         random_seed: Draws weights in place of those in the folder, which need not be there; None
             for the folder's.
 
     Raises:
-        ValueError: The backend is unknown or cannot have this model, weights are missing, a
-            pickle holds anything but tensors, or random weights are to be spread over devices.
+        ValueError: The backend cannot load this model, weights are missing, a pickle holds
+            anything but tensors, or random weights are to be spread over devices.
     """
-    if device is not None and device_map is not None:
-        raise ValueError(
-            f"`device` puts a model in one place and `device_map` spreads it, got {device!r} and "
-            f"{device_map!r}. Give one of them."
-        )
     if random_seed is None:
         check_folder(folder)
-    elif device_map is not None:
+    elif loading.device_map is not None:
         raise ValueError(
-            f"Random weights are drawn in one place, got device_map={device_map!r}. Leave it out."
+            f"Random weights are drawn in one place, got device_map={loading.device_map!r}. Leave "
+            "it out."
         )
     weights = WholeWeights if random_seed is None else partial(RandomWeights, seed=random_seed)
-    config = load_config(folder, trust_remote_code=trust_remote_code)
-    chosen = choose_backend(config, model=model, backend=backend, device_map=device_map)
-    if device is None and device_map is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = load_config(folder, trust_remote_code=loading.trust_remote_code)
+    chosen = choose_backend(config, model=model, loading=loading)
     with quietly(), _copied(tokenizer) as for_transformer_lens:
         if chosen == "hooked_transformer":
             from tlens_trust.checkpoints.conversion import load_hooked_transformer
@@ -84,9 +69,7 @@ def load_hooked_model(
                 config,
                 model=model,
                 tokenizer=for_transformer_lens,
-                device=device,
-                dtype=dtype,
-                trust_remote_code=trust_remote_code,
+                loading=loading,
                 weights=weights,
             )
         else:
@@ -94,10 +77,7 @@ def load_hooked_model(
                 folder,
                 config,
                 tokenizer=for_transformer_lens,
-                device=device,
-                dtype=dtype,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
+                loading=loading,
                 weights=weights,
             )
     hooked.cfg.model_name = model
@@ -106,38 +86,26 @@ def load_hooked_model(
     return loaded
 
 
-def choose_backend(
-    config: Any,
-    *,
-    model: str,
-    backend: str = "auto",
-    device_map: str | dict[str, Any] | None = None,
-) -> str:
+def choose_backend(config: Any, *, model: str, loading: Loading) -> str:
     """Which backend reads a model: `"hooked_transformer"` or `"bridge"`.
 
     Args:
         config: The model's settings, from transformers.
         model: What the model is called on the hub, or what to call it in errors.
-        backend: What the user asks for; `"auto"` takes the `HookedTransformer` where the
-            installed release has it and converts the architecture, else the bridge.
-        device_map: Not None where the model is to be spread over devices, which only the bridge
-            can do.
+        loading: The backend that the user wants, and whether a `device_map` spreads the model,
+            which only the bridge can do.
 
     Raises:
-        ValueError: The backend is unknown, or is asked for by name and cannot be had.
+        ValueError: `loading` names the `HookedTransformer`, which cannot load this model.
     """
-    if backend not in BACKENDS:
-        raise ValueError(
-            f"No backend {backend!r}. Choose 'auto', 'hooked_transformer' or 'bridge'."
-        )
-    if backend == "bridge":
+    if loading.backend == "bridge":
         return "bridge"
     if not has_hooked_transformer():
         obstacle = (
             "the installed TransformerLens has no HookedTransformer, which release 4.0 removed. "
             "TransformerLens 3.9 has it (pip install 'transformer-lens==3.9.0')"
         )
-    elif device_map is not None:
+    elif loading.device_map is not None:
         obstacle = "a HookedTransformer cannot be spread over devices by a `device_map`"
     else:
         from tlens_trust.checkpoints.conversion import why_not_converted
@@ -146,7 +114,7 @@ def choose_backend(
             obstacle = why_not_converted(config, model)
     if not obstacle:
         return "hooked_transformer"
-    if backend == "hooked_transformer":
+    if loading.backend == "hooked_transformer":
         raise ValueError(
             f'{model!r} cannot be loaded as a HookedTransformer: {obstacle}. backend="bridge" '
             "reads the same residual stream."
@@ -264,10 +232,7 @@ def _boot_bridge(
     config: Any,
     *,
     tokenizer: Any,
-    device: str | torch.device | None,
-    dtype: torch.dtype,
-    device_map: str | dict[str, Any] | None,
-    trust_remote_code: bool,
+    loading: Loading,
     weights: Callable[[Any], Any],
 ) -> Any:
     from transformer_lens.model_bridge import TransformerBridge
@@ -279,12 +244,12 @@ def _boot_bridge(
     architecture = determine_architecture_from_hf_config(config)
     return TransformerBridge.boot_transformers(
         str(folder),
-        device=device,
-        dtype=dtype,
+        device=loading.target_device,
+        dtype=loading.dtype,
         tokenizer=tokenizer,
         model_class=weights(get_hf_model_class_for_architecture(architecture)),
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
+        device_map=loading.device_map,
+        trust_remote_code=loading.trust_remote_code,
     )
 
 

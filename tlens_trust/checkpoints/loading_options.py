@@ -1,17 +1,101 @@
-"""How a checkpoint is loaded."""
+"""How a checkpoint is loaded: one value, made once and carried by the checkpoint."""
 
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+BACKENDS = ("auto", "hooked_transformer", "bridge")
+
 
 @dataclass(frozen=True)
 class Loading:
-    """How a checkpoint is loaded, as `Checkpoint.load` takes it."""
+    """How a checkpoint is loaded.
+
+    Attributes:
+        device: Torch device; None for a GPU where there is one, else the CPU.
+        dtype: Number format of the weights.
+        backend: `"hooked_transformer"` (TransformerLens 3.9), `"bridge"`, or `"auto"`: the first
+            where the installed release has it and converts the architecture, else the bridge.
+        device_map: How transformers spreads a model that is larger than one device: `"auto"`, or a
+            mapping from module to device. Only the bridge can. None for one device.
+        trust_remote_code: Whether Python files that come with the model may run.
+
+    Raises:
+        ValueError: torch does not know the device, this machine lacks it, `dtype` is not a floating
+            point format, the backend is unknown, `trust_remote_code` is not True or False, or both
+            `device` and `device_map` are given.
+
+    Examples:
+        >>> Loading(dtype=torch.bfloat16).dtype
+        torch.bfloat16
+        >>> Loading(backend="jax")
+        Traceback (most recent call last):
+        ValueError: There is no backend 'jax'. Choose 'auto', 'hooked_transformer' or 'bridge'.
+    """
 
     device: str | torch.device | None = None
     dtype: torch.dtype = torch.float32
     backend: str = "auto"
-    device_map: Any = None
+    device_map: str | dict[str, Any] | None = None
     trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        _check_device(self.device)
+        _check_dtype(self.dtype)
+        if self.backend not in BACKENDS:
+            raise ValueError(
+                f"There is no backend {self.backend!r}. "
+                "Choose 'auto', 'hooked_transformer' or 'bridge'."
+            )
+        if not isinstance(self.trust_remote_code, bool):
+            raise ValueError(
+                "`trust_remote_code` says whether Python files that come with a model may run, got "
+                f"{self.trust_remote_code!r}. Give True or False."
+            )
+        if self.device is not None and self.device_map is not None:
+            raise ValueError(
+                "`device` puts a model in one place and `device_map` spreads it, got "
+                f"{self.device!r} and {self.device_map!r}. Give one of them."
+            )
+
+    @property
+    def target_device(self) -> str | torch.device | None:
+        """The device that a model is put on; None where `device_map` spreads it."""
+        if self.device is not None or self.device_map is not None:
+            return self.device
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_dtype(dtype: Any) -> None:
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return
+    meant = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    is_format = isinstance(meant, torch.dtype) and meant.is_floating_point
+    raise ValueError(
+        f"`dtype` must be a floating point format of torch, got {dtype!r}. Give "
+        f"{meant if is_format else 'torch.float32, torch.bfloat16 or torch.float16'}."
+    )
+
+
+def _check_device(device: Any) -> None:
+    if device is None:
+        return
+    try:
+        torch_device = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise ValueError(
+            f"`device` must be a device that torch knows, got {device!r}. Give 'cpu', 'cuda', "
+            "'cuda:1' or 'mps', or leave it out for the GPU where there is one."
+        ) from None
+    count = 1
+    if torch_device.type == "cuda":
+        count = torch.cuda.device_count()
+    elif torch_device.type == "mps":
+        count = int(torch.backends.mps.is_available())
+    if not count or (torch_device.type == "cuda" and (torch_device.index or 0) >= count):
+        available = f"{count} of them, numbered from 0" if count else "none"
+        raise ValueError(
+            f"`device` is {str(torch_device)!r}, and torch finds {available} on this machine. "
+            "Leave it out for what is there, or give 'cpu'."
+        )

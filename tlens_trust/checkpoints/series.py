@@ -3,7 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, SupportsIndex, overload
+
+import torch
 
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.directory import CheckpointFolder, scan_folder
@@ -262,6 +265,48 @@ class CheckpointSeries(Sequence[Checkpoint]):
         known = [step for step in self.steps if step is not None]
         chosen = set(choose_steps(known, steps, self.model))
         return replace(self, checkpoints=tuple(c for c in self.checkpoints if c.step in chosen))
+
+    def loaded_with(
+        self,
+        *,
+        device: str | torch.device | EllipsisType | None = ...,
+        dtype: torch.dtype | EllipsisType = ...,
+        backend: str | EllipsisType = ...,
+        device_map: str | dict[str, Any] | EllipsisType | None = ...,
+        trust_remote_code: bool | EllipsisType = ...,
+    ) -> "CheckpointSeries":
+        """The same series, whose checkpoints are to be loaded in another way.
+
+        What is left out (`...`) stays as it is.
+
+        Args:
+            device: Torch device; None for a GPU where there is one, else the CPU.
+            dtype: Number format of the weights.
+            backend: `"auto"`, `"hooked_transformer"` or `"bridge"`, as `Loading` describes them.
+            device_map: How transformers spreads a model that is larger than one device.
+            trust_remote_code: Whether Python files that come with the model may run.
+
+        Raises:
+            ValueError: `Loading` refuses a value, or a model is in memory and loaded already.
+
+        Examples:
+            >>> series = CheckpointSeries.from_hub("LLM360/Amber").loaded_with(dtype=torch.bfloat16)
+            >>> series[-1].loading.dtype
+            torch.bfloat16
+        """
+        return replace(
+            self,
+            checkpoints=tuple(
+                checkpoint.loaded_with(
+                    device=device,
+                    dtype=dtype,
+                    backend=backend,
+                    device_map=device_map,
+                    trust_remote_code=trust_remote_code,
+                )
+                for checkpoint in self.checkpoints
+            ),
+        )
 
     def plan(self) -> Plan:
         """What a sweep would fetch: checkpoints, GB, and what is here already.

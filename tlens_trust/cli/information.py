@@ -33,7 +33,7 @@ from tlens_trust.cli.options import (
     Trustworthy,
     Untrained,
     check_out,
-    read_device,
+    loaded_with,
     read_position,
     read_sites,
 )
@@ -97,23 +97,19 @@ def information(
     """Say where what SERIES holds of input and labels rises or falls, or why nobody can tell."""
     check_out(out)
     wanted = choose_concepts(concepts, csv, statement, label, group, trustworthy, clean=True)
-    import torch
 
     from tlens_trust import trace_checkpoints
     from tlens_trust.measures import kernel_dependence, spectrum
     from tlens_trust.measures.information import probe_information
 
     trace = trace_checkpoints(
-        open_series(series, steps, run, stage),
+        loaded_with(open_series(series, steps, run, stage), device, dtype, backend),
         wanted,
         measures=[kernel_dependence(), probe_information(), spectrum()],
         sites=read_sites(sites),
         position=read_position(position),
         out=out,
         seed=seed,
-        device=read_device(device),
-        dtype=getattr(torch, dtype.value),
-        backend=backend.value,
         untrained=None if untrained is Untrained.none else untrained.value,
         jobs=jobs,
         progress=not quiet,

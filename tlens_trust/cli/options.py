@@ -2,9 +2,12 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tlens_trust.checkpoints import CheckpointSeries
 
 
 class Backend(StrEnum):
@@ -155,6 +158,21 @@ def read_device(text: str | None) -> str | None:
             "for what there is, or give 'cpu'."
         ) from None
     return text
+
+
+def loaded_with(
+    series: "CheckpointSeries", device: str | None, dtype: Dtype, backend: Backend
+) -> "CheckpointSeries":
+    """A series whose checkpoints are loaded as `--device`, `--dtype` and `--backend` say.
+
+    Raises:
+        ValueError: torch does not know the device, or it is not there.
+    """
+    import torch
+
+    return series.loaded_with(
+        device=read_device(device), dtype=getattr(torch, dtype.value), backend=backend.value
+    )
 
 
 def check_out(out: Path) -> None:

@@ -1,5 +1,6 @@
 """The command that steers one checkpoint by a vector of another."""
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +20,7 @@ from tlens_trust.cli.options import (
     Stage,
     StatementColumn,
     Trustworthy,
-    read_device,
+    loaded_with,
     several,
 )
 from tlens_trust.files import replaced_file
@@ -129,17 +130,13 @@ def steer(
             raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
         about = some_groups(about, groups, seed)
     text = _lines(neutral)
-    where = read_device(device)
-    opened = open_series(series, "all", run, stage)
+    opened = loaded_with(open_series(series, "all", run, stage), device, dtype, backend)
     giver, taker = _named(opened, source, "--from"), _target(opened, target)
     toy = _is_toy(taker)
     choices = _choices(several(choice, "--choice"), about.name, toy=toy)
-    import torch
-
     from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
     from tlens_trust.views import generations_table, steering_table
 
-    precision = getattr(torch, dtype.value)
     vector = extract_steering_vector(
         giver,
         about,
@@ -147,13 +144,10 @@ def steer(
         method=method.value,
         rows=training_rows(about, seed=seed),
         seed=seed,
-        device=where,
-        dtype=precision,
-        backend=backend.value,
         progress=not quiet,
     )
     prompts = prompt or _statements(about.take(vector.held_out(about)))
-    with taker.loaded(device=where, dtype=precision, backend=backend.value) as model:
+    with taker.loaded() as model:
         found = evaluate_steering(
             model,
             vector,
@@ -229,10 +223,10 @@ def _target(series: "CheckpointSeries", text: str) -> "Checkpoint":
     if text.isdigit() or any(text in (each.name, each.revision) for each in series):
         return _named(series, text, "--to")
     if Path(text).expanduser().is_dir():
-        return Checkpoint.from_directory(text)
+        return replace(Checkpoint.from_directory(text), loading=series[0].loading)
     if "/" not in text or text.startswith((".", "/", "~")):
         return _named(series, text, "--to")
-    return Checkpoint.from_hub(text)
+    return replace(Checkpoint.from_hub(text), loading=series[0].loading)
 
 
 def _site(text: str | None, checkpoint: "Checkpoint") -> str | int:

@@ -33,7 +33,7 @@ from tlens_trust.cli.options import (
     Trustworthy,
     Untrained,
     check_out,
-    read_device,
+    loaded_with,
     read_position,
     read_sites,
     several,
@@ -117,7 +117,6 @@ def probe(
         clean=not paper if clean is None else clean,
     )
     check_texts(text or [], list(wanted))
-    import torch
 
     from tlens_trust import trace_checkpoints
     from tlens_trust.measures import Measure, tracingllm_probe
@@ -126,7 +125,7 @@ def probe(
     measures: tuple[Measure, ...] = (
         (tracingllm_probe(),) if paper else named_measures(named or ["logistic"])
     )
-    checkpoints = open_series(series, steps, run, stage)
+    checkpoints = loaded_with(open_series(series, steps, run, stage), device, dtype, backend)
     trace = trace_checkpoints(
         checkpoints,
         wanted,
@@ -135,9 +134,6 @@ def probe(
         position=read_position(position),
         out=out,
         seed=seed,
-        device=read_device(device),
-        dtype=getattr(torch, dtype.value),
-        backend=backend.value,
         untrained=None if untrained is Untrained.none else untrained.value,
         jobs=jobs,
         progress=not quiet,
@@ -149,9 +145,6 @@ def probe(
         out,
         sites=read_sites(sites),
         position=read_position(position),
-        device=read_device(device),
-        dtype=getattr(torch, dtype.value),
-        backend=backend.value,
     )
     # Where there is one split, there are no folds to choose a site on.
     show_accuracies(trace, out, dated=not paper)

@@ -19,7 +19,7 @@ from tlens_trust.cli.options import (
     Steps,
     Trustworthy,
     Untrained,
-    read_device,
+    loaded_with,
     read_position,
     read_sites,
 )
@@ -80,21 +80,17 @@ def transfer(
             "are fitted to."
         )
     targets = choose_concepts(scored_on, csv, statement, label, group, trustworthy, option="--to")
-    import torch
 
     from tlens_trust.analysis import trace_transfer
     from tlens_trust.views import draw_transfer_curves, transfer_table
 
     found = trace_transfer(
-        open_series(series, steps, run, stage),
+        loaded_with(open_series(series, steps, run, stage), device, dtype, backend),
         next(iter(source.values())),
         targets,
         sites=read_sites(sites),
         position=read_position(position),
         seed=seed,
-        device=read_device(device),
-        dtype=getattr(torch, dtype.value),
-        backend=backend.value,
         untrained=None if untrained is Untrained.none else untrained.value,
         progress=not quiet,
     )

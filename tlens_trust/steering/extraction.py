@@ -10,8 +10,8 @@ from torch import nn
 
 from tlens_trust.activations import Activations, ActivationStore, collect_activations
 from tlens_trust.activations.activations import checkpoint_name
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.sites import split_site
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
@@ -39,11 +39,6 @@ def extract_steering_vector(
     tokenizer: Any = None,
     checkpoint: Checkpoint | None = None,
     store: Store = "default",
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = False,
 ) -> SteeringVector:
@@ -89,11 +84,6 @@ def extract_steering_vector(
         tokenizer: A tokenizer, where a plain model is passed.
         checkpoint: Where the weights of a model that is passed came from.
         store: Where readings of checkpoints are kept; None for none.
-        device: Where to load a `Checkpoint`.
-        dtype: What a `Checkpoint` is loaded in.
-        backend: What runs a `Checkpoint`.
-        device_map: How a `Checkpoint` is spread over devices.
-        trust_remote_code: Whether a `Checkpoint` may bring its own code.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -148,11 +138,6 @@ def extract_steering_vector(
             tokenizer=tokenizer,
             checkpoint=checkpoint,
             store=kept if isinstance(kept, ActivationStore) else None,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
             batch_tokens=batch_tokens,
             progress=progress,
         )

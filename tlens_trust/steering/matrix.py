@@ -2,16 +2,14 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Bool, Int
 
-from tlens_trust.activations import ActivationStore
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS as READ_TOKENS
+from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import site_layer
 from tlens_trust.activations.source import is_stored
 from tlens_trust.checkpoints import Checkpoint, HookedModel
@@ -61,11 +59,6 @@ def steering_matrix(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     loaded_at_once: int | None = None,
     other_model: str = "warn",
@@ -112,11 +105,6 @@ def steering_matrix(
         confidence: Of the intervals.
         resamples: How many bootstrap resamples.
         seed: Deals groups, and draws directions and resamples.
-        device: Where to load a checkpoint.
-        dtype: What a checkpoint is loaded in.
-        backend: What runs a checkpoint.
-        device_map: How a checkpoint is spread over devices.
-        trust_remote_code: Whether a checkpoint may bring its own code.
         batch_tokens: Tokens read at once.
         loaded_at_once: How many checkpoints may be loaded at one time. None: as many as a quarter
             of the memory holds that is free where they are loaded, and one in any case.
@@ -159,9 +147,13 @@ def steering_matrix(
     polarised(concept)
     givers, takers = _listed(sources, "sources"), _listed(targets, "targets")
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
-    loading = Loading(device, dtype, backend, device_map, trust_remote_code)
+    reading = ReadingOptions(
+        sites=site, position=position, bos=bos, batch_tokens=READ_TOKENS, store=store
+    )
+    loading = next(
+        (each.loading for each in (*givers, *takers) if each.in_memory is None), Loading()
+    )
     passes = len(takers) * (1 + len(givers) + draws)
-    kept = ActivationStore() if store == "default" else store
 
     def extract(source: Checkpoint | HookedModel, checkpoint: Checkpoint) -> SteeringVector:
         return extract_steering_vector(
@@ -174,19 +166,12 @@ def steering_matrix(
             position=position,
             bos=bos,
             checkpoint=checkpoint,
-            store=kept,
-            device=device,
-            dtype=dtype,
-            backend=backend,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
+            store=reading.activation_store,
             batch_tokens=READ_TOKENS,
         )
 
     def vector_of(source: Checkpoint, *, again: bool) -> SteeringVector:
-        if source.in_memory is not None or is_stored(
-            source, concept, site=site, position=position, bos=bos, store=kept, loading=loading
-        ):
+        if source.in_memory is not None or is_stored(source, concept, reading):
             return extract(source, source)
         with models.opened(source, keep=again) as model:
             return extract(model, source)

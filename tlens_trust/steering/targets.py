@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 
 from tlens_trust.checkpoints import Checkpoint, HookedModel
-from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice
@@ -74,7 +73,6 @@ def try_on_target(
     target: Checkpoint,
     vectors: Sequence[SteeringVector],
     trial: Trial,
-    loading: Loading,
     *,
     advance: Callable[[], object] = lambda: None,
 ) -> TargetResult:
@@ -84,19 +82,12 @@ def try_on_target(
         target: Whom to steer.
         vectors: By what, all at the same sites.
         trial: What is tried.
-        loading: How the target is loaded.
         advance: Called after each pass.
 
     Raises:
         ValueError: As `evaluate_steering`.
     """
-    with target.loaded(
-        device=loading.device,
-        dtype=loading.dtype,
-        backend=loading.backend,
-        device_map=loading.device_map,
-        trust_remote_code=loading.trust_remote_code,
-    ) as model:
+    with target.loaded() as model:
         return try_on_model(model, vectors, trial, advance=advance)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, PlainModel
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, Loading, PlainModel
 from tlens_trust.checkpoints.plain import is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure, logistic_probe
@@ -33,6 +33,23 @@ def checked_checkpoints(series: Any) -> tuple[Checkpoint, ...]:
         )
     _check_distinct("checkpoint", [each.name for each in found], "Take each checkpoint once.")
     return found
+
+
+def shared_loading(checkpoints: Sequence[Checkpoint]) -> Loading:
+    """The one way in which all checkpoints of a sweep are loaded.
+
+    Raises:
+        ValueError: Two checkpoints are loaded in different ways, so that their activations could
+            not be compared.
+    """
+    loading = checkpoints[0].loading
+    for checkpoint in checkpoints:
+        if checkpoint.loading != loading:
+            raise ValueError(
+                f"{checkpoints[0].name!r} is loaded with {loading} and {checkpoint.name!r} with "
+                f"{checkpoint.loading}. Load all checkpoints in one way: `series.loaded_with(…)`."
+            )
+    return loading
 
 
 def checked_concepts(concepts: Any) -> tuple[Concept, ...]:
@@ -109,7 +126,6 @@ def choose_untrained(
     known: Sequence[CheckpointRecord],
     *,
     seed: int,
-    device_map: Any,
 ) -> UntrainedWeights:
     """Which untrained weights a sweep takes.
 
@@ -119,7 +135,6 @@ def choose_untrained(
         checkpoints: What is in it.
         known: Checkpoints of earlier sweeps into the same run folder.
         seed: Draws random weights.
-        device_map: How models are spread over devices.
 
     Raises:
         ValueError: Another word; or what was asked for is not to be had.
@@ -144,7 +159,7 @@ def choose_untrained(
     name = replace(like, random_seed=seed).name
     if name in (each.name for each in checkpoints):
         return UntrainedWeights(name)
-    obstacle = _why_not_drawn(like, series, checkpoints, device_map)
+    obstacle = _why_not_drawn(like, series, checkpoints)
     if obstacle and untrained == "random":
         raise ValueError(f"There are no random weights to be had: {obstacle}. Take None.")
     if obstacle:
@@ -152,16 +167,14 @@ def choose_untrained(
     return UntrainedWeights(name, drawn_like=like)
 
 
-def _why_not_drawn(
-    like: Checkpoint, series: Any, checkpoints: Sequence[Checkpoint], device_map: Any
-) -> str:
+def _why_not_drawn(like: Checkpoint, series: Any, checkpoints: Sequence[Checkpoint]) -> str:
     models = dict.fromkeys(each.model for each in checkpoints)
     if len(models) > 1 and not isinstance(series, CheckpointSeries):
         return f"the checkpoints are of {len(models)} models, where random weights are of one"
     model = like.in_memory
     if model is not None and not isinstance(model, PlainModel) and not is_plain_model(model):
         return "models in memory that TransformerLens made do not tell how weights are drawn"
-    if device_map is not None:
+    if like.loading.device_map is not None:
         return "random weights are drawn in one place, while `device_map` spreads the others"
     return ""
 

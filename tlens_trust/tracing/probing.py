@@ -2,18 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
 
-import torch
-
-from tlens_trust.activations import ActivationStore
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Sites, Store
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import Measure, logistic_probe, tracingllm_probe
 from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.provenance import listed
-from tlens_trust.tracing.sweep import Sites, trace_checkpoints
+from tlens_trust.tracing.sweep import trace_checkpoints
 from tlens_trust.tracing.trace import Trace
 from tlens_trust.tracing.workers import Executor
 
@@ -32,13 +28,8 @@ def probe_checkpoints(
     position: Position = "last",
     bos: bool | None = None,
     out: str | os.PathLike[str] | None = None,
-    store: ActivationStore | Literal["default"] | None = "default",
+    store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     untrained: str | None = "auto",
     jobs: int | None = None,
@@ -59,7 +50,8 @@ def probe_checkpoints(
     `trace_checkpoints(…, measures=[logistic_probe(), tracingllm_probe()])`.
 
     Args:
-        series: A `CheckpointSeries`, or one or several checkpoints.
+        series: A `CheckpointSeries`, or one or several checkpoints; `series.loaded_with` sets
+            device, number format and backend.
         concepts: A concept, several, or a mapping whose keys are the names in the trace.
         protocol: `"grouped"` or `"tracingllm"`, as described above.
         sites: As for `trace_checkpoints`, and so are the following.
@@ -68,11 +60,6 @@ def probe_checkpoints(
         out: Run folder.
         store: Where activations are kept between sweeps.
         seed: Deals folds and draws resamples.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         untrained: What weights tell how much was there before training.
         jobs: How many processes measure cells; None for what pays.
@@ -106,11 +93,6 @@ def probe_checkpoints(
         out=out,
         store=store,
         seed=seed,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
         untrained=untrained,
         jobs=jobs,

@@ -12,17 +12,16 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 import xarray as xr
 
-from tlens_trust.activations import Activations, ActivationStore, collect_each
-from tlens_trust.activations.arguments import check_reading, checked_sites
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
-from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations import Activations, ReadingOptions, collect_concepts
+from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Sites, Store
 from tlens_trust.activations.tokens import tokenizer_identity
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints import Checkpoint, Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_seed
@@ -34,6 +33,7 @@ from tlens_trust.tracing.arguments import (
     checked_concepts,
     checked_measures,
     choose_untrained,
+    shared_loading,
 )
 from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
 from tlens_trust.tracing.provenance import (
@@ -52,36 +52,18 @@ from tlens_trust.tracing.workers import (
     noting,
 )
 
-Sites: TypeAlias = str | int | Sequence[str | int]
-
-
-@dataclass(frozen=True)
-class ReadingOptions:
-    """How a checkpoint is loaded and read: arguments of `collect_each`."""
-
-    sites: Sites
-    position: Position
-    bos: bool | None
-    batch_tokens: int
-    device: str | torch.device | None
-    dtype: torch.dtype
-    backend: str
-    device_map: Any
-    trust_remote_code: bool
-
 
 @dataclass(frozen=True)
 class CheckpointTask:
     """Everything that tracing one checkpoint takes. Can be pickled.
 
     Attributes:
-        checkpoint: What is loaded.
-        concepts: What is read.
-        measures: What is made of a reading.
-        reading: How it is read.
-        seed: The sweep's.
-        store: Where readings are kept.
-        run: Where cells are kept.
+        checkpoint: The checkpoint to load.
+        concepts: The concepts to read.
+        measures: The measures of each cell.
+        reading: How statements are read.
+        seed: The seed of the sweep.
+        run: The folder that cells are written to; None for memory.
         untrained: What its record says of untrained weights.
         drawn: Whether these are random weights that the others are held against.
     """
@@ -91,7 +73,6 @@ class CheckpointTask:
     measures: tuple[Measure, ...]
     reading: ReadingOptions
     seed: int
-    store: ActivationStore | None
     run: RunFolder | None
     untrained: str | None = ""
     drawn: bool = False
@@ -121,13 +102,8 @@ def trace_checkpoints(
     position: Position = "last",
     bos: bool | None = None,
     out: str | os.PathLike[str] | None = None,
-    store: ActivationStore | Literal["default"] | None = "default",
+    store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     untrained: str | None = "auto",
     jobs: int | None = None,
@@ -151,7 +127,8 @@ def trace_checkpoints(
     workers, and one more; more than two only within 2 GiB.
 
     Args:
-        series: A `CheckpointSeries`, or one or several checkpoints.
+        series: A `CheckpointSeries`, or one or several checkpoints. Device, number format and
+            backend are theirs: `series.loaded_with(device="cuda", dtype=torch.bfloat16)`.
         concepts: A concept, several, or a mapping whose keys are the names in the trace.
         measures: What to measure, each with a name of its own; None for the logistic probe. What
             several of them give gets the axis `probe`.
@@ -165,11 +142,6 @@ def trace_checkpoints(
             cache. None keeps none.
         seed: Deals folds and draws resamples, for each concept by its content, alike at every
             checkpoint.
-        device: Torch device; None for the GPU where there is one.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model: `"auto"`, `"hooked_transformer"` or `"bridge"`.
-        device_map: How a model too large for one device is spread, as transformers takes it.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once, padding included. Halved when memory runs out.
         untrained: What `accuracy_untrained` and `accuracy_above_untrained` are taken from.
             `"step0"`: step 0 of the same model, from this call or an earlier one with the same
@@ -220,35 +192,24 @@ def trace_checkpoints(
     """
     from tqdm.auto import tqdm
 
-    kept_in = ActivationStore() if isinstance(store, str) and store == "default" else store
-    check_reading(store=kept_in, batch_tokens=batch_tokens, device=device, dtype=dtype)
+    reading = ReadingOptions(
+        sites=sites, position=position, bos=bos, batch_tokens=batch_tokens, store=store
+    )
     check_workers(jobs, executor)
     seed = checked_seed(seed)
     checkpoints = checked_checkpoints(series)
     named = checked_concepts(concepts)
     taken = checked_measures(measures)
-    reading = ReadingOptions(
-        sites=checked_sites(sites),
-        position=checked_position(position),
-        bos=bos,
-        batch_tokens=batch_tokens,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
-    )
+    loading = shared_loading(checkpoints)
     run = None if out is None else RunFolder.at(out)
-    against = choose_untrained(
-        untrained, series, checkpoints, _known(run), seed=seed, device_map=device_map
-    )
+    against = choose_untrained(untrained, series, checkpoints, _known(run), seed=seed)
     origin = {
-        "settings": _settings(reading, taken, seed),
+        "settings": _settings(reading, loading, taken, seed),
         "arguments": {
             "batch_tokens": batch_tokens,
-            "device": None if device is None else str(device),
-            "device_map": None if device_map is None else str(device_map),
-            "trust_remote_code": trust_remote_code,
+            "device": None if loading.device is None else str(loading.device),
+            "device_map": None if loading.device_map is None else str(loading.device_map),
+            "trust_remote_code": loading.trust_remote_code,
             "untrained": untrained,
             "untrained_unknown": against.unknown,
         },
@@ -270,7 +231,6 @@ def trace_checkpoints(
             measures=taken,
             reading=reading,
             seed=seed,
-            store=kept_in,
             run=run,
             untrained=against.named,
             drawn=drawn,
@@ -289,7 +249,7 @@ def trace_checkpoints(
             jobs=jobs,
             executor=executor,
             folder=None if executor is None or run is None else run.path,
-            takes_part=_reads_on_cpu(device),
+            takes_part=_reads_on_cpu(loading),
         ) as measurer,
     ):
         for task in tasks:
@@ -372,7 +332,7 @@ def trace_checkpoint(
             with noting(f"This was in reading {where}."):
                 activations = next(readings)
             made_with = {
-                "device": str(task.reading.device),
+                "device": str(checkpoint.loading.device),
                 "batch_tokens": task.reading.batch_tokens,
                 "threads": torch.get_num_threads(),
                 "statistics_threads": choose_threads(activations.values),
@@ -434,38 +394,26 @@ def _known(run: RunFolder | None) -> list[CheckpointRecord]:
 
 
 def _readings(task: CheckpointTask, concepts: Sequence[Concept]) -> Generator[Activations]:
-    reading = task.reading
-    yield from collect_each(
-        task.checkpoint,
-        concepts,
-        sites=reading.sites,
-        position=reading.position,
-        bos=reading.bos,
-        batch_tokens=reading.batch_tokens,
-        store=task.store,
-        device=reading.device,
-        dtype=reading.dtype,
-        backend=reading.backend,
-        device_map=reading.device_map,
-        trust_remote_code=reading.trust_remote_code,
-    )
+    yield from collect_concepts(task.checkpoint, concepts, task.reading)
 
 
 def _cell_keys(task: CheckpointTask, run: RunFolder, record: CheckpointRecord) -> dict[str, str]:
-    tokenizer = task.checkpoint.load_tokenizer(trust_remote_code=task.reading.trust_remote_code)
+    tokenizer = task.checkpoint.load_tokenizer()
     identities = {
         "weights": record.identity,
         "tokenizer": "" if tokenizer is None else tokenizer_identity(tokenizer),
     }
     run.note_checkpoint(record, identities)
-    settings = _settings(task.reading, task.measures, task.seed)
+    settings = _settings(task.reading, task.checkpoint.loading, task.measures, task.seed)
     return {
         concept.name: run.cell_key(identities, concept.name, settings=settings)
         for concept in task.concepts
     }
 
 
-def _settings(reading: ReadingOptions, measures: Sequence[Measure], seed: int) -> dict[str, Any]:
+def _settings(
+    reading: ReadingOptions, loading: Loading, measures: Sequence[Measure], seed: int
+) -> dict[str, Any]:
     """What changes a cell, beside weights and concept; as JSON holds it."""
 
     def listed_if_many(value: Any) -> Any:
@@ -475,18 +423,18 @@ def _settings(reading: ReadingOptions, measures: Sequence[Measure], seed: int) -
         "sites": listed_if_many(reading.sites),
         "position": listed_if_many(reading.position),
         "bos": reading.bos,
-        "dtype": str(reading.dtype).removeprefix("torch."),
-        "backend": reading.backend,
+        "dtype": str(loading.dtype).removeprefix("torch."),
+        "backend": loading.backend,
         "seed": seed,
         "measures": [measure.identity for measure in measures],
         "reads_with": reading_versions(),
     }
 
 
-def _reads_on_cpu(device: str | torch.device | None) -> bool:
-    if device is None:
+def _reads_on_cpu(loading: Loading) -> bool:
+    if loading.device is None:
         return not torch.cuda.is_available()
-    return torch.device(device).type == "cpu"
+    return torch.device(loading.device).type == "cpu"
 
 
 def _span(sites: Sequence[str]) -> str:

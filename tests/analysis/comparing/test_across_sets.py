@@ -167,7 +167,7 @@ def test_what_stands_beside_is_what_a_sweep_says(checkpoints, another_concept, l
         "more": replace(another_concept("more", 2), dimension="truth"),
     }
     found = trace_transfer(
-        checkpoints, source, scored, probe=PROBE, store=None, seed=3, device="cpu", progress=False
+        checkpoints, source, scored, probe=PROBE, store=None, seed=3, progress=False
     )
     assert loads == [each.name for each in checkpoints]
     assert found.scored_on.values.tolist() == ["again", "more"]
@@ -199,7 +199,7 @@ def test_untrained_weights_stand_beside_and_not_among_the_checkpoints(checkpoint
 
     def transfer(series, untrained):
         return trace_transfer(
-            series, source, target, probe=PROBE, store=None, untrained=untrained, device="cpu",
+            series, source, target, probe=PROBE, store=None, untrained=untrained,
             progress=False,
         )  # fmt: skip
 
@@ -276,7 +276,7 @@ def test_two_sets_without_a_trustworthy_side_may_share_a_name(checkpoints, anoth
     one = replace(another_concept("tense", 0), polarity=False)
     other = replace(another_concept("tense", 1), polarity=False)
     found = trace_transfer(
-        checkpoints[1:], one, other, probe=PROBE, store=None, untrained=None, device="cpu",
+        checkpoints[1:], one, other, probe=PROBE, store=None, untrained=None,
         progress=False,
     )  # fmt: skip
     assert str(found.scored_on.values) == "tense"

@@ -47,7 +47,6 @@ def run_of_scores(checkpoints, tmp_path):
             out=tmp_path / "run",
             store=None,
             progress=False,
-            device="cpu",
         )
         return tmp_path / "run"
 
@@ -110,7 +109,7 @@ def test_every_number_has_a_unit_and_stands_beside_a_real_sweep(
 ):
     trace_checkpoints(
         checkpoints, concepts, measures=quick_probe, out=tmp_path / "run", store=None,
-        progress=False, device="cpu",
+        progress=False,
     )  # fmt: skip
     found = compare_checkpoints(tmp_path / "run", "truth", "tiny@step0", 64, permutations=100)
     for name, variable in found.data_vars.items():

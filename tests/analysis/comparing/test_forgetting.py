@@ -37,7 +37,7 @@ def run_of_answers(checkpoints, concepts, tmp_path):
         measure = GivenScores(dict(zip(STEPS, right, strict=True)))
         trace_checkpoints(
             checkpoints, concepts[0], measures=measure, out=tmp_path / "run", store=None,
-            progress=False, device="cpu",
+            progress=False,
         )  # fmt: skip
         return tmp_path / "run"
 

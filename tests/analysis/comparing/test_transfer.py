@@ -45,7 +45,7 @@ def test_the_diagonal_is_what_a_sweep_says(checkpoints, concepts, quick_probe):
     trace = probe_checkpoints(checkpoints, concepts[0], store=None, progress=False, seed=3)
     probe = logistic_probe(permutations=50)
     crossed = transfer_matrix(
-        checkpoints, concepts[0], probe=probe, store=None, progress=False, seed=3, device="cpu"
+        checkpoints, concepts[0], probe=probe, store=None, progress=False, seed=3
     )
     for number, name in enumerate(trace.checkpoints):
         there = trace.data.sel(concept=concepts[0].name, checkpoint=name)

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.scored_set import FittedSet, ScoredCell, ScoredSet, difference
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.comparing.untrained_level import UntrainedReading, with_untrained
@@ -43,11 +42,6 @@ def trace_transfer(
     store: Store = "default",
     seed: int = 0,
     untrained: str | None = "auto",
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -84,11 +78,6 @@ def trace_transfer(
         untrained: What `…_untrained` is taken from: `"step0"`, `"random"` weights, `"auto"` for
             step 0 where it is there and else random ones where they can be drawn, or None. Of
             activations, step 0 alone.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -156,7 +145,7 @@ def trace_transfer(
     own = cell_seed(seed, fitted_on)
     fold = assign_folds(fitted_on.labels, fitted_on.groups, folds=taken.folds, seed=own)
     sets = [ScoredSet.of(concept, fitted_on, fold, taken, seed=seed) for concept in named]
-    listing, against = with_untrained(series, untrained, seed=seed, device_map=device_map)
+    listing, against = with_untrained(series, untrained, seed=seed)
     readings = read_series(
         listing,
         _under_names_of_their_own(fitted_on, named),
@@ -164,11 +153,6 @@ def trace_transfer(
         position=position,
         bos=bos,
         store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
     sources, cells = [], []

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +11,8 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.leace import check_erasure_installed, fit_eraser
 from tlens_trust.analysis.comparing.overlap import check_several
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
@@ -48,11 +47,6 @@ def erasure_cost(
     bos: bool | None = None,
     store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -91,11 +85,6 @@ def erasure_cost(
         bos: Whether a beginning-of-sequence token stands before each statement.
         store: Where activations are kept.
         seed: Deals folds, permutes labels, draws resamples; with the seed of a sweep, its folds.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -135,11 +124,6 @@ def erasure_cost(
         position=position,
         bos=bos,
         store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
     named = readings.concepts

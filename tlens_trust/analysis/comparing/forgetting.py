@@ -11,7 +11,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
@@ -40,9 +40,6 @@ def find_forgetting(
     store: Store = "default",
     seed: int = 0,
     resamples: int = 1000,
-    device: str | torch.device | None = None,
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -74,9 +71,6 @@ def find_forgetting(
         store: Where activations are kept. How the models are read is taken from the run folder.
         seed: Deals the refits' folds and draws resamples.
         resamples: How many bootstrap resamples stand behind the interval.
-        device: Torch device.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -127,9 +121,6 @@ def find_forgetting(
             series,
             sites[place],
             store=store,
-            device=device,
-            device_map=device_map,
-            trust_remote_code=trust_remote_code,
             batch_tokens=batch_tokens,
         )
         taken = logistic_probe() if measure is None else measure
@@ -166,9 +157,6 @@ def _readings(
     site: str,
     *,
     store: Store,
-    device: str | torch.device | None,
-    device_map: Any,
-    trust_remote_code: bool,
     batch_tokens: int,
 ) -> SeriesReadings:
     """The run's concept at the checkpoints given, read as the run read them."""
@@ -176,18 +164,20 @@ def _readings(
     settings = run.manifest["settings"]
     position = settings["position"]
     # The site by name, and the run's own sites: what the store holds is found under the latter.
+    listing = [series] if isinstance(series, Activations | Checkpoint) else list(series)
+    listing = [
+        source.loaded_with(dtype=getattr(torch, settings["dtype"]), backend=settings["backend"])
+        if isinstance(source, Checkpoint) and source.in_memory is None
+        else source
+        for source in listing
+    ]
     return read_series(
-        series,
+        listing,
         run.read_concept(concept),
         sites=[site],
         position=tuple(position) if isinstance(position, list) else position,
         bos=settings["bos"],
         store=store,
-        device=device,
-        dtype=getattr(torch, settings["dtype"]),
-        backend=settings["backend"],
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
 

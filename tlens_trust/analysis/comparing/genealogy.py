@@ -1,17 +1,15 @@
 """Where a concept's direction came from: its cosines and angles between checkpoints."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from einops import rearrange
 from jaxtyping import Float
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
 from tlens_trust.analysis.comparing.split_halves import (
     SPACES,
@@ -41,11 +39,6 @@ def direction_genealogy(
     bos: bool | None = None,
     store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -86,11 +79,6 @@ def direction_genealogy(
         bos: Whether a beginning-of-sequence token stands before each statement.
         store: Where activations are kept.
         seed: Halves the groups and permutes labels.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -147,11 +135,6 @@ def direction_genealogy(
         position=position,
         bos=bos,
         store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
     about = one_concept(readings)

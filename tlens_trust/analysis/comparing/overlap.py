@@ -1,15 +1,13 @@
 """Whether concepts share a direction: cosines between the concepts of one checkpoint."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
 from tlens_trust.analysis.comparing.split_halves import SplitHalves, check_direction, fit_halves
 from tlens_trust.analysis.readings import Store, read_series
@@ -33,11 +31,6 @@ def direction_overlap(
     bos: bool | None = None,
     store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -66,11 +59,6 @@ def direction_overlap(
         bos: Whether a beginning-of-sequence token stands before each statement.
         store: Where activations are kept.
         seed: Halves the groups and permutes labels.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -107,11 +95,6 @@ def direction_overlap(
         position=position,
         bos=bos,
         store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
     named = readings.concepts

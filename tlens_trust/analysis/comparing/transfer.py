@@ -1,7 +1,6 @@
 """Whether a probe of one checkpoint reads another: every pair of checkpoints of a series."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,8 +9,8 @@ from einops import einsum
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.collect import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permuted, null_bands
 from tlens_trust.analysis.readings import Store, one_concept, read_series
@@ -40,11 +39,6 @@ def transfer_matrix(
     bos: bool | None = None,
     store: Store = "default",
     seed: int = 0,
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
@@ -78,11 +72,6 @@ def transfer_matrix(
         bos: Whether a beginning-of-sequence token stands before each statement.
         store: Where activations are kept.
         seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
-        device: Torch device.
-        dtype: Number format that weights are loaded in.
-        backend: What runs a model.
-        device_map: How a model too large for one device is spread.
-        trust_remote_code: Whether a checkpoint may bring code of its own.
         batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
@@ -136,11 +125,6 @@ def transfer_matrix(
         position=position,
         bos=bos,
         store=store,
-        device=device,
-        dtype=dtype,
-        backend=backend,
-        device_map=device_map,
-        trust_remote_code=trust_remote_code,
         batch_tokens=batch_tokens,
     )
     about = one_concept(readings)

@@ -40,7 +40,7 @@ class UntrainedReading:
 
 
 def with_untrained(
-    series: Any, untrained: str | None, *, seed: int, device_map: Any
+    series: Any, untrained: str | None, *, seed: int
 ) -> tuple[Any, UntrainedReading]:
     """What to read, untrained weights included, and which they are.
 
@@ -48,7 +48,6 @@ def with_untrained(
         series: As `read_series` takes it.
         untrained: `"auto"`, `"step0"`, `"random"` or None.
         seed: Draws random weights.
-        device_map: How models are spread over devices.
 
     Raises:
         ValueError: Another word; or what was asked for is not to be had.
@@ -68,7 +67,7 @@ def with_untrained(
             )
         return listing, UntrainedReading(None if untrained is None else "")
     checkpoints = checked_checkpoints(listing)
-    chosen = choose_untrained(untrained, listing, checkpoints, (), seed=seed, device_map=device_map)
+    chosen = choose_untrained(untrained, listing, checkpoints, (), seed=seed)
     if chosen.drawn_like is None:
         return listing, UntrainedReading(chosen.named)
     drawn = chosen.drawn_like.untrained(seed=seed)

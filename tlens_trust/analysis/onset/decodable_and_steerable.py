@@ -8,10 +8,8 @@ trustworthy side. Neither follows from another: a probe may read what the model 
 import os
 import tempfile
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 from jaxtyping import Bool, Int
 
@@ -27,7 +25,6 @@ from tlens_trust.analysis.onset.kinds import (
     read_located,
 )
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
-from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Manner
 from tlens_trust.steering.choices import ForcedChoice
@@ -68,11 +65,6 @@ def compare_onsets(
     resamples: int = 2000,
     seed: int = 0,
     store: Store = "default",
-    device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
-    backend: str = "auto",
-    device_map: Any = None,
-    trust_remote_code: bool = False,
     progress: bool = True,
 ) -> xr.Dataset:
     """Since when a concept is readable, writable and expressed, on one axis.
@@ -119,11 +111,6 @@ def compare_onsets(
         resamples: How many bootstrap resamples of groups.
         seed: Deals groups, draws directions and resamples.
         store: Where activations are kept.
-        device: Where to load a checkpoint.
-        dtype: What a checkpoint is loaded in.
-        backend: What runs a checkpoint.
-        device_map: How a checkpoint is spread over devices.
-        trust_remote_code: Whether a checkpoint may bring its own code.
         progress: Whether to show a bar.
 
     Returns:
@@ -147,7 +134,6 @@ def compare_onsets(
     polarised(concept)
     level = (1 - confidence) / 2
     _check_draws(draws, level)
-    loading = Loading(device, dtype, backend, device_map, trust_remote_code)
     chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
     read = _readable(
         checkpoints,
@@ -157,7 +143,6 @@ def compare_onsets(
         position=position,
         bos=bos,
         store=store,
-        loading=loading,
         floor=floor,
         confidence=confidence,
         margin=margin,
@@ -177,11 +162,6 @@ def compare_onsets(
                 position=position,
                 bos=bos,
                 store=store,
-                device=device,
-                dtype=dtype,
-                backend=backend,
-                device_map=device_map,
-                trust_remote_code=trust_remote_code,
             )
             trial = Trial(
                 concept=concept.take(rows_to_try(vector, concept)),
@@ -194,7 +174,7 @@ def compare_onsets(
                 chat=chat,
                 seed=seed,
             )
-            results.append(try_on_target(checkpoint, [vector], trial, loading, advance=bar.update))
+            results.append(try_on_target(checkpoint, [vector], trial, advance=bar.update))
             check_quantities(results[0], effect, expression)
     margins = [
         margin if "fraction" in results[0].unsteered[name].units else margin_nats
@@ -333,7 +313,6 @@ def _readable(
     position: Position,
     bos: bool | None,
     store: Store,
-    loading: Loading,
     floor: bool,
     confidence: float,
     margin: float,
@@ -353,11 +332,6 @@ def _readable(
                 out=folder,
                 store=store,
                 seed=seed,
-                device=loading.device,
-                dtype=loading.dtype,
-                backend=loading.backend,
-                device_map=loading.device_map,
-                trust_remote_code=loading.trust_remote_code,
                 untrained=None,
                 progress=False,
             )

@@ -1,0 +1,133 @@
+"""How statements are read: one value, checked before anything is loaded.
+
+Whether the store holds all of it already makes no difference to what is refused.
+"""
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from tlens_trust.activations.positions import Position, checked_position
+from tlens_trust.activations.sites import SITE_KINDS
+from tlens_trust.activations.store import ActivationStore
+
+DEFAULT_BATCH_TOKENS = 4096
+
+Sites: TypeAlias = str | int | Sequence[str | int]
+Store: TypeAlias = ActivationStore | Literal["default"] | None
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How statements are read at a checkpoint.
+
+    Attributes:
+        sites: Where to read: `"resid_post"` (after every block), `"attn_out"`, `"mlp_out"`,
+            `"resid_mid"`, `"z"` (every head), layer numbers, or hook names.
+        position: Which token of a statement to read: `"last"`, `"mean"`, a number or a span.
+        bos: Whether a beginning-of-sequence token stands before each statement. None follows the
+            tokenizer's own setting.
+        batch_tokens: Tokens in one batch, padding included. Halved when memory runs out.
+        store: Where activations are kept. `"default"` is a folder in the user's cache, and becomes
+            that `ActivationStore`. None keeps none.
+
+    Raises:
+        ValueError: An argument that nothing could be read with.
+
+    Examples:
+        >>> ReadingOptions(sites=range(2), store=None).sites
+        (0, 1)
+        >>> ReadingOptions(batch_tokens=0)
+        Traceback (most recent call last):
+        ValueError: `batch_tokens` is the number of tokens in one batch, padding included, and must
+        be positive, got 0.
+    """
+
+    sites: Sites = "resid_post"
+    position: Position = "last"
+    bos: bool | None = None
+    batch_tokens: int = DEFAULT_BATCH_TOKENS
+    store: Store = "default"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sites", checked_sites(self.sites))
+        object.__setattr__(self, "position", checked_position(self.position))
+        if self.bos is not None and not isinstance(self.bos, bool):
+            raise ValueError(
+                "`bos` says whether a beginning-of-sequence token stands before each statement, "
+                f"got {self.bos!r}. Give True or False, or None for the tokenizer's own setting."
+            )
+        check_batch_tokens(self.batch_tokens)
+        if isinstance(self.store, str) and self.store == "default":
+            object.__setattr__(self, "store", ActivationStore())
+        elif self.store is not None and not isinstance(self.store, ActivationStore):
+            raise ValueError(
+                f"`store` must be an ActivationStore, or None to keep nothing, got {self.store!r}. "
+                "Give `ActivationStore(folder)`, or leave it out."
+            )
+
+    @property
+    def activation_store(self) -> ActivationStore | None:
+        """The store that `store` names; None where nothing is kept."""
+        assert not isinstance(self.store, str)
+        return self.store
+
+
+def checked_sites(sites: Any) -> str | int | tuple[str | int, ...]:
+    """Sites as `resolve_sites` takes them; which of them there are, only a model says.
+
+    Raises:
+        ValueError: They are no names or layer numbers, or none.
+
+    Examples:
+        >>> checked_sites(range(2))
+        (0, 1)
+        >>> checked_sites(1.5)
+        Traceback (most recent call last):
+        ValueError: A site is a name or a layer number, got 1.5 of type float. Allowed are
+        'resid_pre', 'resid_mid', 'resid_post', 'attn_out', 'mlp_out', 'z', layer numbers and hook
+        names.
+    """
+    if isinstance(sites, str) or not isinstance(sites, Iterable):
+        return _checked_site(sites)
+    if isinstance(sites, Mapping | set | frozenset):
+        raise ValueError(
+            f"`sites` has an order, and a {type(sites).__name__} has none, got {sites!r}. Give a "
+            "list."
+        )
+    found = tuple(_checked_site(site) for site in sites)
+    if not found:
+        raise ValueError(
+            "`sites` asks for nothing, got an empty sequence. "
+            "Leave it out to read the residual stream after every block."
+        )
+    return found
+
+
+def _checked_site(site: Any) -> str | int:
+    if isinstance(site, str):
+        return site
+    try:
+        if isinstance(site, bool):
+            raise TypeError
+        return operator.index(site)
+    except TypeError:
+        raise ValueError(
+            f"A site is a name or a layer number, got {site!r} of type {type(site).__name__}. "
+            f"Allowed are {', '.join(map(repr, SITE_KINDS))}, layer numbers and hook names."
+        ) from None
+
+
+def check_batch_tokens(batch_tokens: Any) -> None:
+    """Refuse a number of tokens that is not a whole number above 0.
+
+    Raises:
+        ValueError: It is not.
+    """
+    whole = isinstance(batch_tokens, int) and not isinstance(batch_tokens, bool)
+    if not whole or batch_tokens < 1:
+        raise ValueError(
+            "`batch_tokens` is the number of tokens in one batch, padding included, and must be "
+            f"positive, got {batch_tokens!r}."
+        )
