@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlens_trust.cli.options import RunName, Stage, Steps, read_steps
+from tlens_trust.cli.options import (
+    Backend,
+    Dtype,
+    RunName,
+    Stage,
+    Steps,
+    loaded_with,
+    read_steps,
+)
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import CheckpointSeries
@@ -32,8 +40,16 @@ def checkpoints(
         typer.echo(f"{step:>10}  {tokens:>8}  {checkpoint.stage or '':<10}{checkpoint.revision}")
 
 
-def open_series(model: str, steps: str, run: str | None, stage: str | None) -> "CheckpointSeries":
-    """The series of a folder that is there, or else of a hub model.
+def open_series(
+    model: str,
+    steps: str,
+    run: str | None,
+    stage: str | None,
+    device: str | None = None,
+    dtype: Dtype = Dtype.float32,
+    backend: Backend = Backend.auto,
+) -> "CheckpointSeries":
+    """The series of an existing folder, else of a hub model, to be loaded as the options say.
 
     Raises:
         ValueError: No such folder, or options that do not go with one.
@@ -50,8 +66,10 @@ def open_series(model: str, steps: str, run: str | None, stage: str | None) -> "
     from tlens_trust import CheckpointSeries
 
     if not place.is_dir():
-        return CheckpointSeries.from_hub(model, steps=chosen, run=run, stage=stage)
+        series = CheckpointSeries.from_hub(model, steps=chosen, run=run, stage=stage)
+        return loaded_with(series, device, dtype, backend)
     if run is not None or stage is not None:
         raise ValueError(f"--run and --stage choose among a hub family, but {model!r} is a folder.")
     series = CheckpointSeries.from_directory(model)
-    return series if chosen == "all" else series.at(chosen)
+    series = series if chosen == "all" else series.at(chosen)
+    return loaded_with(series, device, dtype, backend)

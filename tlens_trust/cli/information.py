@@ -33,7 +33,6 @@ from tlens_trust.cli.options import (
     Trustworthy,
     Untrained,
     check_out,
-    loaded_with,
     read_position,
     read_sites,
 )
@@ -103,7 +102,7 @@ def information(
     from tlens_trust.measures.information import probe_information
 
     trace = trace_checkpoints(
-        loaded_with(open_series(series, steps, run, stage), device, dtype, backend),
+        open_series(series, steps, run, stage, device, dtype, backend),
         wanted,
         measures=[kernel_dependence(), probe_information(), spectrum()],
         sites=read_sites(sites),

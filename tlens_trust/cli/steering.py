@@ -20,7 +20,6 @@ from tlens_trust.cli.options import (
     Stage,
     StatementColumn,
     Trustworthy,
-    loaded_with,
     several,
 )
 from tlens_trust.files import replaced_file
@@ -130,7 +129,7 @@ def steer(
             raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
         about = some_groups(about, groups, seed)
     text = _lines(neutral)
-    opened = loaded_with(open_series(series, "all", run, stage), device, dtype, backend)
+    opened = open_series(series, "all", run, stage, device, dtype, backend)
     giver, taker = _named(opened, source, "--from"), _target(opened, target)
     toy = _is_toy(taker)
     choices = _choices(several(choice, "--choice"), about.name, toy=toy)

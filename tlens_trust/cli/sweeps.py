@@ -33,7 +33,6 @@ from tlens_trust.cli.options import (
     Trustworthy,
     Untrained,
     check_out,
-    loaded_with,
     read_position,
     read_sites,
     several,
@@ -125,7 +124,7 @@ def probe(
     measures: tuple[Measure, ...] = (
         (tracingllm_probe(),) if paper else named_measures(named or ["logistic"])
     )
-    checkpoints = loaded_with(open_series(series, steps, run, stage), device, dtype, backend)
+    checkpoints = open_series(series, steps, run, stage, device, dtype, backend)
     trace = trace_checkpoints(
         checkpoints,
         wanted,

@@ -19,7 +19,6 @@ from tlens_trust.cli.options import (
     Steps,
     Trustworthy,
     Untrained,
-    loaded_with,
     read_position,
     read_sites,
 )
@@ -85,7 +84,7 @@ def transfer(
     from tlens_trust.views import draw_transfer_curves, transfer_table
 
     found = trace_transfer(
-        loaded_with(open_series(series, steps, run, stage), device, dtype, backend),
+        open_series(series, steps, run, stage, device, dtype, backend),
         next(iter(source.values())),
         targets,
         sites=read_sites(sites),
