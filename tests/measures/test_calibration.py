@@ -183,6 +183,7 @@ def test_the_threshold_of_a_fold_is_chosen_without_its_statements():
 
     class Watched:
         identity = "watched"
+        least_folds = 2
 
         def __call__(self, values, labels, groups, inner):
             seen.append(values[:, 0, 0].numpy())
@@ -205,6 +206,7 @@ def test_probes_that_calibrate_themselves_are_calibrated_and_the_measure_sees_wh
 
     class Loud:
         identity = "loud"
+        least_folds = 2
 
         def __call__(self, values, labels, groups, fold):
             held_out = mass_mean_probe().cross_fitter(values, labels, groups, fold)
@@ -239,7 +241,7 @@ def test_it_is_a_measure_with_labelled_results_and_one_answer():
 
 
 def test_what_cannot_be_asked_for_is_an_error():
-    with pytest.raises(ValueError, match="`bins` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`bins` must be a whole number from 1, got 0"):
         probe_calibration(bins=0)
     with pytest.raises(ValueError, match="between 0 and 1, got 5"):
         probe_calibration(false_positive_rate=5.0)

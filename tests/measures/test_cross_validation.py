@@ -208,8 +208,15 @@ def test_what_does_not_fit_together_is_an_error():
     concept = pairs(30)
     with pytest.raises(ValueError, match=r"60 statements, but concept 'pairs' has 40"):
         mass_mean()(readings(concept, strengths=[0.0]), pairs(20), seed=0)
+    with pytest.raises(ValueError, match=r"`folds` must be a whole number from 3, got 2\."):
+        logistic_probe(folds=2)
     with pytest.raises(ValueError, match="at least 3 folds, got 2"):
-        logistic_probe(folds=2)(readings(concept, strengths=[0.0]), concept, seed=0)
+        LogisticCrossFitter()(
+            readings(concept, strengths=[0.0]).values,
+            torch.from_numpy(concept.labels.copy()),
+            concept.groups,
+            np.arange(60) % 2,
+        )
     with pytest.raises(ValueError, match="positive numbers"):
         logistic_probe(C=[])
     with pytest.raises(ValueError, match=r"3 groups .* 5 folds"):
@@ -219,6 +226,7 @@ def test_what_does_not_fit_together_is_an_error():
 def test_any_cross_fitter_makes_a_measure():
     class Constant:
         identity = "constant"
+        least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
             from tlens_trust.measures.cross_validation import HeldOut
@@ -252,5 +260,5 @@ def test_a_grid_that_holds_no_penalties_is_refused(C):
 
 @pytest.mark.parametrize("name", ["folds", "resamples", "permutations"])
 def test_a_number_that_no_statistic_can_rest_on_is_refused_before_a_sweep(name):
-    with pytest.raises(ValueError, match=f"`{name}` must be a whole number from [12], got 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number from [13], got 0"):
         logistic_probe(**{name: 0})

@@ -264,9 +264,15 @@ def test_a_group_left_out_together_cannot_vouch_for_its_own():
     [
         (lambda x, y: fit_ridge_probe(x, y, penalty=0.0), "`penalty` must be a positive"),
         (lambda x, y: fit_ridge_probe(x, y, penalty=[]), "`penalty` must be a positive"),
-        (lambda x, y: fit_lda_probe(x, y, shrinkage=1.5), "`shrinkage` must be between"),
-        (lambda x, y: fit_sparse_probe(x, y, k=0), "`k` is how many"),
-        (lambda x, y: fit_sparse_probe(x, y, ranking="best"), '"mean_difference" or "adaptive"'),
+        (
+            lambda x, y: fit_lda_probe(x, y, shrinkage=1.5),
+            "`shrinkage` must be a number from 0",
+        ),
+        (lambda x, y: fit_sparse_probe(x, y, k=0), "`k` must be a whole number from 1"),
+        (
+            lambda x, y: fit_sparse_probe(x, y, ranking="best"),
+            "'mean_difference' or 'adaptive'",
+        ),
         (lambda x, y: fit_ridge_probe(x, 0 * y), "both 0 and 1"),
         (lambda x, y: fit_lda_probe(x / 0, y), "finite"),
         (lambda x, y: fit_sparse_probe(x, 0 * y), "both 0 and 1"),
@@ -435,9 +441,9 @@ def test_more_restarts_never_end_higher_and_one_seed_gives_one_answer():
 
 def test_what_a_search_cannot_use_is_an_error():
     activations, labels, groups, _ = planted(10, 3, strength=1.0, seed=0)
-    with pytest.raises(ValueError, match="`restarts` must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="`restarts` must be a whole number from 1, got 0"):
         ccs_probe(restarts=0)
-    with pytest.raises(ValueError, match='"gradient" or "tpc"'):
+    with pytest.raises(ValueError, match="'gradient' or 'tpc'"):
         ccs_probe(variant="pca")
     with pytest.raises(ValueError, match="at least one pair"):
         fit_contrast_consistent_direction(activations, torch.empty(0, 2, dtype=torch.long))

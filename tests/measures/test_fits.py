@@ -136,5 +136,5 @@ def test_one_penalty_needs_no_groups_and_a_choice_needs_enough():
         fit_logistic_probe(
             activations, labels, groups=np.array(["a", "b"])[labels].tolist(), C=[0.1, 1.0]
         )
-    with pytest.raises(ValueError, match="names no strength"):
+    with pytest.raises(ValueError, match=r"`C` must be a positive number, .* got \[\]"):
         fit_logistic_probe(activations, labels, C=[])

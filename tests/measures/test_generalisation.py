@@ -186,6 +186,7 @@ def test_a_statement_that_every_probe_has_seen_one_way_or_another_is_an_error():
 def test_a_probe_without_a_direction_is_refused():
     class Constant:
         identity = "constant"
+        least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
             return HeldOut(np.zeros(tuple(activations.shape[:2])))

@@ -126,7 +126,10 @@ def test_too_few_eigenvalues_give_no_exponent():
     assert np.isfinite(spectrum_exponent(cloud(d=20), first=3).exponent)
 
 
-@pytest.mark.parametrize(("first", "last"), [(0, 5), (9, 8)])
-def test_a_range_of_eigenvalues_that_is_none_is_refused(first, last):
-    with pytest.raises(ValueError, match="numbers of eigenvalues"):
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [(0, 5, "`first` must be a whole number from 1"), (9, 8, "`first` must not be above `last`")],
+)
+def test_a_range_of_eigenvalues_that_is_none_is_refused(first, last, message):
+    with pytest.raises(ValueError, match=message):
         spectrum_exponent(cloud(), first=first, last=last)

@@ -133,6 +133,7 @@ def test_it_is_a_measure_with_labelled_results_and_one_answer():
 def test_a_probe_that_is_not_linear_is_refused():
     class Constant:
         identity = "constant"
+        least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
             return HeldOut(np.zeros(tuple(activations.shape[:2])))
@@ -150,6 +151,7 @@ def test_the_interval_of_the_noise_at_collapse_holds_the_truth():
 
     class Known:
         identity = "known"
+        least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
             scores = activations[:, :, 0].double().numpy()

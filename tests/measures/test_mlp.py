@@ -175,12 +175,14 @@ def test_the_estimator_keeps_groups_whole_and_has_no_direction():
 
 def test_what_can_not_be_trained_is_refused():
     for name in ("width", "max_epochs", "patience"):
-        with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a whole number from 1, got 0"):
             mlp_probe(**{name: 0})
-    with pytest.raises(ValueError, match=r"`dropout` must be from 0 to below 1, got 1\.0"):
+    with pytest.raises(ValueError, match=r"`dropout` must be a number from 0 to below 1, got 1\.0"):
         mlp_probe(dropout=1.0)
+    with pytest.raises(ValueError, match=r"`folds` must be a whole number from 3, got 2\."):
+        mlp_probe(folds=2, **QUICK)
     with pytest.raises(ValueError, match="at least 3 folds, got 2"):
-        measured(mlp_probe(folds=2, **QUICK), *crossed(40))
+        fitted(*crossed(40), np.arange(40) % 2)
 
 
 @pytest.mark.slow

@@ -108,7 +108,7 @@ def test_the_seed_draws_the_permutations_and_their_number_is_at_least_one():
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-    with pytest.raises(ValueError, match="at least 1, got 0"):
+    with pytest.raises(ValueError, match="`permutations` must be a whole number from 1, got 0"):
         permute_labels(labels, groups, fold, permutations=0, seed=0)
 
 
@@ -263,6 +263,7 @@ def test_merged_p_values_find_what_is_plain():
 def test_any_cross_fitter_has_a_null():
     class Constant:
         identity = "constant"
+        least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
             from tlens_trust.measures.cross_validation import HeldOut

@@ -219,6 +219,7 @@ class Bare:
 
     cross_fitter: object
     identity: str = "bare"
+    least_folds: int = 2
 
     def __call__(self, activations, labels, groups, fold):
         return replace(self.cross_fitter(activations, labels, groups, fold), fewer=None)

@@ -116,5 +116,5 @@ def test_activations_of_other_statements_are_refused():
 
 
 def test_too_few_resamples_are_refused():
-    with pytest.raises(ValueError, match="at least 2"):
+    with pytest.raises(ValueError, match="`resamples` must be a whole number from 2"):
         spectrum(resamples=1)

@@ -239,5 +239,7 @@ def test_a_part_that_holds_one_label_alone_is_refused():
         tracingllm_probe()(readings(concept, signal=1.0), concept, seed=0)
     with pytest.raises(ValueError, match="Collect them from this concept"):
         tracingllm_probe()(readings(pairs(20), signal=1.0), concept, seed=0)
-    with pytest.raises(ValueError, match=r"got 1\.02 of 80"):
+    with pytest.raises(ValueError, match=r"`train` must lie between 0 and 1, got 1\.02"):
         find_split_leaks(concept, train=1.02)
+    with pytest.raises(ValueError, match=r"got 0\.01 of 80"):
+        find_split_leaks(concept, train=0.01)

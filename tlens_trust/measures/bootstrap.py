@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+from tlens_trust.measures.arguments import checked_count, checked_seed
+
 
 @dataclass(frozen=True, eq=False)
 class GroupBootstrap:
@@ -33,6 +35,7 @@ class GroupBootstrap:
             >>> bootstrap.counts.sum(axis=1).tolist()
             [2.0, 2.0, 2.0, 2.0]
         """
+        resamples, seed = checked_count("resamples", resamples), checked_seed(seed)
         names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         generator = np.random.default_rng(seed)
         drawn = generator.integers(len(names), size=(resamples, len(names)))

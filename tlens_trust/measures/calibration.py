@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from scipy.special import expit
 from scipy.stats import norm
 
+from tlens_trust.measures.arguments import checked_count, checked_share
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import fraction_interval, percentile_interval
 from tlens_trust.measures.labelled import labelled
@@ -97,6 +98,7 @@ def calibration_error(
         >>> good.low < 0 < good.high, bad.low > 0.05
         (True, True)
     """
+    confidence = checked_share("confidence", confidence, hint="The usual one is 0.95.")
     names = np.arange(len(scores)) if groups is None else np.asarray(groups, dtype=str)
     _, group = np.unique(names, return_inverse=True)
     number = int(group.max(initial=-1)) + 1
@@ -164,8 +166,7 @@ def bin_by_probability(
     stated: Float[np.ndarray, " example"], bins: int
 ) -> tuple[Int[np.ndarray, " example"], Float[np.ndarray, " bin"]]:
     """The bin of each statement, and how many each holds; bins that ties leave empty are gone."""
-    if bins < 1:
-        raise ValueError(f"`bins` must be at least 1, got {bins}.")
+    bins = checked_count("bins", bins)
     edges = np.quantile(stated, np.linspace(0, 1, bins + 1)[1:-1])
     _, place = np.unique(np.searchsorted(edges, stated, side="right"), return_inverse=True)
     return place, np.bincount(place).astype(np.float64)
@@ -252,6 +253,23 @@ def reliability_curve(
     )
 
 
+def check_threshold(false_positive_rate: object, positive: object) -> tuple[float, int]:
+    """Check how a threshold is to be chosen.
+
+    Args:
+        false_positive_rate: The share of the other label that may be called positive.
+        positive: Which label counts as positive.
+
+    Raises:
+        ValueError: `false_positive_rate` is not between 0 and 1, or `positive` is neither label.
+    """
+    hint = "It is the share of the other label that may be called positive, 0.05 for one in twenty."
+    rate = checked_share("false_positive_rate", false_positive_rate, hint=hint)
+    if isinstance(positive, bool) or positive not in (0, 1):
+        raise ValueError(f"`positive` must be a label, 0 or 1, got {positive!r}.")
+    return rate, checked_count("positive", positive, least=0)
+
+
 def choose_threshold(
     scores: Float[np.ndarray, " example"],
     labels: Int[np.ndarray, " example"],
@@ -287,13 +305,7 @@ def choose_threshold(
         >>> choose_threshold(scores, np.array([0, 0, 0, 0, 1, 1]), false_positive_rate=0.2)
         0.4
     """
-    if not 0 < false_positive_rate < 1:
-        raise ValueError(
-            f"`false_positive_rate` must be between 0 and 1, got {false_positive_rate}. It is the "
-            "share of the other label that may be called positive, 0.05 for one in twenty."
-        )
-    if positive not in (0, 1):
-        raise ValueError(f"`positive` must be a label, 0 or 1, got {positive!r}.")
+    false_positive_rate, positive = check_threshold(false_positive_rate, positive)
     side = 1.0 if positive == 1 else -1.0
     others = np.sort(side * scores[labels != positive])
     # Guarded against (1 - α)(n + 1) that rounding puts a hair above a whole number.

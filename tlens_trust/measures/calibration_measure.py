@@ -9,10 +9,11 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.calibration import (
-    bin_by_probability,
     calibration_error,
+    check_threshold,
     choose_threshold,
     reliability_curve,
 )
@@ -42,8 +43,10 @@ class CalibrationMeasure:
 
     def __post_init__(self) -> None:
         check_probe(self.probe)
+        check_counts(self, {"bins": 1})
+        check_threshold(self.false_positive_rate, self.positive)
         # Thresholds are chosen inside the training folds, which are one fewer.
-        least = 1 + int(getattr(self.probe.cross_fitter, "least_folds", 2))
+        least = 1 + self.probe.cross_fitter.least_folds
         if self.probe.folds < least:
             raise ValueError(
                 "To choose a threshold a probe is cross-validated inside its training folds, so "
@@ -280,13 +283,5 @@ def probe_calibration(
         >>> probe_calibration().name
         'calibration_logistic'
     """
-    bin_by_probability(np.zeros(1), bins)
-    nothing = np.zeros(0)
-    choose_threshold(
-        nothing,
-        nothing.astype(np.int64),
-        false_positive_rate=false_positive_rate,
-        positive=positive,
-    )
     taken = logistic_probe() if probe is None else probe
     return CalibrationMeasure(taken, bins, false_positive_rate, positive)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts, checked_count, checked_grid
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.nulls import Null, held_out_bands, held_out_null, refit_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
@@ -29,6 +30,9 @@ from tlens_trust.measures.solver import solve_logistic
 from tlens_trust.threads import choose_threads, limited_threads
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
+
+# What an error says of a wrong `C`, wherever one is given.
+PENALTY_HINT = "It is the inverse strength of the penalty; one alone is a list too, as [1.0]."
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +61,13 @@ class HeldOut:
 
 @runtime_checkable
 class CrossFitter(Protocol):
-    """Fits a kind of probe on all folds but one, for each fold, and scores the one."""
+    """Fits a kind of probe on all folds but one, for each fold, and scores the one.
+
+    Attributes:
+        least_folds: The fewest folds that it can be cross-validated on.
+    """
+
+    least_folds: ClassVar[int]
 
     @property
     def identity(self) -> str:
@@ -107,7 +117,7 @@ class LogisticCrossFitter:
     least_folds: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        grid = _checked_grid(self.C)
+        grid = checked_grid("C", self.C, hint=PENALTY_HINT)
         object.__setattr__(self, "C", grid)
 
     @property
@@ -204,6 +214,8 @@ class LogisticCrossFitter:
 class MassMeanCrossFitter:
     """Mass-mean probes: nothing to choose, one fit for each site and fold, and for every two."""
 
+    least_folds: ClassVar[int] = 2
+
     @property
     def identity(self) -> str:
         """Nothing can be set."""
@@ -278,10 +290,10 @@ class ProbeMeasure:
     floor: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("folds", 2), ("resamples", 1), ("permutations", 1)):
-            number = getattr(self, name)
-            if not isinstance(number, int) or number < least:
-                raise ValueError(f"`{name}` must be a whole number from {least}, got {number!r}.")
+        hint = f"That is how many folds the {self.name!r} probe needs."
+        folds = checked_count("folds", self.folds, least=self.cross_fitter.least_folds, hint=hint)
+        object.__setattr__(self, "folds", folds)
+        check_counts(self, {"resamples": 1, "permutations": 1})
 
     @property
     def identity(self) -> str:
@@ -432,9 +444,8 @@ def logistic_probe(
         >>> logistic_probe(folds=3).name
         'logistic'
     """
-    return ProbeMeasure(
-        "logistic", LogisticCrossFitter(_checked_grid(C)), folds, resamples, permutations, floor
-    )
+    cross_fitter = LogisticCrossFitter(checked_grid("C", C, hint=PENALTY_HINT))
+    return ProbeMeasure("logistic", cross_fitter, folds, resamples, permutations, floor)
 
 
 def mass_mean_probe(
@@ -471,16 +482,3 @@ def check_probe(probe: object) -> None:
             f"{probe!r}."
             + (f" Call `tlens_trust.measures.{probe}_probe()`, if there is one." if named else "")
         )
-
-
-def _checked_grid(C: object) -> tuple[float, ...]:
-    try:
-        grid = tuple(sorted({float(strength) for strength in C}))  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        grid = ()
-    if not grid or not 0 < grid[0] <= grid[-1] < float("inf"):
-        raise ValueError(
-            f"`C` must be a list of positive numbers, got {C!r}. They are inverse strengths of the "
-            "penalty; one alone is a list too, as [1.0]."
-        )
-    return grid

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_count
+
 # Below this part of the largest, an eigenvalue computed in float64 is rounding.
 ROUNDING = 1e-13
 _LEAST_POINTS = 5
@@ -234,9 +236,13 @@ def unit_rows(x: Float[Tensor, "example d"]) -> Float[Tensor, "example d"]:
 
 
 def check_range(first: int, last: int) -> None:
-    """Refuse a range of eigenvalues that is none."""
-    if not 1 <= first <= last:
+    """Refuse a range of eigenvalues that is not one.
+
+    Raises:
+        ValueError: `first` or `last` is not a whole number from 1, or `last` is below `first`.
+    """
+    hint = "Eigenvalues are counted from 1, the largest."
+    if checked_count("first", first, hint=hint) > checked_count("last", last, hint=hint):
         raise ValueError(
-            f"`first` and `last` must be numbers of eigenvalues from 1 on, in this order, got "
-            f"{first} and {last}."
+            f"`first` must not be above `last`, got first={first} and last={last}. {hint}"
         )

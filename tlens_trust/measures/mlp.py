@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
+from tlens_trust.measures.arguments import check_counts, checked_fraction
 from tlens_trust.measures.classifier import BinaryClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure
 from tlens_trust.measures.folds import deal_folds
@@ -92,14 +93,10 @@ class MLPTrainer:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("width", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"`dropout` must be from 0 to below 1, got {self.dropout}. It is the share of "
-                "features left out."
-            )
+        check_counts(self, {"width": 1, "max_epochs": 1, "patience": 1, "seed": 0})
+        hint = "It is the share of features left out of each row."
+        dropout = checked_fraction("dropout", self.dropout, below_one=True, hint=hint)
+        object.__setattr__(self, "dropout", dropout)
 
     def __call__(
         self,

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
+from tlens_trust.measures.arguments import checked_count, checked_seed
+
 # Random numbers held at once while labels are drawn.
 _KEYS_AT_ONCE = 4_000_000
 
@@ -79,11 +81,9 @@ def permute_labels(
         >>> np.unique(permuted.draws, axis=0).tolist()
         [[0, 1, 0, 1, 1], [0, 1, 1, 0, 1], [1, 0, 0, 1, 1], [1, 0, 1, 0, 1]]
     """
-    if permutations < 1:
-        raise ValueError(
-            f"`permutations` must be at least 1, got {permutations}. A p-value is never below "
-            "1 / (1 + permutations)."
-        )
+    hint = "A p-value is never below 1 / (1 + permutations)."
+    permutations = checked_count("permutations", permutations, hint=hint)
+    seed = checked_seed(seed)
     labels = np.asarray(labels)
     stratum, unit = _strata(labels, groups, np.asarray(fold))
     units = int(unit.max()) + 1

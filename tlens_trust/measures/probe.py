@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_grid, checked_positive
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
@@ -88,9 +89,8 @@ def fit_logistic_probe(
         True
     """
     check_training_rows(activations, labels, groups)
-    grid = sorted({float(each) for each in ([C] if isinstance(C, int | float) else C)})
-    if not grid:
-        raise ValueError("`C` names no strength of the penalty to choose from. Give 1.0, say.")
+    hint = "It is the inverse strength of the penalty. Give 1.0, for example."
+    grid = list(checked_grid("C", C, single=True, hint=hint))
     if len(grid) > 1:
         grid = [_choose_penalty(activations, labels, groups, grid, standardise)]
     fits = solve_logistic(
@@ -277,11 +277,12 @@ class LogisticProbe(ProbeClassifier):
             ValueError: As `fit_logistic_probe`.
         """
         values, labels = self._validate(X, y)
+        C = checked_positive("C", self.C, hint="It is the inverse strength of the penalty.")
         fits = solve_logistic(
             values.unsqueeze(1),
             labels,
             train=torch.ones(1, len(labels), dtype=torch.bool),
-            C=[self.C],
+            C=[C],
             standardise=self.standardise,
             tolerance=self.tolerance,
             max_passes=self.max_passes,

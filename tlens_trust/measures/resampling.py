@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.quantiles import student_quantile
 
 _TRIES = 1000
@@ -57,8 +58,7 @@ def half_samples(
         >>> halves.sum(axis=1).tolist()
         [4, 4, 4]
     """
-    if resamples < 2:
-        raise ValueError(f"`resamples` must be at least 2, got {resamples}.")
+    resamples, seed = checked_count("resamples", resamples, least=2), checked_seed(seed)
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     if len(names) < 4:
         raise ValueError(

@@ -28,7 +28,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 from tlens_trust.activations import Activations
 from tlens_trust.activations.positions import Position
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import checked_count
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
@@ -192,6 +192,7 @@ class SelectivityMeasure:
 
     def __post_init__(self) -> None:
         check_probe(self.probe)
+        check_counts(self, {"controls": 1})
 
     @property
     def name(self) -> str:
@@ -406,7 +407,6 @@ def probe_selectivity(
         >>> probe_selectivity().name
         'selectivity_logistic'
     """
-    checked_count("controls", controls)
     taken = logistic_probe() if probe is None else probe
     if callable(types):
         name = getattr(types, "__qualname__", "<nameless>")

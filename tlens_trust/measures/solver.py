@@ -29,6 +29,7 @@ from torch import Tensor
 from torch.linalg import vecdot
 from torch.nn.functional import logsigmoid
 
+from tlens_trust.measures.arguments import checked_count, checked_positive
 from tlens_trust.measures.preconditioner import Hessians, Preconditioner
 
 # Pairs of steps that L-BFGS remembers, and passes without progress after which a fit is given up.
@@ -118,6 +119,8 @@ def solve_logistic(
             f"{len(activations)} activations, {labels.shape[-1]} labels and {train.shape[-1]} "
             "places. Choose the same rows of all of them."
         )
+    tolerance = checked_positive("tolerance", tolerance)
+    max_passes = checked_count("max_passes", max_passes)
     rows, sites, width = activations.shape
     folds, device = len(train), activations.device
     labels, train = labels.to(device).expand(folds, rows), train.to(device)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.geometry import (
     above_rounding,
     check_range,
@@ -65,8 +66,7 @@ class SpectrumMeasure:
 
     def __post_init__(self) -> None:
         check_range(self.first, self.last)
-        if self.resamples < 2:
-            raise ValueError(f"`resamples` must be at least 2, got {self.resamples}.")
+        check_counts(self, {"first": 1, "last": 1, "resamples": 2})
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.concepts.concept import statements_fingerprint
+from tlens_trust.measures.arguments import checked_count
 
 _COMPONENTS = 100
 _KEPT = 16
@@ -51,8 +52,7 @@ def represent_text(
         >>> bool((x[0] - x[1]).norm() < (x[0] - x[2]).norm())
         True
     """
-    if components < 1:
-        raise ValueError(f"`components` must be at least 1, got {components}.")
+    components = checked_count("components", components)
     key = statements_fingerprint(statements), components
     if key not in _kept:
         _kept[key] = _represent(statements, components)

@@ -23,6 +23,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept, TextFloor
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.rows import plain_text
+from tlens_trust.measures.arguments import check_counts, checked_share
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import permute_labels
@@ -87,6 +88,7 @@ def find_split_leaks(concept: Concept, *, train: float = _TRAINING_PART) -> Spli
         >>> leaks.group.tolist(), leaks.twin.tolist(), leaks.unseen.tolist()
         ([False], [True], [False])
     """
+    train = checked_share("train", train, hint=f"The paper trains on {_TRAINING_PART}.")
     cut = int(len(concept) * train)
     if not 0 < cut < len(concept):
         raise ValueError(
@@ -137,6 +139,9 @@ class TracingLLMMeasure:
     resamples: int = 1000
     permutations: int = 2000
     floor: bool = True
+
+    def __post_init__(self) -> None:
+        check_counts(self, {"resamples": 1, "permutations": 1})
 
     @property
     def name(self) -> str:

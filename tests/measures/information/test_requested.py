@@ -103,5 +103,5 @@ def test_activations_of_other_statements_are_refused():
     for measure in (nearest_neighbour_information(), online_coding()):
         with pytest.raises(ValueError, match="hold 60 statements"):
             measure(activations, concept, seed=0)
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match="`permutations` must be a whole number from 0, got -1"):
         online_coding(permutations=-1)

@@ -313,7 +313,7 @@ def test_a_fixed_width_is_the_same_at_every_checkpoint_and_then_size_counts():
                                rtol=1e-4)  # fmt: skip
     with pytest.raises(ValueError, match=r"no width for the site 'blocks.1"):
         kernel_dependence(widths={SITES[0]: 1.0})(read, concept(), seed=0)
-    with pytest.raises(ValueError, match="`widths` must be positive"):
+    with pytest.raises(ValueError, match=r"`widths\['blocks.0.*must be a positive number, got nan"):
         kernel_dependence(widths={SITES[0]: float("nan")})
 
 
@@ -323,7 +323,7 @@ def test_the_papers_protocol_has_a_name():
     )
     with pytest.raises(ValueError, match="takes no other argument"):
         kernel_dependence(protocol="tracingllm", ridge=0.1)
-    with pytest.raises(ValueError, match="no protocol 'paper'"):
+    with pytest.raises(ValueError, match="must be 'calibrated' or 'tracingllm', got 'paper'"):
         kernel_dependence(protocol="paper")
 
 

@@ -286,9 +286,9 @@ def locate_saturation(
 
 
 def _check_arguments(margin: float, confidence: float, resamples: int) -> None:
-    told = "It is a fraction of statements: 0.1 is ten in a hundred."
-    checked_share("margin", margin, told=told)
-    checked_share("confidence", confidence, told="The usual one is 0.95.")
+    hint = "It is a fraction of statements: 0.1 is ten in a hundred."
+    checked_share("margin", margin, hint=hint)
+    checked_share("confidence", confidence, hint="The usual one is 0.95.")
     if checked_count("resamples", resamples) * (1 - confidence) / 2 < 10:
         raise ValueError(
             f"{resamples} `resamples` are too few for a confidence of {confidence:.0%}. Draw at "

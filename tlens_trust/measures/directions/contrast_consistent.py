@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import check_counts, checked_choice
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
@@ -103,9 +104,7 @@ class _Search:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("restarts", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        check_counts(self, {"restarts": 1, "steps": 1, "seed": 0})
 
     def __call__(
         self,
@@ -258,7 +257,7 @@ class ContrastConsistentFitter:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _Search(self.restarts, self.steps, self.seed)
+        check_counts(self, {"restarts": 1, "steps": 1, "seed": 0})
 
     @property
     def identity(self) -> str:
@@ -406,10 +405,9 @@ def ccs_probe(
         >>> ccs_probe().name, ccs_probe(variant="tpc").name
         ('ccs', 'ccs_tpc')
     """
+    checked_choice("variant", variant, ("gradient", "tpc"))
     if variant == "tpc":
         closed = DirectionCrossFitter(PairDifferenceFitter(standardise=True))
         return ProbeMeasure("ccs_tpc", closed, folds, resamples, permutations, floor)
-    if variant != "gradient":
-        raise ValueError(f'`variant` must be "gradient" or "tpc", got {variant!r}.')
     fitter = DirectionCrossFitter(ContrastConsistentFitter(restarts, steps, seed))
     return ProbeMeasure("ccs", fitter, folds, resamples, permutations, floor)

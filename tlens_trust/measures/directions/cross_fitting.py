@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -62,6 +62,8 @@ class DirectionCrossFitter:
     """
 
     fitter: DirectionFitter
+
+    least_folds: ClassVar[int] = 2
 
     @property
     def identity(self) -> str:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_fraction
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
@@ -69,21 +70,7 @@ def fit_lda_probe(
         >>> bool(probe.direction[0] > 0 > probe.direction[1])  # The second cancels the noise.
         True
     """
-    return LDAFitter(checked_shrinkage(shrinkage), standardise)(activations, labels, groups).probe
-
-
-def checked_shrinkage(shrinkage: float | None) -> float | None:
-    """The shrinkage, if it is one.
-
-    Raises:
-        ValueError: It is outside 0 to 1.
-    """
-    if shrinkage is not None and not 0 <= shrinkage <= 1:
-        raise ValueError(
-            f"`shrinkage` must be between 0 (the covariance as it is) and 1 (a multiple of the "
-            f"identity), got {shrinkage!r}. Leave it out for Ledoit and Wolf's."
-        )
-    return shrinkage
+    return LDAFitter(shrinkage, standardise)(activations, labels, groups).probe
 
 
 @dataclass(frozen=True)
@@ -97,6 +84,15 @@ class LDAFitter:
 
     shrinkage: float | None = None
     standardise: bool = True
+
+    def __post_init__(self) -> None:
+        if self.shrinkage is not None:
+            hint = (
+                "0 is the covariance as it is, 1 a multiple of the identity. Leave it out for "
+                "Ledoit and Wolf's."
+            )
+            shrinkage = checked_fraction("shrinkage", self.shrinkage, hint=hint)
+            object.__setattr__(self, "shrinkage", shrinkage)
 
     @property
     def identity(self) -> str:
@@ -185,7 +181,7 @@ class LDAProbe(ProbeClassifier):
             ValueError: As `fit_lda_probe`.
         """
         values, labels = self._validate(X, y)
-        fitter = LDAFitter(checked_shrinkage(self.shrinkage), self.standardise)
+        fitter = LDAFitter(self.shrinkage, self.standardise)
         fitted = fitter(values, labels, groups)
         self.shrinkage_ = fitted.report["shrinkage"]
         self._keep(fitted.probe.direction, fitted.probe.bias)
@@ -219,5 +215,5 @@ def lda_probe(
         >>> lda_probe().name
         'lda'
     """
-    fitter = DirectionCrossFitter(LDAFitter(checked_shrinkage(shrinkage)))
+    fitter = DirectionCrossFitter(LDAFitter(shrinkage))
     return ProbeMeasure("lda", fitter, folds, resamples, permutations, floor)

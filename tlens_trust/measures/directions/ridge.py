@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_grid
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
@@ -72,14 +73,8 @@ def checked_penalties(penalty: float | Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: There is none, or one is not positive.
     """
-    given = np.atleast_1d(np.asarray(penalty, dtype=np.float64))
-    grid = tuple(sorted(set(given.ravel().tolist())))
-    if not grid or not grid[0] > 0 or not np.isfinite(grid).all():
-        raise ValueError(
-            f"`penalty` must be a positive number, or several to choose from, got {penalty!r}. "
-            "It is the strength of the ridge: the larger, the stronger."
-        )
-    return grid
+    hint = "It is the strength of the ridge: the larger, the stronger."
+    return checked_grid("penalty", penalty, single=True, hint=hint)
 
 
 @dataclass(frozen=True)

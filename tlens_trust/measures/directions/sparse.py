@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_choice, checked_count, checked_positive
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.calibrated import calibrate_probe
@@ -117,16 +118,7 @@ def fit_sparse_probe(
         >>> fit_sparse_probe(activations, labels, k=2).direction.nonzero().flatten().tolist()
         [1, 4]
     """
-    return _checked_fitter(k, ranking, C)(activations, labels, groups).probe
-
-
-def _checked_fitter(k: int, ranking: str, C: float) -> "SparseFitter":
-    if isinstance(k, bool) or int(k) != k or k < 1:
-        raise ValueError(f"`k` is how many coordinates a probe may read, at least 1, got {k!r}.")
-    if ranking not in _RANKINGS:
-        allowed = " or ".join(f'"{name}"' for name in _RANKINGS)
-        raise ValueError(f"`ranking` must be {allowed}, got {ranking!r}.")
-    return SparseFitter(int(k), ranking, float(C))
+    return SparseFitter(k, ranking, C)(activations, labels, groups).probe
 
 
 @dataclass(frozen=True)
@@ -142,6 +134,13 @@ class SparseFitter:
     k: int
     ranking: str
     C: float
+
+    def __post_init__(self) -> None:
+        k = checked_count("k", self.k, hint="It is how many coordinates a probe uses.")
+        C = checked_positive("C", self.C, hint="It is the inverse strength of the penalty.")
+        checked_choice("ranking", self.ranking, _RANKINGS)
+        object.__setattr__(self, "k", k)
+        object.__setattr__(self, "C", C)
 
     @property
     def identity(self) -> str:
@@ -220,7 +219,7 @@ class SparseProbe(ProbeClassifier):
             ValueError: As `fit_sparse_probe`.
         """
         values, labels = self._validate(X, y)
-        probe = _checked_fitter(self.k, self.ranking, self.C)(values, labels, groups).probe
+        probe = SparseFitter(self.k, self.ranking, self.C)(values, labels, groups).probe
         self._keep(probe.direction, probe.bias)
         return self
 
@@ -256,7 +255,7 @@ def sparse_probe(
         >>> [sparse_probe(k).name for k in (1, 16)]
         ['sparse_1', 'sparse_16']
     """
-    fitter = _checked_fitter(k, ranking, C)
+    fitter = SparseFitter(k, ranking, C)
     name = f"sparse_{fitter.k}" + ("_adaptive" if ranking == "adaptive" else "")
     cross_fitter = DirectionCrossFitter(fitter)
     return ProbeMeasure(name, cross_fitter, folds, resamples, permutations, floor)

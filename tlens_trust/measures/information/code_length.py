@@ -8,6 +8,7 @@ import xarray as xr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.bound_variables import empty_dataset, label_band
 from tlens_trust.measures.information.online_coding import OnlineCoding
@@ -33,6 +34,9 @@ class CodeLengthMeasure:
 
     coding: OnlineCoding
     permutations: int
+
+    def __post_init__(self) -> None:
+        check_counts(self, {"permutations": 0})
 
     @property
     def name(self) -> str:
@@ -139,6 +143,4 @@ def online_coding(
         >>> online_coding().name
         'online_coding'
     """
-    if permutations < 0:
-        raise ValueError(f"`permutations` must be at least 0, got {permutations}.")
     return at_sites(CodeLengthMeasure(OnlineCoding(orders=orders, seed=seed), permutations), sites)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.intervals import stretched_interval
@@ -58,16 +59,8 @@ class InfoNCE:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("batch", 2),
-            ("width", 1),
-            ("dimensions", 1),
-            ("epochs", 1),
-            ("patience", 1),
-            ("folds", 2),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
+        least = {"batch": 2, "width": 1, "dimensions": 1, "epochs": 1, "patience": 1, "folds": 2}
+        check_counts(self, {**least, "seed": 0})
 
     def __call__(
         self,

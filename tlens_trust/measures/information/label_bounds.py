@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from tlens_trust.measures.arguments import checked_count
 from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
@@ -175,8 +176,7 @@ def fano_information(
     rate = np.asarray(error, dtype=np.float64)
     if not ((rate >= 0) & (rate <= 1)).all():
         raise ValueError(f"`error` must be a rate from 0 to 1, got {error!r}.")
-    if classes < 2:
-        raise ValueError(f"`classes` must be at least 2, got {classes}.")
+    classes = checked_count("classes", classes, least=2)
     doubt = -_x_ln_x(rate) - _x_ln_x(1 - rate) + rate * np.log(classes - 1)
     information: np.ndarray = np.asarray(entropy - doubt)
     return information

@@ -15,6 +15,7 @@ from scipy.special import digamma
 from sklearn.neighbors import KDTree, NearestNeighbors
 from torch import Tensor
 
+from tlens_trust.measures.arguments import check_counts, checked_count
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import (
     half_sample_interval,
@@ -46,8 +47,7 @@ def leading_components(
     Raises:
         ValueError: `components` is less than 1, or a value is not finite.
     """
-    if components < 1:
-        raise ValueError(f"`components` must be at least 1, got {components}.")
+    components = checked_count("components", components)
     values = x.double().cpu()
     if not bool(torch.isfinite(values).all()):
         raise ValueError("Nearest neighbours need finite values, got a NaN or an infinity.")
@@ -150,10 +150,10 @@ def _check_halves(halves: Bool[np.ndarray, "resample example"], neighbours: int)
 
 
 def _check_count(n: int, neighbours: int) -> None:
-    if not 1 <= neighbours < n // 2:
+    if checked_count("neighbours", neighbours) >= n // 2:
         raise ValueError(
-            f"`neighbours` must be at least 1 and less than half of the {n} examples, got "
-            f"{neighbours}."
+            f"`neighbours` must be less than half of the {n} examples, got {neighbours}. Take "
+            "fewer of them, or give more examples."
         )
 
 
@@ -335,6 +335,9 @@ class NearestNeighbours:
     components: int = 2
     neighbours: int = 3
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_counts(self, {"components": 1, "neighbours": 1, "seed": 0})
 
     def __call__(
         self,

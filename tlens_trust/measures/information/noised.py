@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import (
     half_sample_interval,
@@ -123,6 +124,15 @@ def information_under_noise(
     return NoisedInformation(value, np.log(sizes) - lost, np.minimum(log(rows), gaussian))
 
 
+def _checked_options(noise: object, draws: object, seed: object) -> tuple[float, int, int]:
+    hint = (
+        "It is a fraction of the rows' root mean square distance from their mean; without noise, "
+        "the information is infinite."
+    )
+    level = checked_positive("noise", noise, hint=hint)
+    return level, checked_count("draws", draws), checked_seed(seed)
+
+
 def noised_information(
     x: Float[Tensor, "example d"],
     *,
@@ -162,11 +172,7 @@ def noised_information(
         >>> round(found.value, 4), round(log(4), 4)
         (1.3863, 1.3863)
     """
-    if not 0 < noise < float("inf"):
-        raise ValueError(
-            f"`noise` must be a positive number, got {noise}. It is a fraction of the rows' root "
-            "mean square distance from their mean; without noise, the information is infinite."
-        )
+    noise, draws, seed = _checked_options(noise, draws, seed)
     names = [str(row) for row in range(len(x))] if groups is None else list(groups)
     halves = half_samples(names, resamples=resamples, seed=seed)
     found = information_under_noise(x, [noise], halves, seed=seed, draws=draws)
@@ -204,6 +210,9 @@ class NoisedEstimator:
     noise: float = 0.2
     draws: int = 1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _checked_options(self.noise, self.draws, self.seed)
 
     def __call__(
         self, x: Float[Tensor, "example d"], *, groups: Sequence[str] | None = None

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import check_counts, checked_grid
 from tlens_trust.measures.bootstrap import GroupBootstrap
-from tlens_trust.measures.cross_validation import DEFAULT_C
+from tlens_trust.measures.cross_validation import DEFAULT_C, PENALTY_HINT
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.solver import solve_logistic
 
@@ -96,14 +97,14 @@ class OnlineCoding:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        ends = self.fractions
-        if not ends or ends[-1] != 1 or ends[0] <= 0 or list(ends) != sorted(set(ends)):
+        hint = "They are where blocks end, in ascending order up to 1."
+        ends = checked_grid("fractions", self.fractions, hint=hint)
+        if list(ends) != list(self.fractions) or ends[-1] != 1:
             raise ValueError(
-                f"`fractions` must ascend from above 0 to 1, got {ends!r}. They are where blocks "
-                "end."
+                f"`fractions` must ascend from above 0 to 1, got {self.fractions!r}. {hint}"
             )
-        if self.orders < 1:
-            raise ValueError(f"`orders` must be at least 1, got {self.orders}.")
+        object.__setattr__(self, "C", checked_grid("C", self.C, hint=PENALTY_HINT))
+        check_counts(self, {"orders": 1, "seed": 0})
 
     def __call__(
         self,

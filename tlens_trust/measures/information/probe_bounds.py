@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_choice, checked_count, checked_seed
 from tlens_trust.measures.cross_validation import DEFAULT_C, CrossFitter, LogisticCrossFitter
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.information.estimate import InformationEstimate, Kind
@@ -31,11 +32,16 @@ def cross_fitter_of(probe: str, *, seed: int) -> CrossFitter:
     Raises:
         ValueError: It is neither.
     """
-    if probe not in get_args(Probe):
-        raise ValueError(f"`probe` must be 'linear' or 'mlp', got {probe!r}.")
+    checked_choice("probe", probe, get_args(Probe))
     if probe == "linear":
         return LogisticCrossFitter(DEFAULT_C)
     return MLPCrossFitter(MLPTrainer(64, 200, 10, 0.3, seed))
+
+
+def _check_options(probe: str, folds: object, seed: object) -> None:
+    checked_seed(seed)
+    least = cross_fitter_of(probe, seed=0).least_folds
+    checked_count("folds", folds, least=least, hint="That is how many folds this probe needs.")
 
 
 def score_held_out(
@@ -61,6 +67,7 @@ def score_held_out(
     Raises:
         ValueError: Groups are too few for the folds, or `probe` is unknown.
     """
+    _check_options(probe, folds, seed)
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
     targets = labels.cpu().numpy()
     fold = assign_folds(targets, names, folds=folds, seed=seed)
@@ -110,6 +117,9 @@ class BarberAgakov:
     folds: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check_options(self.probe, self.folds, self.seed)
+
     def __call__(
         self,
         x: Float[Tensor, "example d"],
@@ -141,6 +151,9 @@ class Fano:
     folds: int = 5
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        _check_options(self.probe, self.folds, self.seed)
+
     def __call__(
         self,
         x: Float[Tensor, "example d"],
@@ -170,6 +183,9 @@ class AnswerInformation:
     probe: Probe = "linear"
     folds: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_options(self.probe, self.folds, self.seed)
 
     def __call__(
         self,
@@ -205,6 +221,9 @@ class UsableInformation:
     probe: Probe = "linear"
     folds: int = 5
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_options(self.probe, self.folds, self.seed)
 
     def __call__(
         self,

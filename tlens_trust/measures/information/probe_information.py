@@ -10,10 +10,12 @@ from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts, checked_grid
 from tlens_trust.measures.cross_validation import (
     DEFAULT_C,
     ProbeMeasure,
     Refitter,
+    check_probe,
     logistic_probe,
 )
 from tlens_trust.measures.information.bound_variables import (
@@ -49,6 +51,7 @@ _BOUNDS: dict[str, tuple[Callable[[HeldOutScores], Bound], str]] = {
     "fano": (fano, "lower bound of I(T;Y), by Fano's inequality"),
     "confusion": (answer_information, "I(Ŷ;Y) of the probe's answers, bias-corrected"),
 }
+_NOISE_HINT = "They are fractions of the activations' root mean square."
 _USABLE = "usable information of the activations on the labels, beyond the text"
 _Null = Mapping[str, Float[np.ndarray, "site draw"]]
 
@@ -81,20 +84,9 @@ class ProbeInformation:
     refits: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("resamples", 2),
-            ("examples", 16),
-            ("usable_permutations", 0),
-            ("refits", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
-        levels = tuple(sorted({float(level) for level in self.noise}))
-        if levels and not 0 < levels[0] <= levels[-1] < float("inf"):
-            raise ValueError(
-                f"`noise` must be positive numbers, got {self.noise!r}. They are fractions of the "
-                "readings' root mean square."
-            )
+        check_probe(self.probe)
+        check_counts(self, {"resamples": 2, "examples": 16, "usable_permutations": 0, "refits": 0})
+        levels = checked_grid("noise", self.noise, empty=True, hint=_NOISE_HINT)
         object.__setattr__(self, "noise", levels)
 
     @property
@@ -320,6 +312,5 @@ def probe_information(
         'probe_information'
     """
     probe = logistic_probe(C=C, folds=folds, permutations=permutations)
-    return ProbeInformation(
-        "probe_information", probe, resamples, beyond_text, tuple(noise), examples
-    )
+    levels = checked_grid("noise", noise, empty=True, hint=_NOISE_HINT)
+    return ProbeInformation("probe_information", probe, resamples, beyond_text, levels, examples)

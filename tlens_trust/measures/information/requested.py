@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.information.bound_variables import empty_dataset
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.information.infonce import InfoNCE
@@ -59,8 +60,7 @@ class PairInformation:
     permutations: int
 
     def __post_init__(self) -> None:
-        if self.permutations < 0:
-            raise ValueError(f"`permutations` must be at least 0, got {self.permutations}.")
+        check_counts(self, {"components": 1, "permutations": 0})
 
     @property
     def identity(self) -> str:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_positive
 from tlens_trust.measures.kernels.halves import HalfSamples
 
 # Rounding of the numbers that came in, in multiples of their precision and of their root mean
@@ -124,8 +125,7 @@ def linear_normalised_hsic(
         >>> round(linear_normalised_hsic(x, x), 2), linear_normalised_hsic(x, x.flip(0)) < 0.2
         (3.95, True)
     """
-    if not 0 < ridge < float("inf"):
-        raise ValueError(f"`ridge` must be a positive number, got {ridge!r}.")
+    ridge = checked_positive("ridge", ridge)
     one = PrincipalComponents.of(x, standardise=standardise)
     other = PrincipalComponents.of(y, standardise=standardise)
     return shared_directions(one, other, one.overlap(other), ridge)

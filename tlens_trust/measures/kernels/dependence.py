@@ -12,6 +12,12 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import (
+    check_counts,
+    checked_choice,
+    checked_grid,
+    checked_positive,
+)
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.halves import HalfSamples
@@ -75,25 +81,21 @@ class KernelDependence:
     widths: tuple[tuple[str, float], ...] | None = None
 
     def __post_init__(self) -> None:
-        multiples = tuple(sorted({float(m) for m in self.multiples}))
-        if not multiples or not 0 < multiples[0] <= multiples[-1] < float("inf"):
-            raise ValueError(
-                f"`multiples` must be positive numbers, got {self.multiples!r}. They are widths, "
-                "in median distances."
-            )
+        multiples = checked_grid(
+            "multiples", self.multiples, hint="They are widths, in median distances."
+        )
         object.__setattr__(self, "multiples", multiples)
-        for name, least in (("permutations", 1), ("resamples", 2), ("examples", 16)):
-            if getattr(self, name) < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}.")
-        if self.components is not None and self.components < 1:
-            raise ValueError(f"`components` must be at least 1, got {self.components}.")
-        if not 0 < self.ridge < float("inf"):
-            raise ValueError(f"`ridge` must be a positive number, got {self.ridge!r}.")
-        if self.widths is not None and not all(0 < w < float("inf") for _, w in self.widths):
-            raise ValueError(
-                f"`widths` must be positive numbers, got {dict(self.widths)!r}. A site where all "
-                "statements read alike has no median distance: take them from another checkpoint."
+        check_counts(self, {"permutations": 1, "resamples": 2, "examples": 16})
+        if self.components is not None:
+            check_counts(self, {"components": 1})
+        object.__setattr__(self, "ridge", checked_positive("ridge", self.ridge))
+        if self.widths is not None:
+            hint = (
+                "A site where all statements have the same activations has no median distance: "
+                "take the widths from another checkpoint."
             )
+            for site, width in self.widths:
+                checked_positive(f"widths[{site!r}]", width, hint=hint)
 
     @property
     def name(self) -> str:
@@ -385,14 +387,10 @@ def kernel_dependence(
         >>> kernel_dependence().name
         'kernel_dependence'
     """
-    if protocol not in ("calibrated", "tracingllm"):
-        raise ValueError(
-            f"There is no protocol {protocol!r}. Allowed are 'calibrated' and 'tracingllm'."
-        )
+    checked_choice("protocol", protocol, ("calibrated", "tracingllm"))
     fixed = None if widths is None else tuple(sorted(widths.items()))
-    measure = KernelDependence(
-        tuple(multiples), components, ridge, permutations, resamples, examples, fixed
-    )
+    grid = checked_grid("multiples", multiples, hint="They are widths, in median distances.")
+    measure = KernelDependence(grid, components, ridge, permutations, resamples, examples, fixed)
     if protocol == "calibrated":
         return measure
     if measure != KernelDependence(permutations=permutations):

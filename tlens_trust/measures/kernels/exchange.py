@@ -21,6 +21,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_count, checked_seed
+
 
 @dataclass(frozen=True, eq=False)
 class Rotations:
@@ -59,8 +61,7 @@ class Rotations:
             >>> turns.circles, turns.permutations
             (((3, 2),), 2)
         """
-        if permutations < 1:
-            raise ValueError(f"`permutations` must be at least 1, got {permutations}.")
+        permutations, seed = checked_count("permutations", permutations), checked_seed(seed)
         generator = np.random.default_rng([seed, 5])
         names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         rows = generator.permutation(len(group))
@@ -178,8 +179,7 @@ def exchange_rows(
         ...     [0, 1, 2], [1, 0, 2])
         True
     """
-    if permutations < 1:
-        raise ValueError(f"`permutations` must be at least 1, got {permutations}.")
+    permutations, seed = checked_count("permutations", permutations), checked_seed(seed)
     generator = np.random.default_rng([seed, 6])
     _, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(group)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_choice, checked_count
 from tlens_trust.measures.kernels.kernel import (
     GaussianKernel,
     Kernel,
@@ -242,7 +243,5 @@ def _pair_sums(
 
 
 def _check_options(estimator: str, block: int) -> None:
-    if estimator not in get_args(Estimator):
-        raise ValueError(f"`estimator` must be 'biased' or 'unbiased', got {estimator!r}.")
-    if block < 1:
-        raise ValueError(f"`block` must be at least 1 row, got {block}.")
+    checked_choice("estimator", estimator, get_args(Estimator))
+    checked_count("block", block)

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import inf, isfinite, nan
+from math import isfinite, nan
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from tlens_trust.measures.arguments import checked_positive
 
 # Rows among whose pairs the median distance is looked for; more would cost n² numbers at once.
 _MEDIAN_ROWS = 4096
@@ -61,11 +63,9 @@ class GaussianKernel:
 
     def __post_init__(self) -> None:
         for name, value in (("width", self.width), ("multiple", self.multiple)):
-            if value is not None and not 0 < value < inf:
-                raise ValueError(
-                    f"`{name}` of a Gaussian kernel must be a positive number, got {value!r}. "
-                    "Leave the width out for the median distance."
-                )
+            if value is not None:
+                hint = "Leave the width out for the median distance."
+                checked_positive(name, value, hint=hint)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.kernels.kernel import Kernel
 
 _PIVOTS_AT_ONCE = 64
@@ -91,8 +92,8 @@ def _factorise(
     tolerance: float,
     seed: int,
 ) -> LowRankKernel:
-    if rank < 1:
-        raise ValueError(f"`rank` must be at least 1, got {rank}.")
+    rank, seed = checked_count("rank", rank), checked_seed(seed)
+    tolerance = checked_positive("tolerance", tolerance)
     n, trace = len(diagonal), float(diagonal.sum())
     generator = np.random.default_rng([seed, 3])
     factor = diagonal.new_zeros(n, min(rank, n))

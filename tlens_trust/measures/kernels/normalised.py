@@ -1,12 +1,12 @@
 """Normalised HSIC: a regularised sum of squared canonical correlations between feature spaces."""
 
 from dataclasses import dataclass, field
-from math import inf
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_positive
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
 from tlens_trust.measures.kernels.low_rank import LowRankKernel, pivoted_cholesky
 
@@ -66,8 +66,7 @@ class NormalisedHSIC:
     epsilon: float = 1e-2
 
     def __post_init__(self) -> None:
-        if not 0 < self.epsilon < inf:
-            raise ValueError(f"`epsilon` must be a positive number, got {self.epsilon!r}.")
+        checked_positive("epsilon", self.epsilon)
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_choice, checked_count, checked_seed
 from tlens_trust.measures.kernels.exchange import Rotations, exchange_rows
 from tlens_trust.measures.kernels.hsic import centre
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
@@ -145,8 +146,8 @@ def permutation_test(
         (0.005, 0.01)
     """
     check_pair(x, y)
-    if how not in get_args(How):
-        raise ValueError(f"`how` must be 'rotations' or 'random', got {how!r}.")
+    checked_choice("how", how, get_args(How))
+    permutations, seed = checked_count("permutations", permutations), checked_seed(seed)
     n = len(x)
     groups = [str(row) for row in range(n)] if groups is None else groups
     one = (GaussianKernel() if kernel is None else kernel).fitted(x)

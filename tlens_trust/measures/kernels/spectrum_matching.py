@@ -8,6 +8,7 @@ Once the leading principal components all have the same spread, the map is undon
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.measures.arguments import checked_count
 from tlens_trust.measures.kernels.components import PrincipalComponents
 
 
@@ -58,8 +59,7 @@ def flatten_spectrum(
     n, d = x.shape
     if components is None:
         components = default_components(n, d)
-    if components < 1:
-        raise ValueError(f"`components` must be at least 1, got {components}.")
+    components = checked_count("components", components)
     flat = PrincipalComponents.of(x, standardise=standardise).flat(components)
     basis: Tensor = flat.vectors * n**0.5
     return basis

@@ -6,7 +6,6 @@ information, moves it several-fold; and it is not 0 for unrelated readings.
 """
 
 from dataclasses import dataclass
-from math import inf
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import check_counts, checked_positive
 from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.kernel import (
     GaussianKernel,
@@ -176,8 +176,7 @@ class TracingLLMDependence:
 
     def __post_init__(self) -> None:
         _check_options(self.sigma, self.epsilon)
-        if self.permutations < 1:
-            raise ValueError(f"`permutations` must be at least 1, got {self.permutations}.")
+        check_counts(self, {"permutations": 1})
 
     @property
     def name(self) -> str:
@@ -334,5 +333,4 @@ def tracingllm_dependence(*, permutations: int = 1000) -> TracingLLMDependence:
 
 def _check_options(sigma: float, epsilon: float) -> None:
     for name, value in (("sigma", sigma), ("epsilon", epsilon)):
-        if not 0 < value < inf:
-            raise ValueError(f"`{name}` must be a positive number, got {value!r}.")
+        checked_positive(name, value)
