@@ -88,7 +88,7 @@ class TestTruthfulQA:
         path = hub_copy([row], "multiple_choice", "validation")
         concept = load_concepts("truthfulqa", path=path, config="multiple_choice")["truthfulqa"]
         assert concept.labels.tolist() == [1, 0, 0]
-        with pytest.raises(ValueError, match="holds nothing of 'truthfulqa'"):
+        with pytest.raises(ValueError, match="holds no file of 'truthfulqa'"):
             load_concepts("truthfulqa", path=path)
 
     def test_lists_written_into_a_csv_file_are_refused(self, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlens_trust.concepts import Concept, Edit
+from tlens_trust.concepts import Concept, RowEdit
 
 ROWS = [
     ("You fool.", 1, "you"),
@@ -116,7 +116,9 @@ class TestIdentity:
         assert one.fingerprint != other.fingerprint
 
     def test_it_travels_to_another_process_whole(self):
-        concept = make(provenance={"source": "here"}, edits=(Edit("dropped", "why not", (3, 4)),))
+        concept = make(
+            provenance={"source": "here"}, edits=(RowEdit("dropped", "why not", (3, 4)),)
+        )
         for twin in (pickle.loads(pickle.dumps(concept)), copy.deepcopy(concept)):
             assert twin == concept
             assert twin.provenance == concept.provenance

@@ -18,7 +18,7 @@ from tlens_trust.concepts.lint.repeats import (
     sequential_split,
     twins_apart,
 )
-from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, association
 
 CHECKS = [
@@ -452,7 +452,7 @@ def report_of(*findings):
 
 
 def test_a_report_has_the_gravest_first_and_can_be_asked_by_rule():
-    note, warning, error = (Finding(s[0], s, s) for s in ("note", "warning", "error"))
+    note, warning, error = (LintFinding(s[0], s, s) for s in ("note", "warning", "error"))
     report = report_of(note, warning, error)
     assert report.findings == (error, warning, note)
     assert report.rules == ("e", "w", "n")
@@ -464,7 +464,7 @@ def test_a_report_has_the_gravest_first_and_can_be_asked_by_rule():
 
 
 def test_what_comes_from_data_is_escaped_in_html():
-    page = report_of(Finding("r", "error", "holds '<script>alert(1)</script>'", (1, 2)))
+    page = report_of(LintFinding("r", "error", "holds '<script>alert(1)</script>'", (1, 2)))
     assert "<script>" not in page._repr_html_()
     assert "&lt;script&gt;" in page._repr_html_()
     assert "rows 1, 2" in page._repr_html_()
@@ -475,7 +475,7 @@ def test_what_comes_from_data_is_escaped_in_html():
 
 
 def test_a_report_becomes_a_table_with_a_row_per_finding():
-    finding = Finding("duplicates", "warning", "two", (3, 9), {"repeats": 2})
+    finding = LintFinding("duplicates", "warning", "two", (3, 9), {"repeats": 2})
     frame = report_of(finding).to_frame()
     assert list(frame.columns) == ["severity", "rule", "message", "n_rows", "rows", "numbers"]
     assert frame.loc[0, "rows"] == (3, 9)
@@ -485,7 +485,7 @@ def test_a_report_becomes_a_table_with_a_row_per_finding():
 
 
 def test_a_finding_cannot_be_changed_and_travels_to_other_processes():
-    finding = Finding("duplicates", "warning", "two", (3, 9), {"repeats": 2})
+    finding = LintFinding("duplicates", "warning", "two", (3, 9), {"repeats": 2})
     with pytest.raises(AttributeError):
         finding.rule = "other"
     with pytest.raises(TypeError):

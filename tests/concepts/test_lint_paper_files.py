@@ -148,8 +148,8 @@ def test_a_file_is_recognised_by_its_content_whatever_its_name_and_an_altered_on
     content = (paper_folder / "stereoset.csv").read_bytes()
     known = recognise(parse_csv(content, "x"), "mine.csv")
     assert known is not None
-    assert known.released
-    assert known.benchmark == "stereoset"
+    assert known.is_released
+    assert known.paper.name == "stereoset.csv"
     assert recognise(parse_csv(content + b"New one.,1\n", "x"), "mine.csv") is None
 
 

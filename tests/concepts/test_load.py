@@ -48,7 +48,7 @@ def test_an_unknown_name_gets_the_nearest_one_and_all_there_are(wrong, near):
         ("toxigen", {"path": "x.csv", "split": "test"}, "`split='test'` has no meaning"),
         ("toxigen", {"config": "annotatd"}, "no configuration 'annotatd', but 'annotated'"),
         ("confaide", {}, "not on the Hugging Face hub. Give `path=`"),
-        ("confaide", {"path": "tier_1.txt"}, "got 'tier_1.txt'"),
+        ("confaide", {"path": "tier_1.txt"}, "'tier_1.txt' holds no statements"),
     ],
 )
 def test_an_argument_that_cannot_act_is_refused_rather_than_ignored(name, arguments, message):
@@ -144,7 +144,7 @@ def test_a_folder_without_a_known_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds none of the paper's files"):
         load_concepts(path=tmp_path)
     for name in available_benchmarks():
-        with pytest.raises(ValueError, match=f"holds nothing of '{name}'"):
+        with pytest.raises(ValueError, match=f"holds no file of '{name}'"):
             load_concepts(name, path=tmp_path)
 
 

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from tlens_trust.tracing import Trace, accessors, register_trace_accessor
+from tlens_trust import accessors
+from tlens_trust.tracing import Trace, register_trace_accessor
 
 
 def test_plot_is_there_for_one_who_imports_nothing_but_the_trace():
@@ -26,7 +27,7 @@ def test_plot_is_there_for_one_who_imports_nothing_but_the_trace():
 def registered():
     """Accessors that a test registered are gone after it."""
     yield
-    accessors._REGISTERED.pop("sizes_of", None)
+    accessors._REGISTERED.pop(("tlens_trust.tracing.trace", "Trace", "sizes_of"), None)
     if "sizes_of" in Trace.__dict__:
         del Trace.sizes_of
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from tlens_trust.accessors import LazyAccessor
 from tlens_trust.concepts.tables import (
     Table,
     binary_labels,
@@ -28,7 +29,7 @@ from tlens_trust.html import render
 if TYPE_CHECKING:
     import pandas
 
-    from tlens_trust.concepts.lint import LintReport
+    from tlens_trust.concepts.lint.report import LintReport
 
 
 # In a notebook; a concept may hold thousands.
@@ -36,7 +37,7 @@ _SHOWN_ROWS = 6
 
 
 @dataclass(frozen=True)
-class Edit:
+class RowEdit:
     """One thing that a reader did to the rows of its source.
 
     Attributes:
@@ -54,6 +55,10 @@ class Edit:
 
     def __str__(self) -> str:
         return f"{self.action} {len(self)}: {self.reason} ({list_rows(self.rows)})"
+
+
+class _Lint(Protocol):
+    def __call__(self, *, seed: int = 0) -> "LintReport": ...
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -94,7 +99,9 @@ class Concept:
     groups: tuple[str, ...]
     polarity: bool = True
     provenance: Mapping[str, str] = field(default_factory=dict)
-    edits: tuple[Edit, ...] = ()
+    edits: tuple[RowEdit, ...] = ()
+
+    lint = LazyAccessor["_Lint"]("lint", home="tlens_trust.concepts.lint")
 
     def __post_init__(self) -> None:
         for attribute in ("name", "dimension"):
@@ -374,26 +381,6 @@ class Concept:
             "group": list(self.groups),
         }
         return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="example"))
-
-    def lint(self, *, seed: int = 0) -> "LintReport":
-        """Look for what may mislead a probe: leaks, surface cues, artefacts, the text floor.
-
-        Every rule is told in `lint_concept`, of which this is a short form; `lint_file` looks at a
-        file before it is cleaned.
-
-        Args:
-            seed: Draws the folds of the text floor.
-
-        Examples:
-            >>> said = tuple(f"{'Yea' if i % 2 else 'Nay'}, {i}." for i in range(60))
-            >>> labels, groups = np.array([0, 1] * 30), tuple(str(i // 2) for i in range(60))
-            >>> report = Concept("assent", "assent", said, labels, groups).lint()
-            >>> report.rules
-            ('token-cue', 'text-floor')
-        """
-        from tlens_trust.concepts.lint import lint_concept
-
-        return lint_concept(self, seed=seed)
 
     def describe(self) -> str:
         """Where the statements come from, and what was dropped or changed, for a person to read.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tlens_trust.concepts.concept import Concept, Edit
+from tlens_trust.concepts.concept import Concept, RowEdit
 from tlens_trust.concepts.tables import Table
 
 
@@ -37,7 +37,7 @@ class Draft:
     group_note: str = ""
     polarity: bool = True
     clean: bool = True
-    edits: list[Edit] = field(default_factory=list)
+    edits: list[RowEdit] = field(default_factory=list)
 
     def rewrite(self, change: Callable[[str], str], reason: str) -> None:
         """Put every statement through `change`, and write down the rows that it changed."""
@@ -102,7 +102,7 @@ class Draft:
 
     def _write_down(self, action: str, reason: str, positions: Sequence[int]) -> None:
         if positions:
-            self.edits.append(Edit(action, reason, tuple(self.rows[i] for i in positions)))
+            self.edits.append(RowEdit(action, reason, tuple(self.rows[i] for i in positions)))
 
     def _summary(self, action: str) -> str:
         made = [f"{len(edit)}: {edit.reason}" for edit in self.edits if edit.action == action]

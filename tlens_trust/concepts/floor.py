@@ -1,20 +1,16 @@
 """How far the words alone tell the labels: the floor that a representation has to rise above."""
 
-from dataclasses import dataclass
 from itertools import combinations
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts.concept import Concept
+from tlens_trust.concepts.floor_scores import KINDS, Kind, TextFloor
 from tlens_trust.concepts.folds import assign_folds
 
-Kind = Literal["words", "characters"]
-
-_KINDS: tuple[Kind, ...] = get_args(Kind)
-_READINGS = ("chosen", *_KINDS, "majority")
 _ANALYSERS: dict[str, dict[str, Any]] = {
     "words": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
     # Single characters and their case are among them: in SST-2 a capital letter tells all.
@@ -24,87 +20,6 @@ _LEAST_STATEMENTS = 2
 _MOST_GRAMS = 50_000
 _C = 10.0
 _INNER_FOLDS = 3
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TextFloor:
-    """Held-out scores of classifiers that see the text and no model.
-
-    A score is the log-odds of label 1 in nats, for every statement from a classifier that was
-    fitted on other folds; NaN where a statement is only ever trained on.
-
-    Attributes:
-        labels: The labels that were to be told.
-        fold: The fold of each statement; below 0 where it is only ever trained on.
-        words: Scores by words, single and in twos.
-        characters: Scores by runs of one to five characters.
-        majority: Scores that are the log-odds of the labels in the training rows, whatever the
-            text: the majority class.
-        chosen: For each fold, which of `words` and `characters` did better within its training
-            rows.
-        fewer: Scores, as each fold chose, by classifiers that were fitted without one more fold,
-            the first axis (NaN where it is the statement's own); None where they were not asked
-            for. They tell how much the folds have in common.
-    """
-
-    labels: Int[np.ndarray, " example"]
-    fold: Int[np.ndarray, " example"]
-    words: Float[np.ndarray, " example"]
-    characters: Float[np.ndarray, " example"]
-    majority: Float[np.ndarray, " example"]
-    chosen: MappingProxyType[int, Kind]
-    fewer: Float[np.ndarray, "fold example"] | None = None
-
-    @property
-    def score(self) -> Float[np.ndarray, " example"]:
-        """Scores by words or by characters, as each fold chose."""
-        score = np.full(len(self.labels), np.nan)
-        for fold, kind in self.chosen.items():
-            rows = self.fold == fold
-            score[rows] = getattr(self, kind)[rows]
-        return score
-
-    @property
-    def n(self) -> int:
-        """How many statements are scored."""
-        return int((self.fold >= 0).sum())
-
-    def accuracy(self, reading: str = "chosen", *, balanced: bool = False) -> float:
-        """Share of the scored statements that are told rightly.
-
-        A score above 0 says label 1. `chosen` is an unbiased figure, since each fold's choice
-        between words and characters is made without its rows; the higher of `words` and
-        `characters` is slightly optimistic as an estimate, and so a slightly strict floor.
-
-        Args:
-            reading: Which scores: `chosen`, `words`, `characters` or `majority`.
-            balanced: Whether to take the mean of the two labels' shares, whose chance level is
-                one half whatever the balance.
-
-        Raises:
-            ValueError: No such reading, or `balanced` where one label alone is scored.
-        """
-        if reading not in _READINGS:
-            raise ValueError(
-                f"No reading {reading!r} of a text floor. Choose among "
-                f"{', '.join(map(repr, _READINGS))}."
-            )
-        score = self.score if reading == "chosen" else getattr(self, reading)
-        scored = self.fold >= 0
-        labels = self.labels[scored]
-        right = (score[scored] > 0) == (labels == 1)
-        if not balanced:
-            return float(right.mean())
-        if len(set(labels.tolist())) < 2:
-            raise ValueError(
-                "Balanced accuracy needs both labels among the scored statements, got one. Take "
-                "the plain accuracy, or other folds."
-            )
-        return float((right[labels == 0].mean() + right[labels == 1].mean()) / 2)
-
-    def __repr__(self) -> str:
-        shares = ", ".join(f"{name} {self.accuracy(name):.1%}" for name in _READINGS)
-        return f"TextFloor({shares}; {self.n} statements in {len(self.chosen)} folds)"
 
 
 def text_floor(
@@ -161,9 +76,9 @@ def text_floor(
             "Leaving out two folds takes at least 3 folds, so that one is left to train on. Deal "
             "more folds, or leave `fewer` off."
         )
-    counts = {kind: _count(concept.statements, kind) for kind in _KINDS}
+    counts = {kind: _count(concept.statements, kind) for kind in KINDS}
     groups = np.array(concept.groups, dtype=object)
-    scores = {kind: np.full(len(labels), np.nan) for kind in (*_KINDS, "majority")}
+    scores = {kind: np.full(len(labels), np.nan) for kind in (*KINDS, "majority")}
     chosen: dict[int, Kind] = {}
     for number in sorted({int(f) for f in dealt if f >= 0}):
         held = dealt == number
@@ -179,7 +94,7 @@ def text_floor(
             )
             raise
         right = {}
-        for kind in _KINDS:
+        for kind in KINDS:
             scores[kind][held] = _held_out(counts[kind], labels, ~held, held)
             right[kind] = 0
             for part in range(_INNER_FOLDS):

@@ -1,7 +1,6 @@
 """One door to every concept that comes with the package or can be read by it."""
 
 import difflib
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
-from tlens_trust.concepts.benchmarks.confaide import tier_2_table
 from tlens_trust.concepts.concept import Concept
 from tlens_trust.concepts.controls import CONTROLS, control_concepts
 from tlens_trust.concepts.embedded import embedded_concepts
-from tlens_trust.concepts.lint.known import told_by
+from tlens_trust.concepts.lint.known import identify_paper_file
 from tlens_trust.concepts.paraphrases import PARAPHRASES, paraphrased_concepts
 from tlens_trust.concepts.sources import (
     file_name,
@@ -30,10 +28,7 @@ _EMBEDDED = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 _OWN = (*_EMBEDDED, *CONTROLS, *PARAPHRASES)
 _ALL_CONTROLS = "controls"
 _SEVERAL = {_ALL_CONTROLS: CONTROLS, "paraphrases": PARAPHRASES}
-_TIERS = ("tier_2a.txt", "tier_2b.txt")
-_RATINGS = "tier_2_labels.txt"
-# The most particular form first: answers to questions in order of the questions are pairs too.
-_FORMS = tuple(BENCHMARKS[name] for name in ("truthfulqa", "sst2", "stereoset"))
+# A file of which at least this share of rows is in a benchmark's form is a file of that benchmark.
 _IN_FORM = 0.9
 
 
@@ -135,11 +130,13 @@ def load_concepts(
     if path is not None:
         _refuse_without_use({"revision": revision}, "a file, which is what it is")
     if names is None and path is not None:
-        names = _recognised(path)
+        names = _recognise_benchmarks(path)
     loaded: dict[str, Concept] = {}
     for wanted in names or []:
         if wanted in BENCHMARKS:
-            loaded[wanted] = _read(BENCHMARKS[wanted], path, revision, config, split, clean, seed)
+            loaded[wanted] = _read_benchmark(
+                BENCHMARKS[wanted], path, revision, config, split, clean, seed
+            )
         elif path is not None:
             raise ValueError(
                 f"{wanted!r} is embedded, and is read from no file. Name a benchmark "
@@ -177,32 +174,35 @@ def _refuse_without_use(given: Mapping[str, str | bool | None], source: str) -> 
             raise ValueError(f"`{argument}={value!r}` has no meaning for {source}. Leave it out.")
 
 
-def _recognised(path: str | os.PathLike[str]) -> list[str]:
+def _recognise_benchmarks(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the benchmarks that the file names at `path` belong to.
+
+    Raises:
+        ValueError: No file name is that of a known benchmark.
+        FileNotFoundError: There is nothing at `path`.
+    """
     if not is_address(path) and Path(path).is_dir():
         files = {file.name for file in Path(path).iterdir()}
-        found = [name for name, b in BENCHMARKS.items() if b.paper_file in files]
-        if "confaide" not in found and files.intersection(_TIERS):
-            found.append("confaide")
-        where = f"The folder {os.fspath(path)!r} holds none of the paper's files ("
+        names = [name for name, b in BENCHMARKS.items() if files.intersection(b.file_names)]
+        problem = f"The folder {os.fspath(path)!r} holds none of the paper's files"
     else:
         if not is_address(path) and not Path(path).exists():
             raise missing_file(path)
         file = file_name(path)
-        found = [
-            name
-            for name, b in BENCHMARKS.items()
-            if file.startswith(name) or (name == "confaide" and file in _TIERS)
+        names = [
+            name for name, b in BENCHMARKS.items() if file.startswith(name) or file in b.file_names
         ]
-        where = f"The file's name, {file!r}, is like none of the paper's ("
-    if not found:
+        problem = f"The file's name, {file!r}, is like none of the paper's"
+    if not names:
+        papers = [b.paper.name for b in BENCHMARKS.values() if b.paper is not None]
         raise ValueError(
-            where + ", ".join(b.paper_file for b in BENCHMARKS.values()) + "). Say which benchmark "
-            "it is, as in `load_concepts('toxigen', path=…)`, or use `Concept.from_csv`."
+            f"{problem} ({', '.join(papers)}). Name the benchmark, as in "
+            "`load_concepts('toxigen', path=…)`, or use `Concept.from_csv`."
         )
-    return found
+    return names
 
 
-def _read(
+def _read_benchmark(
     benchmark: Benchmark,
     path: str | os.PathLike[str] | None,
     revision: str | None,
@@ -221,17 +221,16 @@ def _read(
         provenance = {"benchmark": benchmark.name, **table.provenance}
     elif not benchmark.repository:
         raise ValueError(
-            f"{benchmark.name!r} is not on the Hugging Face hub. Give `path=`: the paper's "
-            f"{benchmark.paper_file}, or {' or '.join(_TIERS)} of github.com/skywalker023/confAIde "
-            f"(folder `benchmark`), as a file, a folder or an address."
+            f"{benchmark.name!r} is not on the Hugging Face hub. Give `path=`, a file, a folder or "
+            f"an address: {_described_files(benchmark)}."
         )
     else:
-        chosen = config or next(iter(benchmark.folders))
+        chosen_config = config or next(iter(benchmark.folders))
         table, commit = read_hub(
             benchmark.repository,
-            config=chosen,
-            folder=benchmark.folders[chosen],
-            split=split or benchmark.splits[chosen],
+            config=chosen_config,
+            folder=benchmark.folders[chosen_config],
+            split=split or benchmark.splits[chosen_config],
             revision=revision,
         )
         provenance = {
@@ -240,42 +239,53 @@ def _read(
             "revision": commit,
             "revision_asked": revision or "main",
         }
-    if {"statement", "label"} <= table.columns.keys():
-        released = table.sha256 == benchmark.paper_sha256
+    has_paper_columns = {"statement", "label"} <= table.columns.keys()
+    if has_paper_columns and benchmark.paper is not None:
+        paper = benchmark.paper
+        release = f"{paper.name} as released with Qian et al. (2024)"
         provenance["file"] = (
-            f"{benchmark.paper_file} as released with Qian et al. (2024), arXiv:2402.19465"
-            if released
-            else f"not {benchmark.paper_file} as released with Qian et al. (2024), but read as such"
+            f"{release}, arXiv:2402.19465"
+            if table.sha256 == paper.sha256
+            else f"not {release}, but read as such"
         )
         if path is not None:
             _check_benchmark(benchmark, table, file_name(path))
-        draft = benchmark.read_paper(table, clean)
+        draft = paper.read(table, clean)
     elif not clean:
         raise ValueError(
             f"Only the paper's files can be read as they are, without cleaning, and {table.source} "
-            f"is none of them: it lacks the columns 'statement' and 'label'. Give the paper's "
-            f"{benchmark.paper_file}, or leave `clean` out."
+            f"is none of them: it lacks the columns 'statement' and 'label'. Give "
+            f"{_described_files(benchmark)}, or leave `clean` out."
         )
     elif any(column in table.columns for column in benchmark.columns):
         draft = benchmark.read_rows(table, seed)
     else:
+        paper_columns = "'statement' and 'label' (the paper's) or " if benchmark.paper else ""
         raise ValueError(
             f"{table.source} is no file of {benchmark.name!r}: its columns are "
-            f"{', '.join(map(repr, table.columns)) or 'none'}, where 'statement' and 'label' (the "
-            f"paper's file) or {' or '.join(map(repr, benchmark.columns))} (the benchmark's own) "
-            f"are expected. Read another file with `Concept.from_csv`."
+            f"{', '.join(map(repr, table.columns)) or 'none'}, where {paper_columns}"
+            f"{' or '.join(map(repr, benchmark.columns))} (the benchmark's own) are expected. Read "
+            "another file with `Concept.from_csv`."
         )
     return draft.concept(benchmark.name, benchmark.dimension, table, provenance)
 
 
+def _described_files(benchmark: Benchmark) -> str:
+    """The files that a benchmark is read from, for a message."""
+    files = [] if benchmark.paper is None else [f"the paper's {benchmark.paper.name}"]
+    if benchmark.release is not None:
+        files.append(f"{' or '.join(benchmark.release.names)} of {benchmark.release.origin}")
+    return ", or ".join(files) or "a CSV or Parquet file with the benchmark's own columns"
+
+
 def _check_benchmark(benchmark: Benchmark, table: Table, name: str) -> None:
-    """Refuse what is another benchmark's file, whose labels would be read the wrong way round."""
-    told = told_by(table, name)
-    if told is not None and told[0] is not benchmark:
-        other, released = told
-        why = "released with Qian et al. (2024)" if released else "by its name"
+    """Refuse a file of another benchmark, whose labels have another meaning."""
+    identified = identify_paper_file(table, name)
+    if identified is not None and identified[0] is not benchmark:
+        other, is_released = identified
+        evidence = "released with Qian et al. (2024)" if is_released else "by its name"
         raise ValueError(
-            f"{table.source} is the file of {other.name!r} ({why}), and was to be read as "
+            f"{table.source} is the file of {other.name!r} ({evidence}), and was to be read as "
             f"{benchmark.name!r}, whose labels mean something else. Read it as {other.name!r}, or "
             f"give the file of {benchmark.name!r}."
         )
@@ -283,14 +293,15 @@ def _check_benchmark(benchmark: Benchmark, table: Table, name: str) -> None:
     labels = np.array([as_label(cell) or 0 for cell in table.column("label")], dtype=np.int64)
     if not statements:
         return
-    for other in _FORMS:
-        share = other.in_form(statements, labels) if other.in_form is not None else 0.0
+    papers = [(other, other.paper) for other in BENCHMARKS.values() if other.paper is not None]
+    for other, paper in sorted(papers, key=lambda pair: pair[1].form_rank):
+        share = 0.0 if paper.in_form is None else paper.in_form(statements, labels)
         if share < _IN_FORM:
             continue
         if other is not benchmark:
             raise ValueError(
                 f"{table.source} looks like a file of {other.name!r}: {share:.0%} of its rows are "
-                f"statements {other.form}. It was to be read as {benchmark.name!r}, whose labels "
+                f"statements {paper.form}. It was to be read as {benchmark.name!r}, whose labels "
                 f"mean something else. Read it as {other.name!r}, or make your own concept with "
                 "`Concept.from_csv(…, trustworthy=…)`."
             )
@@ -304,47 +315,51 @@ def _read_path(
         return _read_directory(benchmark, Path(path), config, split)
     name = file_name(path)
     _refuse_without_use({"config": config, "split": split}, f"the single file {name!r}")
-    if name in _TIERS and benchmark.name == "confaide":
-        return _tiers({name: read_bytes(path)}, read_bytes(sibling(path, _RATINGS)), str(path))
+    release = benchmark.release
+    if release is not None:
+        if name in release.names:
+            companion = read_bytes(sibling(path, release.companion))
+            return release.read({name: read_bytes(path)}, companion, str(path))
+        if Path(name).suffix in {Path(other).suffix for other in release.names}:
+            raise ValueError(
+                f"{name!r} holds no statements of {benchmark.name!r}, but "
+                f"{' and '.join(release.names)} do. Give one of these, with {release.companion} "
+                "in the same folder."
+            )
     if name.endswith(".parquet") and not is_address(path):
         return read_parquet(path)
-    if name.endswith(".txt") and benchmark.name == "confaide":
-        raise ValueError(
-            f"Of ConfAIde's text files, {' and '.join(_TIERS)} hold statements with ratings, got "
-            f"{name!r}. Give one of these, with {_RATINGS} beside it."
-        )
     return parse_csv(read_bytes(path), repr(os.fspath(path)))
 
 
 def _read_directory(
-    benchmark: Benchmark, path: Path, config: str | None, split: str | None
+    benchmark: Benchmark, folder: Path, config: str | None, split: str | None
 ) -> Table:
-    if (path / benchmark.paper_file).is_file():
-        _refuse_without_use({"config": config, "split": split}, "the paper's files")
-        return parse_csv(
-            read_bytes(path / benchmark.paper_file), repr(os.fspath(path / benchmark.paper_file))
-        )
-    if benchmark.name == "confaide":
-        tiers = {name: read_bytes(path / name) for name in _TIERS if (path / name).is_file()}
-        if tiers:
-            _refuse_without_use({"split": split}, "ConfAIde's text files")
-            return _tiers(tiers, read_bytes(path / _RATINGS), repr(os.fspath(path)))
-        wanted = f"{benchmark.paper_file}, {' or '.join(_TIERS)}"
-    else:
-        chosen = config or next(iter(benchmark.folders))
-        at, part = benchmark.folders[chosen], split or benchmark.splits[chosen]
-        table = read_folder(path, config=chosen, folder=at, split=part)
+    searched = []
+    if benchmark.paper is not None:
+        file = folder / benchmark.paper.name
+        searched.append(file.name)
+        if file.is_file():
+            _refuse_without_use({"config": config, "split": split}, "the paper's files")
+            return parse_csv(read_bytes(file), repr(os.fspath(file)))
+    release = benchmark.release
+    if release is not None:
+        contents = {
+            name: read_bytes(folder / name) for name in release.names if (folder / name).is_file()
+        }
+        searched += release.names
+        if contents:
+            _refuse_without_use({"split": split}, f"the files of {benchmark.name!r}")
+            companion = read_bytes(folder / release.companion)
+            return release.read(contents, companion, repr(os.fspath(folder)))
+    if benchmark.folders:
+        chosen_config = config or next(iter(benchmark.folders))
+        inside = benchmark.folders[chosen_config]
+        chosen_split = split or benchmark.splits[chosen_config]
+        table = read_folder(folder, config=chosen_config, folder=inside, split=chosen_split)
         if table is not None:
             return table
-        wanted = f"{benchmark.paper_file}, {at}/{part}-*.parquet or {part}*.parquet"
+        searched += [f"{inside}/{chosen_split}-*.parquet", f"{chosen_split}*.parquet"]
     raise ValueError(
-        f"The folder {os.fspath(path)!r} holds nothing of {benchmark.name!r} ({wanted}). Give the "
-        f"file itself, or another folder."
+        f"The folder {os.fspath(folder)!r} holds no file of {benchmark.name!r} "
+        f"({' or '.join(searched)}). Give the file itself, or another folder."
     )
-
-
-def _tiers(tiers: dict[str, bytes], ratings: bytes, source: str) -> Table:
-    texts = {name: content.decode("utf-8-sig") for name, content in tiers.items()}
-    table = tier_2_table(texts, ratings.decode("utf-8-sig"), source)
-    digest = hashlib.sha256(b"".join([*tiers.values(), ratings])).hexdigest()
-    return Table(table.columns, table.rows, table.source, table.counting, digest)

@@ -30,7 +30,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.concepts import Concept
-from tlens_trust.concepts.concept import Edit
+from tlens_trust.concepts.concept import RowEdit
 from tlens_trust.files import remove_abandoned, write_file
 from tlens_trust.tracing.assembly import (
     CheckpointRecord,
@@ -582,7 +582,7 @@ def _concept_of_json(stored: Mapping[str, Any]) -> Concept:
         polarity=stored["polarity"],
         provenance=stored["provenance"],
         edits=tuple(
-            Edit(edit["action"], edit["reason"], tuple(edit["rows"])) for edit in stored["edits"]
+            RowEdit(edit["action"], edit["reason"], tuple(edit["rows"])) for edit in stored["edits"]
         ),
     )
 

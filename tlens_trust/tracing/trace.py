@@ -11,9 +11,9 @@ import numpy as np
 import xarray as xr
 from markupsafe import Markup
 
+from tlens_trust.accessors import LazyAccessor, register_on
 from tlens_trust.files import write_file
 from tlens_trust.html import render
-from tlens_trust.tracing.accessors import LazyAccessor, register_on
 from tlens_trust.tracing.checks import check_trace_data
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 from tlens_trust.tracing.provenance import listed
@@ -88,8 +88,8 @@ class Trace:
 
     data: xr.Dataset
 
-    plot = LazyAccessor("plot", home="tlens_trust.views")
-    report = LazyAccessor("report", home="tlens_trust.views")
+    plot = LazyAccessor[Any]("plot", home="tlens_trust.views")
+    report = LazyAccessor[Any]("report", home="tlens_trust.views")
 
     def __post_init__(self) -> None:
         check_trace_data(self.data)

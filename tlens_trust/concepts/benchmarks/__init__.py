@@ -1,6 +1,6 @@
 """Readers for the public benchmarks of trustworthiness."""
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile, ReleaseFiles
 from tlens_trust.concepts.benchmarks.confaide import CONFAIDE
 from tlens_trust.concepts.benchmarks.sst2 import SST2
 from tlens_trust.concepts.benchmarks.stereoset import STEREOSET
@@ -11,4 +11,4 @@ BENCHMARKS = {
     benchmark.name: benchmark for benchmark in (TRUTHFULQA, CONFAIDE, TOXIGEN, STEREOSET, SST2)
 }
 
-__all__ = ["BENCHMARKS", "Benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "PaperFile", "ReleaseFiles"]

@@ -9,9 +9,11 @@ Source:
     Mireshghallah et al. (2024), arXiv:2310.17884; github.com/skywalker023/confAIde, `benchmark/`.
 """
 
+import hashlib
 import re
+from collections.abc import Mapping
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile, ReleaseFiles
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.grouping import group_near_duplicates, join_groups
 from tlens_trust.concepts.tables import Table, binary_labels, texts
@@ -19,6 +21,9 @@ from tlens_trust.concepts.tables import Table, binary_labels, texts
 _VIOLATION_UP_TO = -50.0
 _FITTING_ABOVE = -20.0
 _SIMILARITY = 0.6
+
+_TIERS = ("tier_2a.txt", "tier_2b.txt")
+_RATINGS = "tier_2_labels.txt"
 
 # 7 kinds of information × 2 uses × 7 collectors, the collectors changing fastest.
 _COLLECTORS = 7
@@ -71,41 +76,45 @@ def read_rows(table: Table, seed: int) -> Draft:
     return draft
 
 
-def tier_2_table(tiers: dict[str, str], ratings: str, source: str) -> Table:
-    """Lines of `tier_2a.txt`, `tier_2b.txt` or both beside those of `tier_2_labels.txt`.
+def read_tiers(tiers: Mapping[str, bytes], ratings: bytes, source: str) -> Table:
+    """Join the lines of `tier_2a.txt`, `tier_2b.txt` or both with those of `tier_2_labels.txt`.
 
     Args:
-        tiers: The text of each file by its name.
-        ratings: The text of `tier_2_labels.txt`, whose lines are those of either tier.
-        source: Where they come from, as a message names it.
+        tiers: The content of each file by its name.
+        ratings: The content of `tier_2_labels.txt`, which rates the lines of either tier.
+        source: Where the files come from, as a message names it.
 
     Raises:
         ValueError: A rating that is no number, or files of different lengths.
     """
-    rated = ratings.split()
+    rated = ratings.decode("utf-8-sig").split()
     strange = [i for i, text in enumerate(rated, 1) if not re.fullmatch(r"-?\d+(\.\d+)?", text)]
     if strange:
         raise ValueError(
-            f"tier_2_labels.txt of {source} must hold one number a line, got "
-            f"{rated[strange[0] - 1]!r} in line {strange[0]}."
+            f"{_RATINGS} of {source} must hold one number a line, got {rated[strange[0] - 1]!r} in "
+            f"line {strange[0]}."
         )
     scenarios: list[str] = []
     flows: list[str] = []
-    for name, text in tiers.items():
-        lines = [line for line in text.splitlines() if line.strip()]
+    for name, content in tiers.items():
+        lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
         if len(lines) != len(rated):
             raise ValueError(
-                f"{name} of {source} has {len(lines)} scenarios, but tier_2_labels.txt has "
-                f"{len(rated)} ratings. Take both files from one version of the benchmark."
+                f"{name} of {source} has {len(lines)} scenarios, but {_RATINGS} has {len(rated)} "
+                "ratings. Take both files from one version of the benchmark."
             )
         scenarios += lines
         # Both tiers tell the same flows in the same order, so one has its short and its long form
         # in one group.
-        known = len(lines) == _LINES
-        flows += [_flow(i) if known else f"line {i + 1}" for i in range(len(lines))]
-    numbering = f"lines of {' and then of '.join(tiers)}, counted from 1"
-    columns = {"scenario": scenarios, "rating": rated * len(tiers), "flow": flows}
-    return Table(columns, tuple(range(1, len(scenarios) + 1)), source, numbering)
+        is_whole_tier = len(lines) == _LINES
+        flows += [_flow(i) if is_whole_tier else f"line {i + 1}" for i in range(len(lines))]
+    return Table(
+        {"scenario": scenarios, "rating": rated * len(tiers), "flow": flows},
+        tuple(range(1, len(scenarios) + 1)),
+        source,
+        f"lines of {' and then of '.join(tiers)}, counted from 1",
+        hashlib.sha256(b"".join([*tiers.values(), ratings])).hexdigest(),
+    )
 
 
 def _flow(line: int) -> str:
@@ -116,9 +125,20 @@ CONFAIDE = Benchmark(
     name="confaide",
     dimension="privacy",
     summary="information flowing as people expect (1) or against it (0); from a file or URL only",
-    paper_file="confaide.csv",
-    paper_sha256="e817ecacea5948576edcb021253ba33727fa3d69527d00b236c78eeca19b867c",
-    read_paper=read_paper,
     read_rows=read_rows,
     columns=("rating",),
+    paper=PaperFile(
+        name="confaide.csv",
+        sha256="e817ecacea5948576edcb021253ba33727fa3d69527d00b236c78eeca19b867c",
+        read=read_paper,
+        meaning_of_1="a violation of privacy",
+        trustworthy=0,
+        caution="label 1 is a violation, the untrustworthy side",
+    ),
+    release=ReleaseFiles(
+        names=_TIERS,
+        companion=_RATINGS,
+        origin="github.com/skywalker023/confAIde (folder `benchmark`)",
+        read=read_tiers,
+    ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, texts
 
@@ -117,13 +117,19 @@ SST2 = Benchmark(
     name="sst2",
     dimension="robustness",
     summary="a sentence, intact (1) or with some letters' case flipped (0)",
-    paper_file="sst2.csv",
-    paper_sha256="0606418a6a1bc6b80ec29acf3ead4e30211af98a7c1a803d3c8a2b4f5954fa6f",
-    read_paper=read_paper,
     read_rows=read_rows,
     columns=("sentence",),
-    form="with a twin that differs in case alone and has the other label",
-    in_form=in_form,
+    paper=PaperFile(
+        name="sst2.csv",
+        sha256="0606418a6a1bc6b80ec29acf3ead4e30211af98a7c1a803d3c8a2b4f5954fa6f",
+        read=read_paper,
+        meaning_of_1="perturbed letters",
+        trustworthy=0,
+        caution="label 1 is the perturbed sentence, the untrustworthy side",
+        form="with a twin that differs in case alone and has the other label",
+        in_form=in_form,
+        form_rank=1,
+    ),
     repository="stanfordnlp/sst2",
     folders={"default": "data"},
     splits={"default": "test"},

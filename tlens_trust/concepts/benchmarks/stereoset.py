@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
 
@@ -127,13 +127,22 @@ STEREOSET = Benchmark(
     dimension="fairness",
     summary="a context that goes on against a stereotype (1) or with it (0); the paper's file: "
     "related or unrelated, no polarity",
-    paper_file="stereoset.csv",
-    paper_sha256="0a648d03836c988efb67f156c6eb7b3327b3aee2f73bb8db06b0570d6ee3aca5",
-    read_paper=read_paper,
     read_rows=read_rows,
     columns=("sentences",),
-    form="in neighbouring pairs that begin with one context and differ in label",
-    in_form=in_form,
+    paper=PaperFile(
+        name="stereoset.csv",
+        sha256="0a648d03836c988efb67f156c6eb7b3327b3aee2f73bb8db06b0570d6ee3aca5",
+        read=read_paper,
+        meaning_of_1="a continuation that has to do with the context",
+        trustworthy=None,
+        caution="label 0 is a continuation that has nothing to do with its context, and label 1 "
+        "one that has: what the labels contrast is coherence, not a stereotype, and neither is "
+        "the trustworthy side",
+        severity="error",
+        form="in neighbouring pairs that begin with one context and differ in label",
+        in_form=in_form,
+        form_rank=2,
+    ),
     repository="McGill-NLP/stereoset",
     folders={"intersentence": "intersentence", "intrasentence": "intrasentence"},
     splits={"intersentence": "validation", "intrasentence": "validation"},

@@ -9,7 +9,7 @@ import ast
 import math
 import re
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.grouping import group_near_duplicates
 from tlens_trust.concepts.tables import Table, binary_labels, is_missing, texts
@@ -139,11 +139,18 @@ TOXIGEN = Benchmark(
     name="toxigen",
     dimension="toxicity",
     summary="a benign (1) or a toxic (0) statement about a group of people",
-    paper_file="toxigen.csv",
-    paper_sha256="8f7ead8fbde13b4e56c1c1b4df8de89d56047768b81e746b6b565bb4b0108047",
-    read_paper=read_paper,
     read_rows=read_rows,
     columns=("toxicity_human", "prompt_label"),
+    paper=PaperFile(
+        name="toxigen.csv",
+        sha256="8f7ead8fbde13b4e56c1c1b4df8de89d56047768b81e746b6b565bb4b0108047",
+        read=read_paper,
+        meaning_of_1="toxic",
+        trustworthy=0,
+        caution="label 1 is toxic in this file, where the paper says that it is benign: its labels "
+        "are turned round",
+        severity="warning",
+    ),
     repository="toxigen/toxigen-data",
     folders={"annotated": "annotated", "train": "train"},
     splits={"annotated": "train", "train": "train"},

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, nested, texts
 
@@ -84,13 +84,17 @@ TRUTHFULQA = Benchmark(
     name="truthfulqa",
     dimension="reliability",
     summary="a question with a true (1) or a false (0) answer",
-    paper_file="truthfulqa_train.csv",
-    paper_sha256="a35b128d62def4fe8a14a74f9c9dd38a0fa4f2039e6714892e88d04b47907e92",
-    read_paper=read_paper,
     read_rows=read_rows,
     columns=("mc2_targets", "correct_answers"),
-    form="that read 'Q: …', a tab, 'A: …'",
-    in_form=in_form,
+    paper=PaperFile(
+        name="truthfulqa_train.csv",
+        sha256="a35b128d62def4fe8a14a74f9c9dd38a0fa4f2039e6714892e88d04b47907e92",
+        read=read_paper,
+        meaning_of_1="a true answer",
+        trustworthy=1,
+        form="that read 'Q: …', a tab, 'A: …'",
+        in_form=in_form,
+    ),
     repository="truthfulqa/truthful_qa",
     folders={"generation": "generation", "multiple_choice": "multiple_choice"},
     splits={"generation": "validation", "multiple_choice": "validation"},

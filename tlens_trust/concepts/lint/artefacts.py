@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, quoted, rows_that, share
 
 _ARTEFACTS: dict[str, re.Pattern[str]] = {
@@ -29,7 +29,7 @@ _ARTEFACTS: dict[str, re.Pattern[str]] = {
 }
 
 
-def artefacts(rows: Rows) -> Iterator[Finding]:
+def artefacts(rows: Rows) -> Iterator[LintFinding]:
     """Each kind of trace with the rows that carry it, and how their labels fall."""
     for kind, pattern in _ARTEFACTS.items():
         found = [pattern.search(statement) for statement in rows.statements]
@@ -40,7 +40,7 @@ def artefacts(rows: Rows) -> Iterator[Finding]:
         marks = list(dict.fromkeys(match[0] for match in found if match))
         blank = kind.startswith("white space")
         shown = "" if blank else f" ({quoted(marks, width=20)})"
-        yield Finding(
+        yield LintFinding(
             "artefact",
             "warning",
             f"{rows_that(len(at), 'hold')} {kind}{shown}; {share(ones, len(at))} of these carry "

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, counted, share
 
 _EVEN = (0.4, 0.6)
@@ -14,12 +14,12 @@ _FEW_GROUPS = 20
 _LARGE_GROUP = 0.1
 
 
-def balance(rows: Rows) -> Iterator[Finding]:
+def balance(rows: Rows) -> Iterator[LintFinding]:
     """A label that is much commoner than the other."""
     ones = float(rows.labels.mean())
     if _EVEN[0] <= ones <= _EVEN[1]:
         return
-    yield Finding(
+    yield LintFinding(
         "imbalance",
         "warning" if _USABLE[0] <= ones <= _USABLE[1] else "error",
         f"{share(int(rows.labels.sum()), len(rows))} of {len(rows)} statements carry label 1, so "
@@ -30,11 +30,11 @@ def balance(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def group_sizes(rows: Rows) -> Iterator[Finding]:
+def group_sizes(rows: Rows) -> Iterator[LintFinding]:
     """Too few groups to resample, or one that holds much of the set."""
     sizes = np.bincount(rows.group)
     if len(sizes) < _FEW_GROUPS:
-        yield Finding(
+        yield LintFinding(
             "few-groups",
             "error" if len(sizes) < 5 else "warning",
             f"{counted(len(rows), 'statement')} in {counted(len(sizes), 'group')} alone, too "
@@ -50,7 +50,7 @@ def group_sizes(rows: Rows) -> Iterator[Finding]:
     ):
         held = rows.group == largest
         name = rows.groups[int(np.flatnonzero(held)[0])]
-        yield Finding(
+        yield LintFinding(
             "large-group",
             "warning",
             f"the group {name[:60]!r} holds {share(int(sizes[largest]), len(rows))} of all "
@@ -60,7 +60,7 @@ def group_sizes(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def single_label_groups(rows: Rows) -> Iterator[Finding]:
+def single_label_groups(rows: Rows) -> Iterator[LintFinding]:
     """Groups without a contrast among groups that have one, or groups that give the label away."""
     sizes = np.bincount(rows.group)
     ones = np.bincount(rows.group, weights=rows.labels)
@@ -70,7 +70,7 @@ def single_label_groups(rows: Rows) -> Iterator[Finding]:
     lone = np.flatnonzero(~mixed)
     if 2 * in_mixed >= len(rows) and len(lone):
         held = ~mixed[rows.group]
-        yield Finding(
+        yield LintFinding(
             "single-label-groups",
             "note",
             f"{len(lone)} of {len(sizes)} groups {'holds' if len(lone) == 1 else 'hold'} one "
@@ -81,7 +81,7 @@ def single_label_groups(rows: Rows) -> Iterator[Finding]:
         )
     # The statements of a group are then no independent witnesses: n is the number of groups.
     elif not in_mixed and 2 * int(sizes[several].sum()) >= len(rows):
-        yield Finding(
+        yield LintFinding(
             "single-label-groups",
             "warning",
             f"every one of the {len(sizes)} groups holds one label only, so that what tells groups "

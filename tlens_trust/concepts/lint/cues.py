@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, association, share
 
 _LEVEL = 0.01
@@ -54,7 +54,7 @@ class Rule:
     holds: Bool[np.ndarray, " example"]
 
 
-def cues(rows: Rows) -> Iterator[Finding]:
+def cues(rows: Rows) -> Iterator[LintFinding]:
     """The rules that tell the label, the most telling of each family."""
     lengths = list(_lengths(rows))
     marks = [
@@ -85,7 +85,7 @@ def _judge(rule: Rule, rows: Rows) -> tuple[Rule, float, int]:
     return rule, association(rule.holds.astype(float), rows.labels, rows.group), 0
 
 
-def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> Finding | None:
+def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> LintFinding | None:
     ones = rows.labels == 1
     to_1 = float(rule.holds[ones].mean()) > float(rule.holds[~ones].mean())
     right = rule.holds == ones if to_1 else rule.holds != ones
@@ -104,7 +104,7 @@ def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> Finding
             f"; {more} more of this kind {'tells' if more == 1 else 'tell'} the label beyond chance"
         )
     severity: Any = "note" if balanced < _WARNING else "warning" if balanced < _ERROR else "error"
-    return Finding(
+    return LintFinding(
         rule.family,
         severity,
         told,

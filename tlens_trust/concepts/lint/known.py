@@ -1,131 +1,103 @@
-"""The paper's five files, which are known, and what their labels really are.
+"""The paper's five files: how they are recognised, and what their labels mean.
 
-What a label means cannot be seen in the statements, so it is told here, from the study of each
-file; everything else is found in the rows.
+What a label means cannot be seen in the statements, so each benchmark declares it
+(`PaperFile` in `concepts.benchmarks`); everything else is found in the rows.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
-from tlens_trust.concepts.lint.report import Finding, Severity
+from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark, PaperFile
+from tlens_trust.concepts.lint.report import LintFinding, Severity
 from tlens_trust.concepts.lint.rows import plain_text
 from tlens_trust.concepts.tables import Table
 
 
 @dataclass(frozen=True)
-class Meaning:
-    """What the labels of a known file say.
-
-    Attributes:
-        of_1: What label 1 says.
-        trustworthy: Which label is the trustworthy side; None where neither is.
-        caution: What whoever reads the file should know.
-        severity: Of that caution, where the user said nothing about the labels.
-    """
-
-    of_1: str
-    trustworthy: int | None
-    caution: str = ""
-    severity: Severity = "note"
-
-
-_MEANINGS = {
-    "truthfulqa": Meaning("a true answer", 1),
-    "confaide": Meaning(
-        "a violation of privacy", 0, "label 1 is a violation, the untrustworthy side"
-    ),
-    "toxigen": Meaning(
-        "toxic",
-        0,
-        "label 1 is toxic in this file, where the paper says that it is benign: its labels are "
-        "turned round",
-        "warning",
-    ),
-    "stereoset": Meaning(
-        "a continuation that has to do with the context",
-        None,
-        "label 0 is a continuation that has nothing to do with its context, and label 1 one that "
-        "has: what the labels contrast is coherence, not a stereotype, and neither is the "
-        "trustworthy side",
-        "error",
-    ),
-    "sst2": Meaning(
-        "perturbed letters", 0, "label 1 is the perturbed sentence, the untrustworthy side"
-    ),
-}
-
-
-@dataclass(frozen=True)
 class KnownFile:
-    """One of the paper's files.
+    """A file that was recognised as one of the paper's.
 
     Attributes:
-        benchmark: Its benchmark's name.
-        released: Whether it is byte for byte the released one; else its name alone tells.
-        groups: What each row belongs to.
+        paper: What its benchmark declares about it.
+        is_released: Whether it is byte for byte the released file; if not, it has its name only.
+        groups: The group of each row.
         grouping: What a group is, in words.
     """
 
-    benchmark: str
-    released: bool
+    paper: PaperFile
+    is_released: bool
     groups: tuple[str, ...]
     grouping: str
 
-    @property
-    def meaning(self) -> Meaning:
-        """What its labels say."""
-        return _MEANINGS[self.benchmark]
 
-
-def told_by(table: Table, path: str) -> tuple[Benchmark, bool] | None:
-    """Of which benchmark the paper's file is, and whether its content tells so or its name alone.
+def identify_paper_file(table: Table, path: str) -> tuple[Benchmark, bool] | None:
+    """Find the benchmark whose paper file a table was read from.
 
     Args:
-        table: What was read from it.
-        path: Where it lies.
+        table: The rows of the file.
+        path: Where the file lies.
+
+    Returns:
+        The benchmark, and whether the content is that of the released file (True) or only the name
+        (False); None where neither is.
     """
-    benchmarks = BENCHMARKS.values()
-    for benchmark in benchmarks:
-        if table.sha256 == benchmark.paper_sha256:
+    for benchmark in BENCHMARKS.values():
+        if benchmark.paper is not None and table.sha256 == benchmark.paper.sha256:
             return benchmark, True
     name = PurePath(path).name
-    return next(((each, False) for each in benchmarks if name == each.paper_file), None)
-
-
-def recognise(table: Table, path: str) -> KnownFile | None:
-    """The paper's file that a table was read from, told by its content or else by its name."""
-    told = told_by(table, path)
-    if told is not None:
-        benchmark, released = told
-        try:
-            draft = benchmark.read_paper(table, True)
-        except ValueError:  # another file of that name, or one spoilt; it is read as any other
-            return None
-        kept = dict(zip(draft.rows, draft.groups, strict=True))
-        texts = [plain_text(str(text)) for text in table.column("statement")]
-        # The reader groups what it keeps; a row that it drops belongs with its copy.
-        of_text = {texts[i]: kept[row] for i, row in enumerate(table.rows) if row in kept}
-        groups = tuple(
-            kept.get(row, of_text.get(texts[i], f"text {texts[i]}"))
-            for i, row in enumerate(table.rows)
-        )
-        return KnownFile(benchmark.name, released, groups, draft.group_note)
+    for benchmark in BENCHMARKS.values():
+        if benchmark.paper is not None and name == benchmark.paper.name:
+            return benchmark, False
     return None
 
 
-def label_meaning(benchmark: str, trustworthy: int | None) -> Iterator[Finding]:
-    """What to know of a known file's labels, and whether the user has them the right way round."""
-    meaning = _MEANINGS[benchmark]
-    numbers = {} if meaning.trustworthy is None else {"trustworthy": meaning.trustworthy}
-    if trustworthy is not None and trustworthy != meaning.trustworthy:
+def recognise(table: Table, path: str) -> KnownFile | None:
+    """Recognise the paper's file that a table was read from, and group its rows.
+
+    Args:
+        table: The rows of the file.
+        path: Where the file lies.
+
+    Returns:
+        None for any other file, and for one of the name that the benchmark's reader refuses.
+    """
+    identified = identify_paper_file(table, path)
+    if identified is None or identified[0].paper is None:
+        return None
+    paper, is_released = identified[0].paper, identified[1]
+    try:
+        draft = paper.read(table, True)
+    except ValueError:
+        return None
+    group_of_row = dict(zip(draft.rows, draft.groups, strict=True))
+    texts = [plain_text(str(text)) for text in table.column("statement")]
+    # The reader groups the rows that it keeps; a row that it drops belongs with its copy.
+    group_of_text = {
+        texts[i]: group_of_row[row] for i, row in enumerate(table.rows) if row in group_of_row
+    }
+    groups = tuple(
+        group_of_row.get(row, group_of_text.get(texts[i], f"text {texts[i]}"))
+        for i, row in enumerate(table.rows)
+    )
+    return KnownFile(paper, is_released, groups, draft.group_note)
+
+
+def label_meaning(paper: PaperFile, trustworthy: int | None) -> Iterator[LintFinding]:
+    """Report what to know about the labels, and whether the user has them the right way round.
+
+    Args:
+        paper: What the benchmark declares about its file.
+        trustworthy: Which label the user holds to be the trustworthy side; None if not said.
+    """
+    numbers = {} if paper.trustworthy is None else {"trustworthy": paper.trustworthy}
+    if trustworthy is not None and trustworthy != paper.trustworthy:
         side = (
             f"label {trustworthy} was said to be the trustworthy side, but "
-            f"{'neither is' if meaning.trustworthy is None else f'label {meaning.trustworthy} is'}"
+            f"{'neither is' if paper.trustworthy is None else f'label {paper.trustworthy} is'}"
         )
-        what = meaning.caution or f"label 1 is {meaning.of_1}"
-        yield Finding("label-meaning", "error", f"{side}: {what}", (), numbers)
-    elif meaning.caution:
-        severity: Severity = "note" if trustworthy is not None else meaning.severity
-        yield Finding("label-meaning", severity, meaning.caution, (), numbers)
+        reason = paper.caution or f"label 1 is {paper.meaning_of_1}"
+        yield LintFinding("label-meaning", "error", f"{side}: {reason}", (), numbers)
+    elif paper.caution:
+        severity: Severity = "note" if trustworthy is not None else paper.severity
+        yield LintFinding("label-meaning", severity, paper.caution, (), numbers)

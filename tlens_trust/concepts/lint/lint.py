@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from tlens_trust.accessors import register_on
+from tlens_trust.concepts.benchmarks import BENCHMARKS
 from tlens_trust.concepts.concept import Concept
-from tlens_trust.concepts.floor import TextFloor, text_floor
+from tlens_trust.concepts.floor import text_floor
+from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.lint.artefacts import artefacts
 from tlens_trust.concepts.lint.balance import balance, group_sizes, single_label_groups
 from tlens_trust.concepts.lint.cues import cues
@@ -20,7 +23,7 @@ from tlens_trust.concepts.lint.repeats import (
     sequential_split,
     twins_apart,
 )
-from tlens_trust.concepts.lint.report import Finding, LintReport, Severity
+from tlens_trust.concepts.lint.report import LintFinding, LintReport, Severity
 from tlens_trust.concepts.lint.rows import Rows, quoted, rows_that
 from tlens_trust.concepts.tables import as_label, is_missing, read_csv
 
@@ -42,6 +45,35 @@ _IDENTICAL = "identical statements"
 _FLOOR_BAND = (0.4, 0.6)
 _FLOOR_ERROR = 0.9
 _FLOOR_Z = 2.58  # two-sided, at 1%
+
+
+@register_on(Concept, "lint")
+class ConceptLint:
+    """`concept.lint()`: look for what may mislead a probe in the statements of a concept.
+
+    Made by reading `concept.lint`, and called with the optional arguments of `lint_concept`.
+
+    Args:
+        concept: The statements.
+
+    Examples:
+        >>> statements = tuple(f"{'Yea' if i % 2 else 'Nay'}, {i}." for i in range(60))
+        >>> labels, groups = np.array([0, 1] * 30), tuple(str(i // 2) for i in range(60))
+        >>> report = Concept("assent", "assent", statements, labels, groups).lint(seed=0)
+        >>> report.rules
+        ('token-cue', 'text-floor')
+    """
+
+    def __init__(self, concept: Concept) -> None:
+        self._concept = concept
+
+    def __call__(self, *, seed: int = 0) -> LintReport:
+        """Call `lint_concept` on the concept.
+
+        Args:
+            seed: Draws the folds of the text floor.
+        """
+        return lint_concept(self._concept, seed=seed)
 
 
 def lint_concept(concept: Concept, *, seed: int = 0) -> LintReport:
@@ -72,9 +104,12 @@ def lint_concept(concept: Concept, *, seed: int = 0) -> LintReport:
         numbers=tuple(range(len(concept))),
         grouping="" if grouping == _IDENTICAL else grouping,
     )
-    findings: list[Finding] = []
-    if concept.provenance.get("benchmark") == "stereoset" and not concept.polarity:
-        findings += label_meaning("stereoset", None)
+    findings: list[LintFinding] = []
+    benchmark = BENCHMARKS.get(concept.provenance.get("benchmark", ""))
+    paper = None if benchmark is None else benchmark.paper
+    # Labels that have a trustworthy side were turned to it when the concept was read.
+    if paper is not None and paper.trustworthy is None and not concept.polarity:
+        findings += label_meaning(paper, None)
     return _report(
         repr(concept.name),
         rows,
@@ -140,12 +175,12 @@ def lint_file(
         )
     known = recognise(table, os.fspath(path)) if (statement, label) == _PAPER_COLUMNS else None
 
-    findings: list[Finding] = []
+    findings: list[LintFinding] = []
     empty = [i for i, text in enumerate(texts) if is_missing(text)]
     if empty:
         at = tuple(table.rows[i] for i in empty)
         message = f"{rows_that(len(empty), 'lack')} a statement: left out of what follows"
-        findings.append(Finding("empty-statements", "error", message, at, {"rows": len(empty)}))
+        findings.append(LintFinding("empty-statements", "error", message, at, {"rows": len(empty)}))
     strange = [i for i, one in enumerate(labels) if one is None]
     if strange:
         cells = [str(table.column(label)[i]) for i in strange]
@@ -156,7 +191,7 @@ def lint_file(
             f"({quoted(kinds, limit=5, width=30)}{', …' if len(kinds) > 5 else ''}): left out of "
             "what follows"
         )
-        findings.append(Finding("unknown-labels", "error", message, at, {"rows": len(strange)}))
+        findings.append(LintFinding("unknown-labels", "error", message, at, {"rows": len(strange)}))
     if named is not None:
         nameless = tuple(
             row for row, cell in zip(table.rows, named, strict=True) if is_missing(cell)
@@ -164,7 +199,7 @@ def lint_file(
         if nameless:
             message = f"{rows_that(len(nameless), 'lack')} a group: taken to stand alone"
             numbers = {"rows": len(nameless)}
-            findings.append(Finding("missing-groups", "error", message, nameless, numbers))
+            findings.append(LintFinding("missing-groups", "error", message, nameless, numbers))
     kept = [i for i in range(len(texts)) if i not in {*empty, *strange}]
     if not kept:
         return LintReport(
@@ -190,23 +225,23 @@ def lint_file(
     )
     subject, meaning = repr(Path(path).name), ""
     if known is not None:
-        told = "as released with" if known.released else "by its name the file of"
-        subject += f" ({told} Qian et al. 2024)"
-        meaning = known.meaning.of_1
-        findings += label_meaning(known.benchmark, trustworthy)
+        origin = "as released with" if known.is_released else "by its name the file of"
+        subject += f" ({origin} Qian et al. 2024)"
+        meaning = known.paper.meaning_of_1
+        findings += label_meaning(known.paper, trustworthy)
     elif trustworthy is not None:
         meaning = "the trustworthy side" if trustworthy == 1 else "the untrustworthy side"
     return _report(subject, rows, table.counting, meaning, findings, seed)
 
 
 def _report(
-    subject: str, rows: Rows, counting: str, labels: str, findings: list[Finding], seed: int
+    subject: str, rows: Rows, counting: str, labels: str, findings: list[LintFinding], seed: int
 ) -> LintReport:
     ones = float(rows.labels.mean())
     floor = None
     if ones in (0, 1):
         message = f"all {len(rows)} statements carry label {int(ones)}, so there is nothing to tell"
-        findings.append(Finding("one-label", "error", message, (), {"share_1": ones}))
+        findings.append(LintFinding("one-label", "error", message, (), {"share_1": ones}))
         findings += [*duplicates(rows), *artefacts(rows)]
     else:
         for check in _CHECKS:
@@ -225,7 +260,7 @@ def _report(
     )
 
 
-def _floor(rows: Rows, seed: int) -> tuple[TextFloor | None, list[Finding]]:
+def _floor(rows: Rows, seed: int) -> tuple[TextFloor | None, list[LintFinding]]:
     # Twins in different groups are kept together here, or the floor would be what it warns of.
     kin = tuple(f"group {first}" for first in rows.kin.tolist())
     concept = Concept("lint", "lint", rows.statements, rows.labels, kin)
@@ -233,11 +268,11 @@ def _floor(rows: Rows, seed: int) -> tuple[TextFloor | None, list[Finding]]:
         floor = text_floor(concept, seed=seed)
     except ValueError as error:
         message = f"no text floor could be had: {error}"
-        return None, [Finding("text-floor", "note", message)]
+        return None, [LintFinding("text-floor", "note", message)]
     return floor, list(_judge_floor(floor, rows))
 
 
-def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[Finding]:
+def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[LintFinding]:
     balanced = floor.accuracy("chosen", balanced=True)
     groups = len(np.unique(rows.kin))
     low, high = _FLOOR_BAND
@@ -260,4 +295,4 @@ def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[Finding]:
             "in some groups goes with the other in the rest"
         )
     numbers = {**shares, "balanced_chosen": balanced}
-    yield Finding("text-floor", severity, told, (), numbers)
+    yield LintFinding("text-floor", severity, told, (), numbers)

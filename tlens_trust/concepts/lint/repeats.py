@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 import numpy as np
 
 from tlens_trust.concepts.grouping import near_duplicate_pairs
-from tlens_trust.concepts.lint.report import Finding
+from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, counted, plain_text, quoted, share
 
 _SIMILARITY = 0.6
@@ -22,12 +22,12 @@ _LEAST_SHIFT = 0.15
 _OPENING = re.compile(r"(?P<opening>[^\t\n]{8,}?(?:[.!?]+[\"'”’)]*(?=\s)|(?=[\t\n])))\s+(?=\S)")
 
 
-def duplicates(rows: Rows) -> Iterator[Finding]:
+def duplicates(rows: Rows) -> Iterator[LintFinding]:
     """Statements that occur more than once, and those that do with both labels."""
     places = _places(rows.statements)
     repeats = sorted(i for held in places.values() for i in held[1:])
     if repeats:
-        yield Finding(
+        yield LintFinding(
             "duplicates",
             "warning",
             f"{len(repeats)} of {len(rows)} rows {'repeats' if len(repeats) == 1 else 'repeat'} "
@@ -39,7 +39,7 @@ def duplicates(rows: Rows) -> Iterator[Finding]:
     if torn:
         count = sum(map(len, torn))
         said = [rows.statements[held[0]] for held in torn[:2]]
-        yield Finding(
+        yield LintFinding(
             "conflicting-labels",
             "error",
             f"{count} rows say the same with both labels: {quoted(said)}"
@@ -49,12 +49,12 @@ def duplicates(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def twins_apart(rows: Rows) -> Iterator[Finding]:
+def twins_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements that differ in case and punctuation alone, in different groups."""
     apart = sorted(_apart(rows, _places(rows.plain)))
     if apart:
         held = len({rows.plain[i] for i in apart})
-        yield Finding(
+        yield LintFinding(
             "twins-apart",
             "warning",
             f"{counted(held, 'statement')} {'occurs' if held == 1 else 'occur'} in several "
@@ -66,7 +66,7 @@ def twins_apart(rows: Rows) -> Iterator[Finding]:
         )
 
 
-def near_duplicates_apart(rows: Rows) -> Iterator[Finding]:
+def near_duplicates_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements much alike in different groups, where that tells the label."""
     left, right = near_duplicate_pairs(rows.statements, similarity=_SIMILARITY)
     apart = rows.kin[left] != rows.kin[right]
@@ -84,7 +84,7 @@ def near_duplicates_apart(rows: Rows) -> Iterator[Finding]:
     if abs(deviation) < _LEAST_DEVIATION or abs(float(summed.sum())) < _LEAST_Z * spread:
         return
     touched = sorted({*left.tolist(), *right.tolist()})
-    yield Finding(
+    yield LintFinding(
         "near-duplicates-apart",
         "warning",
         f"{len(left)} pairs of statements share most of their words ({_SIMILARITY} of them or "
@@ -100,7 +100,7 @@ def near_duplicates_apart(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def openings_apart(rows: Rows) -> Iterator[Finding]:
+def openings_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements that begin with the same sentence or question, in different groups."""
     matches = [_OPENING.match(statement) for statement in rows.statements]
     openings: list[Hashable] = [
@@ -114,7 +114,7 @@ def openings_apart(rows: Rows) -> Iterator[Finding]:
         return
     held = len({openings[i] for i in apart})
     first = matches[apart[0]]
-    yield Finding(
+    yield LintFinding(
         "openings-apart",
         "warning",
         f"{len(apart)} rows begin with a sentence that a row of another group begins with, "
@@ -125,7 +125,7 @@ def openings_apart(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def sequential_split(rows: Rows) -> Iterator[Finding]:
+def sequential_split(rows: Rows) -> Iterator[LintFinding]:
     """Groups that an unshuffled 80/20 split would have on both sides."""
     cut = int(_TRAINING_PART * len(rows))
     seen = set(rows.kin[:cut].tolist())
@@ -136,7 +136,7 @@ def sequential_split(rows: Rows) -> Iterator[Finding]:
         return
     told = f" ({rows.grouping})" if rows.grouping else ""
     tested = len(rows) - cut
-    yield Finding(
+    yield LintFinding(
         "sequential-split",
         "warning",
         f"{astride} of {len(np.unique(rows.kin))} groups{told} are scattered over the file, so "
@@ -148,7 +148,7 @@ def sequential_split(rows: Rows) -> Iterator[Finding]:
     )
 
 
-def label_order(rows: Rows) -> Iterator[Finding]:
+def label_order(rows: Rows) -> Iterator[LintFinding]:
     """Labels that an unshuffled 80/20 split would have in different shares on its two sides."""
     cut = int(_TRAINING_PART * len(rows))
     first, last = rows.labels[:cut], rows.labels[cut:]
@@ -159,7 +159,7 @@ def label_order(rows: Rows) -> Iterator[Finding]:
     spread = math.sqrt(ones * (1 - ones) * (1 / len(first) + 1 / len(last)))
     if abs(shift) < _LEAST_SHIFT or abs(shift) < _LEAST_Z * spread:
         return
-    yield Finding(
+    yield LintFinding(
         "label-order",
         "error" if last.mean() in (0, 1) or first.mean() in (0, 1) else "warning",
         f"the rows are not in random order: {share(int(first.sum()), len(first))} of the first 80% "

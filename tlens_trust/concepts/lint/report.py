@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from tlens_trust.concepts.floor import TextFloor
+from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.tables import list_rows
 from tlens_trust.html import render
 
@@ -17,7 +17,7 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Finding:
+class LintFinding:
     """One thing that may mislead a probe.
 
     Attributes:
@@ -42,7 +42,7 @@ class Finding:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A mapping proxy cannot be pickled.
-        return Finding, (self.rule, self.severity, self.message, self.rows, dict(self.numbers))
+        return LintFinding, (self.rule, self.severity, self.message, self.rows, dict(self.numbers))
 
     def __hash__(self) -> int:
         return hash((self.rule, self.severity, self.message, self.rows))
@@ -73,7 +73,7 @@ class LintReport:
     share: float
     counting: str
     labels: str
-    findings: tuple[Finding, ...]
+    findings: tuple[LintFinding, ...]
     floor: TextFloor | None = None
 
     def __post_init__(self) -> None:
@@ -87,10 +87,10 @@ class LintReport:
         # A report without findings is still a report.
         return True
 
-    def __iter__(self) -> Iterator[Finding]:
+    def __iter__(self) -> Iterator[LintFinding]:
         return iter(self.findings)
 
-    def of(self, rule: str) -> tuple[Finding, ...]:
+    def of(self, rule: str) -> tuple[LintFinding, ...]:
         """The findings of one rule."""
         return tuple(finding for finding in self.findings if finding.rule == rule)
 
@@ -100,7 +100,7 @@ class LintReport:
         return tuple(dict.fromkeys(finding.rule for finding in self.findings))
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
+    def errors(self) -> tuple[LintFinding, ...]:
         """The findings that are errors."""
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
