@@ -269,3 +269,14 @@ def test_on_a_gpu_the_optimum_is_the_same():
     assert there.coef.device.type == "cuda"
     assert bool(there.converged.all())
     torch.testing.assert_close(there.objective.cpu(), here.objective, rtol=1e-4, atol=0)
+
+
+def test_training_rows_far_from_those_of_other_folds_are_not_an_obscure_error():
+    """Two rows that hardly differ: their fit may come out unconverged, and the others do not."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(120, 1, 64, generator=generator)
+    x[1] = x[0] + 1e-4 * torch.randn(1, 64, generator=generator)
+    train = torch.stack([torch.arange(120) < rows for rows in (2, 12, 60)])
+    fits = solve_logistic(x, torch.arange(120) % 2, train=train, C=[0.01, 1.0, 100.0])
+    assert bool(torch.isfinite(fits.coef).all())
+    assert bool(fits.converged[:, 1:].all())

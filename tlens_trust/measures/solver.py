@@ -470,6 +470,13 @@ def _search(
             if not bool(worse.any()):
                 break
             by, bias_by = torch.where(worse, by / 2, by), torch.where(worse, bias_by / 2, bias_by)
+        else:
+            # Where rows stand so far on the wrong side that their curvature underflows, Newton's
+            # step is too long for any number of halvings. Such a fit stays where it is.
+            by, bias_by = torch.where(worse, 0, by), torch.where(worse, 0, bias_by)
+            reached = torch.where(worse, objective, reached)
+            end = torch.addcmul(logits, (length + by).unsqueeze(-1), along)
+            margins = fits.margins(end, bias + bias_by)
         length, bias, objective = length + by, bias + bias_by, reached
         pull, curvature = fits.slopes(margins)
         by_length = slope + length * square - vecdot(pull, along)

@@ -5,14 +5,14 @@ from math import log
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from tlens_trust.measures.information import (
     InfoNCE,
     NearestNeighbours,
     OnlineCoding,
-    ksg_information,
-    online_code_length,
-    ross_information,
 )
 from tlens_trust.measures.information.infonce import deal_groups
 from tlens_trust.measures.information.neighbours import ksg, leading_components, ross
@@ -100,33 +100,35 @@ def test_rotation_shift_and_scale_leave_neighbours_as_they_are():
     turned = torch.linalg.qr(
         torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )[0]
-    before = ksg_information(x, y, components=3, resamples=4)
-    after = ksg_information(50 * (x @ turned) + 1, 0.1 * y, components=3, resamples=4)
+    before = NearestNeighbours(components=3)(x, y, resamples=4)
+    after = NearestNeighbours(components=3)(50 * (x @ turned) + 1, 0.1 * y, resamples=4)
     assert after.value == pytest.approx(before.value, abs=1e-6)
     labels = (y[:, 0] > 0).long()
-    found = [ross_information(each, labels, resamples=4).value for each in (x, 9 * x @ turned - 5)]
+    found = [
+        NearestNeighbours()(each, labels, resamples=4).value for each in (x, 9 * x @ turned - 5)
+    ]
     assert found[0] == pytest.approx(found[1], abs=1e-6)
     stretched = x * torch.tensor([1.0, 1.0, 50.0])
-    assert ksg_information(stretched, y, components=3, resamples=4).value != pytest.approx(
+    assert NearestNeighbours(components=3)(stretched, y, resamples=4).value != pytest.approx(
         before.value, abs=1e-3
     )
 
 
 def test_neighbours_warn_of_dimensions_components_and_equal_rows():
     x, y = (torch.from_numpy(side) for side in pair(8, 0.5, n=100, seed=0))
-    many = ksg_information(x, y, components=8, resamples=4).warnings
+    many = NearestNeighbours(components=8)(x, y, resamples=4).warnings
     assert any("too low" in told for told in many)
     # With what was measured where there are about as many.
     assert any("10 dimensions a side it found 0.64 of 1.44 nats and 3.05" in told for told in many)
     labels = (x[:, 0] > 0).long()
     wide = torch.cat([x, x.flip(0)], dim=1)
-    by_label = ross_information(wide, labels, components=16, resamples=4).warnings
+    by_label = NearestNeighbours(components=16)(wide, labels, resamples=4).warnings
     assert any("20 dimensions it found 0.28 of 0.34 nats" in told for told in by_label)
-    assert not any("found" in told for told in ross_information(x, labels, resamples=4).warnings)
-    few = ksg_information(x, y, components=1, resamples=4).warnings
+    assert not any("found" in told for told in NearestNeighbours()(x, labels, resamples=4).warnings)
+    few = NearestNeighbours(components=1)(x, y, resamples=4).warnings
     assert any("% of the variance" in told for told in few)
     assert not any("too low" in told for told in few)
-    tied = ksg_information(x[:, :1].round(), y[:, :1], components=1, resamples=4).warnings
+    tied = NearestNeighbours(components=1)(x[:, :1].round(), y[:, :1], resamples=4).warnings
     assert any("equal" in told for told in tied)
     with pytest.raises(ValueError, match="less than half of the 100"):
         NearestNeighbours(neighbours=50)(x, y)
@@ -163,24 +165,24 @@ def test_a_critic_is_judged_on_groups_it_has_not_seen():
 
 def test_a_code_is_short_where_labels_are_told_and_uniform_where_they_are_not():
     x, labels = labelled(6.0, n=200, d=3)
-    told = online_code_length(x, labels)
+    told = OnlineCoding()(x, labels)
     assert told.uniform == pytest.approx(200 * log(2))
     assert told.compression > 3
     assert told.bits == pytest.approx(told.value / log(2))
     assert told.interval[0] < told.value < told.interval[1]
     noise, labels = labelled(0.0, n=200, d=3)
-    untold = online_code_length(noise, labels)
+    untold = OnlineCoding()(noise, labels)
     assert untold.compression == pytest.approx(1, abs=0.1)
     assert (untold.value >= untold.uniform) == any("uniform" in told for told in untold.warnings)
 
 
 def test_a_code_pays_for_learning():
     x, labels = labelled(2.0, n=400)
-    length = online_code_length(x, labels).value / 400
+    length = OnlineCoding()(x, labels).value / 400
     assert log(2) - 0.3368 < length < log(2)
     # In many dimensions it takes longer to learn as much.
     wide, labels = labelled(2.0, n=400, d=40)
-    assert online_code_length(wide, labels).value / 400 > length
+    assert OnlineCoding()(wide, labels).value / 400 > length
 
 
 def test_a_code_keeps_groups_together():
@@ -189,8 +191,8 @@ def test_a_code_keeps_groups_together():
     own = torch.randn(60, 60, generator=generator).repeat_interleave(2, dim=0)
     labels = (torch.arange(60) % 2).repeat_interleave(2)
     groups = [str(row // 2) for row in range(120)]
-    together = online_code_length(own, labels, groups=groups).compression
-    alone = online_code_length(own, labels).compression
+    together = OnlineCoding()(own, labels, groups=groups).compression
+    alone = OnlineCoding()(own, labels).compression
     assert together < 1.05
     assert alone > together + 0.1
 
@@ -199,12 +201,45 @@ def test_blocks_that_do_not_end_with_all_statements_are_refused():
     with pytest.raises(ValueError, match="ascend"):
         OnlineCoding(fractions=(0.5, 0.9))
     with pytest.raises(ValueError, match="at least 8 groups"):
-        online_code_length(torch.zeros(6, 1), torch.arange(6) % 2)
+        OnlineCoding()(torch.zeros(6, 1), torch.arange(6) % 2)
 
 
 def test_groups_too_unequal_for_an_interval_are_told():
     x = torch.randn(63, 1, generator=torch.Generator().manual_seed(0))
     groups = ["large"] * 60 + ["a", "b", "c"]
     with pytest.raises(ValueError, match="groups are very unequal"):
-        ksg_information(x, 2 * x, groups=groups)
-    assert ksg_information(x, x + 1).value > 0
+        NearestNeighbours()(x, 2 * x, groups=groups)
+    assert NearestNeighbours()(x, x + 1).value > 0
+
+
+def near_twins(*, groups: int, width: int) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Two rows a group, one of each label, which hardly differ; the groups differ much."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(groups, 1, width, generator=generator)
+    x = x + 1e-4 * torch.randn(groups, 2, width, generator=generator)
+    labels = torch.arange(2 * groups) % 2
+    return x.flatten(0, 1), labels, [str(row // 2) for row in range(2 * groups)]
+
+
+def test_near_twins_are_sent_as_scikit_learn_would_send_them():
+    """The first blocks' means and scales are far from those of all rows."""
+    x, labels, groups = near_twins(groups=40, width=32)
+    coding = OnlineCoding(fractions=(0.025, 0.1, 0.5, 1.0), C=(0.1,), orders=1)
+    place = np.empty(40, dtype=np.int64)
+    names = np.unique(groups)
+    place[np.random.default_rng([0, 3]).permutation(40)] = np.arange(40)
+    place = place[np.searchsorted(names, groups)]
+    expected = np.full(80, np.log(2))
+    for first, last in ((1, 4), (4, 20), (20, 40)):
+        sent, block = place < first, (place >= first) & (place < last)
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-10))
+        probe.fit(x.double().numpy()[sent], labels.numpy()[sent])
+        log_odds = probe.decision_function(x.double().numpy()[block])
+        expected[block] = np.logaddexp(0, np.where(labels.numpy()[block] == 1, -1, 1) * log_odds)
+    lengths = coding.lengths(x.unsqueeze(1), labels, groups)[:, 0]
+    np.testing.assert_allclose(lengths, expected, rtol=0.02, atol=0.02)
+
+
+def test_near_twins_have_a_code_length_at_every_penalty():
+    x, labels, groups = near_twins(groups=60, width=64)
+    assert np.isfinite(OnlineCoding()(x, labels, groups=groups).value)

@@ -15,10 +15,10 @@ from tlens_trust.measures.information import (
     Fano,
     InfoNCE,
     NearestNeighbours,
+    OnlineCoding,
     infonce,
     mlp_information,
     nearest_neighbour_information,
-    online_code_length,
     online_coding,
 )
 
@@ -93,7 +93,7 @@ def test_a_critics_bound_exceeds_the_truth_beyond_its_interval_in_no_more_than_5
     "estimate",
     [
         lambda x, y: InfoNCE(folds=2, epochs=5)(x, y.double().unsqueeze(1)).value,
-        lambda x, y: online_code_length(x, y, orders=1).value,
+        lambda x, y: OnlineCoding(orders=1)(x, y).value,
     ],
     ids=["critic", "code"],
 )

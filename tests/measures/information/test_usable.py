@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures import UsableInformation, usable_information
+from tlens_trust.measures import UsableInformation
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.information.label_bounds import HeldOutScores
 from tlens_trust.measures.information.refitted import refit_scores
@@ -121,7 +121,7 @@ def test_of_any_two_arrays_only_what_the_other_does_not_tell_is_counted():
     assert found.value == pytest.approx(truth, abs=0.02)
     assert found.interval[0] > 0
     assert found.bits == pytest.approx(found.value / np.log(2))
-    assert usable_information(own, labels, known).value == pytest.approx(truth, abs=0.02)
+    assert UsableInformation()(own, labels, known).value == pytest.approx(truth, abs=0.02)
     for nothing in (-2 * known + 1, noise):
         told = estimator(nothing, labels, known)
         assert told.value < 0.005

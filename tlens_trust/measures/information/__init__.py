@@ -2,7 +2,7 @@
 
 from tlens_trust.measures.information.code_length import online_coding
 from tlens_trust.measures.information.estimate import InformationEstimate
-from tlens_trust.measures.information.infonce import InfoNCE, infonce_information
+from tlens_trust.measures.information.infonce import InfoNCE
 from tlens_trust.measures.information.label_bounds import (
     confusion_information,
     fano_information,
@@ -10,22 +10,17 @@ from tlens_trust.measures.information.label_bounds import (
 )
 from tlens_trust.measures.information.neighbours import (
     NearestNeighbours,
-    ksg_information,
-    ross_information,
 )
-from tlens_trust.measures.information.noised import NoisedEstimator, noised_information
+from tlens_trust.measures.information.noised import NoisedEstimator
 from tlens_trust.measures.information.online_coding import (
     DescriptionLength,
     OnlineCoding,
-    online_code_length,
 )
 from tlens_trust.measures.information.probe_bounds import (
     AnswerInformation,
     BarberAgakov,
     Fano,
     UsableInformation,
-    barber_agakov_information,
-    usable_information,
 )
 from tlens_trust.measures.information.probe_information import (
     ProbeInformation,
@@ -49,19 +44,12 @@ __all__ = [
     "OnlineCoding",
     "ProbeInformation",
     "UsableInformation",
-    "barber_agakov_information",
     "confusion_information",
     "fano_information",
     "infonce",
-    "infonce_information",
-    "ksg_information",
     "label_entropy",
     "mlp_information",
     "nearest_neighbour_information",
-    "noised_information",
-    "online_code_length",
     "online_coding",
     "probe_information",
-    "ross_information",
-    "usable_information",
 ]

@@ -46,7 +46,7 @@ class CodeLengthMeasure:
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
-        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=2)"
+        return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=3)"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
         """Send the labels at every site.

@@ -218,31 +218,3 @@ def deal_groups(groups: Sequence[str], *, folds: int, seed: int) -> Int[np.ndarr
     dealt[order] = np.arange(len(names)) % folds
     fold: np.ndarray = dealt[group]
     return fold
-
-
-def infonce_information(
-    x: Float[Tensor, "example d"],
-    y: Float[Tensor, "example e"],
-    *,
-    groups: Sequence[str] | None = None,
-    batch: int = 256,
-    epochs: int = 100,
-    seed: int = 0,
-) -> InformationEstimate:
-    """`InfoNCE(…)(x, y)`: a lower bound of `I(X; Y)` from a trained critic, at most `ln N` nats.
-
-    Args:
-        x: One row per example.
-        y: Likewise.
-        groups: What belongs together; None where each row stands alone.
-        batch: `N`, at most.
-        epochs: How often the training rows are read at most.
-        seed: Deals the folds, draws weights and batches.
-
-    Examples:
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> x, y = torch.randn(2, 100, 1, generator=generator)
-        >>> infonce_information(x, y, epochs=3).value < 0.1
-        True
-    """
-    return InfoNCE(batch=batch, epochs=epochs, seed=seed)(x, y, groups=groups)

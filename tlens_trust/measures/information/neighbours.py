@@ -186,20 +186,13 @@ def _tied(x: Float[np.ndarray, "example d"]) -> bool:
     return len(np.unique(x, axis=0)) < len(x)
 
 
-def ksg_information(
-    x: Float[Tensor, "example d"],
-    y: Float[Tensor, "example e"],
-    *,
-    components: int = 2,
-    neighbours: int = 3,
-    groups: Sequence[str] | None = None,
-    resamples: int = 32,
-    seed: int = 0,
-) -> InformationEstimate:
-    """`I` of two continuous variables from nearest neighbours, in nats.
+@dataclass(frozen=True)
+class NearestNeighbours:
+    """Estimate `I` of two variables from nearest neighbours, in nats; one may be labels.
 
-    Each variable is projected on its leading principal components and brought to one unit, so that
-    rotating, shifting and scaling it change nothing; then `ksg`. It may be negative.
+    Each continuous variable is projected on its leading principal components and brought to one
+    unit, so that rotating, shifting and scaling it change nothing. Two continuous variables go to
+    `ksg`, a continuous one and labels to `ross`. The estimate may be negative.
 
     For jointly Gaussian variables of `d` dimensions each, every coordinate correlated with its
     counterpart by ρ, n = 2,000 and k = 3, the mean estimate beside the truth, in nats (20 draws, 8
@@ -213,123 +206,40 @@ def ksg_information(
         10        1.438   .642           8.304  3.049
         20        2.877   .606          16.607  2.663
 
-    At ρ = 0 it lies within .01 of zero for all of these. So in more than two dimensions it is far
-    too low, the more so the more there is to know, and may even fall where the truth rises.
+    At ρ = 0 it lies within .01 of zero for all of these. In more than two dimensions it is far too
+    low, the more so the more there is to know, and it may even fall where the truth rises.
 
-    What depends within groups makes neighbours of what belongs together: hold the value against
-    pairs permuted with respect to groups.
-
-    Args:
-        x: One row per example.
-        y: Likewise.
-        components: How many principal components of each side.
-        neighbours: `k`.
-        groups: What belongs together, for the interval; None where each row stands alone.
-        resamples: How many half samples stand behind the interval.
-        seed: Draws them.
-
-    Raises:
-        ValueError: A number is out of its range, or values are not finite.
-
-    Source:
-        Kraskov, Stögbauer and Grassberger (2004), Physical Review E 69, estimator 1. Gao, Ver Steeg
-        and Galstyan (2015), arXiv:1411.2003, on its bias where dependence is strong.
-
-    Examples:
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> x = torch.randn(1000, 1, generator=generator)
-        >>> y = x + torch.randn(1000, 1, generator=generator)  # I = ½ ln 2 = .347
-        >>> 0.25 < ksg_information(x, y).value < 0.45
-        True
-    """
-    _check_count(len(x), neighbours)
-    names = _names(groups, len(x))
-    (left, first), (right, second) = (
-        leading_components(x, components),
-        leading_components(y, components),
-    )
-    value = ksg(left, right, neighbours)
-    halves = _halves(names, None, resamples, seed)
-    _check_halves(halves, neighbours)
-    on_halves = [ksg(left[half], right[half], neighbours) for half in halves]
-    dimensions = left.shape[1], right.shape[1]
-    warnings = _warnings((first, second), dimensions, _tied(left) or _tied(right), discrete=False)
-    return InformationEstimate(
-        value, _interval(value, on_halves, names), len(x), "estimate", warnings
-    )
-
-
-def ross_information(
-    x: Float[Tensor, "example d"],
-    labels: Int[Tensor, " example"],
-    *,
-    components: int = 2,
-    neighbours: int = 3,
-    groups: Sequence[str] | None = None,
-    resamples: int = 32,
-    seed: int = 0,
-) -> InformationEstimate:
-    """`I` of a continuous variable and labels from nearest neighbours, in nats.
-
-    The variable is projected on its leading principal components, then `ross`. What tells labels
-    apart along a direction of little variance is left out by them: an estimate near zero says
-    nothing of what a probe may find. It may be negative.
-
-    For two Gaussians of equal size, two standard deviations apart along one direction, the truth is
-    .337 nats however many dimensions tell nothing; n = 2,000, k = 3, all principal components, mean
-    of 20 draws (standard deviation of one .01 to .02):
+    For labels of two Gaussians of equal size, two standard deviations apart along one direction,
+    the truth is .337 nats however many dimensions tell nothing; n = 2,000, k = 3, all principal
+    components, mean of 20 draws (standard deviation of one .01 to .02):
 
         d        1     2     5    10    20    50
         found  .334  .339  .342  .320  .278  .208
 
-    Args:
-        x: One row per example.
-        labels: One number per class.
-        components: How many principal components.
-        neighbours: `k`.
-        groups: What belongs together, for the interval; None where each row stands alone.
-        resamples: How many half samples stand behind the interval.
-        seed: Draws them.
-
-    Raises:
-        ValueError: A number is out of its range, or values are not finite.
-
-    Source:
-        Ross (2014), PLoS ONE 9(2) e87357.
-
-    Examples:
-        >>> labels = torch.arange(400) % 2
-        >>> x = torch.randn(400, 1, generator=torch.Generator().manual_seed(0))
-        >>> found = ross_information(x + 10 * labels.unsqueeze(1), labels)
-        >>> round(found.bits, 2)
-        1.0
-    """
-    _check_count(len(x), neighbours)
-    names = _names(groups, len(x))
-    targets = labels.cpu().numpy()
-    left, share = leading_components(x, components)
-    value = ross(left, targets, neighbours)
-    halves = _halves(names, (targets == targets[0]).astype(np.int64), resamples, seed)
-    on_halves = [ross(left[half], targets[half], neighbours) for half in halves]
-    warnings = _warnings((share,), (left.shape[1],), _tied(left), discrete=True)
-    return InformationEstimate(
-        value, _interval(value, on_halves, names), len(x), "estimate", warnings
-    )
-
-
-@dataclass(frozen=True)
-class NearestNeighbours:
-    """`ksg_information` or, for labels, `ross_information`, with their settings.
+    Principal components leave out what tells labels apart along a direction of little variance: an
+    estimate near zero says nothing of what a probe may find. What depends within groups makes
+    neighbours of what belongs together: compare the value with pairs permuted with respect to
+    groups.
 
     Attributes:
         components: How many principal components of each continuous side.
         neighbours: `k`.
         seed: Draws half samples.
 
+    Source:
+        Kraskov, Stögbauer and Grassberger (2004), Physical Review E 69, estimator 1. Gao, Ver Steeg
+        and Galstyan (2015), arXiv:1411.2003, on its bias where dependence is strong. Ross (2014),
+        PLoS ONE 9(2) e87357, for labels.
+
     Examples:
-        >>> x = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
-        >>> NearestNeighbours()(x, x).value > NearestNeighbours()(x, x.flip(0)).value
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(1000, 1, generator=generator)
+        >>> y = x + torch.randn(1000, 1, generator=generator)  # I = ½ ln 2 = .347
+        >>> 0.25 < NearestNeighbours()(x, y).value < 0.45
         True
+        >>> labels = torch.arange(1000) % 2
+        >>> round(NearestNeighbours()(x + 10 * labels.unsqueeze(1), labels).bits, 2)
+        1.0
     """
 
     components: int = 2
@@ -345,16 +255,42 @@ class NearestNeighbours:
         y: Float[Tensor, "example e"] | Int[Tensor, " example"],
         *,
         groups: Sequence[str] | None = None,
+        resamples: int = 32,
     ) -> InformationEstimate:
-        """Estimate the information of `x` and `y`: a matrix, or a vector of labels."""
-        estimate = ross_information if y.ndim == 1 else ksg_information
-        return estimate(
-            x,
-            y,
-            components=self.components,
-            neighbours=self.neighbours,
-            groups=groups,
-            seed=self.seed,
+        """Estimate the information of `x` and `y`.
+
+        Args:
+            x: One row per example.
+            y: Likewise, or a vector with one number per class.
+            groups: What belongs together, for the interval; None where each row stands alone.
+            resamples: How many half samples stand behind the interval.
+
+        Raises:
+            ValueError: A number is out of its range, or values are not finite.
+        """
+        _check_count(len(x), self.neighbours)
+        names = _names(groups, len(x))
+        left, share = leading_components(x, self.components)
+        if y.ndim == 1:
+            labels = y.cpu().numpy()
+            value = ross(left, labels, self.neighbours)
+            halves = _halves(names, (labels == labels[0]).astype(np.int64), resamples, self.seed)
+            on_halves = [ross(left[half], labels[half], self.neighbours) for half in halves]
+            warnings = _warnings((share,), (left.shape[1],), _tied(left), discrete=True)
+        else:
+            right, other_share = leading_components(y, self.components)
+            value = ksg(left, right, self.neighbours)
+            halves = _halves(names, None, resamples, self.seed)
+            _check_halves(halves, self.neighbours)
+            on_halves = [ksg(left[half], right[half], self.neighbours) for half in halves]
+            warnings = _warnings(
+                (share, other_share),
+                (left.shape[1], right.shape[1]),
+                _tied(left) or _tied(right),
+                discrete=False,
+            )
+        return InformationEstimate(
+            value, _interval(value, on_halves, names), len(x), "estimate", warnings
         )
 
     def value(

@@ -124,87 +124,31 @@ def information_under_noise(
     return NoisedInformation(value, np.log(sizes) - lost, np.minimum(log(rows), gaussian))
 
 
-def _checked_options(noise: object, draws: object, seed: object) -> tuple[float, int, int]:
-    hint = (
-        "It is a fraction of the rows' root mean square distance from their mean; without noise, "
-        "the information is infinite."
-    )
-    level = checked_positive("noise", noise, hint=hint)
-    return level, checked_count("draws", draws), checked_seed(seed)
-
-
-def noised_information(
-    x: Float[Tensor, "example d"],
-    *,
-    noise: float = 0.2,
-    groups: Sequence[str] | None = None,
-    draws: int = 1,
-    seed: int = 0,
-    resamples: int = 32,
-) -> InformationEstimate:
-    """`I(T + Z; X)`: how well noisy activations tell which of `n` statements was read.
+@dataclass(frozen=True)
+class NoisedEstimator:
+    """Estimate `I(T + Z; X)`: how well noisy activations tell which of `n` statements was read.
 
     `X` is uniform over the rows, `T` its row, `Z` Gaussian noise of standard deviation
     `σ = noise · RMS` along any direction, RMS the root mean square of the rows' distances from
     their mean (not of single coordinates, so that a level means the same in spaces of any width).
     In nats; at most `ln n` (every row is told apart), and never more than a Gaussian of the same
     covariance would tell (`½ Σ ln(1 + λᵢ/σ²)`). Shifting, rotating and scaling all of `T` change
-    nothing; stretching one direction does, though no information comes or goes: see that a change
+    nothing. Stretching one direction does, though no information comes or goes: see that a change
     survives in whitened components, and at other levels.
-
-    Args:
-        x: `T`, one row per statement.
-        noise: The noise's standard deviation along any direction, as a fraction of the RMS.
-        groups: What belongs together, for the interval; None where each row stands alone.
-        draws: How many times noise is drawn for each row.
-        seed: Draws noise and half samples.
-        resamples: How many half samples stand behind the interval.
-
-    Raises:
-        ValueError: `noise` is not positive, or there are too few groups.
-
-    Source:
-        Goldfeld et al. (2019), arXiv:1810.05728.
-
-    Examples:
-        >>> apart = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
-        >>> found = noised_information(apart, noise=0.01)
-        >>> round(found.value, 4), round(log(4), 4)
-        (1.3863, 1.3863)
-    """
-    noise, draws, seed = _checked_options(noise, draws, seed)
-    names = [str(row) for row in range(len(x))] if groups is None else list(groups)
-    halves = half_samples(names, resamples=resamples, seed=seed)
-    found = information_under_noise(x, [noise], halves, seed=seed, draws=draws)
-    count = len(set(names))
-    replicates = replicates_about(found.value, found.on_halves, groups=count)
-    low, high = half_sample_interval(found.value, replicates, groups=count)[0]
-    value = float(found.value[0])
-    warnings = [
-        f"Of activations with Gaussian noise of {noise:g} times their root mean square distance "
-        "from their mean; another level gives another figure."
-    ]
-    if value > 0.9 * log(len(x)):
-        warnings.append(
-            f"Near its cap of ln n = {log(len(x)):.3f} nats: nearly every row is told apart, and "
-            "more examples or more noise would say more."
-        )
-    return InformationEstimate(value, (float(low), float(high)), len(x), "estimate", (*warnings,))
-
-
-@dataclass(frozen=True)
-class NoisedEstimator:
-    """`noised_information` with its settings.
 
     Attributes:
         noise: The noise's standard deviation along any direction, as a fraction of the RMS.
         draws: How many times noise is drawn for each row.
         seed: Draws noise and half samples.
 
+    Source:
+        Goldfeld et al. (2019), arXiv:1810.05728.
+
     Examples:
-        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0))
-        >>> bool(NoisedEstimator(noise=0.5)(x).value < NoisedEstimator(noise=0.1)(x).value)
-        True
+        >>> apart = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> estimate = NoisedEstimator(noise=0.01)(apart)
+        >>> round(estimate.value, 4), round(log(4), 4)
+        (1.3863, 1.3863)
     """
 
     noise: float = 0.2
@@ -212,12 +156,46 @@ class NoisedEstimator:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _checked_options(self.noise, self.draws, self.seed)
+        hint = (
+            "It is a fraction of the rows' root mean square distance from their mean; without "
+            "noise, the information is infinite."
+        )
+        checked_positive("noise", self.noise, hint=hint)
+        checked_count("draws", self.draws)
+        checked_seed(self.seed)
 
     def __call__(
-        self, x: Float[Tensor, "example d"], *, groups: Sequence[str] | None = None
+        self,
+        x: Float[Tensor, "example d"],
+        *,
+        groups: Sequence[str] | None = None,
+        resamples: int = 32,
     ) -> InformationEstimate:
-        """Estimate it for the rows of `x`."""
-        return noised_information(
-            x, noise=self.noise, groups=groups, draws=self.draws, seed=self.seed
-        )
+        """Estimate it for the rows of `x`.
+
+        Args:
+            x: `T`, one row per statement.
+            groups: What belongs together, for the interval; None where each row stands alone.
+            resamples: How many half samples stand behind the interval.
+
+        Raises:
+            ValueError: There are too few groups.
+        """
+        names = [str(row) for row in range(len(x))] if groups is None else list(groups)
+        halves = half_samples(names, resamples=resamples, seed=self.seed)
+        noised = information_under_noise(x, [self.noise], halves, seed=self.seed, draws=self.draws)
+        count = len(set(names))
+        replicates = replicates_about(noised.value, noised.on_halves, groups=count)
+        low, high = half_sample_interval(noised.value, replicates, groups=count)[0]
+        value = float(noised.value[0])
+        warnings = [
+            f"Of activations with Gaussian noise of {self.noise:g} times their root mean square "
+            "distance from their mean; another level gives another figure."
+        ]
+        if value > 0.9 * log(len(x)):
+            warnings.append(
+                f"Near its cap of ln n = {log(len(x)):.3f} nats: nearly every row is told apart, "
+                "and more examples or more noise would say more."
+            )
+        interval = float(low), float(high)
+        return InformationEstimate(value, interval, len(x), "estimate", tuple(warnings))

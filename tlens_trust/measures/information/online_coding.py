@@ -12,7 +12,7 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import check_counts, checked_grid
@@ -169,50 +169,23 @@ class OnlineCoding:
         ends = sorted({max(1, round(fraction * groups)) for fraction in self.fractions})
         target = labels.cpu().numpy()
         length = np.full((len(target), activations.shape[1]), log(2))
-        known, coded = [], []
-        for first, last in pairwise(ends):
-            before: Bool[np.ndarray, " example"] = place < first
-            if len(np.unique(target[before])) == 2:
-                known.append(before)
-                coded.append((place >= first) & (place < last))
-        if not known:
-            return length
-        train = torch.from_numpy(np.stack(known))
-        fits = solve_logistic(activations, labels, train=train, C=self.C)
         signs = np.where(target == 1, 1.0, -1.0)
-        for site in range(activations.shape[1]):
-            values = activations[:, site].double()
-            so_far = np.zeros(len(self.C))
-            for number, rows in enumerate(coded):
-                log_odds = values[torch.from_numpy(rows)] @ fits.coef[site, number].T
-                log_odds = log_odds + fits.intercept[site, number]
-                cost = np.logaddexp(0.0, -signs[rows, None] * log_odds.cpu().numpy())
+        cost_so_far = np.zeros((activations.shape[1], len(self.C)))
+        for first, last in pairwise(ends):
+            sent = place < first
+            if len(np.unique(target[sent])) < 2:
+                continue
+            block = (place >= first) & (place < last)
+            # One block at a time: the first blocks hold so few rows that their means and scales
+            # are far from those of the others, and a solver of all at once loses its digits.
+            fits = solve_logistic(
+                activations, labels, train=torch.from_numpy(sent).unsqueeze(0), C=self.C
+            )
+            for site in range(activations.shape[1]):
+                values = activations[torch.from_numpy(block), site].double()
+                log_odds = values @ fits.coef[site, 0].T + fits.intercept[site, 0]
+                cost = np.logaddexp(0.0, -signs[block, None] * log_odds.cpu().numpy())
                 # Of equals, as at the start, the strongest penalty.
-                length[rows, site] = cost[:, int(so_far.argmin())]
-                so_far += cost.sum(axis=0)
+                length[block, site] = cost[:, int(cost_so_far[site].argmin())]
+                cost_so_far[site] += cost.sum(axis=0)
         return length
-
-
-def online_code_length(
-    x: Float[Tensor, "example d"],
-    labels: Int[Tensor, " example"],
-    *,
-    groups: Sequence[str] | None = None,
-    orders: int = 4,
-    seed: int = 0,
-) -> DescriptionLength:
-    """`OnlineCoding(…)(x, labels)`: how long labels are in an online code, in nats and bits.
-
-    Args:
-        x: One row per example.
-        labels: 0 or 1.
-        groups: What belongs together; None where each row stands alone.
-        orders: How many orders of the groups.
-        seed: Draws them.
-
-    Examples:
-        >>> labels = torch.arange(60) % 2
-        >>> online_code_length(labels.unsqueeze(1).double(), labels).bits < 30
-        True
-    """
-    return OnlineCoding(orders=orders, seed=seed)(x, labels, groups=groups)

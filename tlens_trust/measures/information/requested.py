@@ -290,7 +290,7 @@ def nearest_neighbour_information(
     estimate for the leading principal components of activations and of what words and characters
     say (`represent_text`); with `"label"`, Ross's, for those of the activations and the labels. In
     nats. It is about those components and no others, and far too low in more than two or three
-    dimensions: see `ksg_information`.
+    dimensions: see `NearestNeighbours`.
 
     Args:
         sites: Where, as `collect_activations` takes them; None for all that were read.
