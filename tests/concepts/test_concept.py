@@ -1,5 +1,6 @@
 import copy
 import csv
+import json
 import pickle
 import re
 import subprocess
@@ -114,6 +115,16 @@ class TestIdentity:
         one = make(statements=("ab", "c", "d", "e"))
         other = make(statements=("a", "bc", "d", "e"))
         assert one.fingerprint != other.fingerprint
+
+    def test_it_comes_back_whole_from_a_json_file(self):
+        edit = RowEdit("dropped", "why not", (3, 4))
+        concept = make(provenance={"source": "here"}, edits=(edit,), polarity=False)
+        twin = Concept.from_json(json.loads(json.dumps(concept.to_json())))
+        assert twin == concept
+        assert (twin.provenance, twin.edits) == (concept.provenance, concept.edits)
+        altered = concept.to_json() | {"labels": [2] * len(concept)}
+        with pytest.raises(ValueError, match="label"):
+            Concept.from_json(altered)
 
     def test_it_travels_to_another_process_whole(self):
         concept = make(

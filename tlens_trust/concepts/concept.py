@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -381,6 +381,46 @@ class Concept:
             "group": list(self.groups),
         }
         return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self), name="example"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything that makes up the concept, in values that a JSON file can hold.
+
+        Examples:
+            >>> concept = Concept("x", "x", ("Yes.", "No."), np.array([1, 0]), ("a", "a"))
+            >>> Concept.from_json(concept.to_json()) == concept
+            True
+        """
+        return {
+            "name": self.name,
+            "dimension": self.dimension,
+            "statements": self.statements,
+            "labels": self.labels.tolist(),
+            "groups": self.groups,
+            "polarity": self.polarity,
+            "provenance": dict(self.provenance),
+            "edits": [asdict(edit) for edit in self.edits],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Concept":
+        """Make a concept of what `to_json` gave, read back from a JSON file.
+
+        Raises:
+            KeyError, TypeError, ValueError: `content` was altered.
+        """
+        return cls(
+            name=content["name"],
+            dimension=content["dimension"],
+            statements=tuple(content["statements"]),
+            labels=np.array(content["labels"]),
+            groups=tuple(content["groups"]),
+            polarity=content["polarity"],
+            provenance=content["provenance"],
+            edits=tuple(
+                RowEdit(edit["action"], edit["reason"], tuple(edit["rows"]))
+                for edit in content["edits"]
+            ),
+        )
 
     def describe(self) -> str:
         """Where the statements come from, and what was dropped or changed, for a person to read.

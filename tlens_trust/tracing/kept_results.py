@@ -6,8 +6,9 @@ from pathlib import Path
 import xarray as xr
 
 from tlens_trust.files import write_file
+from tlens_trust.tracing.manifest import file_name
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
-from tlens_trust.tracing.run_folder import RunFolder, file_name
+from tlens_trust.tracing.run_folder import RunFolder
 
 KINDS = ("tokens", "steering", "plane")
 

@@ -17,8 +17,6 @@ names the SHA-256 that the file has; whatever is torn or altered is as good as a
 import hashlib
 import json
 import os
-import re
-import unicodedata
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,16 +24,30 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from tlens_trust.concepts import Concept
-from tlens_trust.concepts.concept import RowEdit
 from tlens_trust.files import remove_abandoned, write_file
 from tlens_trust.tracing.assembly import (
     CheckpointRecord,
     assemble_trace_data,
     in_training_order,
+)
+from tlens_trust.tracing.manifest import (
+    MANIFEST,
+    as_json,
+    cell_key,
+    check_same_concepts,
+    check_same_settings,
+    file_name,
+    merge_manifest,
+    new_manifest,
+    note_call,
+    provenance_of,
+    read_json,
+    read_manifest,
+    slug,
+    write_json,
 )
 from tlens_trust.tracing.netcdf import (
     dataset_from_bytes,
@@ -43,8 +55,6 @@ from tlens_trust.tracing.netcdf import (
 )
 from tlens_trust.tracing.provenance import concept_provenance, listed, now, shell_command
 from tlens_trust.tracing.untrained import light_cell
-
-_FORMAT = "tlens-trust-run-1"
 
 
 @dataclass(frozen=True)
@@ -67,19 +77,7 @@ class RunFolder:
         Raises:
             ValueError: The folder is no run folder.
         """
-        try:
-            manifest = json.loads((self.path / "manifest.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{str(self.path)!r} is no run folder: its manifest.json is not there or cannot "
-                "be read. Give the folder that was a sweep's `out=`."
-            ) from error
-        if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
-            raise ValueError(
-                f"The manifest of {str(self.path)!r} is not of the format {_FORMAT!r} that this "
-                "version reads. Sweep into another folder."
-            )
-        return manifest
+        return read_manifest(self.path)
 
     @classmethod
     def at(cls, place: object) -> "RunFolder":
@@ -96,7 +94,7 @@ class RunFolder:
             else ""
         )
         raise ValueError(
-            f"A run folder is named by its path, got {_told(place)}.{hint} Give the folder that a "
+            f"A run folder is named by its path, got {_describe(place)}.{hint} Give the folder that a "
             "sweep wrote to, as 'run' after `probe_checkpoints(…, out='run')`."
         )
 
@@ -127,48 +125,24 @@ class RunFolder:
             ValueError: The folder holds cells of other settings, or another concept under one of
                 the names; or it is no run folder and not empty. Nothing is changed then.
         """
-        known = {name: concept_provenance(concept) for name, concept in concepts.items()}
-        call = {
-            "arguments": dict(arguments),
-            "versions": dict(versions),
-            "command": shell_command(),
-        }
-        if _read_json(self.path / "manifest.json") is not None:
-            manifest = self.manifest
-            if not self._committed_keys():
-                manifest |= {"settings": _as_json(settings), "concepts": {}, "checkpoints": []}
-                # What is there is not added to.
-                _write_json(self.path / "manifest.json", manifest)
-            self._check_same_settings(manifest["settings"], _as_json(settings))
-        else:
-            torn = (self.path / "manifest.json").exists()
-            if self.path.is_dir() and any(self.path.iterdir()) and not torn:
-                raise ValueError(
-                    f"{str(self.path)!r} is neither empty nor a run folder, which would hold a "
-                    "manifest.json. Give another folder as `out`."
-                )
-            if self.path.exists() and not self.path.is_dir():
-                raise ValueError(f"{str(self.path)!r} is a file. Give a folder as `out`.")
-            manifest = {
-                "format": _FORMAT,
-                "created": now(),
-                "settings": _as_json(settings),
-                "concepts": {},
-                "calls": [],
-            }
-            if torn:
-                self._restore_concepts(manifest, first=list(concepts))
-        self._check_same_concepts(manifest["concepts"], known)
+        described = {name: concept_provenance(concept) for name, concept in concepts.items()}
+        manifest = self._open_manifest(as_json(settings), first=list(concepts))
+        check_same_concepts(self.path, manifest["concepts"], described)
         for name, concept in concepts.items():
             self._write_concept(name, concept)
-        manifest["concepts"].update(_as_json(known))
+        manifest["concepts"].update(as_json(described))
         manifest["checkpoints"] = list(
             dict.fromkeys([*manifest.get("checkpoints", []), *checkpoints])
         )
-        calls = manifest["calls"]
-        if not calls or {k: v for k, v in calls[-1].items() if k != "date"} != _as_json(call):
-            calls.append({"date": now(), **_as_json(call)})
-        self._write_manifest(manifest)
+        note_call(
+            manifest,
+            {
+                "arguments": dict(arguments),
+                "versions": dict(versions),
+                "command": shell_command(),
+            },
+        )
+        merge_manifest(self.path, manifest)
         remove_abandoned(self.path)
 
     def cell_key(
@@ -191,8 +165,8 @@ class RunFolder:
         """
         manifest = self.manifest
         if settings is not None:
-            self._check_same_settings(manifest["settings"], _as_json(settings))
-        return _cell_key(manifest, identities, concept)
+            check_same_settings(self.path, manifest["settings"], as_json(settings))
+        return cell_key(manifest, identities, concept)
 
     def has_cell(self, checkpoint: str, concept: str, key: str) -> bool:
         """Whether a cell is finished and whole."""
@@ -249,14 +223,14 @@ class RunFolder:
             "created": now(),
             **made_with,
         }
-        _write_json(path.with_suffix(".json"), record)
+        write_json(path.with_suffix(".json"), record)
 
     def note_checkpoint(self, record: CheckpointRecord, identities: Mapping[str, str]) -> None:
         """Keep what is known of a checkpoint, before its cells."""
         path = self.path / "cells" / file_name(record.name) / "checkpoint.json"
         known = {**asdict(record), "identities": dict(identities)}
-        if _read_json(path) != _as_json(known):
-            _write_json(path, known)
+        if read_json(path) != as_json(known):
+            write_json(path, known)
 
     def checkpoints(
         self, *, drawn: bool = False
@@ -270,7 +244,7 @@ class RunFolder:
         for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
             # A file that was altered names no checkpoint; the next sweep writes it again.
             with suppress(TypeError, KeyError):
-                known = _read_json(path) or {}
+                known = read_json(path) or {}
                 identities = known.pop("identities")
                 record = CheckpointRecord(**known)
                 if drawn or not record.drawn:
@@ -290,7 +264,7 @@ class RunFolder:
             for name in manifest.get("checkpoints", [])
             if name not in known
             or not any(
-                self._commit_record(name, concept, _cell_key(manifest, known[name][1], concept))
+                self._commit_record(name, concept, cell_key(manifest, known[name][1], concept))
                 for concept in manifest["concepts"]
             )
         ]
@@ -302,9 +276,9 @@ class RunFolder:
             ValueError: The folder does not hold it, or its file was altered.
         """
         known = self._known_concept(name)
-        stored = _read_json(self.path / "concepts" / f"{file_name(name)}.json")
+        stored = read_json(self.path / "concepts" / f"{file_name(name)}.json")
         with suppress(TypeError, ValueError, KeyError):
-            concept = _concept_of_json(stored or {})
+            concept = Concept.from_json(stored or {})
             if concept.fingerprint == known["fingerprint"]:
                 return concept
         raise ValueError(
@@ -324,7 +298,7 @@ class RunFolder:
             digest = write_file(self.path / "trace.nc", dataset_to_bytes(data))
             manifest = self.manifest
             manifest["trace"] = {"sha256": digest, "made_of": self._made_of(manifest)}
-            self._write_manifest(manifest)
+            merge_manifest(self.path, manifest)
         return data
 
     def trace_data(self) -> xr.Dataset:
@@ -353,7 +327,7 @@ class RunFolder:
         for name, (record, identities) in self.checkpoints(drawn=True).items():
             parts.append(asdict(record))
             for concept in manifest["concepts"]:
-                key = _cell_key(manifest, identities, concept)
+                key = cell_key(manifest, identities, concept)
                 parts.append(self._commit_record(name, concept, key))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -365,7 +339,7 @@ class RunFolder:
             for concept in manifest["concepts"]:
                 if (name, concept) in cells:
                     continue
-                key = _cell_key(manifest, identities, concept)
+                key = cell_key(manifest, identities, concept)
                 cell = self.read_cell(name, concept, key)
                 if cell is not None:
                     cells[name, concept] = light_cell(cell)
@@ -407,13 +381,13 @@ class RunFolder:
         return None
 
     def _commit_record(self, checkpoint: str, concept: str, key: str) -> dict[str, Any] | None:
-        record = _read_json(self._cell_path(checkpoint, concept, key, ".json"))
+        record = read_json(self._cell_path(checkpoint, concept, key, ".json"))
         whole = record is not None and record.get("key") == key and "sha256" in record
         return record if whole else None
 
     def _cell_path(self, checkpoint: str, concept: str, key: str, ending: str) -> Path:
         folder = self.path / "cells" / file_name(checkpoint)
-        return folder / f"{_slug(concept)}-{key[:12]}{ending}"
+        return folder / f"{slug(concept)}-{key[:12]}{ending}"
 
     def _known_concept(self, name: str) -> dict[str, Any]:
         concepts: dict[str, dict[str, Any]] = self.manifest["concepts"]
@@ -431,8 +405,39 @@ class RunFolder:
 
     def _committed_keys(self) -> set[str]:
         """Keys of all cells that are finished, by whatever settings."""
-        records = (_read_json(path) or {} for path in (self.path / "cells").glob("*/*.json"))
+        records = (read_json(path) or {} for path in (self.path / "cells").glob("*/*.json"))
         return {record["key"] for record in records if {"key", "sha256"} <= record.keys()}
+
+    def _open_manifest(
+        self, settings: Mapping[str, Any], *, first: Sequence[str]
+    ) -> dict[str, Any]:
+        """The manifest to go on with, for these settings; nothing is written yet but a reset.
+
+        Args:
+            settings: Those of the sweep.
+            first: Names of its concepts, which come before the others in a restored manifest.
+        """
+        file = self.path / MANIFEST
+        if read_json(file) is not None:
+            manifest = self.manifest
+            if not self._committed_keys():
+                manifest |= {"settings": settings, "concepts": {}, "checkpoints": []}
+                # Without `merge_manifest`, which would keep the concepts of the sweep that failed.
+                write_json(file, manifest)
+            check_same_settings(self.path, manifest["settings"], settings)
+            return manifest
+        is_torn = file.exists()
+        if self.path.is_dir() and any(self.path.iterdir()) and not is_torn:
+            raise ValueError(
+                f"{str(self.path)!r} is neither empty nor a run folder, which would hold a "
+                "manifest.json. Give another folder as `out`."
+            )
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"{str(self.path)!r} is a file. Give a folder as `out`.")
+        manifest = new_manifest(settings)
+        if is_torn:
+            self._restore_concepts(manifest, first=first)
+        return manifest
 
     def _restore_concepts(self, manifest: dict[str, Any], *, first: Sequence[str]) -> None:
         """Put the concepts into a manifest that is made again, if its cells go with it.
@@ -450,11 +455,11 @@ class RunFolder:
         kept = {}
         for path in sorted((self.path / "concepts").glob("*.json")):
             with suppress(TypeError, ValueError, KeyError):
-                concept = _concept_of_json(_read_json(path) or {})
-                kept[concept.name] = _as_json(concept_provenance(concept))
+                concept = Concept.from_json(read_json(path) or {})
+                kept[concept.name] = as_json(concept_provenance(concept))
         manifest["concepts"] = {name: kept[name] for name in first if name in kept} | kept
         keys = {
-            _cell_key(manifest, identities, concept)
+            cell_key(manifest, identities, concept)
             for _, identities in self.checkpoints(drawn=True).values()
             for concept in manifest["concepts"]
         }
@@ -469,136 +474,18 @@ class RunFolder:
         warnings.warn(
             f"The manifest.json of {str(self.path)!r} is torn, and is made again. {found} of "
             f"{len(committed)} cells were made with these settings and are kept.",
-            stacklevel=4,
+            stacklevel=5,
         )
-
-    def _check_same_settings(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        differing = [name for name in {**held, **given} if held.get(name) != given.get(name)]
-        if differing:
-            what = "; ".join(
-                _difference(name, held.get(name), given.get(name)) for name in differing
-            )
-            raise ValueError(
-                f"The run folder {str(self.path)!r} was made with other settings: {what}. Its "
-                "numbers would not go together with new ones. Give another folder as `out`, or the "
-                f"same settings; `Trace.load({str(self.path)!r})` reads what is there."
-            )
-
-    def _check_same_concepts(self, held: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        content = ("fingerprint", "dimension", "polarity")
-        for name, known in given.items():
-            if name in held and any(held[name][key] != known[key] for key in content):
-                raise ValueError(
-                    f"The run folder {str(self.path)!r} holds another concept named {name!r}, of "
-                    f"{held[name]['statements']} statements, which are not these "
-                    f"{known['statements']} with their labels and groups. Pass it under another "
-                    f"name, as in `concepts={{'{name}-2': concept}}`, or give another `out`."
-                )
 
     def _write_concept(self, name: str, concept: Concept) -> None:
         path = self.path / "concepts" / f"{file_name(name)}.json"
         with suppress(ValueError):
             if path.exists() and self.read_concept(name) == concept:
                 return
-        stored = {
-            "name": name,
-            "dimension": concept.dimension,
-            "statements": concept.statements,
-            "labels": concept.labels.tolist(),
-            "groups": concept.groups,
-            "polarity": concept.polarity,
-            "provenance": dict(concept.provenance),
-            "edits": [asdict(edit) for edit in concept.edits],
-        }
-        _write_json(path, stored)
-
-    def _write_manifest(self, manifest: Mapping[str, Any]) -> None:
-        # Another process may have added to them since this one read the manifest.
-        there = _read_json(self.path / "manifest.json") or {}
-        concepts = {**there.get("concepts", {}), **manifest["concepts"]}
-        names = [*there.get("checkpoints", []), *manifest.get("checkpoints", [])]
-        added = {"concepts": concepts, "checkpoints": list(dict.fromkeys(names))}
-        _write_json(self.path / "manifest.json", {**manifest, **added})
+        # A sweep may know the concept by another name than its own.
+        write_json(path, {**concept.to_json(), "name": name})
 
 
-def _difference(name: str, held: Any, given: Any) -> str:
-    """What a setting was and is; of measures only those that are not in both."""
-    if not (isinstance(held, list) and isinstance(given, list)):
-        return f"{name} was {held!r} and is now {given!r}"
-    only_held = [each for each in held if each not in given]
-    only_given = [each for each in given if each not in held]
-    if {_kind(each) for each in only_held}.isdisjoint(map(_kind, only_given)):
-        # Each is there once at most, so that its settings would tell nothing.
-        only_held, only_given = (list(map(_kind, only)) for only in (only_held, only_given))
-    return (
-        f"of the {name}, it alone has {', '.join(only_held) or 'none'}, and this call alone has "
-        f"{', '.join(only_given) or 'none'}"
-    )
-
-
-def _kind(measure: str) -> str:
-    return measure.partition("(")[0]
-
-
-def _told(given: object) -> str:
+def _describe(given: object) -> str:
     plain = isinstance(given, bool | int | float | None)
     return repr(given) if plain else f"a {type(given).__name__}"
-
-
-def provenance_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What a trace is told of how it was made."""
-    last = manifest["calls"][-1]
-    return {
-        "settings": manifest["settings"],
-        "arguments": last["arguments"],
-        "versions": last["versions"],
-    }
-
-
-def _cell_key(manifest: Mapping[str, Any], identities: Mapping[str, str], concept: str) -> str:
-    known = manifest["concepts"][concept]
-    content = [concept, known["dimension"], known["polarity"], known["fingerprint"]]
-    inputs = [_FORMAT, manifest["settings"], dict(identities), content]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
-def file_name(name: str) -> str:
-    """A name that any file system takes, and no other name shares."""
-    return f"{_slug(name)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
-
-
-def _slug(name: str) -> str:
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:40] or "unnamed"
-
-
-def _concept_of_json(stored: Mapping[str, Any]) -> Concept:
-    return Concept(
-        name=stored["name"],
-        dimension=stored["dimension"],
-        statements=tuple(stored["statements"]),
-        labels=np.array(stored["labels"]),
-        groups=tuple(stored["groups"]),
-        polarity=stored["polarity"],
-        provenance=stored["provenance"],
-        edits=tuple(
-            RowEdit(edit["action"], edit["reason"], tuple(edit["rows"])) for edit in stored["edits"]
-        ),
-    )
-
-
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value))
-
-
-def _write_json(path: Path, value: Any) -> None:
-    write_file(path, json.dumps(value, indent=1))
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    """What a JSON file holds; None where it is not there, torn, or holds no mapping."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None

@@ -7,8 +7,9 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data
+from tlens_trust.tracing.manifest import provenance_of
 from tlens_trust.tracing.provenance import listed
-from tlens_trust.tracing.run_folder import RunFolder, provenance_of
+from tlens_trust.tracing.run_folder import RunFolder
 
 
 def load_scores(
