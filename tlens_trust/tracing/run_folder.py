@@ -94,8 +94,8 @@ class RunFolder:
             else ""
         )
         raise ValueError(
-            f"A run folder is named by its path, got {_describe(place)}.{hint} Give the folder that "
-            "a sweep wrote to, as 'run' after `probe_checkpoints(…, out='run')`."
+            f"A run folder is named by its path, got {_describe(place)}.{hint} Give the folder "
+            "that a sweep wrote to, as 'run' after `probe_checkpoints(…, out='run')`."
         )
 
     def begin(
