@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest
 
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import (
     clopper_pearson,
     difference_interval,
@@ -15,6 +14,7 @@ from tlens_trust.measures.intervals import (
     percentile_interval,
     unseen_share,
 )
+from tlens_trust.measures.resampling import GroupBootstrap
 
 
 def exact(successes: int, trials: int, confidence: float) -> tuple[float, float]:

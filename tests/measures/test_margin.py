@@ -18,9 +18,9 @@ from tlens_trust.measures import (
     mass_mean_probe,
     probe_margin,
 )
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_validation import HeldOut
 from tlens_trust.measures.intervals import percentile_interval
+from tlens_trust.measures.resampling import GroupBootstrap
 
 
 def pairs(count: int) -> Concept:

@@ -9,8 +9,8 @@ from scipy.stats import binom
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept, text_floor
 from tlens_trust.measures import assign_folds, logistic_probe, references
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.references import accuracy_gain
+from tlens_trust.measures.resampling import GroupBootstrap
 
 THINGS = ("lamp", "ladder", "barrel", "mirror", "chair", "bucket", "carpet", "kettle")
 

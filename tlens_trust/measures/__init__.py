@@ -86,7 +86,6 @@ from tlens_trust.measures.probe import (
     fit_logistic_probe,
     fit_mass_mean_probe,
 )
-from tlens_trust.measures.resampling import half_samples
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.measures.selectivity import (
     control_labels,
@@ -165,7 +164,6 @@ __all__ = [
     "fit_ridge_probe",
     "fit_sparse_probe",
     "flatten_spectrum",
-    "half_samples",
     "held_out_null",
     "infonce",
     "isoscore",

@@ -12,9 +12,9 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from tlens_trust.measures.arguments import checked_count, checked_share
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import fraction_interval, percentile_interval
 from tlens_trust.measures.labelled import labelled
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _GAP = "probability"
 

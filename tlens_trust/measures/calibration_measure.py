@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float, Int
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import check_counts
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.calibration import (
     calibration_error,
     check_threshold,
@@ -21,6 +20,7 @@ from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.labelled import labelled
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _GAP = "probability"
 

@@ -8,11 +8,11 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept, TextFloor, text_floor
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import difference_interval, stretched_interval
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import Null
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.scores import score_dataset
 
 _ENDS = ("", "_ci")

@@ -1,141 +1,241 @@
-"""Random halves of the groups: how sure an estimate is that a bootstrap would mislead.
+"""Resampling of whole groups, since statements of one group depend on each other.
 
-A bootstrap draws examples twice, and an estimator of dependence or of entropy takes the two copies
-for a coincidence that means something. A half sample holds half of the groups, none twice.
+`GroupBootstrap` draws groups with replacement. `HalfSamples` draws half of the groups without
+replacement, for estimators that a bootstrap misleads: where an example is drawn twice, an estimator
+of dependence or entropy takes the two copies for a real coincidence. `draw_rows` draws a smaller
+sample of whole groups.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.quantiles import student_quantile
 
-_TRIES = 1000
+# Draws of a half that holds both labels, before giving up.
+_ATTEMPTS = 1000
 
 
-def half_samples(
-    groups: Sequence[str],
-    *,
-    resamples: int,
-    seed: int,
-    labels: Int[np.ndarray, " example"] | None = None,
-) -> Bool[np.ndarray, "resample example"]:
-    """Draw halves of the groups, whose names and the seed alone tell them.
+@dataclass(frozen=True, eq=False)
+class GroupBootstrap:
+    """Resamples of groups with replacement, the same ones for whatever is summed over them.
 
-    So they are the same at every site and every checkpoint, and the difference of two checkpoints
+    Attributes:
+        group: The number of each statement's group.
+        counts: How often each resample draws each group.
+    """
+
+    group: Int[np.ndarray, " example"]
+    counts: Float[np.ndarray, "resample group"]
+
+    @classmethod
+    def draw(cls, groups: Sequence[str], *, seed: int, resamples: int) -> "GroupBootstrap":
+        """Draw as many groups as there are, so many times.
+
+        Args:
+            groups: The group of each statement; their order does not matter.
+            seed: Draws the resamples.
+            resamples: How many.
+
+        Examples:
+            >>> bootstrap = GroupBootstrap.draw(["a", "a", "b"], seed=0, resamples=4)
+            >>> bootstrap.counts.sum(axis=1).tolist()
+            [2.0, 2.0, 2.0, 2.0]
+        """
+        resamples, seed = checked_count("resamples", resamples), checked_seed(seed)
+        names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        generator = np.random.default_rng(seed)
+        drawn = generator.integers(len(names), size=(resamples, len(names)))
+        drawn += len(names) * np.arange(resamples)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=resamples * len(names))
+        return cls(group, counts.reshape(resamples, len(names)).astype(np.float64))
+
+    @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return int(self.counts.shape[1])
+
+    def sums(self, rows: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
+        """Sum over each resample's rows, every row as often as its group was drawn."""
+        flat = rows.reshape(len(rows), -1)
+        totals = np.zeros((self.groups, flat.shape[1]))
+        np.add.at(totals, self.group, flat)
+        sums: np.ndarray = self.counts @ totals
+        return sums.reshape(len(sums), *rows.shape[1:])
+
+    def means(self, rows: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
+        """Mean over each resample's rows."""
+        sizes = self.sums(np.ones(len(rows)))
+        means: np.ndarray = self.sums(rows) / sizes.reshape(-1, *[1] * (rows.ndim - 1))
+        return means
+
+
+@dataclass(frozen=True, eq=False)
+class HalfSamples:
+    """Random halves of the groups, the same for every site and every checkpoint.
+
+    They depend on the groups' names and the seed alone, so that the difference of two checkpoints
     can be taken half by half.
 
-    The delete-half jackknife: of a smooth statistic, the spread of its values on random halves
-    about its value on all has the variance of the latter's own sampling error, since the mean over
-    `h` of `G` groups drawn without replacement has the variance `s²/h (1 - h/G)` about the mean
-    over all, which is `s²/G` at `h = G/2`. It needs neither a formula nor that anything be drawn
-    twice. Of what depends on how many examples there are (an estimate with a bias of order `1/n`,
-    or one that is capped at `ln n`) the values on halves are off to one side, and it is their
-    spread about their own mean that counts: see `replicates_about`. Of a degenerate statistic (an
-    estimate of what is zero that never goes below zero) the spread is too large, not too small.
+    This is the delete-half jackknife. For a smooth statistic, the spread of its values on random
+    halves about its value on all groups has the variance of its sampling error: the mean over `h`
+    of `G` groups drawn without replacement has the variance `s²/h (1 - h/G)` about the mean over
+    all, which is `s²/G` at `h = G/2`. No formula for the statistic is needed.
 
-    Args:
-        groups: The group of each example; their order does not matter.
-        resamples: How many halves.
-        seed: Draws them.
-        labels: Where given, a half without one of the labels is drawn again.
+    Two cases need care. A statistic that depends on the number of examples (a bias of order `1/n`,
+    or a cap at `ln n`) is off to one side on halves, so that only the spread about its own mean
+    counts: see `replicates_about`. For an estimate of zero that is never below zero, the spread is
+    up to √3 times too large, so that intervals are too wide and not too narrow.
 
-    Returns:
-        Whether each half holds each example. A half holds `G // 2` groups.
-
-    Raises:
-        ValueError: There are fewer than 4 groups, `resamples` is less than 2, or no half with
-            both labels was found.
+    Attributes:
+        members: Whether each half holds each example. A half holds `G // 2` groups.
+        groups: The number of groups, `G`.
 
     Source:
         Shao and Wu (1989), Annals of Statistics 17, on the delete-d jackknife; Politis and Romano
         (1994), Annals of Statistics 22, on subsampling.
-
-    Examples:
-        >>> halves = half_samples(list("aabbccdd"), resamples=3, seed=0)
-        >>> halves.sum(axis=1).tolist()
-        [4, 4, 4]
     """
-    resamples, seed = checked_count("resamples", resamples, least=2), checked_seed(seed)
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    if len(names) < 4:
+
+    members: Bool[np.ndarray, "resample example"]
+    groups: int
+
+    @classmethod
+    def draw(
+        cls,
+        groups: Sequence[str],
+        *,
+        resamples: int,
+        seed: int,
+        labels: Int[np.ndarray, " example"] | None = None,
+    ) -> "HalfSamples":
+        """Draw halves of the groups.
+
+        Args:
+            groups: The group of each example; their order does not matter.
+            resamples: The number of halves.
+            seed: Seed of the draws.
+            labels: If given, a half without one of the labels is drawn again.
+
+        Raises:
+            ValueError: There are fewer than 4 groups, `resamples` is less than 2, or no half with
+                both labels was found.
+
+        Examples:
+            >>> halves = HalfSamples.draw(list("aabbccdd"), resamples=3, seed=0)
+            >>> halves.members.sum(axis=1).tolist()
+            [4, 4, 4]
+        """
+        resamples, seed = checked_count("resamples", resamples, least=2), checked_seed(seed)
+        names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        if len(names) < 4:
+            raise ValueError(
+                f"Half samples need at least 4 groups, got {len(names)}. With fewer, the error of "
+                "an estimate cannot be estimated. Give more groups."
+            )
+        generator = np.random.default_rng([seed, 7])
+
+        def draw_members(count: int) -> Bool[np.ndarray, "draw example"]:
+            keys = generator.random((count, len(names)))
+            in_half = np.argsort(np.argsort(keys, axis=1), axis=1) < len(names) // 2
+            members: np.ndarray = in_half[:, group]
+            return members
+
+        members = draw_members(resamples)
+        if labels is None:
+            return cls(members, len(names))
+        ones = np.asarray(labels) == 1
+        for _ in range(_ATTEMPTS):
+            lacking = ~((members & ones).any(axis=1) & (members & ~ones).any(axis=1))
+            if not lacking.any():
+                return cls(members, len(names))
+            members[lacking] = draw_members(int(lacking.sum()))
         raise ValueError(
-            f"Half samples take at least 4 groups, got {len(names)}. Without more there is no "
-            "telling how sure an estimate is."
+            f"No half of the {len(names)} groups with both labels was found. Give more groups that "
+            "hold the rarer label."
         )
-    generator = np.random.default_rng([seed, 7])
 
-    def draw(count: int) -> Bool[np.ndarray, "draw example"]:
-        keys = generator.random((count, len(names)))
-        taken = np.argsort(np.argsort(keys, axis=1), axis=1) < len(names) // 2
-        drawn: np.ndarray = taken[:, group]
-        return drawn
+    @property
+    def resamples(self) -> int:
+        """The number of halves."""
+        return len(self.members)
 
-    halves = draw(resamples)
-    if labels is None:
-        return halves
-    ones = np.asarray(labels) == 1
-    for _ in range(_TRIES):
-        lacking = ~((halves & ones).any(axis=1) & (halves & ~ones).any(axis=1))
-        if not lacking.any():
-            return halves
-        halves[lacking] = draw(int(lacking.sum()))
-    raise ValueError(
-        f"No half of the {len(names)} groups with both labels was found. Give more groups that "
-        "hold the rarer label."
-    )
+    def weights(self) -> Float[Tensor, "example resample"]:
+        """1 where a half holds an example, else 0, in float32."""
+        return torch.from_numpy(self.members.T.astype(np.float32))
+
+    def replicates_about(
+        self, value: Float[np.ndarray, "..."] | float, on_halves: Float[np.ndarray, "... resample"]
+    ) -> Float[np.ndarray, "... resample"]:
+        """Shift the values on halves so that their mean is the value on all examples.
+
+        Args:
+            value: The statistic on all examples.
+            on_halves: The statistic on each half. With an odd number of groups, halves are a little
+                too small; the spread is corrected for that.
+
+        Examples:
+            >>> halves = HalfSamples.draw([str(row) for row in range(10)], resamples=2, seed=0)
+            >>> halves.replicates_about(1.0, np.array([4.0, 6.0])).tolist()
+            [0.0, 2.0]
+        """
+        half = self.groups // 2
+        stretch = np.sqrt(half / (self.groups - half))
+        deviations = on_halves - on_halves.mean(axis=-1, keepdims=True)
+        replicates: np.ndarray = np.asarray(value)[..., None] + stretch * deviations
+        return replicates
+
+    def interval(
+        self,
+        value: Float[np.ndarray, "..."] | float,
+        replicates: Float[np.ndarray, "... resample"],
+        *,
+        confidence: float = 0.95,
+    ) -> Float[np.ndarray, "... bound"]:
+        """Return the value plus and minus Student's quantile times the replicates' deviation.
+
+        Args:
+            value: The statistic on all examples.
+            replicates: The result of `replicates_about`.
+            confidence: The interval's confidence.
+
+        Examples:
+            >>> halves = HalfSamples.draw([str(row) for row in range(5000)], resamples=2, seed=0)
+            >>> replicates = np.random.default_rng(0).standard_normal(2000)
+            >>> halves.interval(0.0, replicates).round(1).tolist()
+            [-2.0, 2.0]
+        """
+        freedom = min(replicates.shape[-1], self.groups) - 1
+        width = student_quantile((1 + confidence) / 2, freedom) * replicates.std(axis=-1, ddof=1)
+        value = np.asarray(value)
+        return np.stack([value - width, value + width], axis=-1)
 
 
-def replicates_about(
-    value: Float[np.ndarray, "..."],
-    on_halves: Float[np.ndarray, "... resample"],
-    *,
-    groups: int,
-) -> Float[np.ndarray, "... resample"]:
-    """Values on halves, moved so that their mean is the value on all.
+def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
+    """Draw whole groups at random until they hold about as many rows as are allowed.
+
+    The draw depends on the seed and the groups' names alone. A group that is larger than the room
+    that is left is passed over.
 
     Args:
-        value: On all examples.
-        on_halves: On each half.
-        groups: How many groups there are; an odd number leaves halves a little short, which is
-            made good.
+        groups: The group of each row.
+        most: The largest number of rows. If there are no more, all rows are returned.
+        seed: Seed of the draw.
 
-    Examples:
-        >>> moved = replicates_about(np.array(1.0), np.array([4.0, 6.0]), groups=10)
-        >>> moved.tolist()
-        [0.0, 2.0]
+    Returns:
+        Numbers of rows, ascending.
     """
-    half = groups // 2
-    stretch = np.sqrt(half / (groups - half))
-    about = on_halves - on_halves.mean(axis=-1, keepdims=True)
-    replicates: np.ndarray = np.asarray(value)[..., None] + stretch * about
-    return replicates
-
-
-def half_sample_interval(
-    value: Float[np.ndarray, "..."],
-    replicates: Float[np.ndarray, "... resample"],
-    *,
-    groups: int,
-    confidence: float = 0.95,
-) -> Float[np.ndarray, "... bound"]:
-    """Value plus and minus Student's quantile times the replicates' standard deviation.
-
-    Args:
-        value: On all examples.
-        replicates: As `replicates_about` gives them.
-        groups: How many groups there are.
-        confidence: Of the interval.
-
-    Examples:
-        >>> halves = np.random.default_rng(0).standard_normal(2000)
-        >>> interval = half_sample_interval(np.array(0.0), halves, groups=5000)
-        >>> interval.round(1).tolist()
-        [-2.0, 2.0]
-    """
-    freedom = min(replicates.shape[-1], groups) - 1
-    width = student_quantile((1 + confidence) / 2, freedom) * replicates.std(axis=-1, ddof=1)
-    value = np.asarray(value)
-    return np.stack([value - width, value + width], axis=-1)
+    if len(groups) <= most:
+        return np.arange(len(groups))
+    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    sizes = np.bincount(group)
+    chosen, room = np.zeros(len(names), dtype=bool), most
+    for number in np.random.default_rng([seed, 11]).permutation(len(names)):
+        if sizes[number] <= room:
+            chosen[number] = True
+            room -= int(sizes[number])
+    return np.flatnonzero(chosen[group])

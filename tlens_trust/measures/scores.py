@@ -6,10 +6,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance, placements
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.labelled import Variables, labelled
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _ACCURACY = "fraction of statements"
 

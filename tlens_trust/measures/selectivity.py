@@ -29,7 +29,6 @@ from tlens_trust.activations import Activations
 from tlens_trust.activations.positions import Position
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import check_counts
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import (
@@ -38,6 +37,7 @@ from tlens_trust.measures.intervals import (
     stretched_interval,
 )
 from tlens_trust.measures.labelled import labelled
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRACTION = "fraction of statements"

@@ -24,11 +24,7 @@ from tlens_trust.measures.geometry import (
     unit_rows,
 )
 from tlens_trust.measures.labelled import Variables, labelled
-from tlens_trust.measures.resampling import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
+from tlens_trust.measures.resampling import HalfSamples
 
 _DESCRIBED = {
     "rankme": ("directions", "effective rank by entropy (RankMe)"),
@@ -101,9 +97,8 @@ class SpectrumMeasure:
                 f"The activations hold {len(activations)} statements, but concept "
                 f"{concept.name!r} has {len(concept)}. Collect them from this concept."
             )
-        halves = half_samples(concept.groups, resamples=self.resamples, seed=seed)
-        shares = torch.from_numpy(halves / halves.sum(axis=1, keepdims=True))
-        groups = len(set(concept.groups))
+        halves = HalfSamples.draw(concept.groups, resamples=self.resamples, seed=seed)
+        shares = torch.from_numpy(halves.members / halves.members.sum(axis=1, keepdims=True))
         values = {name: np.full(len(activations.sites), nan) for name in _DESCRIBED}
         intervals = {name: np.full((len(activations.sites), 2), nan) for name in _DESCRIBED}
         r2 = np.full(len(activations.sites), nan)
@@ -113,10 +108,8 @@ class SpectrumMeasure:
             for name, estimate in found.items():
                 moved = (shares @ (estimate.influence - estimate.influence.mean())).numpy()
                 values[name][site] = estimate.value
-                intervals[name][site] = half_sample_interval(
-                    np.array(estimate.value),
-                    replicates_about(np.array(estimate.value), moved, groups=groups),
-                    groups=groups,
+                intervals[name][site] = halves.interval(
+                    estimate.value, halves.replicates_about(estimate.value, moved)
                 )
         return self._labelled(activations.sites, len(concept), values, intervals, r2, last)
 

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import percentile_interval
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.steering.likelihood import Continuation, Likelihoods
 
 

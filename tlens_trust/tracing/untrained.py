@@ -12,8 +12,8 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.references import accuracy_gain
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
 _COMPARED = ("score", "score_fewer", "fold")

@@ -8,7 +8,7 @@ from tlens_trust.analysis.comparing.held_out_sets import Elsewhere
 from tlens_trust.analysis.comparing.scored_set import ScoredSet
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 
 
 @pytest.mark.parametrize("value", [-1.0, 0.0, 1.0])

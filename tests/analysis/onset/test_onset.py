@@ -25,7 +25,7 @@ from tlens_trust.analysis.onset.reasons import (
 )
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe, tracingllm_probe
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.selection import checkpoint_numbers
 
 ROWS = 300

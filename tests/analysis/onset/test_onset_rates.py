@@ -17,7 +17,7 @@ from tlens_trust.analysis.onset.answers import KEPT, probe_answers
 from tlens_trust.analysis.onset.onset import locate_onset, locate_saturation
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 
 CHECKPOINTS, SITES, GROUPS, WIDTH = 8, 3, 100, 8
 LEVEL = 0.025

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from tlens_trust.measures.information import NoisedEstimator
 from tlens_trust.measures.information.noised import information_under_noise, length_of
 from tlens_trust.measures.kernels.spectrum_matching import flatten_spectrum
-from tlens_trust.measures.resampling import half_samples
+from tlens_trust.measures.resampling import HalfSamples
 
 
 def normal(n: int, d: int, *, seed: int = 0) -> torch.Tensor:
@@ -52,7 +52,7 @@ def test_without_much_noise_all_rows_are_told_apart_and_with_much_none():
 
 def test_it_falls_with_noise_and_stays_below_its_ceiling():
     x = normal(300, 8) * torch.logspace(0, -2, 8)
-    halves = half_samples([str(row) for row in range(300)], resamples=8, seed=0)
+    halves = HalfSamples.draw([str(row) for row in range(300)], resamples=8, seed=0)
     found = information_under_noise(x, [0.05, 0.2, 0.8], halves, seed=0, draws=4)
     assert found.value[0] > found.value[1] > found.value[2]
     assert (found.value < found.ceiling + 0.02).all()

@@ -25,7 +25,7 @@ from tlens_trust.measures.kernels import (
     tracingllm_features,
     tracingllm_information,
 )
-from tlens_trust.measures.kernels.dependence import draw_rows
+from tlens_trust.measures.resampling import draw_rows
 
 N, D, SITES = 120, 10, ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 QUICK = {"permutations": 99, "resamples": 8}

@@ -19,8 +19,8 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe
 from tlens_trust.measures.arguments import checked_count, checked_seed
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.run_folder import RunFolder

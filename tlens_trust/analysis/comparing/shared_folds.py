@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import t as student
 
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.intervals import difference_interval, stretched_interval
+from tlens_trust.measures.resampling import GroupBootstrap
 
 
 def paired_interval(

@@ -18,9 +18,9 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe, score_dataset
 from tlens_trust.measures.arguments import checked_count, checked_seed
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.cells import cell_seed
 
 _SCORES = ("accuracy", "auroc")

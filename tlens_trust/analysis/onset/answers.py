@@ -9,8 +9,8 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.analysis.onset.crossings import Looks
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.permutations import permute_labels
+from tlens_trust.measures.resampling import GroupBootstrap
 
 BEST = "best"
 

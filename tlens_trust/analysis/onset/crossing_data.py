@@ -17,7 +17,7 @@ from tlens_trust.analysis.onset.answers import (
 )
 from tlens_trust.analysis.onset.crossings import FirstCrossing
 from tlens_trust.analysis.onset.reasons import NOT_MEASURED
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.scores import read_kept, why_one_split
 from tlens_trust.tracing.selection import checkpoint_numbers, choose

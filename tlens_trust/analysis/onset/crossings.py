@@ -38,9 +38,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import covariance_between_folds
 from tlens_trust.measures.intervals import unseen_share
+from tlens_trust.measures.resampling import GroupBootstrap
 
 Over: TypeAlias = Literal["all", "references", "each"]
 

@@ -23,7 +23,7 @@ from tlens_trust.analysis.onset.reasons import (
 )
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.measures.arguments import checked_count, checked_seed, checked_share
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder
 
 

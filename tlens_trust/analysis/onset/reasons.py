@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 
 from tlens_trust.analysis.onset.answers import Answers
 from tlens_trust.analysis.onset.crossings import Looks, first_crossing
-from tlens_trust.measures.bootstrap import GroupBootstrap
+from tlens_trust.measures.resampling import GroupBootstrap
 
 TEXT_ALONE = "text alone reaches as much"
 TOO_FEW = "too few statements"

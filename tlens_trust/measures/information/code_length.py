@@ -9,7 +9,6 @@ import xarray as xr
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import check_counts
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.bound_variables import empty_dataset, label_band
 from tlens_trust.measures.information.online_coding import OnlineCoding
 from tlens_trust.measures.information.sites import (
@@ -21,6 +20,7 @@ from tlens_trust.measures.information.sites import (
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.measure import Measure
+from tlens_trust.measures.resampling import GroupBootstrap
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from tlens_trust.measures.arguments import check_counts
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.intervals import stretched_interval
+from tlens_trust.measures.resampling import GroupBootstrap
 
 _RATE = 2e-3
 _DECAY = 1e-2

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from tlens_trust.measures.arguments import checked_count
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
-from tlens_trust.measures.resampling import half_samples, replicates_about
+from tlens_trust.measures.resampling import GroupBootstrap, HalfSamples
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +31,7 @@ class Bound:
     Attributes:
         value: In nats.
         interval: Of 95%, in nats.
-        draws: Half-sample replicates (see `half_samples`), in nats.
+        draws: Half-sample replicates (see `HalfSamples`), in nats.
     """
 
     value: Float[np.ndarray, " site"]
@@ -59,7 +58,7 @@ class HeldOutScores:
     fold: Int[np.ndarray, " example"]
     fewer: Float[np.ndarray, "fold example site"] | None
     bootstrap: GroupBootstrap
-    halves: Bool[np.ndarray, "half example"]
+    halves: HalfSamples
 
     @classmethod
     def of(
@@ -92,7 +91,7 @@ class HeldOutScores:
             fold,
             fewer,
             GroupBootstrap.draw(groups, seed=seed, resamples=resamples),
-            half_samples(groups, resamples=halves, seed=seed, labels=np.asarray(labels)),
+            HalfSamples.draw(groups, resamples=halves, seed=seed, labels=np.asarray(labels)),
         )
 
     def mean(
@@ -113,8 +112,8 @@ class HeldOutScores:
         added = mean_covariance(rows, fewer, self.fold)
         groups = self.bootstrap.groups
         interval = stretched_interval(value, resampled, groups, added=added)
-        on_halves = ((self.halves @ rows) / self.halves.sum(axis=1)[:, None]).T
-        draws = replicates_about(value, on_halves, groups=groups)
+        on_halves = ((self.halves.members @ rows) / self.halves.members.sum(axis=1)[:, None]).T
+        draws = self.halves.replicates_about(value, on_halves)
         return Bound(value, interval, _widened(value, draws, resampled, added))
 
 
@@ -319,8 +318,8 @@ def answer_information(held: HeldOutScores) -> Bound:
     groups = held.bootstrap.groups
     interval = stretched_interval(value, resampled, groups, added=added)
     # A resample that happens to lack a label tells nothing.
-    on_halves = estimate(np.einsum("re,esc->src", held.halves.astype(np.float64), table))
-    draws = replicates_about(value, on_halves, groups=groups)
+    on_halves = estimate(np.einsum("re,esc->src", held.halves.members.astype(np.float64), table))
+    draws = held.halves.replicates_about(value, on_halves)
     return Bound(value, interval, _widened(value, draws, resampled, added))
 
 

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import digamma
 from sklearn.neighbors import KDTree, NearestNeighbors
 from torch import Tensor
 
 from tlens_trust.measures.arguments import check_counts, checked_count
 from tlens_trust.measures.information.estimate import InformationEstimate
-from tlens_trust.measures.resampling import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
+from tlens_trust.measures.resampling import HalfSamples
 
 _KEPT_VARIANCE = 0.95
 # What was found of what there is, in nats, by dimensions (n = 2,000, k = 3; see the docstrings).
@@ -124,23 +120,14 @@ def _names(groups: Sequence[str] | None, n: int) -> list[str]:
     return [str(row) for row in range(n)] if groups is None else list(groups)
 
 
-def _interval(
-    value: float, on_halves: Sequence[float], names: Sequence[str]
-) -> tuple[float, float]:
-    groups = len(set(names))
-    replicates = replicates_about(np.array(value), np.array(on_halves), groups=groups)
-    low, high = half_sample_interval(np.array(value), replicates, groups=groups)
+def _interval(value: float, on_halves: Sequence[float], halves: HalfSamples) -> tuple[float, float]:
+    replicates = halves.replicates_about(value, np.array(on_halves))
+    low, high = halves.interval(value, replicates)
     return float(low), float(high)
 
 
-def _halves(
-    names: Sequence[str], labels: Int[np.ndarray, " example"] | None, resamples: int, seed: int
-) -> Bool[np.ndarray, "resample example"]:
-    return half_samples(names, resamples=resamples, seed=seed, labels=labels)
-
-
-def _check_halves(halves: Bool[np.ndarray, "resample example"], neighbours: int) -> None:
-    fewest = int(halves.sum(axis=1).min())
+def _check_halves(halves: HalfSamples, neighbours: int) -> None:
+    fewest = int(halves.members.sum(axis=1).min())
     if fewest <= neighbours:
         raise ValueError(
             f"The interval takes halves of the groups, and one of them holds {fewest} examples, "
@@ -274,15 +261,16 @@ class NearestNeighbours:
         if y.ndim == 1:
             labels = y.cpu().numpy()
             value = ross(left, labels, self.neighbours)
-            halves = _halves(names, (labels == labels[0]).astype(np.int64), resamples, self.seed)
-            on_halves = [ross(left[half], labels[half], self.neighbours) for half in halves]
+            one_label = (labels == labels[0]).astype(np.int64)
+            halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed, labels=one_label)
+            on_halves = [ross(left[half], labels[half], self.neighbours) for half in halves.members]
             warnings = _warnings((share,), (left.shape[1],), _tied(left), discrete=True)
         else:
             right, other_share = leading_components(y, self.components)
             value = ksg(left, right, self.neighbours)
-            halves = _halves(names, None, resamples, self.seed)
+            halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed)
             _check_halves(halves, self.neighbours)
-            on_halves = [ksg(left[half], right[half], self.neighbours) for half in halves]
+            on_halves = [ksg(left[half], right[half], self.neighbours) for half in halves.members]
             warnings = _warnings(
                 (share, other_share),
                 (left.shape[1], right.shape[1]),
@@ -290,7 +278,7 @@ class NearestNeighbours:
                 discrete=False,
             )
         return InformationEstimate(
-            value, _interval(value, on_halves, names), len(x), "estimate", warnings
+            value, _interval(value, on_halves, halves), len(x), "estimate", warnings
         )
 
     def value(

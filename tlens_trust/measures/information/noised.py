@@ -12,16 +12,12 @@ from math import log
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.information.estimate import InformationEstimate
-from tlens_trust.measures.resampling import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
+from tlens_trust.measures.resampling import HalfSamples
 
 _BLOCK = 512
 
@@ -51,7 +47,7 @@ def length_of(x: Float[Tensor, "example d"]) -> float:
 def information_under_noise(
     x: Float[Tensor, "example d"],
     noise: Sequence[float],
-    halves: Bool[np.ndarray, "resample example"],
+    halves: HalfSamples,
     *,
     seed: int,
     draws: int = 1,
@@ -77,10 +73,10 @@ def information_under_noise(
     rows, width = x.shape
     centred = x.double() - x.double().mean(dim=0)
     unit = length_of(x)
-    member = torch.from_numpy(halves.T.astype(np.float32))
+    member = halves.weights()
     if unit < 1e-12 * max(float(x.abs().max()), 1e-300):
         still = np.zeros(len(noise))
-        return NoisedInformation(still, np.zeros((len(noise), len(halves))), still)
+        return NoisedInformation(still, np.zeros((len(noise), halves.resamples)), still)
     scaled = (centred / unit).float()
     wide = scaled.double() if rows >= width else scaled.double().T
     eigenvalues = torch.linalg.eigvalsh(wide.T @ wide).clamp_min(0) / rows
@@ -88,7 +84,7 @@ def information_under_noise(
     squares = scaled.square().sum(dim=1)
     on_all = torch.zeros(len(noise), rows, dtype=torch.float64)
     onto = torch.zeros(rows, dtype=torch.float64)
-    on_halves = torch.zeros(len(noise), rows, len(halves), dtype=torch.float64)
+    on_halves = torch.zeros(len(noise), rows, halves.resamples, dtype=torch.float64)
     for _ in range(draws):
         z = torch.randn(rows, width, generator=generator)
         for first in range(0, rows, _BLOCK):
@@ -116,9 +112,9 @@ def information_under_noise(
     slope = (on_all * steady).mean(dim=1, keepdim=True)
     expected = slope * onto / onto.var(correction=0).sqrt().clamp_min(1e-300)
     value = log(rows) - (on_all - expected).mean(dim=1).numpy()
-    sizes = halves.sum(axis=1)
+    sizes = halves.members.sum(axis=1)
     reduced = (on_halves - expected.unsqueeze(2)).numpy()
-    lost = np.where(halves.T, reduced, 0.0).sum(axis=1) / sizes
+    lost = np.where(halves.members.T, reduced, 0.0).sum(axis=1) / sizes
     levels = np.asarray(list(noise))
     gaussian = 0.5 * np.log1p(eigenvalues.numpy() / levels[:, None] ** 2).sum(axis=1)
     return NoisedInformation(value, np.log(sizes) - lost, np.minimum(log(rows), gaussian))
@@ -182,11 +178,10 @@ class NoisedEstimator:
             ValueError: There are too few groups.
         """
         names = [str(row) for row in range(len(x))] if groups is None else list(groups)
-        halves = half_samples(names, resamples=resamples, seed=self.seed)
+        halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed)
         noised = information_under_noise(x, [self.noise], halves, seed=self.seed, draws=self.draws)
-        count = len(set(names))
-        replicates = replicates_about(noised.value, noised.on_halves, groups=count)
-        low, high = half_sample_interval(noised.value, replicates, groups=count)[0]
+        replicates = halves.replicates_about(noised.value, noised.on_halves)
+        low, high = halves.interval(noised.value, replicates)[0]
         value = float(noised.value[0])
         warnings = [
             f"Of activations with Gaussian noise of {self.noise:g} times their root mean square "

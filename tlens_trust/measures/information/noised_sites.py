@@ -12,13 +12,8 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures.information.bound_variables import empty_dataset
 from tlens_trust.measures.information.noised import information_under_noise
 from tlens_trust.measures.kernels.components import PrincipalComponents
-from tlens_trust.measures.kernels.dependence import draw_rows
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
-from tlens_trust.measures.resampling import (
-    half_sample_interval,
-    half_samples,
-    replicates_about,
-)
+from tlens_trust.measures.resampling import HalfSamples, draw_rows
 
 VARIANTS = ("raw", "rank_matched")
 
@@ -44,8 +39,7 @@ def noised_dataset(
     """
     rows = draw_rows(concept.groups, most=examples, seed=seed)
     groups = [concept.groups[row] for row in rows]
-    count = len(set(groups))
-    halves = half_samples(groups, resamples=resamples, seed=seed)
+    halves = HalfSamples.draw(groups, resamples=resamples, seed=seed)
     sites = len(activations.sites)
     levels = list(noise)
     components = matching_components(len(rows), activations.values.shape[2])
@@ -65,8 +59,8 @@ def noised_dataset(
             value[site, number] = found.value
             ceiling[site, number] = found.ceiling
             on_halves[site, number] = found.on_halves
-    replicates = replicates_about(value, on_halves, groups=count)
-    interval = half_sample_interval(value, replicates, groups=count)
+    replicates = halves.replicates_about(value, on_halves)
+    interval = halves.interval(value, replicates)
     # What differs from concept to concept, as ln n does, has no place in a variable's name.
     about = "I(T+Z;X) with Gaussian noise Z, at most ln n"
     parts = {
@@ -95,7 +89,7 @@ def noised_dataset(
             {
                 "units": "nats",
                 "long_name": told.format(about),
-                "groups": count,
+                "groups": halves.groups,
                 "components": components,
                 "cap": float(np.log(len(rows))),
                 "noise": "Gaussian, as a fraction of the readings' root mean square distance from "

@@ -16,9 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import check_counts, checked_grid
-from tlens_trust.measures.bootstrap import GroupBootstrap
 from tlens_trust.measures.cross_validation import DEFAULT_C, PENALTY_HINT
 from tlens_trust.measures.intervals import stretched_interval
+from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.solver import solve_logistic
 
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)

@@ -222,7 +222,7 @@ class ProbeInformation:
             return Bound(
                 np.full(sites, np.nan),
                 np.full((sites, 2), np.nan),
-                np.full((sites, len(held.halves)), np.nan),
+                np.full((sites, held.halves.resamples), np.nan),
             )
         return usable_beyond_text(held, floor.score, floor.fewer)
 

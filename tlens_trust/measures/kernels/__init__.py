@@ -7,7 +7,6 @@ from tlens_trust.measures.kernels.dependence import (
     median_widths,
 )
 from tlens_trust.measures.kernels.exchange import Rotations, exchange_rows
-from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.hsic import CKA, HSIC, hsic_biased, hsic_unbiased
 from tlens_trust.measures.kernels.kernel import (
     DeltaKernel,
@@ -43,7 +42,6 @@ __all__ = [
     "HSIC",
     "DeltaKernel",
     "GaussianKernel",
-    "HalfSamples",
     "Kernel",
     "KernelDependence",
     "LinearKernel",

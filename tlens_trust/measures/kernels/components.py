@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_positive
-from tlens_trust.measures.kernels.halves import HalfSamples
+from tlens_trust.measures.resampling import HalfSamples
 
 # Rounding of the numbers that came in, in multiples of their precision and of their root mean
 # square, below which a direction holds nothing else.

@@ -7,7 +7,7 @@ from math import isfinite
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.activations import Activations
@@ -20,7 +20,6 @@ from tlens_trust.measures.arguments import (
 )
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.exchange import Rotations
-from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.kernel import (
     gaussian_of,
     median_distance,
@@ -39,6 +38,7 @@ from tlens_trust.measures.kernels.sides import (
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
 from tlens_trust.measures.kernels.tracingllm import TracingLLMDependence, tracingllm_dependence
 from tlens_trust.measures.permutations import permute_labels
+from tlens_trust.measures.resampling import HalfSamples, draw_rows
 from tlens_trust.measures.text_features import represent_text
 
 
@@ -258,23 +258,6 @@ def _variants(
     principal = PrincipalComponents.of(values)
     flat = principal.flat(components)
     return [(values, principal), (flat.vectors * len(values) ** 0.5, flat)]
-
-
-def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
-    """Rows of whole groups, drawn by seed and the groups' names alone, at most so many.
-
-    All rows where there are no more; of a group that is larger than all that is left, none.
-    """
-    if len(groups) <= most:
-        return np.arange(len(groups))
-    names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    sizes = np.bincount(group)
-    taken, room = np.zeros(len(names), dtype=bool), most
-    for number in np.random.default_rng([seed, 11]).permutation(len(names)):
-        if sizes[number] <= room:
-            taken[number] = True
-            room -= int(sizes[number])
-    return np.flatnonzero(taken[group])
 
 
 def median_widths(activations: Activations) -> dict[str, float]:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from tlens_trust.measures.kernels.halves import HalfSamples
 from tlens_trust.measures.kernels.sides import FIRST_BLOCK_NOT_READ, Comparison
 from tlens_trust.measures.labelled import Variables, labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
+from tlens_trust.measures.resampling import HalfSamples
 
 AGAINST = ("first_block", "text", "label")
 VARIANTS = ("raw", "rank_matched")
@@ -167,7 +167,7 @@ class Results:
             }
             for site, comparison in found.items():
                 here = (site, *cell)
-                replicates = self.halves.about(comparison.value, comparison.on_halves)
+                replicates = self.halves.replicates_about(comparison.value, comparison.on_halves)
                 arrays[""][here] = comparison.value
                 arrays["_draws"][here] = replicates
                 arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)

@@ -20,8 +20,9 @@ from tlens_trust.measures.kernels.components import (
     shared_directions,
 )
 from tlens_trust.measures.kernels.exchange import Rotations
-from tlens_trust.measures.kernels.halves import HalfSamples, HalfSums
+from tlens_trust.measures.kernels.half_sums import HalfSums
 from tlens_trust.measures.kernels.hsic import centre
+from tlens_trust.measures.resampling import HalfSamples
 
 # The paper's X.
 FIRST_BLOCK = "blocks.0.hook_resid_post"

@@ -1,17 +1,18 @@
-"""Half samples: that their spread is the sampling error, and the sums behind them."""
+"""HSIC on half samples, whose spread is the sampling error, and the sums that it is made of."""
 
 import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import CKA, HSIC, GaussianKernel, HalfSamples, PrincipalComponents
+from tlens_trust.measures.kernels import CKA, HSIC, GaussianKernel, PrincipalComponents
 from tlens_trust.measures.kernels.components import (
     influence,
     linearised_halves,
     shared_directions,
 )
-from tlens_trust.measures.kernels.halves import HalfSums
+from tlens_trust.measures.kernels.half_sums import HalfSums
 from tlens_trust.measures.kernels.hsic import centre
+from tlens_trust.measures.resampling import HalfSamples
 
 
 def readings(n, seed, noise=1.0):
@@ -19,18 +20,6 @@ def readings(n, seed, noise=1.0):
     x = torch.randn(n, 3, generator=generator, dtype=torch.float64)
     y = x + noise * torch.randn(n, 3, generator=generator, dtype=torch.float64)
     return x, y
-
-
-def test_halves_hold_half_of_the_groups_whole_and_do_not_depend_on_the_order_of_rows():
-    groups = [str(i // 3) for i in range(60)]
-    halves = HalfSamples.draw(groups, resamples=10, seed=0)
-    for half in halves.members:
-        assert half.sum() == 30
-        assert all(len({half[i], half[i + 1], half[i + 2]}) == 1 for i in range(0, 60, 3))
-    back = HalfSamples.draw(groups[::-1], resamples=10, seed=0)
-    assert np.array_equal(back.members[:, ::-1], halves.members)
-    with pytest.raises(ValueError, match="at least 4 groups"):
-        HalfSamples.draw(["a", "b", "c"], resamples=10, seed=0)
 
 
 def test_sums_on_halves_are_hsic_of_the_halves():
@@ -60,7 +49,7 @@ def test_the_spread_of_half_samples_is_that_of_new_samples():
                 for half in halves.members
             ]
         )
-        replicates = halves.about(0.5, on_halves)
+        replicates = halves.replicates_about(0.5, on_halves)
         assert replicates.mean() == pytest.approx(0.5)
         spreads.append(replicates.std(ddof=1))
     assert np.mean(spreads) == pytest.approx(np.std(fresh), rel=0.2)
@@ -105,7 +94,7 @@ def test_linearised_halves_spread_as_new_samples_do():
         fresh.append(shared_directions(one, other, overlap, 0.05))
         halves = HalfSamples.draw([str(i) for i in range(n)], resamples=40, seed=seed)
         moved = linearised_halves(influence(one, other, overlap, 0.05), halves)
-        spreads.append(halves.about(0.0, moved).std(ddof=1))
+        spreads.append(halves.replicates_about(0.0, moved).std(ddof=1))
     assert np.mean(spreads) == pytest.approx(np.std(fresh), rel=0.2)
 
 
@@ -119,6 +108,8 @@ def test_intervals_cover_the_truth_at_their_rate():
         weights = halves.weights()
         sides = [HalfSums.of(centre(kernel.between(v, v)).float(), weights) for v in (x, y)]
         value = HSIC(kernel)(x, y)
-        low, high = halves.interval(value, halves.about(value, sides[0].hsic(sides[1], weights)))
+        low, high = halves.interval(
+            value, halves.replicates_about(value, sides[0].hsic(sides[1], weights))
+        )
         covered += low <= truth <= high
     assert covered >= 50
