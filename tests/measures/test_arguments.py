@@ -125,7 +125,6 @@ LEAST_WITH_INPUT = {
     ("calibration_error", "scores"): {"bins": 1},
     ("reliability_curve", "scores"): {"bins": 1, "resamples": 1, "seed": 0},
     ("flatten_spectrum", "one"): {"components": 1},
-    ("ksg_information", "pair"): {"components": 1, "neighbours": 1, "resamples": 2, "seed": 0},
 }
 POSITIVE = {
     ("kernel_dependence", "none"): ["ridge"],
