@@ -4,18 +4,18 @@ import importlib.util
 import io
 import json
 import re
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from markupsafe import escape
 
 from tlens_trust.tracing import Trace, combine_runs
 from tlens_trust.views import Figure, write_report
 from tlens_trust.views.report.cautions import find_cautions
-from tlens_trust.views.report.findings import find_findings
+from tlens_trust.views.report.findings_section import list_findings
 from tlens_trust.views.tables import summarise, summary_table
 from tlens_trust.views.tokens import TokenView
 
@@ -52,7 +52,7 @@ def trace():
 
 def findings_of(trace):
     rows = summarise(trace).to_dict(orient="records")
-    return {finding.concept: finding for finding in find_findings(trace, rows)}
+    return {findings.name: findings for findings in list_findings(trace, rows)}
 
 
 def test_a_report_asks_for_nothing_and_fails_at_nothing(trace, tmp_path, browse):
@@ -220,7 +220,7 @@ def test_several_runs_are_told_of_each_and_drawn_together(trace, tmp_path, brows
     both = combine_runs({"seed 0": trace, "seed 1": trace})
     page = write_report(both, tmp_path / "report.html")
     text = page.read_text(encoding="utf-8")
-    assert "in 2 runs, of which figures show mean and range" in text
+    assert "in 2 runs (figures show their mean and range)" in text
     for run in ("seed 0", "seed 1"):
         assert f"<h3>{run}</h3>" in text
         assert f">{run}</td>" in text or f">{run}</th>" in text
@@ -302,10 +302,13 @@ def test_a_finding_says_by_how_much_and_warns_where_nothing_is_added():
     above, level = (
         findings_of(add_levels(trace, floor=f))["toxicity"] for f, trace in traces.items()
     )
-    assert "0.900 [0.850, 0.950] at layer 2, chosen by this very number" in above.sentences[0]
-    assert any("text alone (0.600): +0.300 [+0.250, +0.350]" in each for each in above.sentences)
+    assert "0.900 [0.850, 0.950] at layer 2, step 512, n = " in above.sentences[0]
+    assert "chosen by this same accuracy" in above.sentences[1]
+    assert any(
+        "text-only baseline (0.600): +0.300 [+0.250, +0.350]" in each for each in above.sentences
+    )
     assert above.caution == ""
-    assert level.caution == "It is not shown to be above the text alone."
+    assert level.caution == "The accuracy is not shown to be above the text-only baseline."
 
 
 def test_one_of_a_kind_is_not_told_in_the_plural(tmp_path):
@@ -323,7 +326,7 @@ def test_a_report_says_what_the_labels_of_a_table_stand_for(trace, tmp_path):
     page = write_report(Trace(data), tmp_path / "report.html").read_text(encoding="utf-8")
     assert "turned round" in page
     assert ">labels</th>" in page
-    assert "column &#x27;topic&#x27;" in page
+    assert "column &#39;topic&#39;" in page
     # A column that nobody fills is not shown.
     assert ">label 1</th>" not in page
 
@@ -331,7 +334,7 @@ def test_a_report_says_what_the_labels_of_a_table_stand_for(trace, tmp_path):
 def test_a_concept_without_a_number_is_said_to_have_none(trace):
     data = trace.data
     data["accuracy"] = data.accuracy.where(data.concept != "privacy")
-    assert "Nothing is known" in findings_of(Trace(data))["privacy"].sentences[0]
+    assert "is unknown" in findings_of(Trace(data))["privacy"].sentences[0]
 
 
 def test_cautions_name_what_is_missing_and_what_leaks(trace):
@@ -349,9 +352,9 @@ def test_cautions_name_what_is_missing_and_what_leaks(trace):
     told = " ".join(find_cautions(Trace(data)))
     assert "1 of 10 cells" in told
     assert "privacy at toy@step8" in told
-    assert "not held against a classifier of the text alone" in told
+    assert "not compared with a text-only baseline" in told
     assert "toxicity 3" in told
-    assert "few independent groups of statements of toxicity (12)" in told
+    assert "few independent groups of statements for toxicity (12)" in told
     assert "Neither label is the trustworthy side of toxicity" in told
 
 
@@ -377,5 +380,5 @@ def test_a_trace_of_another_measure_is_reported_without_findings(tmp_path):
 def test_untrained_is_not_said_to_be_random_where_it_may_be_step_0(trace, tmp_path):
     # Of a run that tunes a model, step 0 is the model before it was tuned.
     page = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "Untrained: the same layer at step 0, or of random weights." in page
+    assert "Untrained: the same layer at step 0, or with random weights." in page
     assert "untrained: of step 0, or of random weights" in summary_table(trace)

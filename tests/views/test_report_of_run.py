@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from html import escape
 
 import pytest
+from markupsafe import escape
 
 from tlens_trust import CheckpointSeries, trace_checkpoints
 from tlens_trust.analysis import find_onset, project_tokens
@@ -110,7 +110,7 @@ def test_shell_summary_findings_and_table_say_the_same_of_a_concept_that_was_los
 
 def test_the_command_that_made_a_run_is_told_where_there_was_one(run, tmp_path):
     page = report_run(run, tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "To do it again" in page
+    assert "How to reproduce this run" in page
     assert "$ tlens-trust" not in page
     assert "$ tlens-trust probe" in with_command(run, tmp_path)
 
@@ -139,4 +139,4 @@ def test_a_run_that_stopped_short_is_not_reported_as_whole(run, tmp_path):
     manifest.write_text(json.dumps(content), encoding="utf-8")
     page = report_run(tmp_path / "copy").read_text(encoding="utf-8")
     assert "is not finished" in page
-    assert "1 have not been read (planted@step999)" in page
+    assert "1 of 5 checkpoints have not been measured (planted@step999)" in page

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from tlens_trust.views import tokens
-from tlens_trust.views.tokens import TokenView, draw_tokens, view, write_page
+from tlens_trust.views.tokens import TokenView, draw_tokens, token_view, write_page
 
 HOSTILE = (
     "<script>window.ran = 1</script>",
@@ -40,7 +40,7 @@ def test_a_page_holds_the_script_once_however_many_views_it_shows(tmp_path):
 
 
 def test_a_notebook_is_given_the_script_once(monkeypatch):
-    monkeypatch.setattr(view, "_SHOWN", iter(range(3)))
+    monkeypatch.setattr(token_view, "_SHOWN", iter(range(3)))
     shown = make_view()
     first, second = shown._repr_html_(), shown._repr_html_()
     assert len(first) > 1_000_000 > 50_000 > len(second)
@@ -71,7 +71,7 @@ def test_a_text_is_shown_and_not_run(tmp_path, browse):
 
 
 def test_what_is_not_escaped_would_be_run(tmp_path, browse, monkeypatch):
-    monkeypatch.setattr(view, "as_token_html", lambda token: token)
+    monkeypatch.setattr(token_view, "as_token_html", lambda token: token)
     page = write_page([make_view(HOSTILE)], tmp_path / "page.html")
     told = browse(page, "await wait(500); return window.ran || 0;")
     assert told["answer"] == 1
@@ -104,7 +104,7 @@ def test_the_choice_of_checkpoint_and_site_changes_what_is_drawn(tmp_path, brows
 def test_one_scale_of_colours_serves_all_checkpoints():
     values = np.array([[[0.0, 1.0]], [[-4.0, 2.0]]])
     fragment = TokenView("s", ("a", "b"), values, ("0", "1"), ("x",)).fragment()
-    assert '"most": 4.0' in fragment
+    assert '"largest": 4.0' in fragment
     assert "+4" in fragment
 
 
@@ -113,8 +113,8 @@ def test_without_a_script_the_last_checkpoint_and_site_are_shown():
     values[1, 1] = [-1, 1]
     plain = TokenView("s", ("a", "<b>"), values, ("0", "1"), ("x", "y")).fragment()
     body = plain[: plain.index("<style>")]
-    assert f"{view.NEGATIVE} 100%" in body
-    assert f"{view.POSITIVE} 100%" in body
+    assert f"{token_view.NEGATIVE} 100%" in body
+    assert f"{token_view.POSITIVE} 100%" in body
     assert "&lt;b&gt;" in body
     assert "<b>" not in body.replace("<b>s</b>", "")
 

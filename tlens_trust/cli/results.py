@@ -115,10 +115,10 @@ def _check_run(run: Path) -> None:
 def _warn_unfinished(run: Path) -> None:
     """Say where a run has stopped short, since what is `never` read may only not have been yet."""
     from tlens_trust.tracing.run_folder import RunFolder
-    from tlens_trust.views.report.cautions import tell_unfinished
+    from tlens_trust.views.report.cautions import describe_unfinished
 
     folder = RunFolder.at(run)
     if unfinished := folder.unfinished():
         # The one in which it stopped is noted already.
         finished = set(folder.checkpoints()) - set(unfinished)
-        typer.echo(tell_unfinished(unfinished, len(finished)), err=True)
+        typer.echo(describe_unfinished(unfinished, len(finished)), err=True)

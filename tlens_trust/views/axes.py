@@ -1,7 +1,6 @@
 """How steps, tokens and quantities are put on an axis."""
 
 import math
-from html import escape
 
 import numpy as np
 import xarray as xr
@@ -80,10 +79,3 @@ def log_positions(values: np.ndarray) -> np.ndarray:
         return np.ones_like(values)
     factor = max(2.0, float(np.min(positive[1:] / positive[:-1]))) if len(positive) > 1 else 2.0
     return np.where(values > 0, values, positive[0] / factor)
-
-
-def quantity_label(data: xr.DataArray) -> str:
-    """Name and unit of a variable, for an axis; safe as HTML."""
-    name = str(data.attrs.get("long_name", data.name))
-    unit = str(data.attrs.get("units", ""))
-    return escape(f"{name} ({unit})" if unit not in ("", "1") else name)

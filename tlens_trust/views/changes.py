@@ -4,9 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.labels import wrapped_label
+from tlens_trust.views.plot_text import quantity_label, wrapped_label
 
 _LEARNED, _FORGOTTEN, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
 

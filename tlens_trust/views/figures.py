@@ -3,7 +3,6 @@
 import itertools
 import math
 from collections.abc import Hashable
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,8 +12,6 @@ from plotly.colors import sample_colorscale
 from tlens_trust.tracing import Trace, register_trace_accessor
 from tlens_trust.views.axes import format_count, log_positions, training_axis
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.hover import hover_head, hover_numbers, literal
-from tlens_trust.views.labels import wrapped_label
 from tlens_trust.views.panels import (
     MOST_TICKS,
     axis_title,
@@ -24,11 +21,18 @@ from tlens_trust.views.panels import (
     draw_band,
     draw_references,
     make_panels,
+    over_runs,
     site_labels,
     site_title,
     style,
 )
-from tlens_trust.views.runs import over_runs
+from tlens_trust.views.plot_text import (
+    hover_head,
+    hover_numbers,
+    plot_text,
+    template_text,
+    wrapped_label,
+)
 
 _MOST_BANDS = 3
 # Of these one half is what guessing gets and one the most there is.
@@ -173,13 +177,13 @@ class TracePlot:
                     bounds = panel[f"{variable}_ci"].isel(site=i)
                     low, high = (bounds.sel(bound=bound).values for bound in ("low", "high"))
                     draw_band(figure, where, low, high, colours[i], row, column)
-                site = f"{site_title(data)} {literal(escape(label))}"
+                site = f"{site_title(data)} {template_text(label)}"
                 figure.add_trace(
                     go.Scatter(
                         x=where,
                         y=drawn[i],
                         mode="lines+markers",
-                        name=f"{site_title(data)} {escape(label)}",
+                        name=f"{site_title(data)} {plot_text(label)}",
                         legendgroup=label,
                         showlegend=first,
                         line={"color": colours[i], "width": 2},
@@ -261,13 +265,13 @@ class TracePlot:
                         x=depth[order],
                         y=line.values[order],
                         mode="lines+markers",
-                        name=escape(run) or name,
+                        name=plot_text(run) or name,
                         legendgroup=run,
                         showlegend=(row, column) == cells[0],
                         line={"color": colour, "width": 2},
                         marker={"size": 5},
                         customdata=numbers[:, 0],
-                        hovertemplate=f"<b>{literal(escape(concept))}</b> {literal(escape(run))}"
+                        hovertemplate=f"<b>{template_text(concept)}</b> {template_text(run)}"
                         f"<br>depth %{{x:.2f}}<br>{shown}<extra></extra>",
                     ),
                     row=row,
@@ -288,7 +292,7 @@ def _one_at_a_time(drawn: list[go.Heatmap | go.Scatter], names: list[str]) -> Fi
     steps = [
         {
             "method": "update",
-            "label": escape(name),
+            "label": plot_text(name),
             "args": [{"visible": [j % len(names) == i for j in range(len(drawn))]}],
         }
         for i, name in enumerate(names)

@@ -1,7 +1,6 @@
 """What figures of a `Trace` share: panels, bands, quiet reference lines, ticks."""
 
 import math
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from tlens_trust.views.axes import DIMENSION_COLOURS, OTHER_COLOUR, TRAINING_AXES
 from tlens_trust.views.figure import Figure
+from tlens_trust.views.plot_text import plot_text
 
 QUIET = "#8a8a8a"
 MOST_TICKS = 9
@@ -35,7 +35,7 @@ def make_panels(
     figure: Figure = make_subplots(
         rows=rows,
         cols=columns,
-        subplot_titles=[escape(name) for name in names],
+        subplot_titles=[plot_text(name) for name in names],
         horizontal_spacing=0.07,
         vertical_spacing=gap / rows,
         figure=Figure(),
@@ -193,3 +193,40 @@ def chosen_ticks(where: np.ndarray, most: int = MOST_TICKS) -> np.ndarray:
         if position[kept[-1]] - position[i] >= gap:
             kept.append(i)
     return np.array(kept[::-1])
+
+
+def over_runs(data: xr.Dataset) -> xr.Dataset:
+    """The mean of several runs, with their range in place of each interval.
+
+    A range says how far training runs lie apart; the interval of one run says how sure its number
+    is, and is another thing. Of a single run nothing is changed.
+
+    Args:
+        data: Of a trace; where it has the axis `run`, that is gone after.
+    """
+    if "run" not in data.dims:
+        return data
+    runs = data.sizes["run"]
+    variables = {}
+    for name, variable in data.data_vars.items():
+        stem = str(name).removesuffix("_ci")
+        if "run" not in variable.dims:
+            variables[name] = variable
+        elif stem != name and stem in data and "bound" in variable.dims:
+            values = data[stem]
+            spread = xr.concat([values.min("run"), values.max("run")], dim=variable["bound"])
+            variables[name] = spread.assign_attrs(
+                variable.attrs | {"long_name": f"range over {runs} runs"}
+            )
+        else:
+            variables[name] = variable.mean("run", keep_attrs=True)
+    kept = {
+        name: coordinate for name, coordinate in data.coords.items() if "run" not in coordinate.dims
+    }
+    averaged = {
+        name: (coordinate.dims[1:], coordinate.mean("run").values, coordinate.attrs)
+        for name, coordinate in data.coords.items()
+        if coordinate.dims[:1] == ("run",) and len(coordinate.dims) > 1
+        and np.issubdtype(coordinate.dtype, np.floating)
+    }  # fmt: skip
+    return xr.Dataset(variables, coords=kept | averaged, attrs=data.attrs)

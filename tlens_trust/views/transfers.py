@@ -1,13 +1,10 @@
 """Transfer between sets of statements along training, as plotly figures."""
 
-from html import escape
-
 import plotly.graph_objects as go
 import xarray as xr
 
 from tlens_trust.views.axes import format_count, log_positions, training_axis
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.hover import hover_head, hover_numbers
 from tlens_trust.views.panels import (
     axis_title,
     chosen_ticks,
@@ -17,6 +14,7 @@ from tlens_trust.views.panels import (
     site_labels,
     site_title,
 )
+from tlens_trust.views.plot_text import hover_head, hover_numbers, plot_text
 from tlens_trust.views.transfer_table import by_set, chosen_site
 
 _SCORES = ("accuracy", "auroc")
@@ -85,7 +83,7 @@ def draw_transfer_curves(
                     legendgroup=told,
                     showlegend=first,
                     customdata=numbers[0],
-                    hovertemplate=hover_head(name, escape(told), x) + f"{shown}<extra></extra>",
+                    hovertemplate=hover_head(name, plot_text(told), x) + f"{shown}<extra></extra>",
                 ),
                 row=row,
                 col=column,
@@ -101,7 +99,7 @@ def draw_transfer_curves(
     figure.update_yaxes(title_text=f"{variable}{units}", col=1)
     figure.update_layout(
         title={
-            "text": f"{site_title(data)} {escape(site_labels(data)[0])}", "font": {"size": 14},
+            "text": f"{site_title(data)} {plot_text(site_labels(data)[0])}", "font": {"size": 14},
         },
         legend={"orientation": "h", "y": -0.25, "x": 0},
     )  # fmt: skip

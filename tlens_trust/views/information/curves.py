@@ -1,16 +1,13 @@
 """Both axes of an information plane along training, with the effective rank below."""
 
-from html import escape
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
 from tlens_trust.analysis import Phases
-from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.hover import literal
 from tlens_trust.views.information.parts import (
     NAMES,
     PHASE_COLOURS,
@@ -21,8 +18,14 @@ from tlens_trust.views.information.parts import (
     panel_name,
     site_of,
 )
-from tlens_trust.views.labels import wrapped_label
 from tlens_trust.views.panels import QUIET, chosen_ticks, draw_band, style
+from tlens_trust.views.plot_text import (
+    plot_text,
+    quantity_label,
+    template_text,
+    within_template,
+    wrapped_label,
+)
 
 _CURVE = "#0072B2"
 _RANK = "#6a3d9a"
@@ -64,7 +67,7 @@ def draw_information(
         rows=len(rows),
         cols=len(shown),
         shared_xaxes=True,
-        column_titles=[escape(panel_name(plane, *each)) for each in shown],
+        column_titles=[plot_text(panel_name(plane, *each)) for each in shown],
         vertical_spacing=0.06,
         horizontal_spacing=0.3 / max(len(shown), 4),
         figure=Figure(),
@@ -231,7 +234,7 @@ def _draw_curve(
         draw_band(figure, where, low, high, colour, row, column)
     columns, template = hover_columns(part, axis)
     name = NAMES.get(axis) or quantity_label(part[axis])
-    head = f"<b>{literal(escape(concept))}</b>, {literal(escape(site))}<br>"
+    head = f"<b>{template_text(concept)}</b>, {template_text(site)}<br>"
     steps = np.asarray(part["step"].values, dtype=float)
     figure.add_trace(
         go.Scatter(
@@ -241,7 +244,7 @@ def _draw_curve(
             line={"color": colour, "width": 2},
             marker={"size": 5},
             customdata=np.column_stack([*columns, steps]),
-            hovertemplate=f"{head}step %{{customdata[6]:,.0f}}<br>{literal(name)}: "
+            hovertemplate=f"{head}step %{{customdata[6]:,.0f}}<br>{within_template(name)}: "
             + template.format(*range(6))
             + "<extra></extra>",
             showlegend=False,

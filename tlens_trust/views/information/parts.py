@@ -1,12 +1,12 @@
 """What figures of an information plane share."""
 
 from collections.abc import Iterator
-from html import escape
 
 import numpy as np
 import xarray as xr
 
 from tlens_trust.analysis import Phase, Phases
+from tlens_trust.views.plot_text import plot_text
 
 NAMES = {"x": "I(T;X)", "y": "I(T;Y)"}
 PHASE_COLOURS = {"rises": "#009E73", "falls": "#D55E00"}
@@ -51,7 +51,7 @@ def axis_label(plane: xr.Dataset, axis: str) -> str:
     """What an axis shows, and its unit."""
     unit = plane.attrs.get("units", "1")
     told = "not in nats" if unit == "1" else str(unit)
-    return f"{NAMES[axis]}<br>{escape(str(plane.attrs.get(axis, '')))} ({escape(told)})"
+    return f"{NAMES[axis]}<br>{plot_text(str(plane.attrs.get(axis, '')))} ({plot_text(told)})"
 
 
 def claims(phases: Phases | None, concept: str, site: str) -> Iterator[Phase]:

@@ -1,7 +1,5 @@
 """The information plane: a path through the checkpoints, over two axes of one unit."""
 
-from html import escape
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -9,7 +7,6 @@ import xarray as xr
 from tlens_trust.analysis import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.hover import literal
 from tlens_trust.views.information.parts import (
     NAMES,
     PHASE_COLOURS,
@@ -21,6 +18,7 @@ from tlens_trust.views.information.parts import (
     site_of,
 )
 from tlens_trust.views.panels import QUIET, chosen_ticks, make_panels
+from tlens_trust.views.plot_text import plot_text, template_text
 
 
 def draw_plane(
@@ -83,7 +81,9 @@ def draw_plane(
 
 def _axis_title(plane: xr.Dataset, axis: str) -> str:
     against = str(plane.attrs.get("against", "")).replace("_", " ")
-    return axis_label(plane, axis) + (f", X: {escape(against)}" if axis == "x" and against else "")
+    return axis_label(plane, axis) + (
+        f", X: {plot_text(against)}" if axis == "x" and against else ""
+    )
 
 
 def _draw_path(
@@ -106,7 +106,7 @@ def _draw_path(
     if "rankme" in part:
         lines.append(f"effective rank: %{{customdata[{len(columns)}]:.1f}} directions")
         columns.append(part["rankme"].values.astype(float))
-    head = f"<b>{literal(escape(concept))}</b>, {literal(escape(site))}"
+    head = f"<b>{template_text(concept)}</b>, {template_text(site)}"
     steps = np.asarray(part["step"].values, dtype=float)
     position = part["position"].values.astype(float)
     ticks = chosen_ticks(np.exp(position), most=6)

@@ -1,6 +1,6 @@
-"""One file that tells what a run found, to be mailed and opened without a network."""
+"""The report of a run: one HTML file, which can be mailed and opens without a network."""
 
-from tlens_trust.views.report.of_run import report_run
-from tlens_trust.views.report.writing import TraceReport, write_report
+from tlens_trust.views.report.run_folder_report import report_run
+from tlens_trust.views.report.trace_report import TraceReport, write_report
 
 __all__ = ["TraceReport", "report_run", "write_report"]

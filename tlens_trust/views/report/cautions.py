@@ -1,4 +1,4 @@
-"""What a reader must know before believing a trace."""
+"""What a reader must know before relying on the numbers of a trace."""
 
 from collections.abc import Sequence
 
@@ -7,101 +7,114 @@ import numpy as np
 from tlens_trust.tracing import Trace
 
 _FEW_GROUPS = 30
+_BASELINES = {
+    "floor": "a text-only baseline",
+    "untrained": "untrained weights",
+    "null": "permuted labels",
+}
 
 
 def find_cautions(trace: Trace, *, unfinished: Sequence[str] = ()) -> list[str]:
-    """Sentences on what is missing, leaks, or was not held against anything.
+    """List what is missing, what leaks, and which baselines are lacking, one sentence each.
 
     Args:
         trace: Any.
-        unfinished: Checkpoints that the sweep was to read and has not read yet.
+        unfinished: Checkpoints of the sweep that have not been measured yet.
     """
     data = trace.data
-    found = []
+    cautions = []
     if unfinished:
-        found.append(tell_unfinished(unfinished, len(trace.checkpoints)))
-    found += _unknown(trace)
+        cautions.append(describe_unfinished(unfinished, len(trace.checkpoints)))
+    cautions += _unknown_cells(trace)
     if "accuracy" in data:
-        for level, what in (
-            ("floor", "a classifier of the text alone"),
-            ("untrained", "untrained weights"),
-            ("null", "permuted labels"),
-        ):
+        for level, baseline in _BASELINES.items():
             name = f"accuracy_{level}"
-            if name not in data or not data[name].notnull().any():
-                why = data[name].attrs.get("untrained", "") if name in data else ""
-                told = f" ({why.removeprefix('unknown: ')})" if why.startswith("unknown") else ""
-                found.append(f"Accuracies are not held against {what}{told}.")
-    for leak in map(str, data.data_vars):
-        if leak.startswith("leak_") and float(data[leak].max()) > 0:
-            told = data[leak].attrs.get("long_name", leak)
-            worst = data[leak].max([dim for dim in data[leak].dims if dim != "concept"])
-            each = ", ".join(
+            if name in data and data[name].notnull().any():
+                continue
+            reason = data[name].attrs.get("untrained", "") if name in data else ""
+            reason = reason.removeprefix("unknown: ") if reason.startswith("unknown") else ""
+            cautions.append(
+                f"Accuracies are not compared with {baseline}{f' ({reason})' if reason else ''}."
+            )
+    for name in map(str, data.data_vars):
+        if name.startswith("leak_") and float(data[name].max()) > 0:
+            meaning = data[name].attrs.get("long_name", name)
+            counts = data[name].max([dim for dim in data[name].dims if dim != "concept"])
+            leaks = ", ".join(
                 f"{concept} {count:,.0f}"
-                for concept, count in zip(trace.concepts, worst.values.tolist(), strict=True)
+                for concept, count in zip(trace.concepts, counts.values.tolist(), strict=True)
                 if count > 0
             )
-            found.append(f"Statements leak from training into the test ({told}): {each}.")
+            cautions.append(f"Statements leak from training into the test ({meaning}): {leaks}.")
     if "unconverged" in data and float(data["unconverged"].sum()) > 0:
-        total = float(data["unconverged"].sum())
-        found.append(f"{total:,.0f} fits of probes did not reach their optimum.")
-    found += _concepts(trace)
-    return found
+        cautions.append(f"{float(data['unconverged'].sum()):,.0f} probe fits did not converge.")
+    return cautions + _concept_cautions(trace)
 
 
-def tell_unfinished(names: Sequence[str], finished: int) -> str:
-    """That a run has stopped short: without its last checkpoints, "never" says little."""
+def describe_unfinished(names: Sequence[str], n_finished: int) -> str:
+    """Say that a sweep is not finished: without its last checkpoints, "never" means little.
+
+    Args:
+        names: Checkpoints that have not been measured yet.
+        n_finished: The number of checkpoints that have been measured.
+    """
     return (
-        f"The sweep is not finished: of {len(names) + finished} checkpoints, {len(names)} have not "
-        f"been read ({', '.join(names[:3])}{', …' * (len(names) > 3)}). The same command, or call, "
-        "reads them; until then all that is said is of the others."
+        f"The sweep is not finished: {len(names)} of {len(names) + n_finished} checkpoints have "
+        f"not been measured ({_first_three(names)}). Run the same command or call again to measure "
+        "them. Until then all results are about the other checkpoints."
     )
 
 
-def _unknown(trace: Trace) -> list[str]:
-    first = trace.data[trace.quantities[0]]
-    if not {"concept", "checkpoint"} <= set(first.dims):
+def _unknown_cells(trace: Trace) -> list[str]:
+    values = trace.data[trace.quantities[0]]
+    if not {"concept", "checkpoint"} <= set(values.dims):
         return []
-    lost = first.isnull().all([dim for dim in first.dims if dim not in ("concept", "checkpoint")])
-    missing = [
+    is_unknown = values.isnull().all(
+        [dim for dim in values.dims if dim not in ("concept", "checkpoint")]
+    )
+    names = [
         f"{concept} at {checkpoint}"
         for concept in trace.concepts
         for checkpoint in trace.checkpoints
-        if bool(lost.sel(concept=concept, checkpoint=checkpoint))
+        if bool(is_unknown.sel(concept=concept, checkpoint=checkpoint))
     ]
-    if not missing:
+    if not names:
         return []
     total = len(trace.concepts) * len(trace.checkpoints)
     return [
-        f"{len(missing)} of {total} cells of a concept and a checkpoint are unknown: they failed, "
-        f"or were not measured yet ({', '.join(missing[:3])}{', …' * (len(missing) > 3)})."
+        f"{len(names)} of {total} cells (a concept at a checkpoint) are unknown: they failed, or "
+        f"have not been measured yet ({_first_three(names)})."
     ]
 
 
-def _concepts(trace: Trace) -> list[str]:
-    found = []
+def _first_three(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:3])}{', …' * (len(names) > 3)}"
+
+
+def _concept_cautions(trace: Trace) -> list[str]:
+    cautions = []
     data = trace.data
     if "polarity" in data.coords:
-        without = [
+        names = [
             name
             for name, polarity in zip(trace.concepts, data["polarity"].values, strict=True)
             if not polarity
         ]
-        if without:
-            found.append(
-                f"Neither label is the trustworthy side of {', '.join(without)}: what is read is "
+        if names:
+            cautions.append(
+                f"Neither label is the trustworthy side of {', '.join(names)}: a probe tells only "
                 "which of two kinds a statement is."
             )
     if "n_groups" in data.coords:
         counts = np.asarray(data["n_groups"].values, dtype=float)
-        few = [
+        small = [
             f"{name} ({count:.0f})"
             for name, count in zip(trace.concepts, counts, strict=True)
             if count < _FEW_GROUPS
         ]
-        if few:
-            found.append(
-                f"There are few independent groups of statements of {', '.join(few)}: intervals "
-                "from so few are rough."
+        if small:
+            cautions.append(
+                f"There are few independent groups of statements for {', '.join(small)}: their "
+                "intervals are rough."
             )
-    return found
+    return cautions

@@ -1,7 +1,5 @@
 """Steering, as plotly figures: from checkpoint to checkpoint, and since when."""
 
-from html import escape
-
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
@@ -10,7 +8,7 @@ from plotly.subplots import make_subplots
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.views.axes import format_count, log_positions
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.labels import wrapped_label
+from tlens_trust.views.plot_text import plot_text, wrapped_label
 from tlens_trust.views.steering.matrices import draw_between_checkpoints
 
 _OWN, _QUIET = "#0072B2", "#8a8a8a"
@@ -110,7 +108,7 @@ def draw_steering_curve(
     if len(own):
         figure.add_hline(y=float(change[own[0]]), line={"color": _QUIET, "dash": "dash"})
     hover = [
-        f"<b>{escape(str(source))}</b><br>{value:+.3f} [{low:.3f}, {high:.3f}]<br>"
+        f"<b>{plot_text(str(source))}</b><br>{value:+.3f} [{low:.3f}, {high:.3f}]<br>"
         f"p = {p:.3f}, corrected {corrected:.3f}<br>moved the wrong way {wrong:.0%}"
         for source, value, (low, high), p, corrected, wrong in zip(
             here["source"].values,
@@ -153,7 +151,7 @@ def draw_steering_curve(
         title_text=f"vector taken at ({'training step' if x == 'step' else 'tokens seen'})",
     )
     figure.update_yaxes(title_text=wrapped_label(here[name]))
-    return _finish(figure, f"{_title(matrix)}, on {escape(str(here['target'].values))}", 460)
+    return _finish(figure, f"{_title(matrix)}, on {plot_text(str(here['target'].values))}", 460)
 
 
 def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
@@ -224,7 +222,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
                     mode="markers",
                     marker={"color": colour, "symbol": "diamond", "size": 14},
                     showlegend=False,
-                    hovertemplate=f"{kind} by {escape(shown)}<extra></extra>",
+                    hovertemplate=f"{kind} by {plot_text(shown)}<extra></extra>",
                 ),
                 row=1,
                 col=1,
@@ -252,20 +250,20 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
                 line={"color": colour},
                 name=kind,
                 showlegend=False,
-                hovertemplate=f"{escape(str(here['told'].values))}: %{{y:.3f}}<extra></extra>",
+                hovertemplate=f"{plot_text(str(here['told'].values))}: %{{y:.3f}}<extra></extra>",
             ),
             row=row,
             col=1,
         )
         figure.add_hline(y=0, line={"color": "#333333", "width": 1}, row=row, col=1)
-        units = escape(str(here["units"].values))
+        units = plot_text(str(here["units"].values))
         figure.update_yaxes(title_text=f"{kind}<br>({units})", row=row, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     figure.update_xaxes(type="log", tickvals=where, ticktext=[format_count(n) for n in counts])
     figure.update_xaxes(
         title_text="training step" if x == "step" else "tokens seen", row=1 + len(kinds), col=1
     )
-    return _finish(figure, escape(str(onsets.attrs.get("concept", ""))), 760)
+    return _finish(figure, plot_text(str(onsets.attrs.get("concept", ""))), 760)
 
 
 def _checked(matrix: xr.Dataset, effect: str) -> str:
@@ -305,7 +303,7 @@ def _title(matrix: xr.Dataset) -> str:
         str(matrix["site"].values),
         f"{matrix.attrs.get('target_kl', '?')} nats a token",
     ]
-    return escape(", ".join(told))
+    return plot_text(", ".join(told))
 
 
 def _finish(figure: Figure, title: str, height: int) -> Figure:

@@ -1,16 +1,15 @@
 """Matrices as plotly figures: checkpoint by checkpoint, and concept by concept."""
 
 import math
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.labels import wrapped_label
+from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
 
 _PANEL_COLUMNS = 3
 _MOST_TICKS = 12
@@ -188,7 +187,7 @@ def _draw_concepts(
         (figure.update_yaxes, rows, upwards),
         (figure.update_xaxes, columns, across),
     ):
-        names = [escape(str(name)) for name in data[str(dim)].values]
+        names = [plot_text(str(name)) for name in data[str(dim)].values]
         update(tickvals=np.arange(len(names)), ticktext=names, title_text=told)
     figure.update_yaxes(autorange="reversed")
     return figure
@@ -322,14 +321,14 @@ def _training_labels(data: xr.Dataset, axis: str, told: str) -> tuple[list[str],
     steps = np.asarray(data[f"{axis}_step"].values, dtype=float)
     if np.isfinite(steps).all():
         return [format_count(step) for step in steps], f"{told} (training step)"
-    return [escape(str(name)) for name in data[axis].values], told
+    return [plot_text(str(name)) for name in data[axis].values], told
 
 
 def _panel_titles(values: xr.DataArray) -> list[str]:
     layers = values["layer"].values.tolist()
     if len(set(layers)) == len(layers):
         return [f"layer {layer}" for layer in layers]
-    return [escape(str(site)) for site in values["site"].values]
+    return [plot_text(str(site)) for site in values["site"].values]
 
 
 def _band(
@@ -361,8 +360,8 @@ def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> l
         line = []
         for j, other in enumerate(panel[columns].values):
             told = [
-                f"<b>{rows.replace('_', ' ')} {escape(str(one))}</b>",
-                f"<b>{columns.replace('_', ' ')} {escape(str(other))}</b>, {escape(site)}",
+                f"<b>{rows.replace('_', ' ')} {plot_text(str(one))}</b>",
+                f"<b>{columns.replace('_', ' ')} {plot_text(str(other))}</b>, {plot_text(site)}",
                 f"{quantity_label(panel)}: {panel.values[i, j]:.3f}",
             ]
             if interval is not None:

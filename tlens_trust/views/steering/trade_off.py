@@ -2,15 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from tlens_trust.views.axes import format_count, quantity_label
+from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.labels import wrapped_label
+from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
 from tlens_trust.views.steering.figures import place_of_target
 
 _OWN, _OPPOSITE, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
@@ -89,7 +88,7 @@ def draw_trade_off(
         height=480,
         font={"size": 13},
         margin={"l": 90, "r": 30, "t": 60, "b": 60},
-        title={"text": escape(title), "font": {"size": 14}},
+        title={"text": plot_text(title), "font": {"size": 14}},
         legend={"orientation": "h", "y": -0.2, "x": 0},
     )
     return figure
@@ -187,12 +186,12 @@ def _draw_points(
             mode="lines+markers+text" if joined else "markers+text",
             line={"color": colour},
             marker={"size": 9, "color": colour},
-            text=[escape(each.name) for each in points],
+            text=[plot_text(each.name) for each in points],
             textposition="top center",
             textfont={"size": 11},
             name=name,
             customdata=[
-                f"<b>{escape(each.name)}</b><br>effect {told(each.effect)}<br>damage "
+                f"<b>{plot_text(each.name)}</b><br>effect {told(each.effect)}<br>damage "
                 f"{told(each.damage)}"
                 for each in points
             ],

@@ -1,8 +1,8 @@
 """Texts with a number on every token, and texts side by side, in a notebook or on a page."""
 
-from tlens_trust.views.tokens.drawing import draw_tokens
-from tlens_trust.views.tokens.generations import GenerationsView, draw_generations
-from tlens_trust.views.tokens.view import PagePart, TokenView, write_page
+from tlens_trust.views.tokens.generations_view import GenerationsView, draw_generations
+from tlens_trust.views.tokens.page import PagePart, write_page
+from tlens_trust.views.tokens.token_view import TokenView, draw_tokens
 
 __all__ = [
     "GenerationsView",

@@ -1,4 +1,4 @@
-"""A report of a run folder, with all that lies in it."""
+"""The report of a run folder, with every result that the folder holds."""
 
 import os
 from contextlib import suppress
@@ -9,11 +9,11 @@ import xarray as xr
 from tlens_trust.analysis import Phases, find_onset, find_phases, information_plane
 from tlens_trust.tracing import Trace, kept_results
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.views.report.writing import write_report
+from tlens_trust.views.report.trace_report import write_report
 from tlens_trust.views.tokens import draw_tokens
 
-# Phases of more curves than this take longer than a reader wants to wait for a page.
-_CURVES = 120
+# Finding the phases of more curves than this takes longer than a reader wants to wait for a page.
+_MOST_CURVES = 120
 
 
 def report_run(
@@ -23,11 +23,12 @@ def report_run(
     title: str | None = None,
     seed: int = 0,
 ) -> Path:
-    """Write the report of a run folder: what `write_report` tells of its trace, and of the rest.
+    """Write the report of a run folder: the trace, and all other results that the folder holds.
 
-    Onsets are found where scores were kept; the information plane and its phases where a dependence
-    or an information was measured, or where `keep_result` has kept a plane; token views and
-    steering matrices where `keep_result` has kept them. Nothing is collected or fitted.
+    Onsets are reported where the scores of statements were stored. The information plane and its
+    phases are shown where a dependence or an information was measured, or where `keep_result` has
+    stored a plane. Token views and steering matrices are shown where `keep_result` has stored them.
+    No activations are collected, and nothing is fitted.
 
     Args:
         run_folder: The `out=` of a sweep.
@@ -55,7 +56,7 @@ def report_run(
         plane=plane,
         phases=phases,
         steering=list(kept_results(folder, "steering").values()),
-        tokens=[draw_tokens(each) for each in kept_results(folder, "tokens").values()],
+        tokens=[draw_tokens(scores) for scores in kept_results(folder, "tokens").values()],
         title=title,
         command=str(run.manifest["calls"][-1].get("command", "")),
         unfinished=run.unfinished(),
@@ -66,7 +67,7 @@ def _onset(trace: Trace, folder: Path, seed: int) -> xr.Dataset | None:
     if not {"accuracy", "accuracy_ci"} <= set(trace.data):
         return None
     floors = trace.data.get("accuracy_floor")
-    # By the paper's protocol there are no folds to choose a site on.
+    # Under the paper's protocol there are no folds to choose a site on.
     with suppress(ValueError):
         return find_onset(
             folder,
@@ -80,16 +81,16 @@ def _onset(trace: Trace, folder: Path, seed: int) -> xr.Dataset | None:
 
 def _information(trace: Trace, folder: Path, seed: int) -> tuple[xr.Dataset | None, Phases | None]:
     plane = _plane(trace, folder)
-    if plane is None or 2 * plane.sizes["concept"] * plane.sizes["site"] > _CURVES:
+    if plane is None or 2 * plane.sizes["concept"] * plane.sizes["site"] > _MOST_CURVES:
         return plane, None
-    # One checkpoint makes no path.
+    # A single checkpoint has no phases.
     with suppress(ValueError):
         return plane, find_phases(plane, seed=seed)
     return None, None
 
 
 def _plane(trace: Trace, folder: Path) -> xr.Dataset | None:
-    """The plane of the trace itself, or else one that was kept beside it."""
+    """The plane of the trace itself, or else one that was stored in the run folder."""
     for estimator, variable in (("nhsic", "nhsic"), ("nats", "information_x")):
         if variable in trace.data:
             with suppress(ValueError):
