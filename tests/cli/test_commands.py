@@ -1,12 +1,17 @@
+import platform
+import re
 import subprocess
 import sys
 
 import pytest
+import torch
 
 import tlens_trust
+from tlens_trust.checkpoints import loading
 from tlens_trust.cli import sweeps
 from tlens_trust.cli.options import read_device
 from tlens_trust.concepts.controls import CONTROLS
+from tlens_trust.tracing.provenance import versions
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
@@ -118,6 +123,44 @@ def test_controls_are_concepts_like_any_other(monkeypatch, run, given, expected)
 
 def test_the_version_is_the_packages(run):
     assert run("--version")[:2] == (0, f"{tlens_trust.__version__}\n")
+
+
+def test_the_verbose_version_names_everything_that_a_trace_records(run):
+    status, output, _ = run("--version", "--verbose")
+    assert status == 0
+    lines = dict(line.split(maxsplit=1) for line in output.splitlines())
+    assert versions().items() <= lines.items()
+    assert lines["python"] == platform.python_version()
+    assert lines["tlens-trust"] == tlens_trust.__version__
+    assert {"torch", "transformers", "transformer-lens", "scikit-learn", "xarray"} <= lines.keys()
+    assert lines["platform"] == platform.platform()
+    assert int(lines["cores"]) >= 1
+
+
+@pytest.mark.parametrize(("is_there", "backend"), [(True, "hooked_transformer"), (False, "bridge")])
+def test_the_verbose_version_names_the_backend_that_would_be_used(
+    run, monkeypatch, is_there, backend
+):
+    monkeypatch.setattr(loading, "has_hooked_transformer", lambda: is_there)
+    assert re.search(rf"^backend +{backend}", run("--version", "--verbose")[1], re.MULTILINE)
+
+
+def test_the_verbose_version_names_the_gpu(run, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_name", "Graphics {}".format)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    output = run("--version", "--verbose")[1]
+    assert re.search(r"^gpu +Graphics 0, Graphics 1 \(CUDA 13\.0\)$", output, re.MULTILINE)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert re.search(r"^gpu +none$", run("--version", "--verbose")[1], re.MULTILINE)
+
+
+def test_verbose_alone_is_refused(run):
+    status, _, error = run("--verbose")
+    assert status == 2
+    assert "--version" in error
 
 
 def test_concepts_lists_the_five_embedded_sets_with_their_sizes(run):

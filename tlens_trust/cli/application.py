@@ -33,7 +33,23 @@ app = typer.Typer(
 @app.callback(invoke_without_command=True)
 def _root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="With --version: print the versions of libraries, the backend, GPU and cores too, "
+            "for a bug report.",
+        ),
+    ] = False,
 ) -> None:
+    if verbose and not version:
+        raise typer.BadParameter("Use it with --version.", param_hint="--verbose")
+    if version and verbose:
+        from tlens_trust.cli.environment import describe_environment
+
+        for name, value in describe_environment().items():
+            typer.echo(f"{name:<18}{value}")
+        raise typer.Exit
     if version:
         from tlens_trust import __version__
 
