@@ -34,8 +34,8 @@ import torch
 
 from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
 from tlens_trust.analysis import find_onset, trace_transfer
-from tlens_trust.cli.matrices import steer_toy_by
-from tlens_trust.tracing import kept_results
+from tlens_trust.cli.demo_steering import steer_toy_by
+from tlens_trust.tracing import load_results
 from tlens_trust.views import summary_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ class Results:
     @cached_property
     def steering(self) -> dict[str, Any]:
         """For each concept the matrix that docs/steering.md describes, as the demo makes it."""
-        kept = kept_results(self._run, "steering")
+        kept = load_results(self._run, "steering")
         return {
             name: kept[name] if name in kept else steer_toy_by(concept, self.series, seed=0)
             for name, concept in self.concepts.items()

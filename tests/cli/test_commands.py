@@ -8,7 +8,7 @@ import torch
 
 import tlens_trust
 from tlens_trust.checkpoints import loading
-from tlens_trust.cli import sweeps
+from tlens_trust.cli import probe_command
 from tlens_trust.cli.options import read_device
 from tlens_trust.concepts.controls import CONTROLS
 from tlens_trust.tracing.provenance import versions
@@ -90,7 +90,7 @@ def test_the_paper_s_protocol_reads_the_paper_s_files_as_they_are(
         raise ValueError("far enough")
 
     monkeypatch.setattr(tlens_trust, "trace_checkpoints", trace_checkpoints, raising=False)
-    monkeypatch.setattr(sweeps, "open_series", lambda *_: None)
+    monkeypatch.setattr(probe_command, "open_series", lambda *_: None)
     status, _, err = run("probe", str(tmp_path), "--concepts", f"sst2={file}", *given)
     assert (status, err) == (2, "tlens-trust: far enough\n")
     assert [measure.name for measure in asked["measures"]] == [measured]
@@ -115,7 +115,7 @@ def test_controls_are_concepts_like_any_other(monkeypatch, run, given, expected)
         raise ValueError("far enough")
 
     monkeypatch.setattr(tlens_trust, "trace_checkpoints", trace_checkpoints, raising=False)
-    monkeypatch.setattr(sweeps, "open_series", lambda *_: None)
+    monkeypatch.setattr(probe_command, "open_series", lambda *_: None)
     chosen = [part for name in given for part in ("--concepts", name)]
     assert run("probe", ".", *chosen)[0] == 2
     assert list(asked) == expected
@@ -222,7 +222,7 @@ def test_probes_are_taken_by_name(monkeypatch, run, given, names):
         raise ValueError("far enough")
 
     monkeypatch.setattr(tlens_trust, "trace_checkpoints", trace_checkpoints, raising=False)
-    monkeypatch.setattr(sweeps, "open_series", lambda *_: None)
+    monkeypatch.setattr(probe_command, "open_series", lambda *_: None)
     assert run("probe", ".", *given)[2] == "tlens-trust: far enough\n"
     assert [measure.name for measure in asked] == names
 

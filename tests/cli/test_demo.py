@@ -8,9 +8,9 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from tlens_trust.cli import demo as demo_module
-from tlens_trust.cli.demo import Stages
-from tlens_trust.tracing import Trace, kept_results
+from tlens_trust.cli import demo_command as demo_module
+from tlens_trust.cli.demo_command import Stages
+from tlens_trust.tracing import Trace, load_results
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
@@ -70,8 +70,8 @@ def test_every_file_that_it_names_is_there(whole, demo_folder):
 def test_its_run_folder_holds_nine_checkpoints_two_matrices_and_a_plane(demo_folder):
     run = demo_folder / "tlens_trust_demo"
     assert len(Trace.load(run).checkpoints) == 9
-    assert set(kept_results(run, "steering")) == {"toxicity", "reliability"}
-    (plane,) = kept_results(run, "plane").values()
+    assert set(load_results(run, "steering")) == {"toxicity", "reliability"}
+    (plane,) = load_results(run, "plane").values()
     assert set(plane["concept"].values) == set(DIMENSIONS)
 
 
@@ -85,18 +85,18 @@ def test_the_quick_one_probes_four_checkpoints_and_does_no_more(run, tmp_path, m
     assert trace.steps == (0, 64, 256, 768)
     assert trace.concepts == DIMENSIONS
     assert lines[-1].startswith("report   file://")
-    assert not kept_results("tlens_trust_demo", "steering")
+    assert not load_results("tlens_trust_demo", "steering")
 
 
 def test_the_first_line_is_printed_before_torch_is_imported(tmp_path):
     script = """
 import sys
 from tlens_trust import cli
-from tlens_trust.cli import demo
+from tlens_trust.cli import demo_command
 def stop(stages):
     sys.stderr.write(str("torch" in sys.modules))
     raise ValueError("stopped")
-sys.modules["tlens_trust.cli.demo"]._import_libraries = stop
+sys.modules["tlens_trust.cli.demo_command"]._import_libraries = stop
 sys.argv = ["tlens-trust", "demo"]
 cli.main()
 """

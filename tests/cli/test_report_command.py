@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tlens_trust import CheckpointSeries, Concept, Trace, probe_checkpoints
-from tlens_trust.tracing import keep_result
+from tlens_trust.tracing import save_result
 from tlens_trust.tracing.netcdf import dataset_to_bytes
 
 _spec = importlib.util.spec_from_file_location(
@@ -61,7 +61,7 @@ def test_steering_that_is_kept_with_the_run_is_told_of(run, swept, tmp_path):
     names = list(Trace.load(swept["grouped"]).checkpoints)
     matrix = matrices.make_matrix(target=names[-1]).assign_coords(source=["before", *names])
     page = tmp_path / "page.html"
-    file = keep_result(swept["grouped"], "steering", "kindness", matrix)
+    file = save_result(swept["grouped"], "steering", "kindness", matrix)
     try:
         assert run("report", swept["grouped"], "-o", page)[0] == 0
         assert f"<li>{names[-1]} is moved to the trustworthy side" in page.read_text("utf-8")

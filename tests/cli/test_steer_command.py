@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.cli.concepts import some_groups
-from tlens_trust.cli.steering import Method, Where, _choices
+from tlens_trust.cli.concept_commands import some_groups
+from tlens_trust.cli.steer_command import Method, Where, _choices
 from tlens_trust.concepts import load_concepts
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 from tlens_trust.steering.methods import METHODS

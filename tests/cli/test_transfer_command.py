@@ -2,7 +2,7 @@ import pytest
 import xarray as xr
 
 import tlens_trust.analysis
-from tlens_trust.cli import transfers
+from tlens_trust.cli import transfer_command
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
             path.write_text("curves")
             return path
 
-    monkeypatch.setattr(transfers, "open_series", lambda *given: given)
+    monkeypatch.setattr(transfer_command, "open_series", lambda *given: given)
     monkeypatch.setattr(tlens_trust.analysis, "trace_transfer", traced)
     monkeypatch.setattr("tlens_trust.views.transfer_table", lambda found: "the table")
     monkeypatch.setattr("tlens_trust.views.draw_transfer_curves", lambda found: Drawn())

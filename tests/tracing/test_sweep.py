@@ -8,12 +8,12 @@ from tlens_trust.activations import ActivationStore, collect_activations
 from tlens_trust.measures import logistic_probe, mass_mean_probe, tracingllm_probe
 from tlens_trust.tracing import Trace, load_scores, probe_checkpoints, trace_checkpoints
 from tlens_trust.tracing import sweep as sweep_module
-from tlens_trust.tracing.arguments import (
+from tlens_trust.tracing.sweep import trace_checkpoint
+from tlens_trust.tracing.sweep_arguments import (
     checked_checkpoints,
     checked_concepts,
     checked_measures,
 )
-from tlens_trust.tracing.sweep import trace_checkpoint
 
 
 def test_every_number_is_what_the_measure_says_of_that_checkpoint_and_concept(

@@ -10,7 +10,7 @@ from tlens_trust import CheckpointSeries, trace_checkpoints
 from tlens_trust.analysis import find_onset, project_tokens
 from tlens_trust.measures import kernel_dependence, logistic_probe
 from tlens_trust.steering import SteeringVector
-from tlens_trust.tracing import keep_result
+from tlens_trust.tracing import save_result
 from tlens_trust.views import onset_table, report_run, summary_table
 from tlens_trust.views.onset_text import explain_onset, onset_text
 
@@ -36,7 +36,7 @@ def run(tmp_path_factory, plant, planted_concept):
     )
     vector = SteeringVector.from_direction(plant()[2], site=1)
     projected = project_tokens(series, vector, "w1 w60 w61", positions="last", bos=False)
-    keep_result(folder, "tokens", "one text", projected)
+    save_result(folder, "tokens", "one text", projected)
     return folder
 
 

@@ -16,9 +16,9 @@ from tlens_trust.activations.activations import checkpoint_name
 from tlens_trust.activations.positions import Position
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.tracing.arguments import Concepts, checked_checkpoints, checked_concepts
 from tlens_trust.tracing.assembly import head_coordinate
 from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.sweep_arguments import Concepts, checked_checkpoints, checked_concepts
 
 Store: TypeAlias = ActivationStore | Literal["default"] | None
 

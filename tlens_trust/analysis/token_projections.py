@@ -14,7 +14,7 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import LinearProbe
 from tlens_trust.steering import ProbeFires, SteeringVector
 from tlens_trust.steering.positions import Layout, PositionRule, Positions, checked_positions
-from tlens_trust.tracing.arguments import checked_checkpoints
+from tlens_trust.tracing.sweep_arguments import checked_checkpoints
 
 
 def project_tokens(

@@ -16,7 +16,7 @@ from tlens_trust.analysis.readings import Store
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import LinearProbe, fit_logistic_probe
-from tlens_trust.tracing.arguments import checked_checkpoints
+from tlens_trust.tracing.sweep_arguments import checked_checkpoints
 
 
 def trace_tokens(

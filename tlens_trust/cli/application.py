@@ -10,14 +10,14 @@ from typing import Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints import checkpoints
-from tlens_trust.cli.concepts import concepts, lint
-from tlens_trust.cli.demo import demo
-from tlens_trust.cli.information import information
-from tlens_trust.cli.results import compare, onset, report
-from tlens_trust.cli.steering import steer
-from tlens_trust.cli.sweeps import probe
-from tlens_trust.cli.transfers import transfer
+from tlens_trust.cli.checkpoints_command import checkpoints
+from tlens_trust.cli.concept_commands import concepts, lint
+from tlens_trust.cli.demo_command import demo
+from tlens_trust.cli.information_command import information
+from tlens_trust.cli.probe_command import probe
+from tlens_trust.cli.run_folder_commands import compare, onset, report
+from tlens_trust.cli.steer_command import steer
+from tlens_trust.cli.transfer_command import transfer
 
 _INTERRUPTED = 130
 

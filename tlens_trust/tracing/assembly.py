@@ -21,8 +21,8 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import benjamini_hochberg
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import now
-from tlens_trust.tracing.replicates import shorten_replicates
-from tlens_trust.tracing.untrained import UntrainedComparison, untrained_levels
+from tlens_trust.tracing.replicates import pack_replicates
+from tlens_trust.tracing.untrained_comparison import UntrainedComparison, untrained_levels
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def assemble_trace_data(
         if str(name).endswith(("_untrained", "accuracy_above_untrained")):
             variables[name][2]["untrained"] = told
     variables.update(_corrected(variables))
-    variables = shorten_replicates(variables)
+    variables = pack_replicates(variables)
     data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
     data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
     return (

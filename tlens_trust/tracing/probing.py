@@ -7,9 +7,9 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Sites, Store
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import Measure, logistic_probe, tracingllm_probe
-from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.sweep import trace_checkpoints
+from tlens_trust.tracing.sweep_arguments import Concepts
 from tlens_trust.tracing.trace import Trace
 from tlens_trust.tracing.workers import Executor
 

@@ -21,7 +21,7 @@ _UNIT = "twentieths of a standard error"
 _Variable = tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]
 
 
-def shorten_replicates(variables: Mapping[Any, _Variable]) -> dict[Any, _Variable]:
+def pack_replicates(variables: Mapping[Any, _Variable]) -> dict[Any, _Variable]:
     """Variables with their replicates (`…_draws`) in a byte each, and standard errors (`…_se`).
 
     Args:
@@ -47,7 +47,7 @@ def shorten_replicates(variables: Mapping[Any, _Variable]) -> dict[Any, _Variabl
     return shortened
 
 
-def replicates(data: xr.Dataset, name: str) -> xr.DataArray:
+def unpack_replicates(data: xr.Dataset, name: str) -> xr.DataArray:
     """The half-sample replicates of a variable, in its own unit, along `resample`.
 
     Args:

@@ -54,7 +54,7 @@ from tlens_trust.tracing.netcdf import (
     dataset_to_bytes,
 )
 from tlens_trust.tracing.provenance import concept_provenance, listed, now, shell_command
-from tlens_trust.tracing.untrained import light_cell
+from tlens_trust.tracing.untrained_comparison import compact_cell
 
 
 @dataclass(frozen=True)
@@ -342,7 +342,7 @@ class RunFolder:
                 key = cell_key(manifest, identities, concept)
                 cell = self.read_cell(name, concept, key)
                 if cell is not None:
-                    cells[name, concept] = light_cell(cell)
+                    cells[name, concept] = compact_cell(cell)
                 elif self._commit_record(name, concept, key) is not None:
                     torn.append(f"{concept} at {name}")
         if not cells:

@@ -26,7 +26,14 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.threads import choose_threads
-from tlens_trust.tracing.arguments import (
+from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
+from tlens_trust.tracing.provenance import (
+    concept_provenance,
+    reading_versions,
+    versions,
+)
+from tlens_trust.tracing.run_folder import RunFolder
+from tlens_trust.tracing.sweep_arguments import (
     Concepts,
     UntrainedWeights,
     checked_checkpoints,
@@ -35,15 +42,8 @@ from tlens_trust.tracing.arguments import (
     choose_untrained,
     shared_loading,
 )
-from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
-from tlens_trust.tracing.provenance import (
-    concept_provenance,
-    reading_versions,
-    versions,
-)
-from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.tracing.trace import Trace
-from tlens_trust.tracing.untrained import light_cell
+from tlens_trust.tracing.untrained_comparison import compact_cell
 from tlens_trust.tracing.workers import (
     CellMeasurer,
     Executor,
@@ -355,7 +355,7 @@ def _filled(
         for concept, key in each.kept.items():
             cell = run.read_cell(each.record.name, concept, key)
             if cell is not None:
-                filled[each.record.name, concept] = light_cell(cell)
+                filled[each.record.name, concept] = compact_cell(cell)
     return filled
 
 
@@ -385,7 +385,7 @@ def _add_step_0(
             key = run.cell_key(known[name][1], concept.name)
             cell = run.read_cell(name, concept.name, key)
             if cell is not None:
-                cells[name, concept.name] = light_cell(cell)
+                cells[name, concept.name] = compact_cell(cell)
     return list(added.values())
 
 

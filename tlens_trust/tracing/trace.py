@@ -14,10 +14,10 @@ from markupsafe import Markup
 from tlens_trust.accessors import LazyAccessor, register_on
 from tlens_trust.files import write_file
 from tlens_trust.html import render
-from tlens_trust.tracing.checks import check_trace_data
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.selection import Choice, choose
+from tlens_trust.tracing.trace_checks import check_trace_data
 
 if TYPE_CHECKING:
     import pandas

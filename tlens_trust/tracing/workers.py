@@ -28,7 +28,7 @@ from tlens_trust.measures.arguments import checked_count
 from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.cells import measure_cell
 from tlens_trust.tracing.netcdf import dataset_to_bytes
-from tlens_trust.tracing.untrained import light_cell
+from tlens_trust.tracing.untrained_comparison import compact_cell
 from tlens_trust.worker_pool import available_cores, worker_pool
 
 # Workers take about this many seconds to start and to import what they need, so that work which
@@ -71,7 +71,7 @@ class MeasuredCell:
     """The statistics of one cell.
 
     Attributes:
-        data: As it is held in memory beside others (`light_cell`).
+        data: As it is held in memory beside others (`compact_cell`).
         content: All of it as a NetCDF file, which takes as long to encode as a small cell takes to
             measure; None where no file is made of it.
         warned: Warnings on the way: message, category, file and line.
@@ -88,7 +88,7 @@ class MeasuredCell:
         Raises:
             ValueError: No file can hold it.
         """
-        return cls(light_cell(cell), dataset_to_bytes(cell) if is_kept else None)
+        return cls(compact_cell(cell), dataset_to_bytes(cell) if is_kept else None)
 
 
 def measure_shared_cell(task: CellTask) -> MeasuredCell:

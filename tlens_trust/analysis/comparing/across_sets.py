@@ -24,8 +24,8 @@ from tlens_trust.measures import ProbeMeasure, assign_folds, benjamini_hochberg,
 from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.generalisation import check_same_matter
-from tlens_trust.tracing.arguments import Concepts, checked_concepts
 from tlens_trust.tracing.cells import cell_seed
+from tlens_trust.tracing.sweep_arguments import Concepts, checked_concepts
 
 _SCORES = ("accuracy", "auroc")
 

@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.tracing.scores import load_scores, why_one_split
 from tlens_trust.tracing.selection import checkpoint_numbers
+from tlens_trust.tracing.statement_scores import load_scores, one_split_message
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def read_kept_scores(
     scores = scores.transpose("checkpoint", "example", "site")
     unscored = scores.isnull().all(["checkpoint", "site"])
     if unscored.any() and not unscored.all():
-        raise ValueError(why_one_split(run_folder))
+        raise ValueError(one_split_message(run_folder))
     interval = None
     found = RunFolder.at(run_folder).trace_data().get("accuracy_ci")
     if found is not None:

@@ -13,8 +13,8 @@ from tlens_trust.analysis.comparing.split_halves import SplitHalves, check_direc
 from tlens_trust.analysis.readings import Store, read_series
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.tracing.arguments import Concepts
 from tlens_trust.tracing.provenance import listed
+from tlens_trust.tracing.sweep_arguments import Concepts
 
 
 def direction_overlap(

@@ -6,8 +6,8 @@ from typing import Any
 from tlens_trust.activations import Activations
 from tlens_trust.analysis.readings import SeriesReadings
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
-from tlens_trust.tracing.arguments import checked_checkpoints, choose_untrained
 from tlens_trust.tracing.assembly import is_step_0
+from tlens_trust.tracing.sweep_arguments import checked_checkpoints, choose_untrained
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     """Take a probe's answers from what a sweep kept of a concept.
 
     Args:
-        cells: What `read_kept` gives of `KEPT`, at the checkpoints to look at.
+        cells: What `load_run_variables` gives of `KEPT`, at the checkpoints to look at.
         probe: Its name where there are several.
         floor: Whether the text's answers are asked for.
 

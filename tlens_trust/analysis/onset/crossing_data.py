@@ -19,8 +19,8 @@ from tlens_trust.analysis.onset.crossings import FirstCrossing
 from tlens_trust.analysis.onset.reasons import NOT_MEASURED
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.tracing.scores import read_kept, why_one_split
 from tlens_trust.tracing.selection import checkpoint_numbers, choose
+from tlens_trust.tracing.statement_scores import load_run_variables, one_split_message
 
 _FRACTION = "fraction of statements"
 
@@ -97,7 +97,7 @@ def ask_everywhere(
         axes = axes.isel(checkpoint=sorted(set(checkpoint_numbers(names, steps, checkpoints))))
     kept, lacking = {}, []
     for concept in axes["concept"].values.tolist():
-        cells = read_kept(run.path, concept, KEPT)
+        cells = load_run_variables(run.path, concept, KEPT)
         asked = np.isin(cells["checkpoint"].values, axes["checkpoint"].values)
         cells = cells.isel(checkpoint=asked)
         several = "score" in cells and "probe" in cells["score"].dims
@@ -111,7 +111,7 @@ def ask_everywhere(
             _check_permutations(cells["accuracy_p"].attrs.get("permutations"), question)
             kept[concept, probe] = _ask(answers, where, axes, question)
     if not kept and any(ONE_SPLIT in each for each in lacking):
-        raise ValueError(why_one_split(run.path))
+        raise ValueError(one_split_message(run.path))
     if not kept:
         raise ValueError(
             f"The run folder {str(run.path)!r} holds too little: it lacks {lacking[0]}. Sweep "

@@ -35,8 +35,8 @@ from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.quantities import Quantity
 from tlens_trust.steering.splits import rows_to_try, training_rows
 from tlens_trust.steering.targets import TargetResult, Trial, try_on_target
-from tlens_trust.tracing.arguments import checked_checkpoints
 from tlens_trust.tracing.probing import probe_checkpoints
+from tlens_trust.tracing.sweep_arguments import checked_checkpoints
 
 
 def compare_onsets(

@@ -9,7 +9,7 @@ import xarray as xr
 
 from tlens_trust.tracing.assembly import at_step_0
 from tlens_trust.tracing.provenance import listed
-from tlens_trust.tracing.replicates import replicates
+from tlens_trust.tracing.replicates import unpack_replicates
 from tlens_trust.tracing.trace import Trace
 
 KERNELS = ("nhsic", "cka", "hsic")
@@ -248,7 +248,7 @@ def _take(data: xr.Dataset, curve: _Curve, suffix: str, more: Sequence[str]) -> 
         # Of this place alone, since a byte each becomes eight.
         held = (curve.variable, f"{curve.variable}_se", f"{curve.variable}_draws")
         here = data[[name for name in held if name in data]].sel(place)
-        array = replicates(here, curve.variable)
+        array = unpack_replicates(here, curve.variable)
     else:
         array = data[f"{curve.variable}{suffix}"].sel(place)
     taken = array.drop_vars(("against", "variant", *_SWEPT), errors="ignore")

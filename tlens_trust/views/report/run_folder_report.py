@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from tlens_trust.analysis import Phases, find_onset, find_phases, information_plane
-from tlens_trust.tracing import Trace, kept_results
+from tlens_trust.tracing import Trace, load_results
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.views.report.trace_report import write_report
 from tlens_trust.views.tokens import draw_tokens
@@ -26,8 +26,8 @@ def report_run(
     """Write the report of a run folder: the trace, and all other results that the folder holds.
 
     Onsets are reported where the scores of statements were stored. The information plane and its
-    phases are shown where a dependence or an information was measured, or where `keep_result` has
-    stored a plane. Token views and steering matrices are shown where `keep_result` has stored them.
+    phases are shown where a dependence or an information was measured, or where `save_result` has
+    stored a plane. Token views and steering matrices are shown where `save_result` has stored them.
     No activations are collected, and nothing is fitted.
 
     Args:
@@ -55,8 +55,8 @@ def report_run(
         onset=_onset(trace, folder, seed),
         plane=plane,
         phases=phases,
-        steering=list(kept_results(folder, "steering").values()),
-        tokens=[draw_tokens(scores) for scores in kept_results(folder, "tokens").values()],
+        steering=list(load_results(folder, "steering").values()),
+        tokens=[draw_tokens(scores) for scores in load_results(folder, "tokens").values()],
         title=title,
         command=str(run.manifest["calls"][-1].get("command", "")),
         unfinished=run.unfinished(),
@@ -95,4 +95,4 @@ def _plane(trace: Trace, folder: Path) -> xr.Dataset | None:
         if variable in trace.data:
             with suppress(ValueError):
                 return information_plane(trace, estimator=estimator)
-    return next(iter(kept_results(folder, "plane").values()), None)
+    return next(iter(load_results(folder, "plane").values()), None)

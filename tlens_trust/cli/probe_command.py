@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints import open_series
-from tlens_trust.cli.concepts import choose_concepts
+from tlens_trust.cli.checkpoints_command import open_series
+from tlens_trust.cli.concept_commands import choose_concepts
 from tlens_trust.cli.options import (
     Against,
     Backend,
@@ -37,7 +37,7 @@ from tlens_trust.cli.options import (
     read_sites,
     several,
 )
-from tlens_trust.cli.texts import check_texts, keep_tokens
+from tlens_trust.cli.scored_texts import check_texts, keep_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

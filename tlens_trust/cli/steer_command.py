@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints import open_series
-from tlens_trust.cli.concepts import choose_concepts, some_groups
+from tlens_trust.cli.checkpoints_command import open_series
+from tlens_trust.cli.concept_commands import choose_concepts, some_groups
 from tlens_trust.cli.options import (
     Backend,
     Csv,

@@ -41,7 +41,7 @@ def load_scores(
         >>> scores = load_scores("run", "toxicity")  # doctest: +SKIP
         >>> right = (scores > 0) == (scores.label == 1)  # doctest: +SKIP
     """
-    data = read_kept(run_folder, concept, [variable, "fold"])
+    data = load_run_variables(run_folder, concept, [variable, "fold"])
     if variable not in data or "example" not in data[variable].dims:
         raise ValueError(
             f"The run folder {str(run_folder)!r} holds no {variable!r} by statement. It holds "
@@ -57,7 +57,7 @@ def load_scores(
     return scores
 
 
-def read_kept(
+def load_run_variables(
     run_folder: str | os.PathLike[str], concept: str, variables: Sequence[str]
 ) -> xr.Dataset:
     """Several variables that a sweep kept of one concept, by statement or not.
@@ -102,7 +102,7 @@ def read_kept(
     )
 
 
-def why_one_split(run_folder: str | os.PathLike[str]) -> str:
+def one_split_message(run_folder: str | os.PathLike[str]) -> str:
     """What to say of a run that trained on some statements and tested the others."""
     return (
         f"The run folder {str(run_folder)!r} was swept by one split, as protocol='tracingllm' has "

@@ -13,8 +13,8 @@ from tlens_trust.measures import (
     tracingllm_probe,
 )
 from tlens_trust.tracing import Trace, load_scores
-from tlens_trust.tracing.arguments import choose_untrained
 from tlens_trust.tracing.assembly import CheckpointRecord, find_untrained, is_step_0
+from tlens_trust.tracing.sweep_arguments import choose_untrained
 
 ABOVE = "accuracy_above_untrained"
 

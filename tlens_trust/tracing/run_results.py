@@ -13,7 +13,7 @@ from tlens_trust.tracing.run_folder import RunFolder
 KINDS = ("tokens", "steering", "plane")
 
 
-def keep_result(
+def save_result(
     run_folder: str | os.PathLike[str], kind: str, name: str, result: xr.Dataset
 ) -> Path:
     """Keep a result with the run that it belongs to, where the report finds it.
@@ -34,7 +34,7 @@ def keep_result(
             file can.
 
     Examples:
-        >>> keep_result("run", "steering", "toxicity", matrix)  # doctest: +SKIP
+        >>> save_result("run", "steering", "toxicity", matrix)  # doctest: +SKIP
     """
     if kind not in KINDS:
         raise ValueError(f"`kind` must be one of {', '.join(map(repr, KINDS))}, got {kind!r}.")
@@ -45,8 +45,8 @@ def keep_result(
     return path
 
 
-def kept_results(run_folder: str | os.PathLike[str], kind: str) -> dict[str, xr.Dataset]:
-    """What `keep_result` has kept of a kind, by name.
+def load_results(run_folder: str | os.PathLike[str], kind: str) -> dict[str, xr.Dataset]:
+    """What `save_result` has kept of a kind, by name.
 
     Raises:
         ValueError: `kind` is none of those, or a file is torn.

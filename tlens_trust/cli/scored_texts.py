@@ -37,8 +37,8 @@ def keep_tokens(
         ValueError: As `trace_tokens`.
     """
     from tlens_trust.analysis import trace_tokens
-    from tlens_trust.tracing import keep_result
+    from tlens_trust.tracing import save_result
 
     for entry in texts:
         name, _, text = entry.partition("=")
-        keep_result(out, "tokens", entry, trace_tokens(series, concepts[name], text, **reading))
+        save_result(out, "tokens", entry, trace_tokens(series, concepts[name], text, **reading))

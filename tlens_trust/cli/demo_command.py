@@ -64,7 +64,7 @@ def demo(
     start_workers(min(jobs, _MOST_JOBS) - 1, modules=_WORKER_LIBRARIES)
     _import_libraries(stages)
     from tlens_trust import load_concepts, load_toy_series
-    from tlens_trust.cli.sweeps import show_accuracies
+    from tlens_trust.cli.probe_command import show_accuracies
     from tlens_trust.measures import logistic_probe
     from tlens_trust.threads import limited_threads
     from tlens_trust.tracing import trace_checkpoints
@@ -169,7 +169,7 @@ def _steer(
     seed: int,
     progress: bool,
 ) -> str:
-    from tlens_trust.cli.matrices import STEERED, steer_toy
+    from tlens_trust.cli.demo_steering import STEERED, steer_toy
     from tlens_trust.views import steering_verdict
 
     lines = []
@@ -191,7 +191,7 @@ def _inform(
 ) -> str:
     from tlens_trust.analysis import find_phases, information_plane
     from tlens_trust.measures import kernel_dependence, probe_information, spectrum
-    from tlens_trust.tracing import keep_result, trace_checkpoints
+    from tlens_trust.tracing import save_result, trace_checkpoints
     from tlens_trust.views import draw_plane, plane_lines
 
     trace = trace_checkpoints(
@@ -204,13 +204,13 @@ def _inform(
         progress=progress,
     )
     plane = information_plane(trace)
-    keep_result(out, "plane", "nhsic", plane)
+    save_result(out, "plane", "nhsic", plane)
     phases = find_phases(plane, seed=seed)
     draw_plane(plane, phases).save(out / "plane.html")
     return "\n".join([*plane_lines(plane, phases), f"plane    {out / 'plane.html'}", ""])
 
 
 def _keep_tokens(series: "CheckpointSeries", concepts: "Mapping[str, Concept]", out: Path) -> None:
-    from tlens_trust.cli.texts import keep_tokens
+    from tlens_trust.cli.scored_texts import keep_tokens
 
     keep_tokens(series[::2], concepts, [_TEXT], out)

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints import open_series
-from tlens_trust.cli.concepts import choose_concepts
+from tlens_trust.cli.checkpoints_command import open_series
+from tlens_trust.cli.concept_commands import choose_concepts
 from tlens_trust.cli.options import (
     Backend,
     Dtype,

@@ -21,7 +21,7 @@ _RESAMPLES = 1000
 _GAIN = "accuracy above that of untrained weights"
 
 
-def light_cell(cell: xr.Dataset) -> xr.Dataset:
+def compact_cell(cell: xr.Dataset) -> xr.Dataset:
     """A cell as it is held in memory beside many others.
 
     Of what is known by statement there remains what tells right from wrong: the sign of each

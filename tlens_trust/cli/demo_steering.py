@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlens_trust.cli.concepts import some_groups
+from tlens_trust.cli.concept_commands import some_groups
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -40,13 +40,13 @@ def steer_toy(
     Returns:
         The matrix of each concept that it is steered by.
     """
-    from tlens_trust.tracing import keep_result
+    from tlens_trust.tracing import save_result
     from tlens_trust.views import draw_steering_curve, steering_effects
 
     matrices = {}
     for name in STEERED:
         matrix = steer_toy_by(concepts[name], series, seed=seed, progress=progress)
-        keep_result(out, "steering", name, matrix)
+        save_result(out, "steering", name, matrix)
         drawn = draw_steering_curve(matrix, steering_effects(matrix)[0])
         drawn.save(out / f"steering_{name}.html")
         matrices[name] = matrix
