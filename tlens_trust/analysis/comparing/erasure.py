@@ -25,8 +25,8 @@ from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
 from tlens_trust.measures.cross_validation import CrossFitter, HeldOut, check_probe
 from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.measures.resampling import GroupBootstrap
-from tlens_trust.tracing.sweep_arguments import Concepts
 from tlens_trust.tracing.cells import cell_seed
+from tlens_trust.tracing.sweep_arguments import Concepts
 
 _FRACTION = "fraction of statements"
 # Unit, name, and the sign that makes a loss positive.
