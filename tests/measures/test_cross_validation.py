@@ -13,11 +13,7 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure, ProbeMeasure, assign_folds, logistic_probe
 from tlens_trust.measures import mass_mean_probe as mass_mean
-from tlens_trust.measures.cross_validation import (
-    DEFAULT_C,
-    LogisticCrossFitter,
-    MassMeanCrossFitter,
-)
+from tlens_trust.measures.cross_fitters import DEFAULT_C, LogisticCrossFitter, MassMeanCrossFitter
 
 MEASURES = [logistic_probe(), mass_mean()]
 CROSS_FITTERS = [LogisticCrossFitter(), MassMeanCrossFitter()]
@@ -229,7 +225,7 @@ def test_any_cross_fitter_makes_a_measure():
         least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
-            from tlens_trust.measures.cross_validation import HeldOut
+            from tlens_trust.measures.cross_fitters import HeldOut
 
             return HeldOut(np.zeros(tuple(activations.shape[:2])))
 

@@ -15,7 +15,7 @@ from tlens_trust.measures import (
     mass_mean_probe,
     transfer_score,
 )
-from tlens_trust.measures.cross_validation import HeldOut
+from tlens_trust.measures.cross_fitters import HeldOut
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 

@@ -18,7 +18,7 @@ from tlens_trust.measures import (
     mass_mean_probe,
     probe_margin,
 )
-from tlens_trust.measures.cross_validation import HeldOut
+from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.intervals import percentile_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, mass_mean_probe
-from tlens_trust.measures.cross_validation import LogisticCrossFitter
+from tlens_trust.measures.cross_fitters import LogisticCrossFitter
 from tlens_trust.measures.nulls import _area, held_out_null, refit_null
 from tlens_trust.measures.permutations import permute_labels
 
@@ -266,7 +266,7 @@ def test_any_cross_fitter_has_a_null():
         least_folds = 2
 
         def __call__(self, activations, labels, groups, fold):
-            from tlens_trust.measures.cross_validation import HeldOut
+            from tlens_trust.measures.cross_fitters import HeldOut
 
             return HeldOut(np.zeros(tuple(activations.shape[:2])))
 

@@ -16,8 +16,9 @@ from tlens_trust.measures.calibration import (
     choose_threshold,
     reliability_curve,
 )
+from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
+from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap

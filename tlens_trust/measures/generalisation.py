@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import checked_seed
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
+from tlens_trust.measures.cross_fitters import HeldOut
+from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import percentile_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.scores import score_dataset

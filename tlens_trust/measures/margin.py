@@ -9,8 +9,9 @@ from scipy.special import ndtr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.cross_validation import HeldOut, ProbeMeasure, check_probe, logistic_probe
+from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap

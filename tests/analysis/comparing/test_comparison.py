@@ -10,7 +10,7 @@ from tlens_trust.analysis.comparing.comparison import flip_signs, shared_by_fold
 from tlens_trust.analysis.comparing.kept_scores import KeptScores
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import assign_folds, score_dataset
-from tlens_trust.measures.cross_validation import LogisticCrossFitter
+from tlens_trust.measures.cross_fitters import LogisticCrossFitter
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing import trace_checkpoints
 

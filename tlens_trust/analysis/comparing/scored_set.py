@@ -18,8 +18,8 @@ from tlens_trust.analysis.comparing.held_out_sets import (
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, permute_labels, score_dataset
+from tlens_trust.measures.cross_fitters import HeldOut, LogisticCrossFitter, Refitter
 from tlens_trust.measures.cross_fold import cross_fold_variance
-from tlens_trust.measures.cross_validation import HeldOut, LogisticCrossFitter, Refitter
 from tlens_trust.measures.generalisation import (
     check_same_reading,
     find_judges,

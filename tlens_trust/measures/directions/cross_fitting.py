@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.cross_validation import HeldOut
+from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.probe import LinearProbe
 
 

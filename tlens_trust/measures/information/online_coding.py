@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import check_counts, checked_grid
-from tlens_trust.measures.cross_validation import DEFAULT_C, PENALTY_HINT
+from tlens_trust.measures.cross_fitters import DEFAULT_C, PENALTY_HINT
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.solver import solve_logistic

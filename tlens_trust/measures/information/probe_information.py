@@ -11,13 +11,8 @@ from jaxtyping import Float, Int
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import check_counts, checked_grid
-from tlens_trust.measures.cross_validation import (
-    DEFAULT_C,
-    ProbeMeasure,
-    Refitter,
-    check_probe,
-    logistic_probe,
-)
+from tlens_trust.measures.cross_fitters import DEFAULT_C, Refitter
+from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.information.bound_variables import (
     empty_dataset,
     label_band,

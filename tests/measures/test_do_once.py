@@ -10,8 +10,8 @@ import torch
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, probe_margin
-from tlens_trust.measures.cross_validation import MassMeanCrossFitter, mass_mean_probe
-from tlens_trust.measures.shared_work import do_once
+from tlens_trust.measures.cross_fitters import MassMeanCrossFitter
+from tlens_trust.measures.cross_validation import do_once, mass_mean_probe
 
 CALLS: list[int] = []
 
