@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import kernel_dependence, tracingllm_dependence
-from tlens_trust.measures.kernels import permutation_test, permutation_test_labels
 from tlens_trust.measures.kernels.normalised import resolvent
-from tlens_trust.measures.kernels.tracingllm import (
+from tlens_trust.measures.kernels.permutation_test import permutation_test, permutation_test_labels
+from tlens_trust.measures.kernels.tracingllm_dependence import (
     EPSILON,
     SIGMA,
     tracingllm_factor,

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from tlens_trust.measures import solve_logistic
+from tlens_trust.measures.solver import solve_logistic
 
 GRID = [0.01, 0.1, 1.0, 10.0, 100.0]
 SOLVERS = ("lbfgs", "newton-cg", "newton-cholesky", "liblinear")
@@ -197,7 +197,7 @@ def test_fitting_needs_less_than_four_times_the_memory_of_the_activations(activa
 import json, re, sys
 from pathlib import Path
 import torch
-from tlens_trust.measures import solve_logistic
+from tlens_trust.measures.solver import solve_logistic
 def peak():
     # Not `getrusage`, whose peak a new process takes over from the one that started it.
     status = Path("/proc/self/status").read_text()

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from tlens_trust.concepts import Concept, text_floor
-from tlens_trust.measures import assign_folds
+from tlens_trust.measures.folds import assign_folds
 
 THINGS = ["lamp", "ladder", "barrel", "mirror", "chair", "bucket", "carpet", "kettle", "drum"]
 PEOPLE = ["farmer", "baker", "driver", "singer", "plumber", "waiter", "pilot", "captain"]

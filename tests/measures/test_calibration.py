@@ -11,13 +11,12 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import (
     Measure,
     calibration_error,
-    choose_threshold,
     lda_probe,
     logistic_probe,
     mass_mean_probe,
     probe_calibration,
-    reliability_curve,
 )
+from tlens_trust.measures.calibration import choose_threshold, reliability_curve
 
 
 def calibrated(rows: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure, ProbeMeasure, assign_folds, logistic_probe
+from tlens_trust.measures import Measure, ProbeMeasure, logistic_probe
 from tlens_trust.measures import mass_mean_probe as mass_mean
 from tlens_trust.measures.cross_fitters import DEFAULT_C, LogisticCrossFitter, MassMeanCrossFitter
+from tlens_trust.measures.folds import assign_folds
 
 MEASURES = [logistic_probe(), mass_mean()]
 CROSS_FITTERS = [LogisticCrossFitter(), MassMeanCrossFitter()]

@@ -14,29 +14,29 @@ from torch import Tensor
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import (
-    ContrastConsistentProbe,
-    LDAProbe,
-    PairDifferenceProbe,
-    RidgeProbe,
-    SparseProbe,
     ccs_probe,
-    choose_coordinates,
-    find_pairs,
-    fit_contrast_consistent_direction,
-    fit_contrast_consistent_probe,
-    fit_lda_probe,
-    fit_mass_mean_probe,
-    fit_pair_difference_probe,
-    fit_ridge_probe,
-    fit_sparse_probe,
     lda_probe,
     pair_difference_probe,
     ridge_probe,
     sparse_probe,
 )
 from tlens_trust.measures.directions.calibrated import calibrate_probe
-from tlens_trust.measures.directions.pair_differences import principal_pair_direction
+from tlens_trust.measures.directions.contrast_consistent import (
+    ContrastConsistentProbe,
+    fit_contrast_consistent_direction,
+    fit_contrast_consistent_probe,
+)
+from tlens_trust.measures.directions.lda import LDAProbe, fit_lda_probe
+from tlens_trust.measures.directions.pair_differences import (
+    PairDifferenceProbe,
+    fit_pair_difference_probe,
+    principal_pair_direction,
+)
+from tlens_trust.measures.directions.pairs import find_pairs
+from tlens_trust.measures.directions.ridge import RidgeProbe, fit_ridge_probe
 from tlens_trust.measures.directions.ridge_path import RidgePath
+from tlens_trust.measures.directions.sparse import SparseProbe, choose_coordinates, fit_sparse_probe
+from tlens_trust.measures.probe import fit_mass_mean_probe
 
 MEASURES = [
     lda_probe(),

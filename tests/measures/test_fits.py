@@ -7,23 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures import (
+from tlens_trust.measures import LinearProbe, fit_logistic_probe
+from tlens_trust.measures.directions.contrast_consistent import (
     ContrastConsistentProbe,
-    LDAProbe,
-    LinearProbe,
-    LogisticProbe,
-    MassMeanProbe,
-    PairDifferenceProbe,
-    RidgeProbe,
-    SparseProbe,
     fit_contrast_consistent_probe,
-    fit_lda_probe,
-    fit_logistic_probe,
-    fit_mass_mean_probe,
-    fit_pair_difference_probe,
-    fit_ridge_probe,
-    fit_sparse_probe,
 )
+from tlens_trust.measures.directions.lda import LDAProbe, fit_lda_probe
+from tlens_trust.measures.directions.pair_differences import (
+    PairDifferenceProbe,
+    fit_pair_difference_probe,
+)
+from tlens_trust.measures.directions.ridge import RidgeProbe, fit_ridge_probe
+from tlens_trust.measures.directions.sparse import SparseProbe, fit_sparse_probe
+from tlens_trust.measures.probe import LogisticProbe, MassMeanProbe, fit_mass_mean_probe
 
 FITS = [
     fit_logistic_probe,

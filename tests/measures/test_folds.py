@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlens_trust.measures import assign_folds
+from tlens_trust.measures.folds import assign_folds
 
 
 def twins(count: int) -> tuple[np.ndarray, list[str]]:

@@ -8,14 +8,9 @@ import torch
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import (
-    ProbeMeasure,
-    lda_probe,
-    logistic_probe,
-    mass_mean_probe,
-    transfer_score,
-)
+from tlens_trust.measures import ProbeMeasure, lda_probe, logistic_probe, mass_mean_probe
 from tlens_trust.measures.cross_fitters import HeldOut
+from tlens_trust.measures.generalisation import transfer_score
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 

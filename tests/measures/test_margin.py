@@ -10,9 +10,6 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import (
     Measure,
     ProbeMeasure,
-    accuracy_under_noise,
-    collapse_noise,
-    fit_mass_mean_probe,
     lda_probe,
     logistic_probe,
     mass_mean_probe,
@@ -20,6 +17,8 @@ from tlens_trust.measures import (
 )
 from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.intervals import percentile_interval
+from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise
+from tlens_trust.measures.probe import fit_mass_mean_probe
 from tlens_trust.measures.resampling import GroupBootstrap
 
 

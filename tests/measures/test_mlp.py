@@ -11,15 +11,10 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import (
-    MLPProbe,
-    assign_folds,
-    logistic_probe,
-    mlp_probe,
-    probe_margin,
-    score_dataset,
-)
-from tlens_trust.measures.mlp import MLPCrossFitter, MLPTrainer
+from tlens_trust.measures import logistic_probe, mlp_probe, probe_margin
+from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.mlp import MLPCrossFitter, MLPProbe, MLPTrainer
+from tlens_trust.measures.scores import score_dataset
 
 SITE = ("blocks.0.hook_resid_post",)
 QUICK = {"resamples": 50, "permutations": 50, "floor": False}

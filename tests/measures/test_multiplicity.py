@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 
 P_VALUES = arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1))
 

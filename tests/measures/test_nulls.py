@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, mass_mean_probe
+from tlens_trust.measures import ProbeMeasure, logistic_probe, mass_mean_probe
 from tlens_trust.measures.cross_fitters import LogisticCrossFitter
+from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.nulls import _area, held_out_null, refit_null
 from tlens_trust.measures.permutations import permute_labels
 

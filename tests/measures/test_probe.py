@@ -12,12 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
-from tlens_trust.measures import (
-    LogisticProbe,
-    MassMeanProbe,
-    fit_logistic_probe,
-    fit_mass_mean_probe,
-)
+from tlens_trust.measures import fit_logistic_probe
+from tlens_trust.measures.probe import LogisticProbe, MassMeanProbe, fit_mass_mean_probe
 
 
 @parametrize_with_checks([LogisticProbe(), LogisticProbe(standardise=False), MassMeanProbe()])

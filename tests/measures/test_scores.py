@@ -6,7 +6,7 @@ import xarray as xr
 from scipy.stats import beta, binom
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, log_loss, roc_auc_score
 
-from tlens_trust.measures import score_dataset
+from tlens_trust.measures.scores import score_dataset
 
 
 def graded(

@@ -10,15 +10,17 @@ from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import (
     Measure,
-    control_labels,
-    first_content_word,
-    last_content_word,
     lda_probe,
     logistic_probe,
     mass_mean_probe,
     probe_selectivity,
 )
-from tlens_trust.measures.selectivity import recurring_word
+from tlens_trust.measures.selectivity import (
+    control_labels,
+    first_content_word,
+    last_content_word,
+    recurring_word,
+)
 
 WORDS = [f"{a}{b}" for a in ("ba", "do", "ki", "lu") for b in ("fen", "gor", "mip", "tas", "wex")]
 

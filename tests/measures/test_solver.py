@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from tlens_trust.measures import solve_logistic
 from tlens_trust.measures.preconditioner import Hessians
+from tlens_trust.measures.solver import solve_logistic
 
 GRID = [0.01, 0.1, 1.0, 10.0, 100.0]
 

@@ -5,7 +5,8 @@ import torch
 from tlens_trust.activations import Activations, ActivationStore
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import LinearProbe, fit_lda_probe, fit_logistic_probe
+from tlens_trust.measures import LinearProbe, fit_logistic_probe
+from tlens_trust.measures.directions.lda import fit_lda_probe
 from tlens_trust.steering import extract_steering_vector, steer
 from tlens_trust.steering.methods import METHODS
 

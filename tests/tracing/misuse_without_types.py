@@ -22,13 +22,9 @@ from tlens_trust.analysis import (
     transfer_matrix,
 )
 from tlens_trust.checkpoints import Checkpoint, Loading
-from tlens_trust.measures import (
-    fit_lda_probe,
-    fit_logistic_probe,
-    probe_margin,
-    probe_selectivity,
-    transfer_score,
-)
+from tlens_trust.measures import fit_logistic_probe, probe_margin, probe_selectivity
+from tlens_trust.measures.directions.lda import fit_lda_probe
+from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.tracing import load_scores, probe_checkpoints
 
 texts = tuple(f"text {row}" for row in range(40))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.measures import benjamini_hochberg, mass_mean_probe
+from tlens_trust.measures import mass_mean_probe
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.tracing import Trace
 
 

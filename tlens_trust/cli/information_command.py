@@ -98,8 +98,7 @@ def information(
     wanted = choose_concepts(concepts, csv, statement, label, group, trustworthy, clean=True)
 
     from tlens_trust import trace_checkpoints
-    from tlens_trust.measures import kernel_dependence, spectrum
-    from tlens_trust.measures.information import probe_information
+    from tlens_trust.measures import kernel_dependence, probe_information, spectrum
 
     trace = trace_checkpoints(
         open_series(series, steps, run, stage, device, dtype, backend),

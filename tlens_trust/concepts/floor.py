@@ -45,7 +45,8 @@ def text_floor(
         concept: The statements.
         fold: The fold of each statement, the probe's own for a fair comparison; below 0 where a
             statement is only ever trained on, as for one sequential split. None: the folds that
-            `measures.assign_folds(concept.labels, concept.groups, folds=folds, seed=seed)` gives.
+            `assign_folds(concept.labels, concept.groups, folds=folds, seed=seed)` of
+            `tlens_trust.measures.folds` gives.
         folds: How many folds, where `fold` is not given.
         seed: Draws the folds, and those within the training rows. Nothing else is random.
         fewer: Whether to fit without every two folds as well, for `TextFloor.fewer`.

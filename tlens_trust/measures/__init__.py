@@ -1,176 +1,82 @@
 """What an activation says about a concept: probes and how they are scored."""
 
-from tlens_trust.measures.calibration import (
-    CalibrationError,
-    calibration_error,
-    choose_threshold,
-    reliability_curve,
-)
+from tlens_trust.measures.calibration import calibration_error
 from tlens_trust.measures.calibration_measure import probe_calibration
 from tlens_trust.measures.catalogue import available_measures, named_measures
 from tlens_trust.measures.cross_validation import ProbeMeasure, logistic_probe, mass_mean_probe
-from tlens_trust.measures.directions import (
-    ContrastConsistentProbe,
-    ContrastPairs,
-    LDAProbe,
-    PairDifferenceProbe,
-    RidgeProbe,
-    SparseProbe,
-    ccs_probe,
-    choose_coordinates,
-    find_pairs,
-    fit_contrast_consistent_direction,
-    fit_contrast_consistent_probe,
-    fit_lda_probe,
-    fit_pair_difference_probe,
-    fit_ridge_probe,
-    fit_sparse_probe,
-    lda_probe,
-    pair_difference_probe,
-    ridge_probe,
-    sparse_probe,
-)
-from tlens_trust.measures.folds import assign_folds
-from tlens_trust.measures.generalisation import transfer_score
+from tlens_trust.measures.directions.contrast_consistent import ccs_probe
+from tlens_trust.measures.directions.lda import lda_probe
+from tlens_trust.measures.directions.pair_differences import pair_difference_probe
+from tlens_trust.measures.directions.ridge import ridge_probe
+from tlens_trust.measures.directions.sparse import sparse_probe
 from tlens_trust.measures.geometry import (
-    PowerLaw,
     isoscore,
     mean_cosine,
     participation_ratio,
     rankme,
     spectrum_exponent,
 )
-from tlens_trust.measures.information import (
-    AnswerInformation,
-    BarberAgakov,
-    DescriptionLength,
-    Fano,
-    InfoNCE,
-    InformationEstimate,
-    NearestNeighbours,
-    NoisedEstimator,
-    OnlineCoding,
-    ProbeInformation,
-    UsableInformation,
-    confusion_information,
-    fano_information,
+from tlens_trust.measures.information.code_length import online_coding
+from tlens_trust.measures.information.estimate import InformationEstimate
+from tlens_trust.measures.information.infonce import InfoNCE
+from tlens_trust.measures.information.neighbours import NearestNeighbours
+from tlens_trust.measures.information.noised import NoisedEstimator
+from tlens_trust.measures.information.online_coding import OnlineCoding
+from tlens_trust.measures.information.pair_information import (
     infonce,
-    label_entropy,
     mlp_information,
     nearest_neighbour_information,
-    online_coding,
-    probe_information,
 )
-from tlens_trust.measures.kernels import (
-    CKA,
-    HSIC,
-    KernelDependence,
-    NormalisedHSIC,
-    TracingLLMDependence,
-    flatten_spectrum,
-    kernel_dependence,
-    median_widths,
+from tlens_trust.measures.information.probe_bounds import (
+    AnswerInformation,
+    BarberAgakov,
+    Fano,
+    UsableInformation,
+)
+from tlens_trust.measures.information.probe_information import probe_information
+from tlens_trust.measures.kernels.components import linear_normalised_hsic
+from tlens_trust.measures.kernels.dependence import kernel_dependence, median_widths
+from tlens_trust.measures.kernels.hsic import CKA, HSIC
+from tlens_trust.measures.kernels.normalised import NormalisedHSIC
+from tlens_trust.measures.kernels.spectrum_matching import flatten_spectrum
+from tlens_trust.measures.kernels.tracingllm_dependence import (
     tracingllm_dependence,
     tracingllm_information,
 )
-from tlens_trust.measures.margin import accuracy_under_noise, collapse_noise, probe_margin
+from tlens_trust.measures.margin import probe_margin
 from tlens_trust.measures.measure import Measure
-from tlens_trust.measures.mlp import MLPProbe, mlp_probe
-from tlens_trust.measures.multiplicity import benjamini_hochberg
-from tlens_trust.measures.nulls import Null, held_out_null, refit_null
-from tlens_trust.measures.permutations import PermutedLabels, permute_labels
-from tlens_trust.measures.probe import (
-    LinearProbe,
-    LogisticProbe,
-    MassMeanProbe,
-    fit_logistic_probe,
-    fit_mass_mean_probe,
-)
-from tlens_trust.measures.scores import score_dataset
-from tlens_trust.measures.selectivity import (
-    control_labels,
-    first_content_word,
-    last_content_word,
-    probe_selectivity,
-    recurring_word,
-)
-from tlens_trust.measures.solver import LogisticFits, solve_logistic
-from tlens_trust.measures.spectrum import SpectrumMeasure, spectrum
-from tlens_trust.measures.tracingllm import (
-    SplitLeaks,
-    TracingLLMMeasure,
-    find_split_leaks,
-    tracingllm_probe,
-)
+from tlens_trust.measures.mlp import mlp_probe
+from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
+from tlens_trust.measures.selectivity import probe_selectivity
+from tlens_trust.measures.spectrum import spectrum
+from tlens_trust.measures.tracingllm_protocol import tracingllm_probe
 
 __all__ = [
     "CKA",
     "HSIC",
     "AnswerInformation",
     "BarberAgakov",
-    "CalibrationError",
-    "ContrastConsistentProbe",
-    "ContrastPairs",
-    "DescriptionLength",
     "Fano",
     "InfoNCE",
     "InformationEstimate",
-    "KernelDependence",
-    "LDAProbe",
     "LinearProbe",
-    "LogisticFits",
-    "LogisticProbe",
-    "MLPProbe",
-    "MassMeanProbe",
     "Measure",
     "NearestNeighbours",
     "NoisedEstimator",
     "NormalisedHSIC",
-    "Null",
     "OnlineCoding",
-    "PairDifferenceProbe",
-    "PermutedLabels",
-    "PowerLaw",
-    "ProbeInformation",
     "ProbeMeasure",
-    "RidgeProbe",
-    "SparseProbe",
-    "SpectrumMeasure",
-    "SplitLeaks",
-    "TracingLLMDependence",
-    "TracingLLMMeasure",
     "UsableInformation",
-    "accuracy_under_noise",
-    "assign_folds",
     "available_measures",
-    "benjamini_hochberg",
     "calibration_error",
     "ccs_probe",
-    "choose_coordinates",
-    "choose_threshold",
-    "collapse_noise",
-    "confusion_information",
-    "control_labels",
-    "fano_information",
-    "find_pairs",
-    "find_split_leaks",
-    "first_content_word",
-    "fit_contrast_consistent_direction",
-    "fit_contrast_consistent_probe",
-    "fit_lda_probe",
     "fit_logistic_probe",
-    "fit_mass_mean_probe",
-    "fit_pair_difference_probe",
-    "fit_ridge_probe",
-    "fit_sparse_probe",
     "flatten_spectrum",
-    "held_out_null",
     "infonce",
     "isoscore",
     "kernel_dependence",
-    "label_entropy",
-    "last_content_word",
     "lda_probe",
+    "linear_normalised_hsic",
     "logistic_probe",
     "mass_mean_probe",
     "mean_cosine",
@@ -182,23 +88,16 @@ __all__ = [
     "online_coding",
     "pair_difference_probe",
     "participation_ratio",
-    "permute_labels",
     "probe_calibration",
     "probe_information",
     "probe_margin",
     "probe_selectivity",
     "rankme",
-    "recurring_word",
-    "refit_null",
-    "reliability_curve",
     "ridge_probe",
-    "score_dataset",
-    "solve_logistic",
     "sparse_probe",
     "spectrum",
     "spectrum_exponent",
     "tracingllm_dependence",
     "tracingllm_information",
     "tracingllm_probe",
-    "transfer_score",
 ]

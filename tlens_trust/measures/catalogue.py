@@ -5,13 +5,11 @@ from collections.abc import Callable, Iterable
 
 from tlens_trust.measures.calibration_measure import probe_calibration
 from tlens_trust.measures.cross_validation import logistic_probe, mass_mean_probe
-from tlens_trust.measures.directions import (
-    ccs_probe,
-    lda_probe,
-    pair_difference_probe,
-    ridge_probe,
-    sparse_probe,
-)
+from tlens_trust.measures.directions.contrast_consistent import ccs_probe
+from tlens_trust.measures.directions.lda import lda_probe
+from tlens_trust.measures.directions.pair_differences import pair_difference_probe
+from tlens_trust.measures.directions.ridge import ridge_probe
+from tlens_trust.measures.directions.sparse import sparse_probe
 from tlens_trust.measures.margin import probe_margin
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.mlp import mlp_probe

@@ -31,7 +31,7 @@ from tlens_trust.measures.cross_fitters import (
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.nulls import Null, held_out_null
 from tlens_trust.measures.permutations import permute_labels
-from tlens_trust.measures.references import (
+from tlens_trust.measures.reference_levels import (
     chance_dataset,
     floor_dataset,
     floor_on_folds,

@@ -9,17 +9,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.classifier import check_training_rows
-from tlens_trust.measures.directions import (
-    find_pairs,
-    fit_contrast_consistent_probe,
-    fit_lda_probe,
-    fit_ridge_probe,
-    fit_sparse_probe,
-)
+from tlens_trust.measures.directions.contrast_consistent import fit_contrast_consistent_probe
+from tlens_trust.measures.directions.lda import fit_lda_probe
 from tlens_trust.measures.directions.pair_differences import (
     principal_pair_direction,
     towards_label_one,
 )
+from tlens_trust.measures.directions.pairs import find_pairs
+from tlens_trust.measures.directions.ridge import fit_ridge_probe
+from tlens_trust.measures.directions.sparse import fit_sparse_probe
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 
 # Takes activations, labels and groups.

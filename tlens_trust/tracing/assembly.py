@@ -18,7 +18,7 @@ from jaxtyping import Bool
 from tlens_trust.activations import site_head
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import now
 from tlens_trust.tracing.replicates import pack_replicates

@@ -12,7 +12,7 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.references import accuracy_gain
+from tlens_trust.measures.reference_levels import accuracy_gain
 from tlens_trust.measures.resampling import GroupBootstrap
 
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")

@@ -9,9 +9,10 @@ from tlens_trust.analysis import compare_checkpoints, list_flips
 from tlens_trust.analysis.comparing.comparison import flip_signs, shared_by_folds
 from tlens_trust.analysis.comparing.kept_scores import KeptScores
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import assign_folds, score_dataset
 from tlens_trust.measures.cross_fitters import LogisticCrossFitter
+from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.resampling import GroupBootstrap
+from tlens_trust.measures.scores import score_dataset
 from tlens_trust.tracing import trace_checkpoints
 
 

@@ -5,7 +5,8 @@ import pytest
 
 from tlens_trust.analysis import find_forgetting
 from tlens_trust.analysis.comparing.forgetting import known_before
-from tlens_trust.measures import logistic_probe, score_dataset
+from tlens_trust.measures import logistic_probe
+from tlens_trust.measures.scores import score_dataset
 from tlens_trust.tracing import trace_checkpoints
 
 STEPS = (0, 8, 64)

@@ -73,7 +73,7 @@ def test_where_nothing_was_planted_there_is_no_direction(turning):
 
 def test_directions_of_one_half_alone_would_share_their_accidents(planted):
     """Without a direction, fits to the same statements agree; fits to disjoint halves do not."""
-    from tlens_trust.measures import fit_mass_mean_probe
+    from tlens_trust.measures.probe import fit_mass_mean_probe
 
     series = planted({1: None, 2: None}, groups=60, kept=0.9, seed=3)
     labels = torch.tensor(series[0].concept.labels.tolist())

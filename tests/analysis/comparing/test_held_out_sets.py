@@ -11,7 +11,8 @@ from tlens_trust.analysis.comparing.held_out_sets import (
     text_elsewhere,
 )
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import assign_folds, permute_labels
+from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.permutations import permute_labels
 
 
 def pairs(count):

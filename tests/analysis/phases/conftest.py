@@ -9,7 +9,7 @@ import xarray as xr
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.kernels import kernel_dependence
+from tlens_trust.measures import kernel_dependence
 from tlens_trust.measures.spectrum import spectrum
 from tlens_trust.tracing import Trace
 

@@ -6,21 +6,16 @@ import torch
 from scipy.integrate import quad
 from scipy.stats import binom
 
-from tlens_trust.measures.information import (
-    AnswerInformation,
-    BarberAgakov,
-    Fano,
-    InformationEstimate,
-    confusion_information,
-    fano_information,
-    label_entropy,
-)
+from tlens_trust.measures import AnswerInformation, BarberAgakov, Fano, InformationEstimate
 from tlens_trust.measures.information.label_bounds import (
     HeldOutScores,
     answer_information,
     barber_agakov,
+    confusion_information,
     fano,
+    fano_information,
     fano_interval,
+    label_entropy,
 )
 from tlens_trust.measures.information.probe_bounds import cross_fitter_of
 

@@ -9,11 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from tlens_trust.measures.information import (
-    InfoNCE,
-    NearestNeighbours,
-    OnlineCoding,
-)
+from tlens_trust.measures import InfoNCE, NearestNeighbours, OnlineCoding
 from tlens_trust.measures.information.infonce import deal_groups
 from tlens_trust.measures.information.neighbours import ksg, leading_components, ross
 

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.information import (
+from tlens_trust.measures import (
     AnswerInformation,
     BarberAgakov,
     Fano,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 
-from tlens_trust.measures.information import NoisedEstimator
+from tlens_trust.measures import NoisedEstimator
 from tlens_trust.measures.information.noised import information_under_noise, length_of
 from tlens_trust.measures.kernels.spectrum_matching import flatten_spectrum
 from tlens_trust.measures.resampling import HalfSamples

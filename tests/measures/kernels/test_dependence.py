@@ -9,23 +9,21 @@ from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure
-from tlens_trust.measures.kernels import (
+from tlens_trust.measures import (
     CKA,
     HSIC,
-    DeltaKernel,
-    GaussianKernel,
-    exchange_rows,
+    Measure,
     kernel_dependence,
-    label_column,
     linear_normalised_hsic,
     median_widths,
-    represent_text,
     tracingllm_dependence,
-    tracingllm_features,
     tracingllm_information,
 )
+from tlens_trust.measures.kernels.kernel import DeltaKernel, GaussianKernel, label_column
+from tlens_trust.measures.kernels.rotations import exchange_rows
+from tlens_trust.measures.kernels.tracingllm_dependence import tracingllm_features
 from tlens_trust.measures.resampling import draw_rows
+from tlens_trust.measures.text_features import represent_text
 
 N, D, SITES = 120, 10, ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 QUICK = {"permutations": 99, "resamples": 8}

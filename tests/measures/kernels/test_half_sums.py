@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import CKA, HSIC, GaussianKernel, PrincipalComponents
+from tlens_trust.measures import CKA, HSIC
 from tlens_trust.measures.kernels.components import (
+    PrincipalComponents,
     influence,
     linearised_halves,
     shared_directions,
 )
 from tlens_trust.measures.kernels.half_sums import HalfSums
 from tlens_trust.measures.kernels.hsic import centre
+from tlens_trust.measures.kernels.kernel import GaussianKernel
 from tlens_trust.measures.resampling import HalfSamples
 
 

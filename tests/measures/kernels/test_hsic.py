@@ -6,18 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import (
-    CKA,
-    HSIC,
+from tlens_trust.measures import CKA, HSIC
+from tlens_trust.measures.kernels.hsic import centre, hsic_biased, hsic_unbiased
+from tlens_trust.measures.kernels.kernel import (
     DeltaKernel,
     GaussianKernel,
     LinearKernel,
-    hsic_biased,
-    hsic_unbiased,
     label_column,
     median_distance,
 )
-from tlens_trust.measures.kernels.hsic import centre
 
 
 def dependent(n=60, d=3, seed=0, noise=0.5):

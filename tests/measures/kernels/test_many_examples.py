@@ -7,12 +7,9 @@ import sys
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import (
-    CKA,
-    GaussianKernel,
-    linear_normalised_hsic,
-    tracingllm_low_rank,
-)
+from tlens_trust.measures import CKA, linear_normalised_hsic
+from tlens_trust.measures.kernels.kernel import GaussianKernel
+from tlens_trust.measures.kernels.tracingllm_dependence import tracingllm_low_rank
 
 N = 50_000
 GIGABYTES = 6

@@ -4,14 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import (
-    GaussianKernel,
-    LinearKernel,
-    NormalisedHSIC,
-    linear_normalised_hsic,
-    pivoted_cholesky,
+from tlens_trust.measures import NormalisedHSIC, linear_normalised_hsic, tracingllm_information
+from tlens_trust.measures.kernels.kernel import GaussianKernel, LinearKernel
+from tlens_trust.measures.kernels.low_rank import pivoted_cholesky
+from tlens_trust.measures.kernels.tracingllm_dependence import (
     tracingllm_features,
-    tracingllm_information,
     tracingllm_low_rank,
 )
 

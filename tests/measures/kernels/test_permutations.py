@@ -7,15 +7,11 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from tlens_trust.measures.kernels import (
-    GaussianKernel,
-    Rotations,
-    exchange_rows,
-    permutation_test,
-    permutation_test_labels,
-)
 from tlens_trust.measures.kernels.hsic import centre
-from tlens_trust.measures.kernels.sides import SignUnits
+from tlens_trust.measures.kernels.kernel import GaussianKernel
+from tlens_trust.measures.kernels.permutation_test import permutation_test, permutation_test_labels
+from tlens_trust.measures.kernels.precomputed_kernels import SignUnits
+from tlens_trust.measures.kernels.rotations import Rotations, exchange_rows
 
 GROUPINGS = {
     "singles": [str(i) for i in range(41)],

@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from tlens_trust.measures.kernels import (
-    CKA,
-    PrincipalComponents,
-    default_components,
-    flatten_spectrum,
-)
+from tlens_trust.measures import CKA, flatten_spectrum
+from tlens_trust.measures.kernels.components import PrincipalComponents
+from tlens_trust.measures.kernels.spectrum_matching import default_components
 
 
 def base(n=300, d=20, seed=0):

@@ -20,10 +20,12 @@ from tlens_trust.analysis.comparing.untrained_level import UntrainedReading, wit
 from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, assign_folds, benjamini_hochberg, logistic_probe
+from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import check_same_matter
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.sweep_arguments import Concepts, checked_concepts
 

@@ -19,12 +19,14 @@ from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.readings import Store, read_series
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe, permute_labels
+from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fitters import CrossFitter, HeldOut
 from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.labelled import Variables, labelled
+from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.sweep_arguments import Concepts

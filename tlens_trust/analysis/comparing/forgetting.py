@@ -17,9 +17,10 @@ from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, assign_folds, logistic_probe
+from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.cells import cell_seed
 from tlens_trust.tracing.provenance import listed

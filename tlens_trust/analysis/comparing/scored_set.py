@@ -17,7 +17,7 @@ from tlens_trust.analysis.comparing.held_out_sets import (
 )
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, permute_labels, score_dataset
+from tlens_trust.measures import ProbeMeasure
 from tlens_trust.measures.cross_fitters import HeldOut, LogisticCrossFitter, Refitter
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.generalisation import (
@@ -28,9 +28,10 @@ from tlens_trust.measures.generalisation import (
 )
 from tlens_trust.measures.intervals import difference_interval, stretched_interval
 from tlens_trust.measures.nulls import held_out_null
-from tlens_trust.measures.permutations import PermutedLabels
-from tlens_trust.measures.references import chance_dataset
+from tlens_trust.measures.permutations import PermutedLabels, permute_labels
+from tlens_trust.measures.reference_levels import chance_dataset
 from tlens_trust.measures.resampling import GroupBootstrap
+from tlens_trust.measures.scores import score_dataset
 from tlens_trust.tracing.cells import cell_seed
 
 _SCORES = ("accuracy", "auroc")

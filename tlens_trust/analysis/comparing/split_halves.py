@@ -25,7 +25,8 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import permute_labels, solve_logistic
+from tlens_trust.measures.permutations import permute_labels
+from tlens_trust.measures.solver import solve_logistic
 
 DIRECTIONS = ("logistic", "mass_mean")
 SPACES = ("raw", "standardised")

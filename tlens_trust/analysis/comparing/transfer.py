@@ -16,11 +16,12 @@ from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permu
 from tlens_trust.analysis.readings import Store, one_concept, read_series
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import ProbeMeasure, logistic_probe, score_dataset
+from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.resampling import GroupBootstrap
+from tlens_trust.measures.scores import score_dataset
 from tlens_trust.tracing.cells import cell_seed
 
 _SCORES = ("accuracy", "auroc")

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import permute_labels
+from tlens_trust.measures.permutations import permute_labels
 
 
 @dataclass(frozen=True, eq=False)

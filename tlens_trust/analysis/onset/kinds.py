@@ -8,7 +8,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from tlens_trust.analysis.onset.crossings import FirstCrossing, Looks, first_crossing
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.steering.quantities import Quantity, random_p
 from tlens_trust.steering.targets import TargetResult

@@ -17,7 +17,7 @@ from tlens_trust.analysis.phases.turning_points import (
     search_with_ruptures,
 )
 from tlens_trust.analysis.phases.verdicts import Evidence, judge
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 
 _SEARCHES: dict[str, Search | None] = {"exact": None, "ruptures": search_with_ruptures}
 

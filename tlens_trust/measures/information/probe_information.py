@@ -37,7 +37,7 @@ from tlens_trust.measures.information.usable import (
 )
 from tlens_trust.measures.labelled import Variables
 from tlens_trust.measures.permutations import permute_labels
-from tlens_trust.measures.references import floor_on_folds
+from tlens_trust.measures.reference_levels import floor_on_folds
 from tlens_trust.measures.text_features import represent_text
 
 NOISE = (0.1, 0.2, 0.4)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.kernels.exchange import Rotations
+from tlens_trust.measures.kernels.rotations import Rotations
 from tlens_trust.measures.measure import Measure
 from tlens_trust.measures.permutations import permute_labels
 

@@ -19,15 +19,13 @@ from tlens_trust.measures.arguments import (
     checked_positive,
 )
 from tlens_trust.measures.kernels.components import PrincipalComponents
-from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.kernel import (
     gaussian_of,
     median_distance,
     median_of,
     squared_distances,
 )
-from tlens_trust.measures.kernels.results import VARIANTS, Results
-from tlens_trust.measures.kernels.sides import (
+from tlens_trust.measures.kernels.precomputed_kernels import (
     FIRST_BLOCK,
     GaussianSide,
     LinearSide,
@@ -35,8 +33,13 @@ from tlens_trust.measures.kernels.sides import (
     label_side,
     linear_label_side,
 )
+from tlens_trust.measures.kernels.results import VARIANTS, Results
+from tlens_trust.measures.kernels.rotations import Rotations
 from tlens_trust.measures.kernels.spectrum_matching import matching_components
-from tlens_trust.measures.kernels.tracingllm import TracingLLMDependence, tracingllm_dependence
+from tlens_trust.measures.kernels.tracingllm_dependence import (
+    TracingLLMDependence,
+    tracingllm_dependence,
+)
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.resampling import HalfSamples, draw_rows
 from tlens_trust.measures.text_features import represent_text

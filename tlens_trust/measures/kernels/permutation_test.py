@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_choice, checked_count, checked_seed
-from tlens_trust.measures.kernels.exchange import Rotations, exchange_rows
 from tlens_trust.measures.kernels.hsic import centre
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
-from tlens_trust.measures.kernels.sides import SignUnits
+from tlens_trust.measures.kernels.precomputed_kernels import SignUnits
+from tlens_trust.measures.kernels.rotations import Rotations, exchange_rows
 from tlens_trust.measures.nulls import middle_95
 from tlens_trust.measures.permutations import permute_labels
 

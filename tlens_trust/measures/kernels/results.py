@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from tlens_trust.measures.kernels.sides import FIRST_BLOCK_NOT_READ, Comparison
+from tlens_trust.measures.kernels.precomputed_kernels import FIRST_BLOCK_NOT_READ, Comparison
 from tlens_trust.measures.labelled import Variables, labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.resampling import HalfSamples

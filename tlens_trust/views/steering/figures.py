@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.views.axes import format_count, log_positions
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.plot_text import plot_text, wrapped_label

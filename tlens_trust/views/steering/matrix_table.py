@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from tlens_trust.measures import benjamini_hochberg
+from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.text import lay_out, number, small_number, with_interval
 

@@ -6,8 +6,8 @@ import torch
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure
-from tlens_trust.measures.information import (
+from tlens_trust.measures import (
+    Measure,
     infonce,
     mlp_information,
     nearest_neighbour_information,

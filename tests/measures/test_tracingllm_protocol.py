@@ -10,7 +10,8 @@ from sklearn.metrics import accuracy_score
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
-from tlens_trust.measures import Measure, find_split_leaks, logistic_probe, tracingllm_probe
+from tlens_trust.measures import Measure, logistic_probe, tracingllm_probe
+from tlens_trust.measures.tracingllm_protocol import find_split_leaks
 
 SITES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
 QUICK = {"resamples": 100, "permutations": 200, "floor": False}
@@ -190,7 +191,7 @@ def test_fits_that_stop_at_the_limit_of_iterations_are_counted_without_a_warning
     assert (measure(activations, concept, seed=0).unconverged == 0).all()
     # Standardised features seldom take today's release to its hundredth iteration.
     hurried = partial(LogisticRegression, max_iter=2)
-    monkeypatch.setattr("tlens_trust.measures.tracingllm.LogisticRegression", hurried)
+    monkeypatch.setattr("tlens_trust.measures.tracingllm_protocol.LogisticRegression", hurried)
     assert (measure(activations, concept, seed=0).unconverged == 1).all()
 
 

@@ -27,7 +27,7 @@ from tlens_trust.measures.arguments import check_counts, checked_share
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import permute_labels
-from tlens_trust.measures.references import chance_dataset, floor_dataset, floor_on_folds
+from tlens_trust.measures.reference_levels import chance_dataset, floor_dataset, floor_on_folds
 from tlens_trust.measures.scores import score_dataset
 
 _TRAINING_PART = 0.8

@@ -8,8 +8,9 @@ from scipy.stats import binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept, text_floor
-from tlens_trust.measures import assign_folds, logistic_probe, references
-from tlens_trust.measures.references import accuracy_gain
+from tlens_trust.measures import logistic_probe, reference_levels
+from tlens_trust.measures.folds import assign_folds
+from tlens_trust.measures.reference_levels import accuracy_gain
 from tlens_trust.measures.resampling import GroupBootstrap
 
 THINGS = ("lamp", "ladder", "barrel", "mirror", "chair", "bucket", "carpet", "kettle")
@@ -110,7 +111,7 @@ def test_the_text_is_classified_once_for_all_checkpoints(monkeypatch):
         calls.append(named["seed"])
         return text_floor(*arguments, **named)
 
-    monkeypatch.setattr(references, "text_floor", counted)
+    monkeypatch.setattr(reference_levels, "text_floor", counted)
     concept = hinted(60, share=0.5, seed=31)
     for seed in (0, 0, 1):
         for distance in (0.0, 1.0):
@@ -121,11 +122,11 @@ def test_the_text_is_classified_once_for_all_checkpoints(monkeypatch):
 def test_the_scores_of_the_text_are_its_own_even_after_a_caller_has_changed_them():
     concept = hinted(60, share=0.5)
     fold = assign_folds(concept.labels, concept.groups, folds=5, seed=0)
-    floor = references.floor_on_folds(concept, fold, seed=0)
+    floor = reference_levels.floor_on_folds(concept, fold, seed=0)
     scores = np.random.default_rng(0).standard_normal((len(concept), 2))
 
     def floors(*, seed: int = 0) -> xr.Dataset:
-        return references.floor_dataset(floor, concept, scores, fold, seed=seed, resamples=50)
+        return reference_levels.floor_dataset(floor, concept, scores, fold, seed=seed, resamples=50)
 
     first = floors()
     expected = first.copy(deep=True)

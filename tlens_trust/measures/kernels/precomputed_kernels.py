@@ -19,9 +19,9 @@ from tlens_trust.measures.kernels.components import (
     linearised_halves,
     shared_directions,
 )
-from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.half_sums import HalfSums
 from tlens_trust.measures.kernels.hsic import centre
+from tlens_trust.measures.kernels.rotations import Rotations
 from tlens_trust.measures.resampling import HalfSamples
 
 # The paper's X.

@@ -16,7 +16,6 @@ from torch import Tensor
 from tlens_trust.activations import Activations
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.arguments import check_counts, checked_positive
-from tlens_trust.measures.kernels.exchange import Rotations
 from tlens_trust.measures.kernels.kernel import (
     GaussianKernel,
     check_pair,
@@ -30,7 +29,12 @@ from tlens_trust.measures.kernels.normalised import (
     NormalisedFactor,
     resolvent,
 )
-from tlens_trust.measures.kernels.sides import FIRST_BLOCK, FIRST_BLOCK_NOT_READ, SignUnits
+from tlens_trust.measures.kernels.precomputed_kernels import (
+    FIRST_BLOCK,
+    FIRST_BLOCK_NOT_READ,
+    SignUnits,
+)
+from tlens_trust.measures.kernels.rotations import Rotations
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.permutations import permute_labels
