@@ -4,15 +4,17 @@ import json
 import shutil
 
 import pytest
+import torch
 from markupsafe import escape
 
-from tlens_trust import CheckpointSeries, trace_checkpoints
+from tlens_trust import CheckpointSeries, load_concepts, trace_checkpoints
 from tlens_trust.analysis import find_onset, project_tokens
 from tlens_trust.measures import kernel_dependence, logistic_probe
 from tlens_trust.steering import SteeringVector
 from tlens_trust.tracing import save_result
 from tlens_trust.views import onset_table, report_run, summary_table
 from tlens_trust.views.onset_text import explain_onset, onset_text
+from tlens_trust.views.report.run_section import python_call
 
 
 @pytest.fixture(scope="module")
@@ -140,3 +142,21 @@ def test_a_run_that_stopped_short_is_not_reported_as_whole(run, tmp_path):
     page = report_run(tmp_path / "copy").read_text(encoding="utf-8")
     assert "is not finished" in page
     assert "1 of 5 checkpoints have not been measured (planted@step999)" in page
+
+
+def test_the_printed_call_loads_the_series_as_the_run_did(toy_series):
+    series = toy_series.at([0, 256]).loaded_with(dtype=torch.bfloat16, backend="bridge")
+    probe = logistic_probe(C=(1.0,), folds=3, resamples=20, permutations=20, floor=False)
+    options = {"measures": probe, "store": None, "untrained": None, "progress": False}
+    trace = trace_checkpoints(series, load_concepts(["toxicity"]), **options)
+    printed = python_call(trace)
+    again = {}
+    # The last statement runs the sweep, and is left out.
+    exec(printed.partition("trace_checkpoints(\n")[0], again)
+    assert [c.identity for c in again["series"]] == [c.identity for c in series]
+    assert {c.loading for c in again["series"]} == {c.loading for c in series}
+    assert again["concepts"]["toxicity"].fingerprint == load_concepts()["toxicity"].fingerprint
+    compile(printed, "printed call", "exec")
+
+    default = trace_checkpoints(toy_series.at([0]), load_concepts(["toxicity"]), **options)
+    assert "loaded_with" not in python_call(default)

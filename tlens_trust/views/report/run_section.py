@@ -1,5 +1,6 @@
 """The section of a report that says what was run, and how to reproduce it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -51,11 +52,12 @@ def _render(content: ReportContent) -> Markup:
 
 
 def _code(trace: Trace, command: str) -> str:
-    call = _python_call(trace)
+    call = python_call(trace)
     return f"$ {command}\n\n# or, in Python\n{call}" if command else call
 
 
-def _python_call(trace: Trace) -> str:
+def python_call(trace: Trace) -> str:
+    """The Python code that runs a trace's sweep again."""
     provenance = trace.provenance
     settings = provenance.get("settings", {})
     models = provenance.get("models") or ["..."]
@@ -65,17 +67,29 @@ def _python_call(trace: Trace) -> str:
     steps = [step for step in trace.steps if step is not None]
     steps_argument = f", steps={steps}" if is_on_hub else ""
     selection = "" if is_on_hub else f".at({steps})"
+    imports = "import torch\n" if settings.get("dtype", "float32") != "float32" else ""
     return (
-        "from tlens_trust import CheckpointSeries, load_concepts, trace_checkpoints\n\n"
+        "from tlens_trust import CheckpointSeries, load_concepts, trace_checkpoints\n"
+        f"{imports}\n"
         f"series = CheckpointSeries.{source}({model!r}{steps_argument}){selection}\n"
+        f"{_loading_call(settings)}"
         f"concepts = {_concepts_call(trace)}\n"
         f"# measures: {'; '.join(settings.get('measures', [])) or 'unknown'}\n"
         "trace_checkpoints(\n"
         f"    series, concepts, sites={settings.get('sites', 'resid_post')!r}, "
         f"position={settings.get('position', 'last')!r}, bos={settings.get('bos')!r},\n"
-        f"    seed={settings.get('seed', 0)!r}, backend={settings.get('backend', 'auto')!r}, "
-        'out="run",\n)'
+        f'    seed={settings.get("seed", 0)!r}, out="run",\n)'
     )
+
+
+def _loading_call(settings: Mapping[str, Any]) -> str:
+    """How to load the series as the run did; empty where that is the default."""
+    arguments = []
+    if settings.get("dtype", "float32") != "float32":
+        arguments.append(f"dtype=torch.{settings['dtype']}")
+    if settings.get("backend", "auto") != "auto":
+        arguments.append(f"backend={settings['backend']!r}")
+    return f"series = series.loaded_with({', '.join(arguments)})\n" if arguments else ""
 
 
 def _concepts_call(trace: Trace) -> str:
