@@ -13,8 +13,8 @@ from tlens_trust.activations import (
     ReadingOptions,
     collect_activations,
     collect_concepts,
+    model_source,
     reading,
-    source,
 )
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
@@ -143,8 +143,8 @@ def test_a_checkpoint_is_loaded_when_first_needed_and_let_go_of_at_the_end(
     checkpoint, concept, loads, words, monkeypatch
 ):
     released = []
-    release = source.release
-    monkeypatch.setattr(source, "release", lambda m: (released.append(m), release(m)))
+    release = model_source.release
+    monkeypatch.setattr(model_source, "release", lambda m: (released.append(m), release(m)))
     each = collect_concepts(checkpoint, [concept, [words(4)]], ReadingOptions(store=None))
     assert loads == []
     next(each)
@@ -156,8 +156,8 @@ def test_a_checkpoint_is_loaded_when_first_needed_and_let_go_of_at_the_end(
 
 def test_a_checkpoint_is_let_go_of_when_reading_fails(checkpoint, words, monkeypatch):
     released = []
-    release = source.release
-    monkeypatch.setattr(source, "release", lambda m: (released.append(m), release(m)))
+    release = model_source.release
+    monkeypatch.setattr(model_source, "release", lambda m: (released.append(m), release(m)))
     with pytest.raises(ValueError, match="Too long to read"):
         collect_activations(checkpoint, [words(400)])
     assert len(released) == 1

@@ -80,10 +80,10 @@ def test_padding_on_the_left_would_show_without_the_mask(
 def test_left_padding_would_show_without_positions_of_its_own(
     alone, tokenizer, relative_error, monkeypatch
 ):
-    from tlens_trust.activations import forward
+    from tlens_trust.activations import forward_pass
 
     model, statements, streams = alone["gpt2"]
-    monkeypatch.setattr(forward, "_extras", lambda base, kept: {"use_cache": False})
+    monkeypatch.setattr(forward_pass, "_extras", lambda base, kept: {"use_cache": False})
     read = collect_activations(model, statements, tokenizer=tokenizer, padding_side="left")
     expected = expected_at(streams, range(len(LENGTHS)), "last")
     assert relative_error(read.values[:-1], expected[:-1]) > 1e-2

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, own_tokenizer
-from tlens_trust.checkpoints.plan import Plan, PlannedCheckpoint
+from tlens_trust.checkpoints.download_plan import DownloadPlan, PlannedCheckpoint
 from tlens_trust.checkpoints.weights import git_oid
 
 MODEL = "org/tiny-run"
@@ -412,7 +412,7 @@ def test_a_notebook_shows_a_plan_as_a_table():
         PlannedCheckpoint("m@<i>", 8, 2_000_000_000, 1_500_000_000),
         PlannedCheckpoint("m@last", None, 0, 0, problem="gone <for good>"),
     )
-    shown = Plan("org/m", rows)._repr_html_()
+    shown = DownloadPlan("org/m", rows)._repr_html_()
     assert "<td>8</td><td>2.00</td><td>1.50</td>" in shown
     assert "gone &lt;for good&gt;" in shown
     assert "<i>" not in shown

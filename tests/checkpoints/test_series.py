@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tlens_trust.checkpoints import CheckpointSeries, HookedModel, Loading, PlainModel
-from tlens_trust.checkpoints import published as published_module
+from tlens_trust.checkpoints import published_runs as published_module
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import torch
 import xarray as xr
 
 from tlens_trust.activations import ActivationStore, collect_activations
-from tlens_trust.checkpoints import Checkpoint, kept_models
+from tlens_trust.checkpoints import Checkpoint, model_cache
 from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.steering import (
     ForcedChoice,
@@ -160,7 +160,7 @@ def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
     at_once, series, concept, loaded_once, counts, monkeypatch
 ):
     held, most = set(), 0
-    load, release = Checkpoint.load, kept_models.release
+    load, release = Checkpoint.load, model_cache.release
 
     def counted_load(self, **arguments):
         nonlocal most
@@ -174,7 +174,7 @@ def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
         release(model)
 
     monkeypatch.setattr(Checkpoint, "load", counted_load)
-    monkeypatch.setattr(kept_models, "release", counted_release)
+    monkeypatch.setattr(model_cache, "release", counted_release)
     found = make(series, series, concept, draws=1, loaded_at_once=at_once)
     assert len(counts["loads"]) == 2 * len(series) - at_once
     assert most == at_once
@@ -185,20 +185,20 @@ def test_what_may_not_stay_loaded_is_loaded_again_and_tells_the_same(
 def test_without_free_memory_one_checkpoint_at_a_time_is_loaded(
     series, concept, counts, monkeypatch
 ):
-    monkeypatch.setattr(kept_models, "free_memory", lambda loading: 0)
+    monkeypatch.setattr(model_cache, "free_memory", lambda loading: 0)
     make(series, series[:2], concept, draws=1)
     # The one that is not wanted again comes first, and the last one read is still there.
     assert counts["loads"] == [series[k].name for k in (2, 0, 1, 0)]
 
 
 def test_free_memory_is_that_of_the_machine_or_of_its_container(tmp_path):
-    assert 0 < kept_models.free_memory(Loading(device="cpu")) < 1 << 50
-    assert kept_models._of_container(tmp_path) == 1 << 62
+    assert 0 < model_cache.free_memory(Loading(device="cpu")) < 1 << 50
+    assert model_cache._container_memory(tmp_path) == 1 << 62
     for name, said in (("max", "1000"), ("current", "900"), ("stat", "file 5\ninactive_file 300")):
         (tmp_path / f"memory.{name}").write_text(said)
-    assert kept_models._of_container(tmp_path) == 400
+    assert model_cache._container_memory(tmp_path) == 400
     (tmp_path / "memory.max").write_text("max")
-    assert kept_models._of_container(tmp_path) == 1 << 62
+    assert model_cache._container_memory(tmp_path) == 1 << 62
 
 
 def test_nothing_stays_loaded_after_an_error(series, concept, monkeypatch):

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from tlens_trust.activations import collect_activations
-from tlens_trust.activations.shared import SharedActivations, remove_abandoned
+from tlens_trust.activations.shared_memory import SharedActivations, remove_abandoned
 from tlens_trust.tracing import load_scores, probe_checkpoints, trace_checkpoints
 from tlens_trust.tracing import workers as workers_module
 from tlens_trust.tracing.workers import CellTask
@@ -256,7 +256,7 @@ def test_a_warning_in_a_worker_reaches_the_caller(sweep, folder):
 
 
 def test_nothing_is_left_where_activations_were_handed_over(sweep, folder, tmp_path, monkeypatch):
-    import tlens_trust.activations.shared as shared
+    import tlens_trust.activations.shared_memory as shared
 
     place = tmp_path / "handed over"
     place.mkdir()
@@ -295,7 +295,7 @@ class Late:
 def test_readings_that_wait_are_bounded_in_number_and_in_bytes(
     sweep, monkeypatch, tmp_path, limit, most, folder
 ):
-    import tlens_trust.activations.shared as shared
+    import tlens_trust.activations.shared_memory as shared
 
     place = tmp_path / "handed over"
     place.mkdir()

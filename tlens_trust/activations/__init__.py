@@ -5,13 +5,13 @@ from tlens_trust.activations.collect import collect_activations, collect_concept
 from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import resolve_sites, site_depth, site_head, site_layer
 from tlens_trust.activations.store import ActivationStore
-from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
+from tlens_trust.activations.token_activations import TokenActivations, collect_tokens
 
 __all__ = [
     "ActivationStore",
     "Activations",
     "ReadingOptions",
-    "TokenReadings",
+    "TokenActivations",
     "collect_activations",
     "collect_concepts",
     "collect_tokens",

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from tlens_trust.activations.activations import Activations
+from tlens_trust.activations.model_source import ModelSource
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading import check_one_width, read_statements
 from tlens_trust.activations.reading_options import (
@@ -25,7 +26,6 @@ from tlens_trust.activations.reading_options import (
     Store,
 )
 from tlens_trust.activations.sites import ModelShape, resolve_sites
-from tlens_trust.activations.source import Source
 from tlens_trust.activations.tokens import quoted, tokenise_statements
 from tlens_trust.checkpoints import Checkpoint, HookedModel
 from tlens_trust.concepts import Concept
@@ -157,7 +157,7 @@ def collect_concepts(
     if isinstance(statement_lists, Mapping):
         statement_lists = statement_lists.values()
     lists = [_checked_list(statements) for statements in statement_lists]
-    source = Source(model, checkpoint=checkpoint, tokenizer=tokenizer)
+    source = ModelSource(model, checkpoint=checkpoint, tokenizer=tokenizer)
     if reading.store is not None and source.checkpoint is None:
         raise ValueError(
             "`store` keeps readings by the weights' identity, and a model that is passed in has "
@@ -174,7 +174,7 @@ def collect_concepts(
 
 
 def _collect(
-    source: Source,
+    source: ModelSource,
     lists: Sequence[tuple[tuple[str, ...], Concept | None]],
     reading: ReadingOptions,
     *,
@@ -218,7 +218,7 @@ class _Read(NamedTuple):
 
 
 def _read_list(
-    source: Source,
+    source: ModelSource,
     texts: tuple[str, ...],
     fingerprint: str,
     reading: ReadingOptions,
@@ -281,7 +281,7 @@ def _read_list(
 
 
 def _stacked(
-    readings: dict[str, Tensor], sites: tuple[str, ...], source: Source
+    readings: dict[str, Tensor], sites: tuple[str, ...], source: ModelSource
 ) -> Float[Tensor, "site example d_model"]:
     check_one_width({site: readings[site].shape[-1] for site in sites}, source.label)
     return torch.stack([readings[site] for site in sites])

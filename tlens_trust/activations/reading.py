@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.activations.batches import pad_batch, read_in_batches
-from tlens_trust.activations.forward import (
-    AllRead,
+from tlens_trust.activations.forward_pass import (
+    AllSitesRead,
     can_stop_early,
-    evaluating,
+    evaluation_mode,
     input_device,
     run_blocks,
     without_idle_norms,
@@ -86,7 +86,7 @@ def read_statements(
         values[:, rows] = read
         advance(len(batch))
 
-    with evaluating(model), gathering.hooks(), without_idle_norms(model):
+    with evaluation_mode(model), gathering.hooks(), without_idle_norms(model):
         read_in_batches([len(statement) for statement in tokenised], batch_tokens, read)
     if values is None:
         raise ValueError("There are no statements to read. Pass at least one.")
@@ -179,7 +179,7 @@ class _Gathering:
             starts, stops = self._starts.to(tensor.device), self._stops.to(tensor.device)
             self._read[name] = read_span(tensor, starts, stops, single=self._single)
             if self._stop_early and len(self._read) == len(self._columns):
-                raise AllRead
+                raise AllSitesRead
 
         return take
 

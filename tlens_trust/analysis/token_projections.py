@@ -8,7 +8,7 @@ import xarray as xr
 from einops import einsum
 
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
-from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
+from tlens_trust.activations.token_activations import TokenActivations, collect_tokens
 from tlens_trust.analysis.token_scores import check_same_tokens, token_coordinates
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.measures import LinearProbe
@@ -123,7 +123,9 @@ def project_tokens(
     )
 
 
-def _chosen(rule: PositionRule, readings: TokenReadings, prompt_tokens: int | None) -> np.ndarray:
+def _chosen(
+    rule: PositionRule, readings: TokenActivations, prompt_tokens: int | None
+) -> np.ndarray:
     """Which tokens the positions mean, the text being all that is read."""
     count = len(readings.tokens)
     if prompt_tokens is not None and not 0 < prompt_tokens <= count:
@@ -150,7 +152,7 @@ def _fires(
     condition: ProbeFires,
     checkpoint: Checkpoint,
     vector: SteeringVector,
-    readings: TokenReadings,
+    readings: TokenActivations,
     text: str,
     *,
     bos: bool | None,

@@ -11,7 +11,7 @@ import xarray as xr
 from tlens_trust.activations import Activations, collect_activations
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
-from tlens_trust.activations.token_readings import TokenReadings, collect_tokens
+from tlens_trust.activations.token_activations import TokenActivations, collect_tokens
 from tlens_trust.analysis.readings import Store
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
@@ -102,7 +102,7 @@ def _fit(activations: Activations, concept: Concept, text: str, C: float) -> lis
 def _dataset(
     scores: np.ndarray,
     checkpoints: Sequence[Checkpoint],
-    readings: TokenReadings,
+    readings: TokenActivations,
     concept: Concept,
     text: str,
     position: Position,
@@ -128,7 +128,9 @@ def _dataset(
     )
 
 
-def token_coordinates(checkpoints: Sequence[Checkpoint], readings: TokenReadings) -> dict[str, Any]:
+def token_coordinates(
+    checkpoints: Sequence[Checkpoint], readings: TokenActivations
+) -> dict[str, Any]:
     """Coordinates of what is said of every token of a text."""
 
     def counts(key: str) -> np.ndarray:
@@ -149,7 +151,7 @@ def token_coordinates(checkpoints: Sequence[Checkpoint], readings: TokenReadings
 
 
 def check_same_tokens(
-    shown: TokenReadings, readings: TokenReadings, first: Checkpoint, other: Checkpoint
+    shown: TokenActivations, readings: TokenActivations, first: Checkpoint, other: Checkpoint
 ) -> None:
     """Refuse checkpoints that cannot stand side by side, token by token.
 

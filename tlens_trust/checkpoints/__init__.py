@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 # Before any library that draws bars.
 import tlens_trust.checkpoints.progress  # noqa: F401
 from tlens_trust.checkpoints.checkpoint import Checkpoint
+from tlens_trust.checkpoints.download_plan import DownloadPlan
 from tlens_trust.checkpoints.families import FAMILIES, Family
-from tlens_trust.checkpoints.hooked import HookedModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
 from tlens_trust.checkpoints.loading_options import Loading
-from tlens_trust.checkpoints.plain import PlainModel
-from tlens_trust.checkpoints.plan import Plan
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy_embedded import load_toy_series
 
@@ -18,11 +18,11 @@ __all__ = [
     "FAMILIES",
     "Checkpoint",
     "CheckpointSeries",
+    "DownloadPlan",
     "Family",
     "HookedModel",
     "Loading",
     "PlainModel",
-    "Plan",
     "load_toy_series",
     "own_bos",
     "own_tokenizer",

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 
 from tlens_trust.checkpoints.families import find_family, parse_revision
-from tlens_trust.checkpoints.hooked import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.hub import Snapshot, describe, tokenizer_folder
 from tlens_trust.checkpoints.loading_options import Loading
-from tlens_trust.checkpoints.plain import PlainModel, is_plain_model
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.checkpoints.weights import (
     WeightFile,
     check_folder,

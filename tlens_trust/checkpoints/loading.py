@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tlens_trust.checkpoints.hooked import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.weights import check_folder, weight_names
 

@@ -10,11 +10,11 @@ import torch
 
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.directory import CheckpointFolder, scan_folder
+from tlens_trust.checkpoints.download_plan import DownloadPlan, plan_checkpoints
 from tlens_trust.checkpoints.families import RevisionName, find_family
-from tlens_trust.checkpoints.hooked import HookedModel
-from tlens_trust.checkpoints.plain import is_plain_model
-from tlens_trust.checkpoints.plan import Plan, plan_checkpoints
-from tlens_trust.checkpoints.published import (
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints.published_runs import (
     model_of_run,
     one_run,
     published,
@@ -308,7 +308,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
             ),
         )
 
-    def plan(self) -> Plan:
+    def plan(self) -> DownloadPlan:
         """What a sweep would fetch: checkpoints, GB, and what is here already.
 
         Asks the hub for sizes and hashes, and downloads nothing. Checkpoints whose weights are the

@@ -9,8 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy_text import make_rows, make_tokenizer
 from tlens_trust.concepts.embedded import toy_corpus
 from tlens_trust.files import remove_abandoned, replaced_folder, write_file
+from tlens_trust.threads import limited_threads
 
 CHECKPOINT_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768)
 
@@ -147,7 +147,7 @@ def train_toy_run(
         return
     # One thread, so that the weights depend neither on the number of cores nor on who else wants
     # them: matrices of this size gain little from a second thread and wait for it at length.
-    with one_thread():
+    with limited_threads(1):
         _train(place, settings, record, _last_with_state(place, done), progress=progress)
     remove_abandoned(place)
 
@@ -247,17 +247,6 @@ def _loss(model: nn.Module, batch: Int[Tensor, "row position"]) -> Float[Tensor,
     """Cross-entropy in nats a token."""
     logits = model(batch, use_cache=False).logits
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread, and as it was after."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _save(place: Path, step: int, model: Any, tokenizer: Any, state: dict[str, Any]) -> None:

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.loading import quietly
-from tlens_trust.checkpoints.toy import one_thread
 from tlens_trust.checkpoints.toy_embedded import load_toy_series
 from tlens_trust.concepts.embedded import toy_corpus
 from tlens_trust.files import replaced_folder
+from tlens_trust.threads import limited_threads
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -158,7 +158,7 @@ def _tune(checkpoint: Checkpoint, place: Path, settings: dict[str, Any], *, prog
     dialogues = _dialogues(settings["seed"])
     steps = settings["steps"]
     with (
-        one_thread(),
+        limited_threads(1),
         tqdm(total=steps, desc="toy chat", unit="step", disable=not progress) as bar,
     ):
         for step in range(steps):

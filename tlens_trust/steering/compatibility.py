@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from tlens_trust.activations.forward import wrapped_model
+from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.activations.sites import ModelShape, resolve_sites, split_site
 from tlens_trust.checkpoints import HookedModel, PlainModel
 from tlens_trust.checkpoints.families import parse_revision

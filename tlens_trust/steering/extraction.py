@@ -14,7 +14,7 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.sites import split_site
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
-from tlens_trust.checkpoints.plain import is_plain_model
+from tlens_trust.checkpoints.plain_model import is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.compatibility import run_name
 from tlens_trust.steering.heads import choose_heads

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from tlens_trust.activations.batches import pad_batch, read_in_batches
-from tlens_trust.activations.forward import evaluating, input_device, wrapped_model
+from tlens_trust.activations.forward_pass import evaluation_mode, input_device, wrapped_model
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.choices import as_turn, wants_chat
@@ -91,7 +91,7 @@ def generate_texts(
             stop = row.index(end) if end in row else len(row)
             written[number] = tuple(row[:stop])
 
-    with evaluating(model):
+    with evaluation_mode(model):
         read_in_batches([len(row) + max_new_tokens for row in rows], _BATCH_TOKENS, read)
     return [
         Generation(

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.activations.batches import pad_batch, read_in_batches
-from tlens_trust.activations.forward import evaluating, input_device, without_idle_norms
+from tlens_trust.activations.forward_pass import evaluation_mode, input_device, without_idle_norms
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.hooks import Steering
@@ -169,7 +169,7 @@ def score_continuations(
         likeliest = logits[row[opening], pos[opening]].argmax(dim=-1).cpu().numpy()
         greedy[index[opening]] = likeliest == token[opening]
 
-    with evaluating(model), without_idle_norms(model):
+    with evaluation_mode(model), without_idle_norms(model):
         read_in_batches([len(ids) for ids, _ in rows], budget(model, batch_tokens), read)
     if not np.isfinite(total).all():
         raise ValueError(

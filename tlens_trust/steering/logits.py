@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tlens_trust.activations.forward import wrapped_model
+from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.checkpoints import HookedModel
 
 

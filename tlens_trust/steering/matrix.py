@@ -7,14 +7,14 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Int
 
+from tlens_trust.activations.model_source import is_stored
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.activations.source import is_stored
 from tlens_trust.checkpoints import Checkpoint, HookedModel
-from tlens_trust.checkpoints.kept_models import KeptModels, same_model
 from tlens_trust.checkpoints.loading_options import Loading
+from tlens_trust.checkpoints.model_cache import ModelCache, same_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.battery import Manner
@@ -173,11 +173,11 @@ def steering_matrix(
     def vector_of(source: Checkpoint, *, again: bool) -> SteeringVector:
         if source.in_memory is not None or is_stored(source, concept, reading):
             return extract(source, source)
-        with models.opened(source, keep=again) as model:
+        with models.open_model(source, keep=again) as model:
             return extract(model, source)
 
     with (
-        KeptModels(loading, loaded_at_once) as models,
+        ModelCache(loading, loaded_at_once) as models,
         tqdm(total=len(givers) + passes, desc="steering", unit="pass", disable=not progress) as bar,
     ):
         taken: dict[int, SteeringVector] = {}
@@ -201,8 +201,8 @@ def steering_matrix(
             batch_tokens=batch_tokens,
         )
         found: dict[int, TargetResult] = {}
-        for number in models.kept_first(takers):
-            with models.opened(takers[number]) as model:
+        for number in models.order_loaded_first(takers):
+            with models.open_model(takers[number]) as model:
                 others = [check_fits(each, model, other_model=other_model) for each in vectors]
                 warning = next((each for each in others if each is not None), None)
                 if warning is not None:

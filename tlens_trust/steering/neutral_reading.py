@@ -9,10 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tlens_trust.activations.batches import pad_batch, plan_batches
-from tlens_trust.activations.forward import evaluating, input_device, without_idle_norms
+from tlens_trust.activations.forward_pass import evaluation_mode, input_device, without_idle_norms
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints import HookedModel, PlainModel, own_bos, own_tokenizer
-from tlens_trust.checkpoints.plain import is_plain_model
+from tlens_trust.checkpoints.plain_model import is_plain_model
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.hooks import steer
@@ -215,6 +215,6 @@ class NeutralReading:
     def _predictions(
         self, tokens: Tensor, kept: Tensor, predicts: Tensor
     ) -> Float[Tensor, "prediction d_vocab"]:
-        with evaluating(self.model), without_idle_norms(self.model):
+        with evaluation_mode(self.model), without_idle_norms(self.model):
             logits = read_logits(self.model, tokens, kept)
         return torch.log_softmax(logits[predicts.to(logits.device)].float(), dim=-1)

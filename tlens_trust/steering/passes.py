@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from tlens_trust.activations.forward import wrapped_model
+from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.checkpoints import HookedModel, own_tokenizer
 from tlens_trust.steering.positions import Layout
 

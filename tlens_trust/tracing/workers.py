@@ -22,7 +22,7 @@ from typing import Any, Protocol, runtime_checkable
 import xarray as xr
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.shared import SharedActivations, remove_abandoned
+from tlens_trust.activations.shared_memory import SharedActivations, remove_abandoned
 from tlens_trust.measures import Measure
 from tlens_trust.measures.arguments import checked_count
 from tlens_trust.threads import choose_threads

@@ -33,7 +33,7 @@ class TokenView:
 
     Attributes:
         title: What the numbers are, with their unit.
-        tokens: The text's tokens, as `TokenReadings` has them.
+        tokens: The text's tokens, as `TokenActivations` has them.
         values: The numbers. One colour scale serves all of them, from minus to plus the largest.
         checkpoints: The label of each checkpoint.
         sites: The label of each site.

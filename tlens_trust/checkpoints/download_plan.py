@@ -30,7 +30,7 @@ class PlannedCheckpoint:
 
 
 @dataclass(frozen=True, repr=False)
-class Plan:
+class DownloadPlan:
     """What reading every checkpoint of a series needs.
 
     Attributes:
@@ -93,7 +93,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> Plan:
+def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> DownloadPlan:
     """Say what reading checkpoints would fetch.
 
     Asks the hub for the files' sizes and hashes, several checkpoints at once, and fetches nothing.
@@ -108,7 +108,7 @@ def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> Plan:
         _row(checkpoint, problem, counted)
         for checkpoint, problem in zip(checkpoints, problems, strict=True)
     ]
-    return Plan(model, tuple(rows))
+    return DownloadPlan(model, tuple(rows))
 
 
 def _problem(checkpoint: Checkpoint) -> str:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from tlens_trust.activations.activations import checkpoint_name
-from tlens_trust.activations.forward import attached_hooks, wrapped_model
+from tlens_trust.activations.forward_pass import attached_hooks, wrapped_model
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import ModelShape, resolve_sites
@@ -14,13 +14,13 @@ from tlens_trust.activations.store import ActivationKey
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
-from tlens_trust.checkpoints.plain import is_plain_model
+from tlens_trust.checkpoints.plain_model import is_plain_model
 from tlens_trust.checkpoints.weights import has_tokenizer, needed_names
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.concept import statements_fingerprint
 
 
-class Source:
+class ModelSource:
     """A model to read, loaded no sooner than it is needed.
 
     To be used in a `with`: a checkpoint that it loaded is let go of at the end.
@@ -155,7 +155,7 @@ class Source:
             return str(self._to_load.loading.dtype)
         return str(getattr(self.model.cfg, "dtype", None))
 
-    def __enter__(self) -> "Source":
+    def __enter__(self) -> "ModelSource":
         return self
 
     def __exit__(
@@ -186,7 +186,7 @@ def is_stored(checkpoint: Checkpoint, concept: Concept, reading: ReadingOptions)
     store = reading.activation_store
     if store is None:
         return False
-    with Source(checkpoint) as source:
+    with ModelSource(checkpoint) as source:
         fingerprint = statements_fingerprint(concept.statements)
         key = source.key(fingerprint, bos=reading.bos, position=reading.position)
         facts = store.facts(key)

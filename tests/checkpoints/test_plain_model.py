@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
-from tlens_trust.checkpoints.plain import is_plain_model
+from tlens_trust.checkpoints.plain_model import is_plain_model
 
 TOKENS = torch.arange(14).reshape(2, 7)
 PARALLEL = {"gpt_neox": {}}

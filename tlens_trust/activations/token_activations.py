@@ -9,10 +9,10 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tlens_trust.activations.model_source import ModelSource
 from tlens_trust.activations.reading import read_statements
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, ReadingOptions, Sites
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
-from tlens_trust.activations.source import Source
 from tlens_trust.activations.tokens import TokenisedStatement, quoted, tokenise_statements
 from tlens_trust.checkpoints import Checkpoint, HookedModel
 
@@ -21,7 +21,7 @@ _BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True, eq=False)
-class TokenReadings:
+class TokenActivations:
     """What a model represents at every token of a text.
 
     Attributes:
@@ -53,7 +53,7 @@ def collect_tokens(
     tokenizer: Any = None,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     checkpoint: Checkpoint | None = None,
-) -> TokenReadings:
+) -> TokenActivations:
     """Read every token of one text, at all sites.
 
     The text is read once for each of its tokens, so this is for texts that one looks at, and not
@@ -84,7 +84,7 @@ def collect_tokens(
         torch.Size([2, 2, 16])
     """
     reading = ReadingOptions(sites=sites, bos=bos, batch_tokens=batch_tokens, store=None)
-    with Source(model, checkpoint=checkpoint, tokenizer=tokenizer) as source:
+    with ModelSource(model, checkpoint=checkpoint, tokenizer=tokenizer) as source:
         shape = ModelShape.of(source.model)
         wanted = resolve_sites(shape, reading.sites)
         cfg: Any = source.model.cfg
@@ -107,7 +107,7 @@ def collect_tokens(
             source=source.label,
         )
         tokens = shown_tokens(source.tokenizer, tokenised.ids)
-    return TokenReadings(
+    return TokenActivations(
         tokens=tokens,
         ids=tokenised.ids,
         values=rearrange(values, "site token d_model -> token site d_model"),
@@ -118,7 +118,7 @@ def collect_tokens(
 
 
 def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    r"""The text of each token, as it is to be shown (see `TokenReadings`).
+    r"""The text of each token, as it is to be shown (see `TokenActivations`).
 
     Examples:
         >>> from tlens_trust.checkpoints.toy_text import make_tokenizer

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from tlens_trust.checkpoints import HookedModel, PlainModel
 
 
-class AllRead(Exception):  # noqa: N818  (nothing went wrong)
+class AllSitesRead(Exception):  # noqa: N818  (nothing went wrong)
     """Raised from a hook when what lies behind it is not needed; caught by `run_blocks`."""
 
 
@@ -30,14 +30,14 @@ def run_blocks(
     """Run a model's blocks, without the unembedding, and without gradients.
 
     Hooks are expected to be in place, inside a `with`. One that has no need of the rest of the
-    pass may raise `AllRead`, where `can_stop_early` allows.
+    pass may raise `AllSitesRead`, where `can_stop_early` allows.
 
     Args:
         model: A hooked model.
         tokens: Token ids, padded.
         kept: False where a token is padding, on either side.
     """
-    with torch.no_grad(), suppress(AllRead):
+    with torch.no_grad(), suppress(AllSitesRead):
         wrapped = wrapped_model(model)
         if wrapped is None:
             run: Any = model
@@ -70,7 +70,7 @@ def can_stop_early(model: HookedModel) -> bool:
 
 
 @contextmanager
-def evaluating(model: HookedModel) -> Iterator[None]:
+def evaluation_mode(model: HookedModel) -> Iterator[None]:
     """Dropout off for as long as the `with` lasts; each module's own mode comes back after it."""
     module = model if isinstance(model, nn.Module) else wrapped_model(model)
     modes = [] if module is None else [(part, part.training) for part in module.modules()]
