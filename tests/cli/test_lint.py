@@ -58,7 +58,7 @@ def test_one_of_a_kind_is_told_in_the_singular(run, tmp_path):
     [
         (["no-such-file.csv"], "There is no file 'no-such-file.csv'"),
         (["claen.csv"], "Did you mean 'clean.csv'"),
-        (["."], "'.' is a folder, and a file is wanted. Name one in it (clean.csv)"),
+        (["."], "'.' is a folder, and a file is expected. Name one in it (clean.csv)"),
         (["clean.csv", "--statement", "text", "--label", "text"], "cannot both be column 'text'"),
         (["clean.csv"], "No column 'statement'"),
         (["clean.csv", "--statement", "text", "--label", "old", "--trustworthy", "7"], "got 7"),

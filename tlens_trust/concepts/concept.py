@@ -1,4 +1,4 @@
-"""What a sweep looks for: statements, their labels, and what belongs together."""
+"""A concept: statements, their labels, and which statements belong together."""
 
 import hashlib
 import os
@@ -38,7 +38,7 @@ _SHOWN_ROWS = 6
 
 @dataclass(frozen=True)
 class RowEdit:
-    """One thing that a reader did to the rows of its source.
+    """One change that the reader of a benchmark made to the rows of its source.
 
     Attributes:
         action: `dropped` or `changed`.
@@ -73,7 +73,7 @@ class Concept:
         groups: A name per statement; statements of one group never stand on both sides of a split.
         polarity: False where neither label is the trustworthy side.
         provenance: Where the statements come from, what their labels and groups were made from,
-            and in a sentence what was dropped on the way.
+            and in a sentence what was dropped.
         edits: What a reader dropped or changed, row by row; empty for statements taken as they are.
 
     Raises:
@@ -273,15 +273,17 @@ class Concept:
         )
 
     def _repr_html_(self) -> str:
-        shown = _first_groups(self.groups, _SHOWN_ROWS)
+        rows_shown = _first_groups(self.groups, _SHOWN_ROWS)
         return render(
             "notebook/concept",
             {
                 "concept": self,
                 "n_groups": len(set(self.groups)),
                 "share": f"{self.labels.mean():.1%}",
-                "rows": [(int(self.labels[i]), self.statements[i], self.groups[i]) for i in shown],
-                "n_hidden": len(self) - len(shown),
+                "rows": [
+                    (int(self.labels[i]), self.statements[i], self.groups[i]) for i in rows_shown
+                ],
+                "n_hidden": len(self) - len(rows_shown),
             },
         )
 
@@ -335,21 +337,22 @@ class Concept:
             >>> concept.take([2, 1]).statements
             ('3 < 4', '2 < 1')
         """
-        chosen = np.asarray(rows)
-        if chosen.dtype == bool:
-            if chosen.shape != (len(self),):
+        positions = np.asarray(rows)
+        if positions.dtype == bool:
+            if positions.shape != (len(self),):
                 raise ValueError(
                     f"A mask must hold one truth value for each of the {len(self)} statements of "
-                    f"{self.name!r}, got shape {chosen.shape}."
+                    f"{self.name!r}, got shape {positions.shape}."
                 )
-            chosen = np.flatnonzero(chosen)
-        if chosen.ndim != 1 or not (chosen.dtype.kind in "iu" or chosen.size == 0):
+            positions = np.flatnonzero(positions)
+        if positions.ndim != 1 or not (positions.dtype.kind in "iu" or positions.size == 0):
             raise ValueError(
-                f"`rows` must be a list of whole numbers or a mask, got an array of {chosen.dtype} "
-                f"with shape {chosen.shape}."
+                "`rows` must be a list of whole numbers or a mask, got an array of "
+                f"{positions.dtype} "
+                f"with shape {positions.shape}."
             )
-        chosen = chosen.astype(np.int64)
-        outside = chosen[(chosen < 0) | (chosen >= len(self))]
+        positions = positions.astype(np.int64)
+        outside = positions[(positions < 0) | (positions >= len(self))]
         if len(outside):
             raise ValueError(
                 f"{self.name!r} has {len(self)} statements, counted from 0; there is no "
@@ -357,10 +360,10 @@ class Concept:
             )
         return replace(
             self,
-            statements=tuple(self.statements[i] for i in chosen),
-            labels=self.labels[chosen],
-            groups=tuple(self.groups[i] for i in chosen),
-            provenance={**self.provenance, "taken": f"{len(chosen)} of {len(self)} statements"},
+            statements=tuple(self.statements[i] for i in positions),
+            labels=self.labels[positions],
+            groups=tuple(self.groups[i] for i in positions),
+            provenance={**self.provenance, "taken": f"{len(positions)} of {len(self)} statements"},
         )
 
     def to_frame(self) -> "pandas.DataFrame":
@@ -423,7 +426,7 @@ class Concept:
         )
 
     def describe(self) -> str:
-        """Where the statements come from, and what was dropped or changed, for a person to read.
+        """Describe in text where the statements come from, and what was dropped or changed.
 
         Examples:
             >>> rows = [{"statement": "Yes.", "label": 1}, {"statement": "No.", "label": 0}]
@@ -440,10 +443,10 @@ class Concept:
         return "\n".join(lines)
 
 
-def _first_groups(groups: Sequence[str], most: int) -> list[int]:
+def _first_groups(groups: Sequence[str], limit: int) -> list[int]:
     """Rows to show: those of the first groups, so that a contrast is seen as one."""
     order = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    return sorted(range(len(groups)), key=lambda row: order[groups[row]])[:most]
+    return sorted(range(len(groups)), key=lambda row: order[groups[row]])[:limit]
 
 
 def statements_fingerprint(statements: Sequence[str]) -> str:
@@ -477,9 +480,9 @@ def _from_table(
             "`contrast` out."
         )
     else:
-        first: dict[str, int] = {}
+        first_row: dict[str, int] = {}
         groups = [
-            str(first.setdefault(s, row)) for s, row in zip(statements, table.rows, strict=True)
+            str(first_row.setdefault(s, row)) for s, row in zip(statements, table.rows, strict=True)
         ]
     if contrast:
         _check_contrast(table, labels, groups)
@@ -505,13 +508,17 @@ def _from_table(
 
 def _check_contrast(table: Table, labels: np.ndarray, groups: Sequence[str]) -> None:
     pairs = set(zip(groups, labels.tolist(), strict=True))
-    held = Counter(group for group, _ in pairs)
-    lone = [row for row, group in zip(table.rows, groups, strict=True) if held[group] == 1]
-    if lone:
-        names = sorted({group for group in groups if held[group] == 1})
-        shown = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+    labels_per_group = Counter(group for group, _ in pairs)
+    rows_without_contrast = [
+        row for row, group in zip(table.rows, groups, strict=True) if labels_per_group[group] == 1
+    ]
+    if rows_without_contrast:
+        names = sorted({group for group in groups if labels_per_group[group] == 1})
+        shown_names = ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
         raise ValueError(
-            f"{len(names)} of {len(held)} groups of {table.source} hold one label only, so they "
-            f"make no contrast: {shown} ({list_rows(lone)}; {table.counting}). Add the other side, "
+            f"{len(names)} of {len(labels_per_group)} groups of {table.source} hold one label "
+            "only, so they "
+            f"make no contrast: {shown_names} ({list_rows(rows_without_contrast)}; "
+            f"{table.counting}). Add the other side, "
             f"leave these rows out, or ask for no contrast."
         )

@@ -1,6 +1,6 @@
 """A concept in the making: rows that a reader cleans, and what it did to them.
 
-A reader changes rows through a draft only, so that whatever it drops or changes is written down.
+A reader changes rows through a draft only, so that everything it drops or changes is recorded.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,8 +24,8 @@ class Draft:
         label_note: What the labels were made from.
         group_note: What the groups were made from.
         polarity: False where neither label is the trustworthy side.
-        clean: Whether statements may be dropped and rewritten; if not, whoever asks for it is not
-            heeded, and all rows stay as they are, in their order.
+        clean: Whether statements may be dropped and rewritten. If not, `drop` and `rewrite` do
+            nothing, and all rows stay as they are, in their order.
         edits: What was dropped or changed so far.
     """
 
@@ -40,23 +40,23 @@ class Draft:
     edits: list[RowEdit] = field(default_factory=list)
 
     def rewrite(self, change: Callable[[str], str], reason: str) -> None:
-        """Put every statement through `change`, and write down the rows that it changed."""
+        """Apply `change` to every statement, and record the rows that it changed."""
         if not self.clean:
             return
         changed = [change(statement) for statement in self.statements]
         pairs = zip(self.statements, changed, strict=True)
-        self._write_down("changed", reason, [i for i, (old, new) in enumerate(pairs) if old != new])
+        self._record("changed", reason, [i for i, (old, new) in enumerate(pairs) if old != new])
         self.statements = changed
 
     def drop(self, positions: Iterable[int], reason: str) -> None:
-        """Take statements out, and write down their rows."""
-        gone = set(positions) if self.clean else set()
-        self._write_down("dropped", reason, sorted(gone))
-        kept = [i for i in range(len(self.statements)) if i not in gone]
-        self.statements = [self.statements[i] for i in kept]
-        self.labels = [self.labels[i] for i in kept]
-        self.groups = [self.groups[i] for i in kept]
-        self.rows = [self.rows[i] for i in kept]
+        """Remove statements, and record their rows."""
+        dropped = set(positions) if self.clean else set()
+        self._record("dropped", reason, sorted(dropped))
+        remaining = [i for i in range(len(self.statements)) if i not in dropped]
+        self.statements = [self.statements[i] for i in remaining]
+        self.labels = [self.labels[i] for i in remaining]
+        self.groups = [self.groups[i] for i in remaining]
+        self.rows = [self.rows[i] for i in remaining]
 
     def drop_repeats(
         self, *, contradiction: str = "the same statement carries both labels"
@@ -66,12 +66,14 @@ class Draft:
         Args:
             contradiction: What a statement with both labels means in this benchmark.
         """
-        said: dict[str, set[int]] = {}
+        labels_of: dict[str, set[int]] = {}
         for statement, label in zip(self.statements, self.labels, strict=True):
-            said.setdefault(statement, set()).add(label)
-        self.drop([i for i, s in enumerate(self.statements) if len(said[s]) > 1], contradiction)
-        first: dict[str, int] = {}
-        repeats = [i for i, s in enumerate(self.statements) if first.setdefault(s, i) != i]
+            labels_of.setdefault(statement, set()).add(label)
+        self.drop(
+            [i for i, s in enumerate(self.statements) if len(labels_of[s]) > 1], contradiction
+        )
+        first_position: dict[str, int] = {}
+        repeats = [i for i, s in enumerate(self.statements) if first_position.setdefault(s, i) != i]
         self.drop(repeats, "repeats an earlier statement, label and all")
 
     def group_by_first(self, first: Sequence[int] | np.ndarray) -> None:
@@ -81,14 +83,14 @@ class Draft:
     def concept(
         self, name: str, dimension: str, table: Table, provenance: Mapping[str, str]
     ) -> Concept:
-        """The finished concept; `provenance` goes before what the draft has to say."""
+        """Make the finished concept; `provenance` comes before the notes of the draft."""
         if len(set(self.labels)) < 2:
             raise ValueError(
-                f"Nothing to tell apart in {table.source}: of {len(table.rows)} rows, "
+                f"Nothing to classify in {table.source}: of {len(table.rows)} rows, "
                 f"{len(self.statements)} statements are left, all on one side. "
                 + " ".join(f"{edit}." for edit in self.edits)
             )
-        said = {**provenance, "labels": self.label_note, "groups": self.group_note}
+        notes = {**provenance, "labels": self.label_note, "groups": self.group_note}
         return Concept(
             name=name,
             dimension=dimension,
@@ -96,14 +98,14 @@ class Draft:
             labels=np.array(self.labels, dtype=np.int64),
             groups=tuple(self.groups),
             polarity=self.polarity,
-            provenance=said | {"dropped": self._summary("dropped")},
+            provenance=notes | {"dropped": self._summary("dropped")},
             edits=tuple(self.edits),
         )
 
-    def _write_down(self, action: str, reason: str, positions: Sequence[int]) -> None:
+    def _record(self, action: str, reason: str, positions: Sequence[int]) -> None:
         if positions:
             self.edits.append(RowEdit(action, reason, tuple(self.rows[i] for i in positions)))
 
     def _summary(self, action: str) -> str:
-        made = [f"{len(edit)}: {edit.reason}" for edit in self.edits if edit.action == action]
-        return "; ".join(made) or ("nothing" if self.clean else "nothing, as was asked for")
+        reasons = [f"{len(edit)}: {edit.reason}" for edit in self.edits if edit.action == action]
+        return "; ".join(reasons) or ("nothing" if self.clean else "nothing, by `clean=False`")

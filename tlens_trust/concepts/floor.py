@@ -1,4 +1,4 @@
-"""How far the words alone tell the labels: the floor that a representation has to rise above."""
+"""The text-only baseline ("text floor"): how well the words alone predict the labels."""
 
 from itertools import combinations
 from types import MappingProxyType
@@ -32,14 +32,13 @@ def text_floor(
 ) -> TextFloor:
     """Classify the statements of a concept by their text alone, on given folds.
 
-    Two readings of the text: words, single and in twos, in lower case; and runs of one to five
-    characters, case and blanks kept. Each becomes TF-IDF features (`1 + ln tf` times
-    `ln((1 + n) / (1 + df)) + 1`, rows scaled to length 1) of the n-grams that occur in at least two
-    statements of the training rows, at most the 50,000 most widespread, with vocabulary and `df`
-    taken from the training rows; and on them scikit-learn's `LogisticRegression` with C = 10. C is
-    fixed: on the paper's five files no value from 1 to 100 is more than .01 better. Which of
-    the two readings does better is found within the training rows, by grouped 3-fold
-    cross-validation.
+    The text is taken in two ways: as words, single and in twos, in lower case; and as runs of one
+    to five characters, with case and blanks. Each gives TF-IDF features: `1 + ln tf` times
+    `ln((1 + n) / (1 + df)) + 1`, rows scaled to length 1. The n-grams are those that occur in at
+    least two statements of the training rows, at most the 50,000 most widespread; vocabulary and
+    `df` come from the training rows. The classifier is scikit-learn's `LogisticRegression` with
+    C = 10. C is fixed: on the paper's five files no value from 1 to 100 is more than .01 better.
+    Grouped 3-fold cross-validation within the training rows chooses between words and characters.
 
     Args:
         concept: The statements.

@@ -21,7 +21,7 @@ class TextFloor:
     fitted on other folds; NaN where a statement is only ever trained on.
 
     Attributes:
-        labels: The labels that were to be told.
+        labels: The labels to predict.
         fold: The fold of each statement; below 0 where it is only ever trained on.
         words: Scores by words, single and in twos.
         characters: Scores by runs of one to five characters.
@@ -29,9 +29,9 @@ class TextFloor:
             text: the majority class.
         chosen: For each fold, which of `words` and `characters` did better within its training
             rows.
-        fewer: Scores, as each fold chose, by classifiers that were fitted without one more fold,
-            the first axis (NaN where it is the statement's own); None where they were not asked
-            for. They tell how much the folds have in common.
+        fewer: Scores, as each fold chose, by classifiers that were fitted without one more fold.
+            That fold is the first axis; NaN where it is the statement's own. None where they were
+            not requested. They show how much the folds have in common.
     """
 
     labels: Int[np.ndarray, " example"]
@@ -57,7 +57,7 @@ class TextFloor:
         return int((self.fold >= 0).sum())
 
     def accuracy(self, reading: str = "chosen", *, balanced: bool = False) -> float:
-        """Share of the scored statements that are told rightly.
+        """Share of the scored statements that are classified correctly.
 
         A score above 0 says label 1. `chosen` is an unbiased figure, since each fold's choice
         between words and characters is made without its rows; the higher of `words` and

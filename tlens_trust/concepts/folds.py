@@ -16,10 +16,10 @@ def assign_folds(
 ) -> Int[np.ndarray, " example"]:
     """Deal whole groups into folds of nearly equal size and label balance.
 
-    Groups are dealt out from the largest to the smallest, those of one size in an order drawn by
-    the seed, each to the fold where it least raises `Σ_f Σ_c (n_fc / n_c)²`, with `n_fc` the rows
-    of label `c` in fold `f`. The draw is a hash of seed and group name, so a statement's fold
-    does not depend on where it stands in the file, nor on numpy's generators.
+    Groups are dealt out from the largest to the smallest; those of one size in an order drawn by
+    the seed. Each goes to the fold where it least raises `Σ_f Σ_c (n_fc / n_c)²`, with `n_fc` the
+    rows of label `c` in fold `f`. The draw is a hash of seed and group name. So a statement's fold
+    depends neither on its place in the file nor on numpy's generators.
 
     Not `sklearn.model_selection.StratifiedGroupKFold`: its folds change with the order of rows,
     and its criterion looks at the label ratio alone, so that their sizes drift apart.
@@ -62,9 +62,9 @@ def assign_folds(
     counts = np.zeros((len(names), 2), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)
     totals = np.maximum(counts.sum(axis=0), 1)
-    drawn = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
+    draws = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
     sizes = counts.sum(axis=1)
-    order = sorted(range(len(names)), key=lambda group: (-sizes[group], drawn[group]))
+    order = sorted(range(len(names)), key=lambda group: (-sizes[group], draws[group]))
 
     filled = np.zeros((folds, 2))
     fold_of_group = np.empty(len(names), dtype=np.int64)

@@ -1,7 +1,7 @@
-"""Which statements belong together, where no column says so.
+"""Group statements that belong together, where no column says so.
 
-A statement and its near-copy on two sides of a split turn a probe's accuracy into memory. Grouping
-too much costs a little precision; grouping too little costs the result.
+A statement and its near-copy on two sides of a split let a probe score by memory. Too large groups
+cost a little precision; too small groups make the result invalid.
 """
 
 import re
@@ -16,7 +16,7 @@ _BLOCK = 512
 def group_near_duplicates(
     statements: Sequence[str], *, similarity: float = 0.6
 ) -> Int[np.ndarray, " example"]:
-    """Put statements together whose sets of words are alike, and theirs, and so on.
+    """Group statements whose sets of words are similar, directly or through others.
 
     Two statements are linked where `|A ∩ B| / |A ∪ B| ≥ similarity` (Jaccard), with `A` and `B`
     their sets of case-folded words; a group is what is linked directly or through others. Order
@@ -95,8 +95,8 @@ def join_groups(*groupings: Sequence[Hashable]) -> Int[np.ndarray, " example"]:
     """
     links = []
     for grouping in groupings:
-        first: dict[Hashable, int] = {}
-        links += [(first.setdefault(name, i), i) for i, name in enumerate(grouping)]
+        first_position: dict[Hashable, int] = {}
+        links += [(first_position.setdefault(name, i), i) for i, name in enumerate(grouping)]
     n = len(groupings[0]) if groupings else 0
     return _linked(np.array(links, dtype=np.int64).reshape(-1, 2).T, n)
 
@@ -109,5 +109,5 @@ def _linked(links: Int[np.ndarray, "two link"], n: int) -> Int[np.ndarray, " exa
 
     graph = csr_matrix((np.ones(links.shape[1]), (links[0], links[1])), shape=(n, n))
     _, component = connected_components(graph, directed=False)
-    _, first, member = np.unique(component, return_index=True, return_inverse=True)
-    return np.asarray(first[member], dtype=np.int64)
+    _, first_position, member = np.unique(component, return_index=True, return_inverse=True)
+    return np.asarray(first_position[member], dtype=np.int64)

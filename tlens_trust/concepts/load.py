@@ -1,4 +1,4 @@
-"""One door to every concept that comes with the package or can be read by it."""
+"""`load_concepts`: every concept that the package contains or can read."""
 
 import difflib
 import os
@@ -58,7 +58,7 @@ def load_concepts(
     """Load embedded concepts, or public benchmarks from a file or the Hugging Face hub.
 
     Whatever the source says, label 1 of a concept is its trustworthy side, or its `polarity` is
-    False. What was dropped or changed on the way is in `edits`, row by row, and in
+    False. What was dropped or changed is recorded in `edits`, row by row, and in
     `Concept.describe()`.
 
     Args:
@@ -98,10 +98,10 @@ def load_concepts(
         ['reliability', 'privacy', 'toxicity', 'fairness', 'robustness']
     """
     names = _checked_names(name)
-    for several, held in _SEVERAL.items():
-        if names and several in names:
-            at = names.index(several)
-            names[at : at + 1] = held
+    for collection, members in _SEVERAL.items():
+        if names and collection in names:
+            index = names.index(collection)
+            names[index : index + 1] = members
     if names is not None and not names:
         raise ValueError(
             "An empty list names no concept. Leave it out for the embedded sets, or name some of "
@@ -109,12 +109,12 @@ def load_concepts(
         )
     for wanted in names or []:
         if wanted not in _OWN and wanted not in BENCHMARKS:
-            known = [*_OWN, *_SEVERAL, *BENCHMARKS]
-            near = difflib.get_close_matches(wanted.casefold(), known, n=1, cutoff=0.5)
+            all_names = [*_OWN, *_SEVERAL, *BENCHMARKS]
+            nearest = difflib.get_close_matches(wanted.casefold(), all_names, n=1, cutoff=0.5)
             raise ValueError(
                 f"No concept named {wanted!r}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-                + f" Choose among {', '.join(known)}, or make your own with `Concept.from_csv`."
+                + (f" Did you mean {nearest[0]!r}?" if nearest else "")
+                + f" Choose among {', '.join(all_names)}, or make your own with `Concept.from_csv`."
             )
     if path is None and all(wanted in _OWN for wanted in names or []):
         _refuse_without_use(
@@ -155,7 +155,7 @@ def _checked_names(name: object) -> list[str] | None:
     if strange or not isinstance(name, Iterable):
         got = repr(strange[0] if strange else name)
         raise ValueError(
-            f"A concept is asked for by its name, a text, got {got}. Give a name or a list of "
+            f"A concept is requested by its name, a text, got {got}. Give a name or a list of "
             f"names, as {', '.join(map(repr, _EMBEDDED[:2]))}, or {_ALL_CONTROLS!r}, or one of "
             "`available_benchmarks()`."
         )
@@ -168,8 +168,8 @@ def _own(name: str) -> Concept:
     return (control_concepts() if name in CONTROLS else embedded_concepts())[name]
 
 
-def _refuse_without_use(given: Mapping[str, str | bool | None], source: str) -> None:
-    for argument, value in given.items():
+def _refuse_without_use(arguments: Mapping[str, str | bool | None], source: str) -> None:
+    for argument, value in arguments.items():
         if value is not None:
             raise ValueError(f"`{argument}={value!r}` has no meaning for {source}. Leave it out.")
 

@@ -1,9 +1,9 @@
-"""Where a benchmark's rows are fetched from: a file, an address, a folder, the Hugging Face hub.
+"""Read a benchmark's rows from their source: a file, an address, a folder or the Hugging Face hub.
 
-A revision on the hub is resolved to a commit before anything is read, by `huggingface_hub`, whose
-cache, token and offline mode are used as they are; the rows are then read by `datasets`. Handing
-the name to `datasets.load_dataset` would not do: without a connection it reads whichever version it
-has cached, whatever revision was asked for.
+`huggingface_hub` resolves a revision on the hub to a commit before anything is read; its cache,
+token and offline mode are used as they are. Then `datasets` reads the rows. `datasets.load_dataset`
+is not used with the name: without a connection it reads whichever version is cached, whatever
+revision was requested.
 """
 
 import os
@@ -98,16 +98,16 @@ def read_folder(path: Path, *, config: str, folder: str, split: str) -> Table | 
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         import datasets
 
-        held = datasets.load_from_disk(os.fspath(path))
-        if isinstance(held, datasets.DatasetDict):
-            if split not in held:
+        dataset = datasets.load_from_disk(os.fspath(path))
+        if isinstance(dataset, datasets.DatasetDict):
+            if split not in dataset:
                 raise ValueError(
                     f"No split {split!r} in {os.fspath(path)!r}, which has: "
-                    f"{', '.join(map(repr, held))}. Choose one with `split=`."
+                    f"{', '.join(map(repr, dataset))}. Choose one with `split=`."
                 )
-            held = held[split]
-        rows = tuple(range(len(held)))
-        return Table(held.to_dict(), rows, source, _FROM_0)
+            dataset = dataset[split]
+        rows = tuple(range(len(dataset)))
+        return Table(dataset.to_dict(), rows, source, _FROM_0)
     for pattern in _layouts(config, folder, split):
         if files := sorted(path.glob(pattern)):
             return _parquet_table(files, f"{source}, configuration {config!r}")
@@ -147,5 +147,5 @@ def _layouts(config: str, folder: str, split: str) -> list[str]:
 def _parquet_table(files: Sequence[Path], source: str) -> Table:
     import datasets
 
-    held = datasets.Dataset.from_parquet([os.fspath(file) for file in files])
-    return Table(held.to_dict(), tuple(range(len(held))), source, _FROM_0)
+    dataset = datasets.Dataset.from_parquet([os.fspath(file) for file in files])
+    return Table(dataset.to_dict(), tuple(range(len(dataset))), source, _FROM_0)

@@ -1,7 +1,7 @@
 """Columns of texts and labels with the row numbers that the user knows them by.
 
-Whatever is wrong with a row is said with the number that the row has in the user's own file or
-table, so the numbers travel with the columns.
+A message about a row names the number that the row has in the user's own file or table. So the
+numbers travel with the columns.
 """
 
 import csv
@@ -48,8 +48,8 @@ class Table:
     @property
     def provenance(self) -> dict[str, str]:
         """What `Concept.provenance` says of the source."""
-        said = {"source": self.source, "rows": self.counting}
-        return said | {"sha256": self.sha256} if self.sha256 else said
+        entries = {"source": self.source, "rows": self.counting}
+        return entries | {"sha256": self.sha256} if self.sha256 else entries
 
     def column(self, name: str) -> Sequence[Any]:
         """Cells of a column.
@@ -58,9 +58,9 @@ class Table:
             ValueError: There is no such column; the message names those that there are.
         """
         if name not in self.columns:
-            there = ", ".join(map(repr, self.columns)) or "none"
+            names = ", ".join(map(repr, self.columns)) or "none"
             raise ValueError(
-                f"No column {name!r} in {self.source}, whose columns are: {there}. "
+                f"No column {name!r} in {self.source}, whose columns are: {names}. "
                 f"Name the one that you mean (`statement=`, `label=`, `group=`; in a shell "
                 "`--statement`, `--label`, `--group`)."
             )
@@ -78,9 +78,9 @@ def list_rows(rows: Sequence[int], *, limit: int = 10) -> str:
         >>> list_rows([4, 9, 11], limit=2)
         'rows 4, 9 and 1 more'
     """
-    shown = ", ".join(str(row) for row in rows[:limit])
-    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
-    return f"row{'s' if len(rows) != 1 else ''} {shown}{more}"
+    listing = ", ".join(str(row) for row in rows[:limit])
+    remainder = f" and {len(rows) - limit} more" if len(rows) > limit else ""
+    return f"row{'s' if len(rows) != 1 else ''} {listing}{remainder}"
 
 
 def read_csv(path: str | os.PathLike[str]) -> Table:
@@ -103,11 +103,11 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
     """
     place = Path(path)
     if place.is_dir():
-        held = sorted(file.name for file in place.iterdir() if file.is_file())
-        shown = ", ".join(held[:5]) + (", …" if len(held) > 5 else "")
+        file_names = sorted(file.name for file in place.iterdir() if file.is_file())
+        listing = ", ".join(file_names[:5]) + (", …" if len(file_names) > 5 else "")
         raise ValueError(
-            f"{os.fspath(path)!r} is a folder, and a file is wanted. Name one in it"
-            + (f" ({shown})." if held else "; it holds none.")
+            f"{os.fspath(path)!r} is a folder, and a file is expected. Name one in it"
+            + (f" ({listing})." if file_names else "; it holds none.")
         )
     if not place.exists():
         raise missing_file(path)
@@ -117,16 +117,20 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 def missing_file(path: str | os.PathLike[str]) -> FileNotFoundError:
     """The error for a path at which there is nothing, with the nearest name beside it."""
     place = Path(path)
-    told = f"There is no file {os.fspath(path)!r}."
+    message = f"There is no file {os.fspath(path)!r}."
     if not place.parent.is_dir():
-        return FileNotFoundError(f"{told} Its folder, {str(place.parent)!r}, is not there either.")
+        return FileNotFoundError(
+            f"{message} Its folder, {str(place.parent)!r}, is not there either."
+        )
     # A picture is never what a misspelt table was meant to be.
     names = [file.name for file in place.parent.iterdir() if file.suffix == place.suffix]
-    near = difflib.get_close_matches(place.name, names, n=1)
+    nearest = difflib.get_close_matches(place.name, names, n=1)
     way_out = (
-        f"Did you mean {near[0]!r}?" if near else f"Looked for in {str(place.parent.resolve())!r}."
+        f"Did you mean {nearest[0]!r}?"
+        if nearest
+        else f"Looked for in {str(place.parent.resolve())!r}."
     )
-    return FileNotFoundError(f"{told} {way_out}")
+    return FileNotFoundError(f"{message} {way_out}")
 
 
 def parse_csv(content: bytes, source: str) -> Table:
@@ -196,21 +200,25 @@ def records_table(records: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> T
     source = "rows"
     described = getattr(records, "info", None)
     if described is not None:
-        named = getattr(described, "dataset_name", None) or getattr(described, "builder_name", None)
+        dataset_name = getattr(described, "dataset_name", None) or getattr(
+            described, "builder_name", None
+        )
         fingerprint = getattr(records, "_fingerprint", "")
         split = getattr(records, "split", None)
-        source = f"data set {named or 'without a name'!r}" + (f", split {split}" if split else "")
+        source = f"data set {dataset_name or 'without a name'!r}" + (
+            f", split {split}" if split else ""
+        )
         source += f" (fingerprint {fingerprint})" if fingerprint else ""
-    held = list(records)
-    names = list(held[0]) if held else []
-    ragged = [i for i, record in enumerate(held) if record.keys() != held[0].keys()]
+    rows = list(records)
+    names = list(rows[0]) if rows else []
+    ragged = [i for i, record in enumerate(rows) if record.keys() != rows[0].keys()]
     if ragged:
         raise ValueError(
             f"Every row must have the columns of the first ({', '.join(map(repr, names))}), but "
             f"others are in {list_rows(ragged)} (counted from 0)."
         )
-    columns = {name: [record[name] for record in held] for name in names}
-    return Table(columns, tuple(range(len(held))), source, _FROM_0)
+    columns = {name: [record[name] for record in rows] for name in names}
+    return Table(columns, tuple(range(len(rows))), source, _FROM_0)
 
 
 def texts(table: Table, column: str) -> list[str]:
@@ -282,19 +290,20 @@ def binary_labels(table: Table, column: str) -> Int[np.ndarray, " example"]:
             f"Column {column!r} of {table.source} has no label in {table.rows_at(missing)}. "
             f"Label these rows or leave them out."
         )
-    read = [as_label(cell) for cell in cells]
-    strange = [i for i, label in enumerate(read) if label is None]
+    parsed_labels = [as_label(cell) for cell in cells]
+    strange = [i for i, label in enumerate(parsed_labels) if label is None]
     if strange:
         kinds = list(dict.fromkeys(repr(cells[i]) for i in strange))
-        shown = ", ".join(kinds[:5]) + (", …" if len(kinds) > 5 else "")
+        listing = ", ".join(kinds[:5]) + (", …" if len(kinds) > 5 else "")
         raise ValueError(
-            f"Labels must be 0 or 1, but column {column!r} of {table.source} holds {shown} "
+            f"Labels must be 0 or 1, but column {column!r} of {table.source} holds {listing} "
             f"({table.rows_at(strange)}). Map them to 0 and 1, or leave these rows out."
         )
-    labels = np.array(read, dtype=np.int64)
-    if len(set(read)) == 1:
+    labels = np.array(parsed_labels, dtype=np.int64)
+    if len(set(parsed_labels)) == 1:
         raise ValueError(
-            f"Column {column!r} of {table.source} holds the label {read[0]} in all {len(read)} "
+            f"Column {column!r} of {table.source} holds the label {parsed_labels[0]} in all "
+            f"{len(parsed_labels)} "
             f"rows. A concept needs statements with 0 and statements with 1: add the other side, "
             f"or choose another column."
         )
@@ -311,7 +320,7 @@ def is_missing(cell: object) -> bool:
 
 
 def as_label(cell: object) -> int | None:
-    """The label, 0 or 1, that a cell says in one way or another; None where it says neither.
+    """The label, 0 or 1, that a cell holds in any of its spellings; None where it holds neither.
 
     Examples:
         >>> as_label("1.0"), as_label(" False"), as_label("yes")

@@ -1,9 +1,9 @@
 """ConfAIde: flows of information that meet people's expectations or violate them.
 
-Its tiers 2a and 2b ask people how far a use of information about them meets their privacy
-expectations, from -100 (not at all) to 100. The paper took the uses rated at most -50 for
-violations and those rated above -20 for fitting ones, left the others out, and generated more; what
-is read here from the benchmark's own text files follows the same two limits.
+In its tiers 2a and 2b, people rate how far a use of information meets their privacy expectations,
+from -100 (not at all) to 100. The paper labels uses rated at most -50 as violations and those rated
+above -20 as fitting, leaves the others out, and adds generated ones. The benchmark's own text files
+are read here with the same two limits.
 
 Source:
     Mireshghallah et al. (2024), arXiv:2310.17884; github.com/skywalker023/confAIde, `benchmark/`.

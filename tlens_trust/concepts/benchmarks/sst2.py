@@ -72,9 +72,9 @@ def read_rows(table: Table, seed: int) -> Draft:
 
 def in_form(statements: Sequence[str], labels: Int[np.ndarray, " example"]) -> float:
     """The share of statements that have a twin: the same but for case, with the other label."""
-    said = list(zip([text.casefold() for text in statements], labels.tolist(), strict=True))
-    there = set(said)
-    return sum((text, 1 - label) in there for text, label in said) / len(said)
+    folded = list(zip([text.casefold() for text in statements], labels.tolist(), strict=True))
+    statements_with_labels = set(folded)
+    return sum((text, 1 - label) in statements_with_labels for text, label in folded) / len(folded)
 
 
 def flip_case(sentence: str, *, seed: int) -> str:

@@ -1,8 +1,8 @@
 """ToxiGen: statements about groups of people (Hartvigsen et al. 2022, arXiv:2203.09509).
 
-The texts carry escapes of the programs that they went through (`_x000D_` of a spreadsheet, line
-breaks and quotes with a backslash), which are turned back into what they stand for; white space
-around a text is taken off, since a model is read at the last token.
+The texts carry escapes of the programs that they went through: `_x000D_` of a spreadsheet, line
+breaks and quotes with a backslash. They are turned back into the characters that they stand for.
+White space around a text is removed, since activations are read at the last token.
 """
 
 import ast

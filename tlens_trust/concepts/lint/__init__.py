@@ -1,4 +1,4 @@
-"""What is wrong with a set of statements, before a probe is believed on it."""
+"""Check a set of statements for faults that would mislead a probe."""
 
 from tlens_trust.concepts.lint.lint import lint_concept, lint_file
 from tlens_trust.concepts.lint.report import LintFinding, LintReport

@@ -32,19 +32,20 @@ _ARTEFACTS: dict[str, re.Pattern[str]] = {
 def artefacts(rows: Rows) -> Iterator[LintFinding]:
     """Each kind of trace with the rows that carry it, and how their labels fall."""
     for kind, pattern in _ARTEFACTS.items():
-        found = [pattern.search(statement) for statement in rows.statements]
-        at = [i for i, match in enumerate(found) if match]
-        if not at:
+        matches = [pattern.search(statement) for statement in rows.statements]
+        positions = [i for i, match in enumerate(matches) if match]
+        if not positions:
             continue
-        ones = int(rows.labels[at].sum())
-        marks = list(dict.fromkeys(match[0] for match in found if match))
+        ones = int(rows.labels[positions].sum())
+        marks = list(dict.fromkeys(match[0] for match in matches if match))
         blank = kind.startswith("white space")
-        shown = "" if blank else f" ({quoted(marks, width=20)})"
+        examples = "" if blank else f" ({quoted(marks, width=20)})"
         yield LintFinding(
             "artefact",
             "warning",
-            f"{rows_that(len(at), 'hold')} {kind}{shown}; {share(ones, len(at))} of these carry "
+            f"{rows_that(len(positions), 'hold')} {kind}{examples}; {share(ones, len(positions))} "
+            "of these carry "
             f"label 1, and {share(int(rows.labels.sum()), len(rows))} of all",
-            rows.at(at),
-            {"rows": len(at), "share_1": ones / len(at)},
+            rows.at(positions),
+            {"rows": len(positions), "share_1": ones / len(positions)},
         )

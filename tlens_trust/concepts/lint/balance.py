@@ -1,4 +1,4 @@
-"""How labels and groups are shared out."""
+"""Balance of labels and sizes of groups."""
 
 from collections.abc import Iterator
 
@@ -66,21 +66,22 @@ def single_label_groups(rows: Rows) -> Iterator[LintFinding]:
     ones = np.bincount(rows.group, weights=rows.labels)
     mixed = (ones > 0) & (ones < sizes)
     in_mixed = int(sizes[mixed].sum())
-    several = sizes > 1
-    lone = np.flatnonzero(~mixed)
-    if 2 * in_mixed >= len(rows) and len(lone):
+    is_shared = sizes > 1
+    single_label = np.flatnonzero(~mixed)
+    if 2 * in_mixed >= len(rows) and len(single_label):
         held = ~mixed[rows.group]
         yield LintFinding(
             "single-label-groups",
             "note",
-            f"{len(lone)} of {len(sizes)} groups {'holds' if len(lone) == 1 else 'hold'} one "
+            f"{len(single_label)} of {len(sizes)} groups "
+            f"{'holds' if len(single_label) == 1 else 'hold'} one "
             f"label only, where the others hold both: their "
             f"{counted(int(held.sum()), 'statement')} can be contrasted with nothing",
             rows.at(held),
-            {"groups": len(lone), "rows": int(held.sum())},
+            {"groups": len(single_label), "rows": int(held.sum())},
         )
     # The statements of a group are then no independent witnesses: n is the number of groups.
-    elif not in_mixed and 2 * int(sizes[several].sum()) >= len(rows):
+    elif not in_mixed and 2 * int(sizes[is_shared].sum()) >= len(rows):
         yield LintFinding(
             "single-label-groups",
             "warning",

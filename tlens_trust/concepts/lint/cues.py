@@ -1,10 +1,10 @@
-r"""Simple rules on the surface of a statement that tell its label.
+r"""Simple rules on the surface of a statement that predict its label.
 
-A rule is of the form "has this feature → 1, otherwise 0" or the other way round, and the better of
-the two is taken. How far it goes with the label is measured with the statements of one group taken
-as dependent (`association`), and a rule is reported only if that is beyond chance at 1% after
-Bonferroni's correction for all the rules that were tried. Its accuracy is that on all statements,
-from which it was chosen: slightly flattered, as is said of every number found by looking.
+A rule is of the form "has this feature → 1, otherwise 0" or the reverse; the better of the two is
+used. Its association with the label is tested with the statements of one group taken as dependent
+(`association`). A rule is reported only if the association is significant at 1% after Bonferroni's
+correction for all the rules that were tried. Its accuracy is that on all statements, from which it
+was chosen, and so slightly optimistic.
 """
 
 import re
@@ -47,7 +47,7 @@ _MARKS: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A feature of statements, and what it says of the label."""
+    """A feature of statements that may predict the label."""
 
     family: str
     words: str
@@ -55,7 +55,7 @@ class Rule:
 
 
 def cues(rows: Rows) -> Iterator[LintFinding]:
-    """The rules that tell the label, the most telling of each family."""
+    """Find the rules that predict the label, the most accurate of each family."""
     lengths = list(_lengths(rows))
     marks = [
         Rule(family, words, np.array([test(statement) for statement in rows.statements]))
@@ -65,19 +65,19 @@ def cues(rows: Rows) -> Iterator[LintFinding]:
     tokens = list(_tokens(rows))
     tried = sum(count for _, count in lengths) + len(marks) + len(overlap)
     tried += sum(len(names) for _, _, names, _ in tokens)
-    least = _deviate(_LEVEL / tried)
+    threshold = _deviate(_LEVEL / tried)
 
     judged = [_judge(rule, rows) for rule in [*(r for r, _ in lengths), *marks, *overlap]]
     for template, shown, names, matrix in tokens:
-        judged += _best_tokens(rows, template, names, matrix, least, shown)
-    seen: set[bytes] = set()
-    for rule, z, more in judged:
+        judged += _best_tokens(rows, template, names, matrix, threshold, shown)
+    reported_patterns: set[bytes] = set()
+    for rule, z, n_hidden in judged:
         # Two names for the same rows, as 'contains "?"' and 'ends with "?"', are one rule.
         pattern = np.packbits(rule.holds).tobytes()
-        if abs(z) >= least and pattern not in seen:
-            finding = _finding(rule, z, tried, more, rows)
+        if abs(z) >= threshold and pattern not in reported_patterns:
+            finding = _finding(rule, z, tried, n_hidden, rows)
             if finding is not None:
-                seen.add(pattern)
+                reported_patterns.add(pattern)
                 yield finding
 
 
@@ -85,35 +85,38 @@ def _judge(rule: Rule, rows: Rows) -> tuple[Rule, float, int]:
     return rule, association(rule.holds.astype(float), rows.labels, rows.group), 0
 
 
-def _finding(rule: Rule, z: float, tried: int, more: int, rows: Rows) -> LintFinding | None:
+def _finding(rule: Rule, z: float, tried: int, n_hidden: int, rows: Rows) -> LintFinding | None:
     ones = rows.labels == 1
     to_1 = float(rule.holds[ones].mean()) > float(rule.holds[~ones].mean())
     right = rule.holds == ones if to_1 else rule.holds != ones
     balanced = float(right[ones].mean() + right[~ones].mean()) / 2
     if balanced < _LEAST_BALANCED:
         return None
-    held = int(rule.holds.sum())
+    n_covered = int(rule.holds.sum())
     accuracy = float(right.mean())
-    told = f"{rule.words} → {int(to_1)}, otherwise {int(not to_1)}: "
-    told += f"right {share(int(right.sum()), len(rows))}"
+    message = f"{rule.words} → {int(to_1)}, otherwise {int(not to_1)}: "
+    message += f"right {share(int(right.sum()), len(rows))}"
     if abs(balanced - accuracy) > 0.005:
-        told += f", balanced {balanced:.1%}"
-    told += f" (right in {share(int(right[rule.holds].sum()), held)} of the {held} that do)"
-    if more:
-        told += (
-            f"; {more} more of this kind {'tells' if more == 1 else 'tell'} the label beyond chance"
+        message += f", balanced {balanced:.1%}"
+    message += (
+        f" (right in {share(int(right[rule.holds].sum()), n_covered)} of the {n_covered} that do)"
+    )
+    if n_hidden:
+        message += (
+            f"; {n_hidden} more of this kind {'tells' if n_hidden == 1 else 'tell'} the label "
+            "beyond chance"
         )
     severity: Any = "note" if balanced < _WARNING else "warning" if balanced < _ERROR else "error"
     return LintFinding(
         rule.family,
         severity,
-        told,
+        message,
         rows.at(rule.holds),
         {
             "accuracy": accuracy,
             "balanced_accuracy": balanced,
             "precision": float(right[rule.holds].mean()),
-            "covered": held,
+            "covered": n_covered,
             "z": z,
             "rules_tried": tried,
         },
@@ -154,7 +157,7 @@ def _overlaps(rows: Rows) -> Iterator[Rule]:
             continue
         opening = _common_start([rows.statements[i] for i in held])
         opening = opening[: opening.rfind(" ") + 1] if opening[-1:].isalnum() else opening
-        said = {
+        rare_words = {
             word
             for word in _TOKEN.findall(opening.casefold())
             if word[:1].isalnum() and spread[word] < 0.05 * len(rows)
@@ -162,7 +165,7 @@ def _overlaps(rows: Rows) -> Iterator[Rule]:
         openings += len(opening.split()) >= 3
         for i in held:
             rest = set(_TOKEN.findall(rows.statements[i][len(opening) :].casefold()))
-            holds[i] = bool(said & rest)
+            holds[i] = bool(rare_words & rest)
     if 2 * openings >= len(members) and holds.any():
         yield Rule(
             "opening-cue", "repeats a rarer word of the opening that its group shares", holds
@@ -179,33 +182,35 @@ def _tokens(rows: Rows) -> Iterator[tuple[str, int, list[str], Any]]:
         "begins with {}": (2, [set(held[:1]) for held in tokens]),
         "ends with {}": (2, [set(held[-1:]) for held in tokens]),
     }
-    for template, (shown, sets) in places.items():
+    for template, (limit, sets) in places.items():
         spread = Counter(token for held in sets for token in held)
-        most = len(rows) - _LEAST_STATEMENTS
-        names = sorted(t for t, count in spread.items() if _LEAST_STATEMENTS <= count <= most)
+        largest_count = len(rows) - _LEAST_STATEMENTS
+        names = sorted(
+            t for t, count in spread.items() if _LEAST_STATEMENTS <= count <= largest_count
+        )
         if not names:
             continue
         column = {token: j for j, token in enumerate(names)}
         pairs = [(i, column[t]) for i, held in enumerate(sets) for t in held if t in column]
         at = np.array(pairs, dtype=np.int64).T
         matrix = csr_matrix((np.ones(len(pairs)), at), shape=(len(rows), len(names)))
-        yield template, shown, names, matrix
+        yield template, limit, names, matrix
 
 
 def _best_tokens(
-    rows: Rows, template: str, names: list[str], matrix: Any, least: float, shown: int
+    rows: Rows, template: str, names: list[str], matrix: Any, threshold: float, limit: int
 ) -> Iterator[tuple[Rule, float, int]]:
     z = _associations(matrix, rows.labels, rows.group)
     ones = rows.labels == 1
     rates = [np.asarray(matrix[side].mean(axis=0)).ravel() for side in (ones, ~ones)]
     balanced = 0.5 + np.abs(rates[0] - rates[1]) / 2
-    telling = np.flatnonzero((np.abs(z) >= least) & (balanced >= _LEAST_BALANCED))
+    telling = np.flatnonzero((np.abs(z) >= threshold) & (balanced >= _LEAST_BALANCED))
     telling = telling[np.argsort(-balanced[telling], kind="stable")]
-    for place, j in enumerate(telling[:shown].tolist()):
+    for place, j in enumerate(telling[:limit].tolist()):
         holds = np.asarray(matrix[:, [j]].toarray()).ravel() > 0
-        last = place == min(shown, len(telling)) - 1
-        more = max(len(telling) - shown, 0) if last else 0
-        yield Rule("token-cue", template.format(repr(names[j])), holds), float(z[j]), more
+        is_last = place == min(limit, len(telling)) - 1
+        n_hidden = max(len(telling) - limit, 0) if is_last else 0
+        yield Rule("token-cue", template.format(repr(names[j])), holds), float(z[j]), n_hidden
 
 
 def _associations(

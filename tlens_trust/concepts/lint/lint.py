@@ -79,10 +79,10 @@ class ConceptLint:
 def lint_concept(concept: Concept, *, seed: int = 0) -> LintReport:
     """Look for what may mislead a probe in the statements of a concept.
 
-    Looked for: duplicates and statements with both labels; near copies and twins in different
+    It checks for duplicates and statements with both labels; near copies and twins in different
     groups; groups that an unshuffled 80/20 split would have on both sides; rules on length,
-    letters and single tokens that tell the label; traces of other programs in the texts; the
-    label's balance, the groups' sizes and contrasts; and how far a text classifier gets
+    letters and single tokens that predict the label; traces of other programs in the texts; the
+    label's balance, the groups' sizes and contrasts; and the accuracy of a text classifier
     (`text_floor`). Nothing is changed.
 
     Args:
@@ -133,8 +133,8 @@ def lint_file(
 
     What a `Concept` would refuse, an empty statement or a third label, is a finding here. The
     files released with Qian et al. (2024) are recognised, by their content or else by their name:
-    their groups are then known, and what their labels mean is told. Labels are quoted as they
-    stand in the file, whatever `trustworthy` says.
+    their groups are then known, and the meaning of their labels is reported. Labels are quoted
+    as they stand in the file, whatever `trustworthy` says.
 
     Args:
         path: A UTF-8 file whose first row names the columns. Rows are numbered as in the file,
@@ -168,12 +168,12 @@ def lint_file(
             f"whose columns are: {', '.join(map(repr, table.columns))}. Name two."
         )
     texts, labels = table.column(statement), [as_label(cell) for cell in table.column(label)]
-    named = None if group is None else table.column(group)
+    group_cells = None if group is None else table.column(group)
     if not len(texts):
         raise ValueError(
             f"{table.source} holds no rows under its header. There is nothing to lint."
         )
-    known = recognise(table, os.fspath(path)) if (statement, label) == _PAPER_COLUMNS else None
+    known_file = recognise(table, os.fspath(path)) if (statement, label) == _PAPER_COLUMNS else None
 
     findings: list[LintFinding] = []
     empty = [i for i, text in enumerate(texts) if is_missing(text)]
@@ -192,43 +192,43 @@ def lint_file(
             "what follows"
         )
         findings.append(LintFinding("unknown-labels", "error", message, at, {"rows": len(strange)}))
-    if named is not None:
+    if group_cells is not None:
         nameless = tuple(
-            row for row, cell in zip(table.rows, named, strict=True) if is_missing(cell)
+            row for row, cell in zip(table.rows, group_cells, strict=True) if is_missing(cell)
         )
         if nameless:
             message = f"{rows_that(len(nameless), 'lack')} a group: taken to stand alone"
             numbers = {"rows": len(nameless)}
             findings.append(LintFinding("missing-groups", "error", message, nameless, numbers))
-    kept = [i for i in range(len(texts)) if i not in {*empty, *strange}]
-    if not kept:
+    positions = [i for i in range(len(texts)) if i not in {*empty, *strange}]
+    if not positions:
         return LintReport(
             repr(Path(path).name), 0, 0, float("nan"), table.counting, "", tuple(findings)
         )
 
-    if named is not None:
+    if group_cells is not None:
         groups = [
-            f"row {table.rows[i]}" if is_missing(named[i]) else str(named[i])
+            f"row {table.rows[i]}" if is_missing(group_cells[i]) else str(group_cells[i])
             for i in range(len(texts))
         ]
         grouping = f"column {group!r}"
-    elif known is not None:
-        groups, grouping = list(known.groups), known.grouping
+    elif known_file is not None:
+        groups, grouping = list(known_file.groups), known_file.grouping
     else:
         groups, grouping = list(texts), ""
     rows = Rows(
-        statements=tuple(texts[i] for i in kept),
-        labels=np.array([labels[i] for i in kept], dtype=np.int64),
-        groups=tuple(groups[i] for i in kept),
-        numbers=tuple(table.rows[i] for i in kept),
+        statements=tuple(texts[i] for i in positions),
+        labels=np.array([labels[i] for i in positions], dtype=np.int64),
+        groups=tuple(groups[i] for i in positions),
+        numbers=tuple(table.rows[i] for i in positions),
         grouping=grouping,
     )
     subject, meaning = repr(Path(path).name), ""
-    if known is not None:
-        origin = "as released with" if known.is_released else "by its name the file of"
+    if known_file is not None:
+        origin = "as released with" if known_file.is_released else "by its name the file of"
         subject += f" ({origin} Qian et al. 2024)"
-        meaning = known.paper.meaning_of_1
-        findings += label_meaning(known.paper, trustworthy)
+        meaning = known_file.paper.meaning_of_1
+        findings += label_meaning(known_file.paper, trustworthy)
     elif trustworthy is not None:
         meaning = "the trustworthy side" if trustworthy == 1 else "the untrustworthy side"
     return _report(subject, rows, table.counting, meaning, findings, seed)
@@ -240,7 +240,9 @@ def _report(
     ones = float(rows.labels.mean())
     floor = None
     if ones in (0, 1):
-        message = f"all {len(rows)} statements carry label {int(ones)}, so there is nothing to tell"
+        message = (
+            f"all {len(rows)} statements carry label {int(ones)}, so there is nothing to predict"
+        )
         findings.append(LintFinding("one-label", "error", message, (), {"share_1": ones}))
         findings += [*duplicates(rows), *artefacts(rows)]
     else:
@@ -262,12 +264,12 @@ def _report(
 
 def _floor(rows: Rows, seed: int) -> tuple[TextFloor | None, list[LintFinding]]:
     # Twins in different groups are kept together here, or the floor would be what it warns of.
-    kin = tuple(f"group {first}" for first in rows.kin.tolist())
+    kin = tuple(f"group {number}" for number in rows.kin.tolist())
     concept = Concept("lint", "lint", rows.statements, rows.labels, kin)
     try:
         floor = text_floor(concept, seed=seed)
     except ValueError as error:
-        message = f"no text floor could be had: {error}"
+        message = f"the text floor cannot be computed: {error}"
         return None, [LintFinding("text-floor", "note", message)]
     return floor, list(_judge_floor(floor, rows))
 
@@ -279,7 +281,7 @@ def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[LintFinding]:
     if low <= balanced <= high or abs(balanced - 0.5) < _FLOOR_Z * 0.5 / np.sqrt(groups):
         return
     shares = {name: floor.accuracy(name) for name in ("chosen", "words", "characters", "majority")}
-    told = (
+    message = (
         f"TF-IDF and a logistic classifier, grouped 5-fold, are right in "
         f"{shares['words']:.1%} by words and {shares['characters']:.1%} by characters, where "
         f"always answering the commoner label is in {shares['majority']:.1%}"
@@ -287,12 +289,12 @@ def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[LintFinding]:
     severity: Severity
     if balanced > high:
         severity = "error" if balanced >= _FLOOR_ERROR else "warning"
-        told += "; a probe says something of the model only above that"
+        message += "; a probe says something about the model only above that"
     else:
         severity = "warning"
-        told += (
+        message += (
             "; far below one half is a cue turned round, as where a word that goes with one label "
             "in some groups goes with the other in the rest"
         )
     numbers = {**shares, "balanced_chosen": balanced}
-    yield LintFinding("text-floor", severity, told, (), numbers)
+    yield LintFinding("text-floor", severity, message, (), numbers)

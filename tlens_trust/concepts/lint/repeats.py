@@ -1,4 +1,4 @@
-"""Statements that say the same, and what a split would make of them."""
+"""Statements that say the same, and whether a split keeps them together."""
 
 import math
 import re
@@ -35,17 +35,17 @@ def duplicates(rows: Rows) -> Iterator[LintFinding]:
             rows.at(repeats),
             {"repeats": len(repeats), "different": len(places)},
         )
-    torn = [held for held in places.values() if len(set(rows.labels[held].tolist())) == 2]
-    if torn:
-        count = sum(map(len, torn))
-        said = [rows.statements[held[0]] for held in torn[:2]]
+    conflicting = [held for held in places.values() if len(set(rows.labels[held].tolist())) == 2]
+    if conflicting:
+        count = sum(map(len, conflicting))
+        examples = [rows.statements[held[0]] for held in conflicting[:2]]
         yield LintFinding(
             "conflicting-labels",
             "error",
-            f"{count} rows say the same with both labels: {quoted(said)}"
-            f"{', …' if len(torn) > len(said) else ''}",
-            rows.at(sorted(i for held in torn for i in held)),
-            {"statements": len(torn), "rows": count},
+            f"{count} rows say the same with both labels: {quoted(examples)}"
+            f"{', …' if len(conflicting) > len(examples) else ''}",
+            rows.at(sorted(i for held in conflicting for i in held)),
+            {"statements": len(conflicting), "rows": count},
         )
 
 
@@ -53,16 +53,17 @@ def twins_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements that differ in case and punctuation alone, in different groups."""
     apart = sorted(_apart(rows, _places(rows.plain)))
     if apart:
-        held = len({rows.plain[i] for i in apart})
+        n_statements = len({rows.plain[i] for i in apart})
         yield LintFinding(
             "twins-apart",
             "warning",
-            f"{counted(held, 'statement')} {'occurs' if held == 1 else 'occur'} in several "
+            f"{counted(n_statements, 'statement')} {'occurs' if n_statements == 1 else 'occur'} in "
+            "several "
             f"groups, the same but for case, punctuation and white space ({len(apart)} "
             f"rows), so that a split can part a statement from its twin; name what "
             f"belongs together in a column, and give it as the group",
             rows.at(apart),
-            {"statements": held, "rows": len(apart)},
+            {"statements": n_statements, "rows": len(apart)},
         )
 
 
@@ -107,18 +108,19 @@ def openings_apart(rows: Rows) -> Iterator[LintFinding]:
         plain_text(match["opening"]) if match else i for i, match in enumerate(matches)
     ]
     # What a large part of the statements begins with is a form, and not a matter of its own.
-    most = max(10, len(rows) // 20)
-    places = {name: held for name, held in _places(openings).items() if len(held) <= most}
+    limit = max(10, len(rows) // 20)
+    places = {name: held for name, held in _places(openings).items() if len(held) <= limit}
     apart = sorted(_apart(rows, places))
     if len(apart) < max(4, len(rows) // 50):
         return
     held = len({openings[i] for i in apart})
-    first = matches[apart[0]]
+    first_match = matches[apart[0]]
     yield LintFinding(
         "openings-apart",
         "warning",
         f"{len(apart)} rows begin with a sentence that a row of another group begins with, "
-        f"{held} such sentences in all, as {quoted([first['opening']] if first else [])}; if it is "
+        f"{held} such sentences in all, as "
+        f"{quoted([first_match['opening']] if first_match else [])}; if it is "
         f"a question or a context with several continuations, make it the group",
         rows.at(apart),
         {"openings": held, "rows": len(apart)},
@@ -128,45 +130,48 @@ def openings_apart(rows: Rows) -> Iterator[LintFinding]:
 def sequential_split(rows: Rows) -> Iterator[LintFinding]:
     """Groups that an unshuffled 80/20 split would have on both sides."""
     cut = int(_TRAINING_PART * len(rows))
-    seen = set(rows.kin[:cut].tolist())
-    known = [i for i in range(cut, len(rows)) if int(rows.kin[i]) in seen]
-    astride = len({int(rows.kin[i]) for i in known})
+    training_kin = set(rows.kin[:cut].tolist())
+    rows_with_kin = [i for i in range(cut, len(rows)) if int(rows.kin[i]) in training_kin]
+    astride = len({int(rows.kin[i]) for i in rows_with_kin})
     # One group may happen to stand where the cut falls.
     if astride < 2:
         return
-    told = f" ({rows.grouping})" if rows.grouping else ""
+    grouping = f" ({rows.grouping})" if rows.grouping else ""
     tested = len(rows) - cut
     yield LintFinding(
         "sequential-split",
         "warning",
-        f"{astride} of {len(np.unique(rows.kin))} groups{told} are scattered over the file, so "
+        f"{astride} of {len(np.unique(rows.kin))} groups{grouping} are scattered over the file, so "
         f"that a split into the first 80% and the last 20% without shuffling has them on both "
-        f"sides: {len(known)} of its {tested} test rows have their own group among the training "
+        f"sides: {len(rows_with_kin)} of its {tested} test rows have their own group among the "
+        "training "
         f"rows; split by group",
-        rows.at(known),
-        {"groups_astride": astride, "test_rows": tested, "test_rows_known": len(known)},
+        rows.at(rows_with_kin),
+        {"groups_astride": astride, "test_rows": tested, "test_rows_known": len(rows_with_kin)},
     )
 
 
 def label_order(rows: Rows) -> Iterator[LintFinding]:
     """Labels that an unshuffled 80/20 split would have in different shares on its two sides."""
     cut = int(_TRAINING_PART * len(rows))
-    first, last = rows.labels[:cut], rows.labels[cut:]
-    if not len(first) or not len(last):
+    training_labels, test_labels = rows.labels[:cut], rows.labels[cut:]
+    if not len(training_labels) or not len(test_labels):
         return
     ones = float(rows.labels.mean())
-    shift = float(last.mean() - first.mean())
-    spread = math.sqrt(ones * (1 - ones) * (1 / len(first) + 1 / len(last)))
+    shift = float(test_labels.mean() - training_labels.mean())
+    spread = math.sqrt(ones * (1 - ones) * (1 / len(training_labels) + 1 / len(test_labels)))
     if abs(shift) < _LEAST_SHIFT or abs(shift) < _LEAST_Z * spread:
         return
     yield LintFinding(
         "label-order",
-        "error" if last.mean() in (0, 1) or first.mean() in (0, 1) else "warning",
-        f"the rows are not in random order: {share(int(first.sum()), len(first))} of the first 80% "
-        f"carry label 1, and {share(int(last.sum()), len(last))} of the last 20%, so that a split "
+        "error" if test_labels.mean() in (0, 1) or training_labels.mean() in (0, 1) else "warning",
+        "the rows are not in random order: "
+        f"{share(int(training_labels.sum()), len(training_labels))} of the first 80% "
+        f"carry label 1, and {share(int(test_labels.sum()), len(test_labels))} of the last 20%, so "
+        "that a split "
         f"without shuffling would train on one mixture and test on another",
         (),
-        {"first": float(first.mean()), "last": float(last.mean())},
+        {"first": float(training_labels.mean()), "last": float(test_labels.mean())},
     )
 
 

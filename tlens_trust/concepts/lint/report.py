@@ -1,4 +1,4 @@
-"""What a lint found: findings with their rows and numbers, to read and to compute with."""
+"""The result of a lint: findings with their rows and numbers, to read and to compute with."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,9 +21,9 @@ class LintFinding:
     """One thing that may mislead a probe.
 
     Attributes:
-        rule: Short name of what was looked for, as `conflicting-labels`.
-        severity: `error` where a result would be wrong or trivial, `warning` where it would be
-            flattered or hard to read, `note` where it is good to know.
+        rule: Short name of the rule that was checked, as `conflicting-labels`.
+        severity: `error` where a result would be wrong or trivial; `warning` where it would be
+            too optimistic or hard to interpret; `note` otherwise.
         message: What was found, in words.
         rows: Rows that it was found in, numbered as the report's `counting` says; empty where it
             is a matter of the whole set.
@@ -54,17 +54,17 @@ class LintFinding:
 
 @dataclass(frozen=True, repr=False)
 class LintReport:
-    """What was found in a set of statements, the gravest first.
+    """The findings for a set of statements, the most severe first.
 
     Attributes:
         subject: The concept or the file.
-        n: How many statements were looked at.
+        n: How many statements were examined.
         n_groups: In how many groups.
-        share: Which part of them carries label 1.
+        share: Fraction of them with label 1.
         counting: How the rows of the findings are numbered.
         labels: What the labels mean, where it is known.
-        findings: What was found; empty for a set with nothing to say against it.
-        floor: How far the text alone tells the labels; None where it could not be had.
+        findings: The findings; empty for a set without any.
+        floor: How well the text alone predicts the labels; None where it cannot be computed.
     """
 
     subject: str
@@ -96,7 +96,7 @@ class LintReport:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The rules that found something, each once, the gravest first."""
+        """The rules that found something, each once, the most severe first."""
         return tuple(dict.fromkeys(finding.rule for finding in self.findings))
 
     @property
@@ -135,9 +135,9 @@ class LintReport:
     def _head(self) -> str:
         parts = ["no statement with a label is left"]
         if self.n:
-            said = f"{self.n} statement{'s' * (self.n != 1)}"
+            statements = f"{self.n} statement{'s' * (self.n != 1)}"
             parts = [
-                f"{said} in {self.n_groups} group{'s' * (self.n_groups != 1)}",
+                f"{statements} in {self.n_groups} group{'s' * (self.n_groups != 1)}",
                 f"{self.share:.1%} carry label 1" + (f" ({self.labels})" if self.labels else ""),
             ]
         if self.floor is not None:

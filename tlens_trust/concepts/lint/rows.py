@@ -1,4 +1,4 @@
-"""The rows that are looked at, with what is known of them, whether a concept's or a raw file's."""
+"""The rows that a lint examines, of a concept or of a raw file."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -20,8 +20,8 @@ class Rows:
         labels: 0 or 1.
         groups: A name per statement.
         numbers: The number by which the user knows each row.
-        grouping: What belongs together, in words; empty where nobody said, and identical
-            statements do.
+        grouping: What belongs together, in words; empty where identical statements do, by
+            default.
     """
 
     statements: tuple[str, ...]
@@ -81,11 +81,11 @@ def association(
     labels: Int[np.ndarray, " example"],
     group: Int[np.ndarray, " example"],
 ) -> float:
-    """How far a feature goes with the label, as a standard normal deviate.
+    """Test how a feature is associated with the label, as a standard normal deviate.
 
     `z = Σ_g d_g / √(Σ_g d_g²)` with `d_g = Σ_{i in g} (x_i - x̄)(y_i - ȳ)`: the score test of a
     logistic regression, with statements of one group taken as dependent. A feature that both sides
-    of every group share goes with nothing: 0.
+    of every group share is associated with nothing: 0.
     """
     products = (feature - feature.mean()) * (labels - labels.mean())
     by_group = np.bincount(group, weights=products)
