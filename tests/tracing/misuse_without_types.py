@@ -24,7 +24,6 @@ from tlens_trust.analysis import (
 from tlens_trust.checkpoints import Checkpoint, Loading
 from tlens_trust.measures import fit_logistic_probe, probe_margin, probe_selectivity
 from tlens_trust.measures.directions.lda import fit_lda_probe
-from tlens_trust.measures.generalisation import transfer_score
 from tlens_trust.tracing import load_scores, probe_checkpoints
 
 texts = tuple(f"text {row}" for row in range(40))
@@ -66,7 +65,6 @@ MISUSES = {
     "matrix by a margin": lambda: transfer_matrix([read], probe=probe_margin()),
     "matrix of None": lambda: transfer_matrix(None, concept),
     "transfer to a list": lambda: trace_transfer([read], concept, 3),
-    "score of None": lambda: transfer_score(read, None),
     "sweep of None": lambda: sweep(None),
     "sweep of a name": lambda: sweep("EleutherAI/pythia-160m"),
     "sweep for None": lambda: sweep(concepts=None),

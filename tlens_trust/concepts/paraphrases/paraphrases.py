@@ -38,8 +38,8 @@ def paraphrased_concepts() -> dict[str, Concept]:
 
     A probe that was fitted to an embedded set may have learned how its sentences are made. These
     sets say the same in sentences that are made otherwise: for every group of the embedded set
-    there is one of the same name, with the same facts in another frame. (So `transfer_score` and
-    `trace_transfer` can score it by a probe that never saw the group.) What carries the facts, the
+    there is one of the same name, with the same facts in another frame. (So `trace_transfer`
+    can score it by a probe that never saw the group.) What carries the facts, the
     names of things, trades and traits, is the same; paraphrased are the sentences about them.
 
     A group holds two pairs, with either of two things named first. In a pair the two statements
