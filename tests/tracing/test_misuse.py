@@ -32,7 +32,6 @@ TOLD = {
     "matrix by a margin": r"`probe` must be the measure of a probe itself.*MarginMeasure",
     "matrix of None": r"series holds at least one Checkpoint.*got a NoneType",
     "transfer to a list": r"`concepts` holds at least one Concept.*got a int",
-    "score of None": r"`target` must be the Activations.*got NoneType.*collect_activations",
     "sweep of None": r"series holds at least one Checkpoint.*got a NoneType.*from_hub",
     "sweep of a name": r"series holds at least one Checkpoint.*got a str",
     "sweep for None": r"`concepts` holds at least one Concept.*got a NoneType",
