@@ -213,3 +213,25 @@ def test_forgetting_is_drawn_beside_luck_and_beside_noise_where_that_is_known():
     assert list(draw_forgetting(data, x="tokens").layout.xaxis.ticktext) == ["0", "640", "10k"]
     with pytest.raises(ValueError, match="No training axis"):
         draw_forgetting(data, x="time")
+
+
+def test_names_in_a_comparison_are_text_and_no_html():
+    hostile = "<img src=x>"
+    site = ("site", [f"{hostile}0", f"{hostile}1"])
+    values = {
+        name: ("site", np.array([0.1, 0.2]))
+        for name in ("accuracy_difference", "accuracy_difference_p", "accuracy_difference_p_best")
+    }
+    bounds = {
+        name: (("site", "bound"), np.array([[0.0, 0.2], [0.1, 0.3]]))
+        for name in ("accuracy_difference_ci", "accuracy_difference_null")
+    }
+    flips = {name: ("site", [1, 2]) for name in ("learned", "forgotten")}
+    data = xr.Dataset(
+        values | bounds | flips,
+        {"site": site, "layer": ("site", [0, 0]), "bound": ["low", "high"]},
+        attrs={"concept": hostile, "before": "a", "after": "b"},
+    )
+    figure = draw_comparison(data)
+    assert figure.layout.title.text == "&lt;img src=x&gt;: a → b"
+    assert hostile not in "".join(figure.data[1].customdata)

@@ -16,7 +16,7 @@ from tlens_trust.tracing import Trace, combine_runs
 from tlens_trust.views import Figure, write_report
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings_section import list_findings
-from tlens_trust.views.tables import summarise, summary_table
+from tlens_trust.views.summary import summarise, summary_table
 from tlens_trust.views.tokens import TokenView
 
 _spec = importlib.util.spec_from_file_location("figures", Path(__file__).parent / "test_figures.py")

@@ -99,8 +99,8 @@ def test_the_curve_is_one_column_of_the_matrix(matrix):
     ("draw", "said"),
     [
         (lambda m: draw_steering(m, "nothing"), "Choose one of log_odds, neutral_loss"),
-        (lambda m: draw_steering(m.drop_vars(list(m))), "nothing that `steering_matrix` gave"),
-        (lambda m: draw_steering_curve(m, "neutral_loss"), "tells of damage"),
+        (lambda m: draw_steering(m.drop_vars(list(m))), "no result of `steering_matrix`"),
+        (lambda m: draw_steering_curve(m, "neutral_loss"), "measures damage"),
         (lambda m: draw_steering_curve(m, target="x"), "no target 'x'"),
         (lambda m: draw_steering_curve(m, target=2), "no target 2"),
         (lambda m: draw_steering_curve(m, x="loss"), "No training axis"),

@@ -12,7 +12,7 @@ from tlens_trust.analysis.onset.reasons import (
     TOO_FEW,
 )
 from tlens_trust.views import comparison_table, onset_table
-from tlens_trust.views.text import small_number, with_interval
+from tlens_trust.views.text_tables import small_number, with_interval
 
 NAMES = ["a@step0", "a@step8", "a@step64", "a@step512"]
 STEPS = [0.0, 8.0, 64.0, 512.0]

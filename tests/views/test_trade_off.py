@@ -78,7 +78,7 @@ def test_of_a_matrix_every_source_is_a_point_of_the_target():
         (evaluation(), {"damage": "mc9"}, "no 'mc9'"),
         (matrix(), {"target": "c"}, "no target 'c'.*a, b"),
         ([], {}, "nothing to draw"),
-        ([matrix(), matrix()], {}, "Several matrices"),
+        ([matrix(), matrix()], {}, "several matrices"),
         (xr.Dataset({"x": 1}), {}, "no results of steering"),
     ],
 )

@@ -109,7 +109,7 @@ def test_the_table_holds_every_checkpoint_with_interval_and_floor(transfer):
     table = transfer_table(transfer)
     assert "Probes fitted to 'said', accuracy at blocks.1.hook_resid_post" in table
     assert "to 'again': 80 statements, 80 of them" in table
-    assert "text alone 0.625" in table
+    assert "text only 0.625" in table
     rows = [line for line in table.splitlines() if line.startswith("m@step")]
     assert len(rows) == 6
     value = float(transfer.accuracy[1, 2, 1])

@@ -1,27 +1,26 @@
-"""Looking at results: figures and tables of a `Trace`."""
+"""Figures, tables and reports of results."""
 
-from tlens_trust.views.changes import draw_comparison, draw_forgetting
-from tlens_trust.views.comparison_table import comparison_table
-from tlens_trust.views.figure import Figure
-from tlens_trust.views.figures import TracePlot
-from tlens_trust.views.information import draw_information, draw_plane
-from tlens_trust.views.information.plane_table import plane_lines, plane_table
-from tlens_trust.views.onset_table import onset_table
-from tlens_trust.views.report import TraceReport, report_run, write_report
-from tlens_trust.views.steering.figures import draw_onsets, draw_steering, draw_steering_curve
-from tlens_trust.views.steering.matrices import (
+from tlens_trust.views.comparing.changes import comparison_table, draw_comparison, draw_forgetting
+from tlens_trust.views.comparing.matrix_figures import (
     draw_erasure,
     draw_genealogy,
     draw_overlap,
     draw_transfer,
 )
+from tlens_trust.views.comparing.transfers import draw_transfer_curves, transfer_table
+from tlens_trust.views.figure import Figure
+from tlens_trust.views.information import draw_information, draw_plane
+from tlens_trust.views.information.plane_table import plane_lines, plane_table
+from tlens_trust.views.onset_figure import draw_onsets
+from tlens_trust.views.onset_table import onset_table
+from tlens_trust.views.report import TraceReport, report_run, write_report
+from tlens_trust.views.steering.effect_figures import draw_steering, draw_steering_curve
 from tlens_trust.views.steering.matrix_table import matrix_table, steering_effects, steering_verdict
 from tlens_trust.views.steering.steering_table import generations_table, steering_table
 from tlens_trust.views.steering.trade_off import draw_trade_off
-from tlens_trust.views.tables import summarise, summary_table
+from tlens_trust.views.summary import summarise, summary_table
 from tlens_trust.views.tokens import GenerationsView, TokenView, draw_generations, draw_tokens
-from tlens_trust.views.transfer_table import transfer_table
-from tlens_trust.views.transfers import draw_transfer_curves
+from tlens_trust.views.trace_plot import TracePlot
 
 __all__ = [
     "Figure",

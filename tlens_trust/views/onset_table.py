@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.views.onset_text import explain_onset, onset_text, token_text
-from tlens_trust.views.text import Column, lay_out, with_heading
+from tlens_trust.views.text_tables import Column, lay_out, with_heading
 
 
 def onset_table(

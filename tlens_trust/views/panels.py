@@ -1,4 +1,4 @@
-"""What figures of a `Trace` share: panels, bands, quiet reference lines, ticks."""
+"""What figures share: panels, bands, grey reference lines, ticks, and means over runs."""
 
 import math
 
@@ -15,7 +15,7 @@ QUIET = "#8a8a8a"
 MOST_TICKS = 9
 _PANEL_COLUMNS = 3
 
-# What a level is held against, the longest dashes for what says most against it.
+# Dash and name of each reference line; the stricter the reference, the longer its dashes.
 _REFERENCES = {
     "chance": ("dot", "larger class"),
     "untrained": ("dashdot", "untrained weights"),
@@ -24,11 +24,22 @@ _REFERENCES = {
 
 
 def make_panels(
-    names: list[str], *, height: int = 300, gap: float = 0.28, **shared: str
+    names: list[str],
+    *,
+    height: int = 300,
+    gap: float = 0.28,
+    shared_yaxes: bool | str = False,
 ) -> tuple[Figure, list[tuple[int, int]]]:
-    """A figure with one panel a name, and the row and column of each.
+    """Make a figure with one panel per name.
 
-    `gap` is what lies between rows, as a share of a row's height.
+    Args:
+        names: Titles of the panels.
+        height: Of a panel, in pixels.
+        gap: Between rows, as a fraction of a row's height.
+        shared_yaxes: As plotly's `make_subplots` takes it.
+
+    Returns:
+        The figure, and the row and column of each panel.
     """
     columns = min(_PANEL_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
@@ -39,20 +50,38 @@ def make_panels(
         horizontal_spacing=0.07,
         vertical_spacing=gap / rows,
         figure=Figure(),
-        **shared,
+        shared_yaxes=shared_yaxes,
     )
     style(figure, height=120 + height * rows)
     return figure, [(i // columns + 1, i % columns + 1) for i in range(len(names))]
 
 
 def style(figure: go.Figure, *, height: int) -> None:
-    """The house's fonts, margins and background."""
+    """Apply the package's fonts, margins and background."""
     figure.update_layout(
         template="plotly_white",
         height=height,
         font={"size": 13},
         margin={"l": 70, "r": 30, "t": 60, "b": 60},
         hoverlabel={"align": "left"},
+    )
+
+
+def finish_figure(figure: go.Figure, title: str, *, height: int, width: int = 800) -> None:
+    """Give a figure of one panel its title, its size, and a legend below it.
+
+    Args:
+        figure: What to style.
+        title: A text; it is escaped here.
+        height: In pixels.
+        width: In pixels.
+    """
+    style(figure, height=height)
+    figure.update_layout(
+        width=width,
+        margin={"l": 90},
+        title={"text": plot_text(title), "font": {"size": 14}},
+        legend={"orientation": "h", "y": -0.2, "x": 0},
     )
 
 
@@ -68,11 +97,11 @@ def draw_band(
     name: str | None = None,
     in_legend: bool = False,
 ) -> None:
-    """Fill what lies between two curves; checkpoints at which either is unknown are left out."""
-    known = np.isfinite(low) & np.isfinite(high)
-    if not known.any():
+    """Fill the area between two curves; checkpoints where either is unknown are left out."""
+    is_known = np.isfinite(low) & np.isfinite(high)
+    if not is_known.any():
         return
-    where, low, high = where[known], low[known], high[known]
+    where, low, high = where[is_known], low[is_known], high[is_known]
     figure.add_trace(
         go.Scatter(
             x=np.concatenate([where, where[::-1]]),
@@ -103,27 +132,27 @@ def draw_references(
     in_legend: bool,
     along: str = "checkpoint",
 ) -> None:
-    """Draw what a curve must be held against, where the trace holds it.
+    """Draw the references of a curve, where the trace holds them.
 
-    The null band is the widest of the sites drawn; of the larger class, the untrained weights and
-    the text alone, a line is the highest.
+    These are the null band, the larger class, untrained weights and the text-only baseline. The
+    band spans those of all drawn sites, and each line is the highest of the drawn sites.
 
     Args:
-        figure: What to draw in.
-        panel: One concept of a trace, with the sites drawn.
-        variable: What is drawn.
-        where: Places of the checkpoints.
+        figure: The figure to draw in.
+        panel: One concept of a trace, with the drawn sites.
+        variable: Name of the drawn variable.
+        where: Horizontal positions of the curve's points.
         row: Of the panel.
         column: Of the panel.
         in_legend: Whether to name the lines in the legend.
-        along: Which axis the curve runs along, "checkpoint" or "site".
+        along: The axis that the curve runs along, "checkpoint" or "site".
     """
-    # Of a calibration error it is one number, what chance alone would give.
+    # The null of a calibration error is one number, its value under chance alone.
     if f"{variable}_null" in panel and "bound" in panel[f"{variable}_null"].dims:
         null = panel[f"{variable}_null"]
-        others = [dim for dim in null.dims if dim not in (along, "bound")]
-        low = null.sel(bound="low", drop=True).min(others)
-        high = null.sel(bound="high", drop=True).max(others)
+        other_axes = [dim for dim in null.dims if dim not in (along, "bound")]
+        low = null.sel(bound="low", drop=True).min(other_axes)
+        high = null.sel(bound="high", drop=True).max(other_axes)
         draw_band(
             figure, where, low.values, high.values, QUIET, row, column,
             name="labels permuted", in_legend=in_legend,
@@ -154,55 +183,62 @@ def draw_references(
 def dimensions(data: xr.Dataset) -> dict[str, str]:
     """The dimension of trustworthiness of each concept."""
     names = data["concept"].values
-    known = data.coords["dimension"].values if "dimension" in data.coords else names
-    return {str(name): str(dimension) for name, dimension in zip(names, known, strict=True)}
+    values = data.coords["dimension"].values if "dimension" in data.coords else names
+    return {str(name): str(dimension) for name, dimension in zip(names, values, strict=True)}
 
 
 def dimension_colour(dimension: str | None) -> str:
-    """The same colour for a dimension in every figure, and one for all other concepts."""
+    """The colour of a dimension, the same in every figure; other concepts share one colour."""
     return DIMENSION_COLOURS.get(dimension or "", OTHER_COLOUR)
 
 
 def site_labels(data: xr.Dataset) -> list[str]:
-    """Layer numbers where there is one site a layer, else the hook names."""
+    """Layer numbers where each layer has one site, else the hook names."""
     layers = [f"{layer:g}" for layer in np.asarray(data.coords["layer"].values, dtype=float)]
     return layers if len(set(layers)) == len(layers) else [str(s) for s in data["site"].values]
 
 
 def site_title(data: xr.Dataset) -> str:
-    """What `site_labels` are."""
+    """What `site_labels` gives: "layer" or "site"."""
     layers = data.coords["layer"].values
     return "layer" if len(set(layers.tolist())) == len(layers) else "site"
 
 
 def axis_title(x: str) -> str:
-    """What the training axis counts, or measures."""
+    """The title of a training axis."""
     return TRAINING_AXES[x]
 
 
 def chosen_ticks(where: np.ndarray, most: int = MOST_TICKS) -> np.ndarray:
-    """Which ticks to label, so that labels on a logarithmic axis do not run into each other.
+    """Choose the ticks to label, so that labels on a logarithmic axis do not overlap.
 
-    The last checkpoint is always labelled, and the first where the second is not too close.
+    The last checkpoint always has a label, and so has the first if the second is not too close.
+
+    Args:
+        where: Positions of the checkpoints.
+        most: The largest number of labels, roughly.
+
+    Returns:
+        Numbers of the checkpoints, in order.
     """
     position = np.log(where)
     order = np.argsort(position)[::-1]
     gap = np.ptp(position) / most
-    kept = [order[0]]
+    ticks = [order[0]]
     for i in order[1:]:
-        if position[kept[-1]] - position[i] >= gap:
-            kept.append(i)
-    return np.array(kept[::-1])
+        if position[ticks[-1]] - position[i] >= gap:
+            ticks.append(i)
+    return np.array(ticks[::-1])
 
 
 def over_runs(data: xr.Dataset) -> xr.Dataset:
-    """The mean of several runs, with their range in place of each interval.
+    """Average several runs, and replace each interval by the range over the runs.
 
-    A range says how far training runs lie apart; the interval of one run says how sure its number
-    is, and is another thing. Of a single run nothing is changed.
+    The range shows how much training runs differ. The interval of one run shows the precision of
+    its number, which is a different question. Data of a single run are returned unchanged.
 
     Args:
-        data: Of a trace; where it has the axis `run`, that is gone after.
+        data: Of a trace. The result has no axis `run`.
     """
     if "run" not in data.dims:
         return data
@@ -220,7 +256,7 @@ def over_runs(data: xr.Dataset) -> xr.Dataset:
             )
         else:
             variables[name] = variable.mean("run", keep_attrs=True)
-    kept = {
+    shared = {
         name: coordinate for name, coordinate in data.coords.items() if "run" not in coordinate.dims
     }
     averaged = {
@@ -229,4 +265,4 @@ def over_runs(data: xr.Dataset) -> xr.Dataset:
         if coordinate.dims[:1] == ("run",) and len(coordinate.dims) > 1
         and np.issubdtype(coordinate.dtype, np.floating)
     }  # fmt: skip
-    return xr.Dataset(variables, coords=kept | averaged, attrs=data.attrs)
+    return xr.Dataset(variables, coords=shared | averaged, attrs=data.attrs)

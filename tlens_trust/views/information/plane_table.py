@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from tlens_trust.views.text import Column, lay_out, number
+from tlens_trust.views.text_tables import Column, lay_out, number
 
 if TYPE_CHECKING:
     from tlens_trust.analysis import Phases

@@ -11,7 +11,7 @@ from tlens_trust.views.axes import format_count
 from tlens_trust.views.report.elements import render_columns
 from tlens_trust.views.report.section import ReportContent, Section
 from tlens_trust.views.report.trace_labels import short_model_name
-from tlens_trust.views.text import number
+from tlens_trust.views.text_tables import number
 
 # Columns of the table of concepts that come from a concept's provenance. The meaning of label 1
 # decides the sign of every result; embedded sets state it for each label, a user's own table for

@@ -9,7 +9,7 @@ from tlens_trust.tracing import Trace
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.report.elements import render_figure
 from tlens_trust.views.report.section import ReportContent, Section
-from tlens_trust.views.steering.figures import draw_steering, draw_steering_curve
+from tlens_trust.views.steering.effect_figures import draw_steering, draw_steering_curve
 from tlens_trust.views.steering.matrix_table import steering_effects, steering_verdict
 
 _NOTE = (

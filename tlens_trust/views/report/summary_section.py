@@ -5,7 +5,7 @@ from markupsafe import Markup
 from tlens_trust.views.onset_text import explain_onset
 from tlens_trust.views.report.elements import render_columns, render_notes
 from tlens_trust.views.report.section import ReportContent, Section
-from tlens_trust.views.text import number, small_number, with_interval
+from tlens_trust.views.text_tables import number, small_number, with_interval
 
 _LEVELS = {"null": "null", "text only": "floor", "untrained": "untrained"}
 _ACCURACY = "accuracy [95% interval]"

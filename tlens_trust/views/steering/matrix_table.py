@@ -5,7 +5,7 @@ import xarray as xr
 
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.views.axes import format_count
-from tlens_trust.views.text import lay_out, number, small_number, with_interval
+from tlens_trust.views.text_tables import lay_out, number, small_number, with_interval
 
 _TAILS = (0.025, 0.975)
 _LEVEL = 0.05

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from tlens_trust.views.text import Column, lay_out, number, small_number, with_interval
+from tlens_trust.views.text_tables import Column, lay_out, number, small_number, with_interval
 
 _TOLD = ("concept", "model", "vector", "source", "sites", "units", "statements", "random")
 _FIRST = ("log_odds", "likelihood_gap")

@@ -1,4 +1,4 @@
-"""What steering wins and what it costs, in one figure."""
+"""The effect of steering against its damage, in one figure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ import xarray as xr
 
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
+from tlens_trust.views.panels import QUIET, finish_figure
 from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
-from tlens_trust.views.steering.figures import place_of_target
+from tlens_trust.views.steering.effect_figures import place_of_target
 
-_OWN, _OPPOSITE, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
+_STEERED, _OPPOSITE = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True)
 class _Point:
-    """One vector at one strength: change of the effect and of the damage, each with interval."""
+    """One vector at one strength: the changes of effect and damage, each with its interval."""
 
     name: str
     effect: tuple[float, float, float]
@@ -31,111 +32,105 @@ def draw_trade_off(
     damage: str = "neutral_loss",
     target: str | int = -1,
 ) -> Figure:
-    """Draw the effect of steering over its damage, with random directions beside it.
+    """Draw the effect of steering over its damage, with random directions for comparison.
 
-    Upwards is the change of the effect, to the right that of the damage, each with its interval. A
-    direction that is worth something lies above the grey cloud of random directions at the same
-    damage. Of one evaluation steering the other way is drawn too; several, as at several strengths,
-    are joined in their order; of a matrix every source is a point.
+    The vertical axis is the change of the effect, the horizontal axis that of the damage, each with
+    its interval. A useful direction lies above the grey cloud of random directions at the same
+    damage. An evaluation has a second point, for steering the opposite way. Several evaluations, at
+    several strengths say, are joined in their order. In a matrix every source is a point.
 
     Args:
         results: What `evaluate_steering` gives, several of them, or what `steering_matrix` gives.
-        effect: Which quantity stands upwards.
-        damage: Which one stands to the right.
-        target: Of a matrix, the name or number of the model that is steered.
+        effect: The quantity on the vertical axis.
+        damage: The quantity on the horizontal axis.
+        target: For a matrix, the name or number of the model that is steered.
 
     Returns:
         A figure: `.show()` shows it.
 
     Raises:
-        ValueError: A quantity or the target is not there, or these are no results of steering.
+        ValueError: There is no such quantity or target, or these are no results of steering.
 
     Examples:
         >>> draw_trade_off([evaluate_steering(  # doctest: +SKIP
         ...     model, vector, concept, target_kl=kl) for kl in (0.02, 0.05, 0.1)])
     """
-    several = [results] if isinstance(results, xr.Dataset) else list(results)
-    if not several:
+    datasets = [results] if isinstance(results, xr.Dataset) else list(results)
+    if not datasets:
         raise ValueError("There is nothing to draw. Give at least one evaluation of steering.")
-    if "source" in several[0].dims:
-        if len(several) > 1:
-            raise ValueError("Several matrices do not go into one figure. Draw each by itself.")
-        here = several[0].isel(target=place_of_target(several[0], target))
-        points, opposite = _of_matrix(here, effect, damage), []
-        clouds = [here]
+    if "source" in datasets[0].dims:
+        if len(datasets) > 1:
+            raise ValueError("One figure cannot show several matrices. Draw each by itself.")
+        column = datasets[0].isel(target=place_of_target(datasets[0], target))
+        points, opposite = _matrix_points(column, effect, damage), []
+        clouds = [column]
     else:
-        points = [_of_condition(each, "steered", effect, damage) for each in several]
-        opposite = [_of_condition(each, "opposite", effect, damage) for each in several]
-        clouds = [_control(each) for each in several]
+        points = [_condition_point(data, "steered", effect, damage) for data in datasets]
+        opposite = [_condition_point(data, "opposite", effect, damage) for data in datasets]
+        clouds = [_control(data) for data in datasets]
     figure = Figure()
     _draw_cloud(figure, clouds, effect, damage)
-    _draw_points(figure, points, _OWN, "steered", joined=len(several) > 1)
+    _draw_points(figure, points, _STEERED, "steered", joined=len(datasets) > 1)
     if opposite:
-        _draw_points(figure, opposite, _OPPOSITE, "the other way", joined=len(several) > 1)
+        _draw_points(figure, opposite, _OPPOSITE, "the other way", joined=len(datasets) > 1)
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.add_vline(x=0, line={"color": "#333333", "width": 1})
-    figure.update_xaxes(title_text=quantity_label(several[0][f"{damage}_change"]))
-    figure.update_yaxes(title_text=wrapped_label(several[0][f"{effect}_change"]))
-    attributes = several[0].attrs
-    told = [str(attributes[key]) for key in ("concept", "model") if attributes.get(key)]
-    if "source" in several[0].dims:
-        told.append(f"{attributes.get('target_kl', '?')} nats a token")
-        told.append(f"on {clouds[0]['target'].item()}")
-    title = ", ".join(told)
-    figure.update_layout(
-        template="plotly_white",
-        width=800,
-        height=480,
-        font={"size": 13},
-        margin={"l": 90, "r": 30, "t": 60, "b": 60},
-        title={"text": plot_text(title), "font": {"size": 14}},
-        legend={"orientation": "h", "y": -0.2, "x": 0},
-    )
+    figure.update_xaxes(title_text=quantity_label(datasets[0][f"{damage}_change"]))
+    figure.update_yaxes(title_text=wrapped_label(datasets[0][f"{effect}_change"]))
+    attributes = datasets[0].attrs
+    parts = [str(attributes[key]) for key in ("concept", "model") if attributes.get(key)]
+    if "source" in datasets[0].dims:
+        parts.append(f"{attributes.get('target_kl', '?')} nats per token")
+        parts.append(f"on {clouds[0]['target'].item()}")
+    finish_figure(figure, ", ".join(parts), height=480)
     return figure
 
 
 def _check(data: xr.Dataset, *names: str) -> None:
     for name in names:
         if f"{name}_change" not in data or f"{name}_change_ci" not in data:
-            held = [
-                str(each).removesuffix("_change_ci") for each in data if "_change_ci" in str(each)
+            quantities = [
+                str(variable).removesuffix("_change_ci")
+                for variable in data
+                if "_change_ci" in str(variable)
             ]
             raise ValueError(
                 f"There is no {name!r} here. Choose one of "
-                f"{', '.join(held) or 'none: these are no results of steering'}."
+                f"{', '.join(quantities) or 'none: these are no results of steering'}."
             )
 
 
-def _of_matrix(here: xr.Dataset, effect: str, damage: str) -> list[_Point]:
-    _check(here, effect, damage)
+def _matrix_points(column: xr.Dataset, effect: str, damage: str) -> list[_Point]:
+    _check(column, effect, damage)
     points = []
-    for number, name in enumerate(here["source"].values.tolist()):
-        step = float(here["source_step"][number])
+    for number, name in enumerate(column["source"].values.tolist()):
+        step = float(column["source_step"][number])
         label = f"step {format_count(step)}" if np.isfinite(step) else str(name)
-        one = here.isel(source=number)
-        points.append(_Point(label, _triple(one, effect), _triple(one, damage)))
+        row = column.isel(source=number)
+        points.append(_Point(label, _triple(row, effect), _triple(row, damage)))
     return points
 
 
-def _of_condition(data: xr.Dataset, condition: str, effect: str, damage: str) -> _Point:
+def _condition_point(data: xr.Dataset, condition: str, effect: str, damage: str) -> _Point:
     if "condition" not in data.dims:
         raise ValueError(
             "These are no results of steering. Pass what `evaluate_steering` or `steering_matrix` "
             "gives."
         )
     _check(data, effect, damage)
-    one = data.sel(condition=condition)
-    name = f"strength {float(one['strength']):.3g}" if "strength" in one else condition
-    return _Point(name, _triple(one, effect), _triple(one, damage))
+    steered = data.sel(condition=condition)
+    has_strength = "strength" in steered
+    name = f"strength {float(steered['strength']):.3g}" if has_strength else condition
+    return _Point(name, _triple(steered, effect), _triple(steered, damage))
 
 
-def _triple(one: xr.Dataset, name: str) -> tuple[float, float, float]:
-    low, high = one[f"{name}_change_ci"].sel(bound=["low", "high"]).values.tolist()
-    return float(one[f"{name}_change"]), low, high
+def _triple(data: xr.Dataset, name: str) -> tuple[float, float, float]:
+    low, high = data[f"{name}_change_ci"].sel(bound=["low", "high"]).values.tolist()
+    return float(data[f"{name}_change"]), low, high
 
 
 def _control(data: xr.Dataset) -> xr.Dataset:
-    """The random directions of equal dose, where there are such."""
+    """The random directions of equal dose, where there are any."""
     if "control" not in data.dims:
         return data
     names = data["control"].values.tolist()
@@ -144,16 +139,16 @@ def _control(data: xr.Dataset) -> xr.Dataset:
 
 def _draw_cloud(figure: Figure, clouds: list[xr.Dataset], effect: str, damage: str) -> None:
     names = f"{damage}_random", f"{effect}_random"
-    if any(name not in each for each in clouds for name in names):
+    if any(name not in cloud for cloud in clouds for name in names):
         return
-    across, upwards = (np.concatenate([each[name].values for each in clouds]) for name in names)
+    damages, effects = (np.concatenate([cloud[name].values for cloud in clouds]) for name in names)
     figure.add_trace(
         go.Scatter(
-            x=across,
-            y=upwards,
+            x=damages,
+            y=effects,
             mode="markers",
-            marker={"size": 5, "color": _QUIET, "opacity": 0.5},
-            name=f"random directions (n = {len(across)})",
+            marker={"size": 5, "color": QUIET, "opacity": 0.5},
+            name=f"random directions (n = {len(damages)})",
             hovertemplate="random direction<br>%{y:+.3f}, damage %{x:+.3f}<extra></extra>",
         )
     )
@@ -173,10 +168,10 @@ def _draw_points(
             "thickness": 1,
         }
 
-    def told(triple: tuple[float, float, float]) -> str:
+    def interval_text(triple: tuple[float, float, float]) -> str:
         return f"{triple[0]:+.3f} [{triple[1]:.3f}, {triple[2]:.3f}]"
 
-    effects, damages = [each.effect for each in points], [each.damage for each in points]
+    effects, damages = [point.effect for point in points], [point.damage for point in points]
     figure.add_trace(
         go.Scatter(
             x=[value for value, *_ in damages],
@@ -186,14 +181,14 @@ def _draw_points(
             mode="lines+markers+text" if joined else "markers+text",
             line={"color": colour},
             marker={"size": 9, "color": colour},
-            text=[plot_text(each.name) for each in points],
+            text=[plot_text(point.name) for point in points],
             textposition="top center",
             textfont={"size": 11},
             name=name,
             customdata=[
-                f"<b>{plot_text(each.name)}</b><br>effect {told(each.effect)}<br>damage "
-                f"{told(each.damage)}"
-                for each in points
+                f"<b>{plot_text(point.name)}</b><br>effect {interval_text(point.effect)}<br>damage "
+                f"{interval_text(point.damage)}"
+                for point in points
             ],
             hovertemplate="%{customdata}<extra></extra>",
         )

@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 from tlens_trust.analysis import Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.information.parts import (
+from tlens_trust.views.information.plane_parts import (
     NAMES,
     PHASE_COLOURS,
     axis_label,

@@ -10,7 +10,7 @@ from tlens_trust.analysis.onset.reasons import NOT_MEASURED
 from tlens_trust.tracing import Trace
 from tlens_trust.tracing.assembly import at_step_0
 from tlens_trust.views.onset_text import explain_onset, onset_text
-from tlens_trust.views.text import (
+from tlens_trust.views.text_tables import (
     Column,
     lay_out,
     number,

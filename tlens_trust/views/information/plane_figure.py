@@ -7,7 +7,7 @@ import xarray as xr
 from tlens_trust.analysis import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.information.parts import (
+from tlens_trust.views.information.plane_parts import (
     NAMES,
     PHASE_COLOURS,
     axis_label,

@@ -1,4 +1,4 @@
-"""Matrices as plotly figures: checkpoint by checkpoint, and concept by concept."""
+"""Matrices as figures: checkpoint by checkpoint, and concept by concept."""
 
 import math
 
@@ -20,11 +20,10 @@ _CELL = 340
 def draw_transfer(
     matrix: xr.Dataset, variable: str = "auroc", *, layers: list[int] | None = None
 ) -> Figure:
-    """Draw how probes of each checkpoint read each other one, one panel a site.
+    """Draw how well probes of each checkpoint classify at each other one, one panel per site.
 
-    Upwards stand the checkpoints that probes were fitted at, across those that they were scored at.
-    White is chance. A dot marks a value that lies within the band of probes fitted to labels that
-    mean nothing.
+    Rows are the checkpoints that probes were fitted at, columns those that they were scored at.
+    White is chance. A dot marks a value within the null band, of probes fitted to permuted labels.
 
     Args:
         matrix: What `transfer_matrix` gives.
@@ -57,10 +56,10 @@ def draw_genealogy(
     space: str = "standardised",
     layers: list[int] | None = None,
 ) -> Figure:
-    """Draw how a concept's direction at each checkpoint lies to that at each other, by site.
+    """Draw how similar a concept's directions at two checkpoints are, one panel per site.
 
-    A dot marks a value within the band of directions fitted to permuted labels; on the diagonal,
-    a checkpoint that has no direction to speak of. Cells without a value are blank.
+    A dot marks a value within the null band, of directions fitted to permuted labels. On the
+    diagonal it marks a checkpoint without a reliable direction. Cells without a value are blank.
 
     Args:
         genealogy: What `direction_genealogy` gives.
@@ -91,9 +90,9 @@ def draw_overlap(
     checkpoint: str | int = -1,
     layers: list[int] | None = None,
 ) -> Figure:
-    """Draw how the directions of concepts lie to each other at one checkpoint, by site.
+    """Draw how similar the directions of two concepts are at one checkpoint, one panel per site.
 
-    A dot marks a value within the band of directions fitted to permuted labels.
+    A dot marks a value within the null band, of directions fitted to permuted labels.
 
     Args:
         overlap: What `direction_overlap` gives.
@@ -120,10 +119,10 @@ def draw_erasure(
     checkpoint: str | int = -1,
     layers: list[int] | None = None,
 ) -> Figure:
-    """Draw what erasing each concept costs each, at one checkpoint, by site.
+    """Draw how much erasing one concept costs another, at one checkpoint, one panel per site.
 
-    Upwards stand the concepts that were erased, across those that were probed. A dot marks a cost
-    within what erasing permuted labels costs.
+    Rows are the concepts that were erased, columns those that were probed. A dot marks a cost
+    within the null band, of erasing permuted labels.
 
     Args:
         cost: What `erasure_cost` gives.
@@ -147,28 +146,30 @@ def draw_between_checkpoints(
     variable: str,
     values: xr.DataArray,
     bounds: tuple[float, float],
-    upwards: str,
-    across: str,
+    row_title: str,
+    column_title: str,
 ) -> Figure:
-    """Draw a value for every pair of checkpoints, one panel a site.
+    """Draw a value for every pair of checkpoints, one panel per site.
 
     Args:
-        data: Holds steps, and intervals and null bands of the variable where it has them.
+        data: Holds the steps, and the variable's intervals and null bands where there are any.
         variable: Its name in the data.
         values: What to draw, along two axes of checkpoints and `site`.
-        bounds: Ends of the colours.
-        upwards: What the checkpoints of the first axis did.
-        across: What those of the second did.
+        bounds: Ends of the colour scale.
+        row_title: What the checkpoints of the first axis are.
+        column_title: What the checkpoints of the second axis are.
     """
     source, target = values.dims[:2]
     figure = _draw(data, variable, values, bounds, texts=False)
-    for axis, dim, told in (("y", source, upwards), ("x", target, across)):
-        labels, title = _training_labels(data, str(dim), told)
-        shown = np.arange(0, len(labels), math.ceil(len(labels) / _MOST_TICKS))
+    for update, dim, name in (
+        (figure.update_yaxes, source, row_title),
+        (figure.update_xaxes, target, column_title),
+    ):
+        labels, title = _training_labels(data, str(dim), name)
+        ticks = np.arange(0, len(labels), math.ceil(len(labels) / _MOST_TICKS))
         # The last checkpoint is the one that readers look for.
-        shown = shown + (len(labels) - 1 - shown[-1])
-        update = figure.update_yaxes if axis == "y" else figure.update_xaxes
-        update(tickvals=shown, ticktext=[labels[i] for i in shown], title_text=title)
+        ticks = ticks + (len(labels) - 1 - ticks[-1])
+        update(tickvals=ticks, ticktext=[labels[i] for i in ticks], title_text=title)
     figure.update_xaxes(tickangle=0)
     return figure
 
@@ -178,17 +179,17 @@ def _draw_concepts(
     variable: str,
     values: xr.DataArray,
     reach: float,
-    upwards: str,
-    across: str,
+    row_title: str,
+    column_title: str,
 ) -> Figure:
     rows, columns = values.dims[:2]
     figure = _draw(data, variable, values, (-reach, reach), texts=True)
-    for update, dim, told in (
-        (figure.update_yaxes, rows, upwards),
-        (figure.update_xaxes, columns, across),
+    for update, dim, title in (
+        (figure.update_yaxes, rows, row_title),
+        (figure.update_xaxes, columns, column_title),
     ):
         names = [plot_text(str(name)) for name in data[str(dim)].values]
-        update(tickvals=np.arange(len(names)), ticktext=names, title_text=told)
+        update(tickvals=np.arange(len(names)), ticktext=names, title_text=title)
     figure.update_yaxes(autorange="reversed")
     return figure
 
@@ -216,7 +217,7 @@ def _draw(
     for i, site in enumerate(sites):
         panel = values.sel(site=site)
         row, column = i // columns + 1, i % columns + 1
-        shown = texts and max(panel.shape) <= _MOST_TEXTS
+        has_texts = texts and max(panel.shape) <= _MOST_TEXTS
         figure.add_trace(
             go.Heatmap(
                 z=panel.values,
@@ -224,20 +225,20 @@ def _draw(
                 customdata=_hover(data, variable, panel, site),
                 hovertemplate="%{customdata}<extra></extra>",
                 hoverongaps=False,
-                text=_numbers(panel.values) if shown else None,
-                texttemplate="%{text}" if shown else None,
+                text=_numbers(panel.values) if has_texts else None,
+                texttemplate="%{text}" if has_texts else None,
             ),
             row=row,
             col=column,
         )
-        within = _within_null(data, variable, panel, site)
-        if within.any():
-            upwards, across = np.nonzero(within)
+        is_null = _is_within_null(data, variable, panel, site)
+        if is_null.any():
+            null_rows, null_columns = np.nonzero(is_null)
             figure.add_trace(
                 go.Scatter(
-                    x=across,
+                    x=null_columns,
                     # Below the number, where there is one.
-                    y=upwards + (0.3 if shown else 0.0),
+                    y=null_rows + (0.3 if has_texts else 0.0),
                     mode="markers",
                     marker={"size": 4, "color": "#555555"},
                     name="within the null band",
@@ -281,14 +282,14 @@ def _pairs(
     values = data[variable].transpose(*dims)
     if layers is None:
         return values
-    held = data["layer"].values
-    missing = [layer for layer in layers if layer not in held]
+    known_layers = data["layer"].values
+    missing = [layer for layer in layers if layer not in known_layers]
     if missing or not layers:
         raise ValueError(
             f"There is no layer {missing[0] if missing else layers} here. Choose among "
-            f"{sorted(set(held.tolist()))}."
+            f"{sorted(set(known_layers.tolist()))}."
         )
-    return values.isel(site=np.flatnonzero(np.isin(held, layers)))
+    return values.isel(site=np.flatnonzero(np.isin(known_layers, layers)))
 
 
 def _of_space(data: xr.Dataset, space: str) -> xr.Dataset:
@@ -316,12 +317,12 @@ def _largest(values: xr.DataArray) -> float:
     return float(sizes.max(initial=0.0)) or 1.0
 
 
-def _training_labels(data: xr.Dataset, axis: str, told: str) -> tuple[list[str], str]:
-    """Steps, or where one is unknown names, of the checkpoints along an axis."""
+def _training_labels(data: xr.Dataset, axis: str, title: str) -> tuple[list[str], str]:
+    """Steps of the checkpoints along an axis, or their names where a step is unknown."""
     steps = np.asarray(data[f"{axis}_step"].values, dtype=float)
     if np.isfinite(steps).all():
-        return [format_count(step) for step in steps], f"{told} (training step)"
-    return [plot_text(str(name)) for name in data[axis].values], told
+        return [format_count(step) for step in steps], f"{title} (training step)"
+    return [plot_text(str(name)) for name in data[axis].values], title
 
 
 def _panel_titles(values: xr.DataArray) -> list[str]:
@@ -342,13 +343,13 @@ def _band(
     return band
 
 
-def _within_null(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> np.ndarray:
+def _is_within_null(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> np.ndarray:
     band = _band(data, variable, panel, site, "null")
     if band is None:
         return np.zeros(panel.shape, dtype=bool)
     values = panel.values
-    within: np.ndarray = (values >= band[..., 0]) & (values <= band[..., 1])
-    return within
+    is_null: np.ndarray = (values >= band[..., 0]) & (values <= band[..., 1])
+    return is_null
 
 
 def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> list[list[str]]:
@@ -356,20 +357,21 @@ def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> l
     interval = _band(data, variable, panel, site, "ci")
     null = _band(data, variable, panel, site, "null")
     texts = []
-    for i, one in enumerate(panel[rows].values):
-        line = []
-        for j, other in enumerate(panel[columns].values):
-            told = [
-                f"<b>{rows.replace('_', ' ')} {plot_text(str(one))}</b>",
-                f"<b>{columns.replace('_', ' ')} {plot_text(str(other))}</b>, {plot_text(site)}",
+    for i, row_name in enumerate(panel[rows].values):
+        row_texts = []
+        for j, column_name in enumerate(panel[columns].values):
+            lines = [
+                f"<b>{rows.replace('_', ' ')} {plot_text(str(row_name))}</b>",
+                f"<b>{columns.replace('_', ' ')} {plot_text(str(column_name))}</b>, "
+                + plot_text(site),
                 f"{quantity_label(panel)}: {panel.values[i, j]:.3f}",
             ]
             if interval is not None:
-                told[-1] += f" [{interval[i, j, 0]:.3f}, {interval[i, j, 1]:.3f}]"
+                lines[-1] += f" [{interval[i, j, 0]:.3f}, {interval[i, j, 1]:.3f}]"
             if null is not None:
-                told.append(f"null [{null[i, j, 0]:.3f}, {null[i, j, 1]:.3f}]")
-            line.append("<br>".join(told))
-        texts.append(line)
+                lines.append(f"null [{null[i, j, 0]:.3f}, {null[i, j, 1]:.3f}]")
+            row_texts.append("<br>".join(lines))
+        texts.append(row_texts)
     return texts
 
 

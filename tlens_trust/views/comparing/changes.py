@@ -1,4 +1,4 @@
-"""What changed between checkpoints, as plotly figures."""
+"""What changed between checkpoints: figures, and a table for a terminal."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -6,17 +6,19 @@ import xarray as xr
 
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.plot_text import quantity_label, wrapped_label
+from tlens_trust.views.panels import QUIET, finish_figure
+from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
+from tlens_trust.views.text_tables import Column, lay_out, number, small_number, with_interval
 
-_LEARNED, _FORGOTTEN, _QUIET = "#0072B2", "#D55E00", "#8a8a8a"
+_LEARNED, _FORGOTTEN = "#0072B2", "#D55E00"
 
 
 def draw_comparison(comparison: xr.Dataset) -> Figure:
-    """Draw by how much a concept is read better at one checkpoint than at another, by site.
+    """Draw the difference in held-out accuracy between two checkpoints, by site.
 
-    Points with their 95% intervals, over the band where nothing changed. Filled where the
-    difference is significant at 5% after correction for the choice among sites. Hovering shows how
-    many statements flipped either way.
+    Points have 95% intervals and lie over the null band, where nothing changed. A point is filled
+    where the difference is significant at 5% after correction for the choice among sites. Hovering
+    shows how many statements flipped either way.
 
     Args:
         comparison: What `compare_checkpoints` gives.
@@ -25,7 +27,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
         A figure: `.show()` shows it.
 
     Raises:
-        ValueError: It is no comparison.
+        ValueError: `comparison` is no comparison of checkpoints.
     """
     _check(comparison, "accuracy_difference", "compare_checkpoints")
     layers = comparison["layer"].values.tolist()
@@ -34,7 +36,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     difference = comparison["accuracy_difference"]
     interval = comparison["accuracy_difference_ci"].transpose("site", "bound").values
     null = comparison["accuracy_difference_null"].transpose("site", "bound").values
-    p = comparison["accuracy_difference_p_best"].values
+    corrected_p = comparison["accuracy_difference_p_best"].values
     where = np.arange(len(labels))
     figure = Figure()
     figure.add_trace(
@@ -43,20 +45,21 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
             y=null[:, 1] - null[:, 0],
             base=null[:, 0].tolist(),
             width=0.8,
-            marker={"color": _QUIET, "opacity": 0.25},
-            name="middle 95% where nothing changed",
+            marker={"color": QUIET, "opacity": 0.25},
+            name="95% null band: nothing changed",
             hoverinfo="skip",
         )
     )
     hover = [
-        f"<b>{name}</b><br>{quantity_label(difference)}: {value:.3f} [{low:.3f}, {high:.3f}]"
-        f"<br>p = {alone:.4f}, among all sites {best:.4f}<br>learned {gained}, forgotten {lost}"
-        for name, value, (low, high), alone, best, gained, lost in zip(
+        f"<b>{plot_text(name)}</b><br>{quantity_label(difference)}: "
+        f"{value:.3f} [{low:.3f}, {high:.3f}]"
+        f"<br>p = {p:.4f}, among all sites {p_best:.4f}<br>learned {learned}, forgotten {forgotten}"
+        for name, value, (low, high), p, p_best, learned, forgotten in zip(
             names,
             difference.values,
             interval,
             comparison["accuracy_difference_p"].values,
-            p,
+            corrected_p,
             comparison["learned"].values,
             comparison["forgotten"].values,
             strict=True,
@@ -70,7 +73,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
             marker={
                 "size": 10,
                 "color": _LEARNED,
-                "symbol": ["circle" if value <= 0.05 else "circle-open" for value in p],
+                "symbol": ["circle" if value <= 0.05 else "circle-open" for value in corrected_p],
             },
             error_y={
                 "type": "data",
@@ -90,15 +93,18 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     )
     figure.update_yaxes(title_text=wrapped_label(difference))
     before, after = comparison.attrs.get("before", "before"), comparison.attrs.get("after", "after")
-    return _finish(figure, f"{comparison.attrs.get('concept', '')}: {before} → {after}")
+    title = f"{comparison.attrs.get('concept', '')}: {before} → {after}"
+    finish_figure(figure, title, height=440, width=760)
+    return figure
 
 
 def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
-    """Draw how many known statements are forgotten at each checkpoint, beside what noise gives.
+    """Draw how many known statements are forgotten at each checkpoint, with two noise levels.
 
-    Bars are known statements that are wrong. The dotted line is what luck gives at most: statements
-    that were wrong as long, and turned right. The dashed line is how many of the known another fit
-    at the checkpoint before would have called wrong; points are what goes beyond it, with interval.
+    Bars are known statements that are classified wrongly. The dotted line is an upper bound of what
+    chance gives: statements that were wrong for as long, and turned right. The dashed line is how
+    many known statements another fit at the checkpoint before classifies wrongly. Points are the
+    excess over it, with intervals.
 
     Args:
         forgetting: What `find_forgetting` gives.
@@ -108,13 +114,13 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
         A figure: `.show()` shows it.
 
     Raises:
-        ValueError: It is no result of `find_forgetting`, or `x` is neither.
+        ValueError: `forgetting` is no result of `find_forgetting`, or `x` is no training axis.
     """
     _check(forgetting, "forgotten", "find_forgetting")
     if x not in ("step", "tokens"):
         raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
-    axis = np.asarray(forgetting[x].values, dtype=float)
-    where = np.arange(len(axis))
+    counts = np.asarray(forgetting[x].values, dtype=float)
+    where = np.arange(len(counts))
     noise = forgetting["forgotten_noise"].values
     excess = forgetting["forgotten_excess"].values
     figure = Figure()
@@ -123,7 +129,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
             x=where,
             y=forgetting["forgotten"].values,
             marker={"color": _FORGOTTEN, "opacity": 0.75},
-            name="known and now wrong",
+            name="known, and wrong now",
             customdata=forgetting["known"].values,
             hovertemplate="%{y} of %{customdata} known statements<extra></extra>",
         )
@@ -134,7 +140,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
             y=forgetting["forgotten_mirror"].values,
             mode="lines",
             line={"color": "#333333", "dash": "dot"},
-            name="wrong as long, and now right",
+            name="wrong for as long, and right now",
             hovertemplate="%{y} statements<extra></extra>",
         )
     )
@@ -145,8 +151,8 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
                 x=where,
                 y=noise,
                 mode="lines+markers",
-                line={"color": _QUIET, "dash": "dash", "shape": "hvh"},
-                name="by another fit at the checkpoint before",
+                line={"color": QUIET, "dash": "dash", "shape": "hvh"},
+                name="another fit at the checkpoint before",
                 hovertemplate="%{y:.1f} statements<extra></extra>",
             )
         )
@@ -170,29 +176,59 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.update_xaxes(
         tickvals=where,
-        ticktext=[format_count(value) for value in axis],
+        ticktext=[format_count(count) for count in counts],
         title_text="training step" if x == "step" else "tokens seen",
     )
     figure.update_yaxes(title_text="statements")
-    return _finish(
-        figure, f"{forgetting.attrs.get('concept', '')}, {forgetting.attrs.get('site', '')}"
+    title = f"{forgetting.attrs.get('concept', '')}, {forgetting.attrs.get('site', '')}"
+    finish_figure(figure, title, height=440, width=760)
+    return figure
+
+
+def comparison_table(comparison: xr.Dataset) -> str:
+    """Lay out a comparison of two checkpoints for a terminal, one row per site.
+
+    Args:
+        comparison: What `compare_checkpoints` gives.
+
+    Examples:
+        >>> from tlens_trust.analysis import compare_checkpoints
+        >>> print(comparison_table(compare_checkpoints("run", "privacy", 0, 512)))  # doctest: +SKIP
+    """
+    difference = comparison.accuracy_difference.values
+    interval = comparison.accuracy_difference_ci.sel(bound=["low", "high"]).transpose(
+        "bound", "site"
+    )
+    columns: list[Column] = [
+        ("site", [str(site) for site in comparison["site"].values]),
+        ("before", [number(value) for value in comparison.accuracy_before.values]),
+        ("after", [number(value) for value in comparison.accuracy_after.values]),
+        (
+            "after - before [95% interval]",
+            [with_interval(*row) for row in zip(difference, *interval.values, strict=True)],
+        ),
+        ("p", [small_number(p) for p in comparison.accuracy_difference_p.values]),
+        ("p best", [small_number(p) for p in comparison.accuracy_difference_p_best.values]),
+        ("learned", [f"{count:.0f}" for count in comparison.learned.values]),
+        ("forgotten", [f"{count:.0f}" for count in comparison.forgotten.values]),
+    ]
+    tested = comparison.accuracy_difference_p.attrs
+    return "\n".join(
+        [
+            f"{comparison.attrs['concept']}: {comparison.attrs['before']} to "
+            f"{comparison.attrs['after']}, held-out accuracy of "
+            f"{int(comparison.accuracy_difference_n.values[0])} statements in "
+            f"{tested['groups']} groups",
+            "",
+            *lay_out(columns, left=("site",)),
+            "",
+            "p        two-sided test of no change at that site (flips the groups' signs)",
+            "p best   corrected for the choice among sites; learned, forgotten: statements",
+        ]
     )
 
 
 def _check(data: xr.Dataset, variable: str, maker: str) -> None:
     if variable not in data:
-        held = ", ".join(str(name) for name in data) or "nothing"
-        raise ValueError(f"This draws what `{maker}` gives, got a data set of {held}.")
-
-
-def _finish(figure: Figure, title: str) -> Figure:
-    figure.update_layout(
-        template="plotly_white",
-        height=440,
-        width=760,
-        font={"size": 13},
-        margin={"l": 70, "r": 30, "t": 60, "b": 60},
-        title={"text": title, "font": {"size": 14}},
-        legend={"orientation": "h", "y": -0.2, "x": 0},
-    )
-    return figure
+        variables = ", ".join(str(name) for name in data) or "nothing"
+        raise ValueError(f"This draws what `{maker}` gives, got a data set of {variables}.")
