@@ -38,14 +38,14 @@ def paraphrased_concepts() -> dict[str, Concept]:
 
     A probe that was fitted to an embedded set may have learned how its sentences are made. These
     sets say the same in sentences that are made otherwise: for every group of the embedded set
-    there is one of the same name, with the same facts in another frame. (So `trace_transfer`
-    can score it by a probe that never saw the group.) What carries the facts, the
-    names of things, trades and traits, is the same; paraphrased are the sentences about them.
+    there is one of the same name, with the same facts in another frame. (So `trace_transfer` can
+    score it by a probe that never saw the group.) What carries the facts, the names of things,
+    trades and traits, is the same; only the sentences about them are paraphrased.
 
-    A group holds two pairs, with either of two things named first. In a pair the two statements
-    hold the same words, pairs of neighbouring words and runs of up to five characters, as in the
-    embedded sets, and since both orders are there, no probe that reads which word comes first gets
-    more than half of a group right.
+    A group holds two pairs, with either of two things named first. As in the embedded sets, the two
+    statements of a pair hold the same words, pairs of neighbouring words and runs of up to five
+    characters. Both orders are there, so a probe that reads which word comes first gets at most
+    half of a group right.
 
     All words are those of the toy corpus, whose tokenizer has a token for each; none of the frames
     stands in the corpus, so that the toy model reads these sentences without having seen their
