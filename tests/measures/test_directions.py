@@ -5,9 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import Tensor
 
@@ -22,20 +24,25 @@ from tlens_trust.measures import (
 )
 from tlens_trust.measures.directions.calibrated import calibrate_probe
 from tlens_trust.measures.directions.contrast_consistent import (
-    ContrastConsistentProbe,
+    ContrastConsistentFitter,
     fit_contrast_consistent_direction,
     fit_contrast_consistent_probe,
 )
-from tlens_trust.measures.directions.lda import LDAProbe, fit_lda_probe
+from tlens_trust.measures.directions.fitter import DirectionProbe
+from tlens_trust.measures.directions.lda import LDAFitter, fit_lda_probe
 from tlens_trust.measures.directions.pair_differences import (
-    PairDifferenceProbe,
+    PairDifferenceFitter,
     fit_pair_difference_probe,
     principal_pair_direction,
 )
 from tlens_trust.measures.directions.pairs import find_pairs
-from tlens_trust.measures.directions.ridge import RidgeProbe, fit_ridge_probe
+from tlens_trust.measures.directions.ridge import RidgeFitter, fit_ridge_probe
 from tlens_trust.measures.directions.ridge_path import RidgePath
-from tlens_trust.measures.directions.sparse import SparseProbe, choose_coordinates, fit_sparse_probe
+from tlens_trust.measures.directions.sparse import (
+    SparseFitter,
+    choose_coordinates,
+    fit_sparse_probe,
+)
 from tlens_trust.measures.probe import fit_mass_mean_probe
 
 MEASURES = [
@@ -49,7 +56,9 @@ MEASURES = [
 ]
 
 
-@parametrize_with_checks([LDAProbe(), RidgeProbe(), SparseProbe(k=2)])
+@parametrize_with_checks(
+    [DirectionProbe(LDAFitter()), DirectionProbe(RidgeFitter()), DirectionProbe(SparseFitter(k=2))]
+)
 def test_scikit_learn_accepts_the_estimator(estimator, check):
     check(estimator)
 
@@ -197,7 +206,8 @@ def test_the_shrinkage_is_ledoit_and_wolfs_of_what_varies_within_labels():
     array = activations.double().numpy()
     within = array - np.stack([array[labels.numpy() == y].mean(0) for y in (0, 1)])[labels]
     expected = ledoit_wolf_shrinkage(within / within.std(axis=0), assume_centered=True)
-    assert LDAProbe().fit(activations.double(), labels).shrinkage_ == pytest.approx(expected)
+    probe = DirectionProbe(LDAFitter()).fit(activations.double(), labels)
+    assert probe.report_["shrinkage"] == pytest.approx(expected)
     assert 0.01 < expected < 0.99
 
 
@@ -243,8 +253,11 @@ def test_leaving_a_group_out_has_the_closed_form(width):
 def test_the_ridge_is_heavier_where_there_is_less_to_read():
     strong, labels, groups, _ = planted(200, 30, strength=2.0, seed=10)
     weak, _, _, _ = planted(200, 30, strength=0.0, seed=10)
-    chosen = [RidgeProbe().fit(x, labels, groups=groups).penalty_ for x in (strong, weak)]
-    assert chosen[0] < 0.1 * chosen[1]
+    logarithms = [
+        DirectionProbe(RidgeFitter()).fit(x, labels, groups=groups).report_["log10_penalty"]
+        for x in (strong, weak)
+    ]
+    assert logarithms[0] < logarithms[1] - 1
 
 
 def test_a_group_left_out_together_cannot_vouch_for_its_own():
@@ -453,8 +466,14 @@ def test_what_a_search_cannot_use_is_an_error():
 
 def test_pair_estimators_have_the_interface_of_the_others():
     activations, labels, groups, _ = planted(100, 6, strength=2.0, seed=22)
-    for estimator in (ContrastConsistentProbe(), PairDifferenceProbe()):
-        probe = estimator.fit(activations, labels, groups=groups)
+    for fitter, reported in (
+        (ContrastConsistentFitter(), "consistency_loss"),
+        (PairDifferenceFitter(), "pair_share"),
+    ):
+        with pytest.raises(ValueError, match="`groups` is None"):
+            DirectionProbe(fitter).fit(activations, labels)
+        probe = DirectionProbe(fitter).fit(activations, labels, groups=groups)
+        assert 0 <= probe.report_[reported] <= 1
         by_hand = activations.double() @ probe.direction + probe.bias
         torch.testing.assert_close(by_hand, probe.decision_function(activations))
         assert (probe.predict(activations) == labels).float().mean() > 0.9
@@ -586,3 +605,17 @@ def test_the_permutations_asked_for_stand_behind_the_p_values_and_a_floor_only_o
     assert bare.accuracy_p.item() >= 1 / 20
     assert "accuracy_floor" in whole
     assert "accuracy_floor" not in bare
+
+
+def test_any_fitter_makes_a_classifier_that_can_be_cloned_and_searched():
+    activations, labels, groups, _ = planted(60, 5, strength=1.0, seed=3)
+    probe = DirectionProbe(LDAFitter(shrinkage=0.3))
+    assert clone(probe).get_params() == {"fitter": LDAFitter(shrinkage=0.3)}
+    search = GridSearchCV(probe, {"fitter": [LDAFitter(0.3), RidgeFitter((0.1,))]}, cv=3)
+    assert search.fit(activations.numpy(), labels.numpy()).best_score_ > 0.5
+    fitted = probe.fit(activations, labels, groups=groups)
+    by_function = fit_lda_probe(activations, labels, groups=groups, shrinkage=0.3)
+    assert torch.equal(fitted.direction, by_function.direction)
+    assert fitted.bias == by_function.bias
+    with pytest.raises(ValueError, match=r"`fitter` must be a fitter of directions, got 'lda'\."):
+        DirectionProbe("lda").fit(activations, labels)

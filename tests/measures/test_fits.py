@@ -9,16 +9,17 @@ import torch
 
 from tlens_trust.measures import LinearProbe, fit_logistic_probe
 from tlens_trust.measures.directions.contrast_consistent import (
-    ContrastConsistentProbe,
+    ContrastConsistentFitter,
     fit_contrast_consistent_probe,
 )
-from tlens_trust.measures.directions.lda import LDAProbe, fit_lda_probe
+from tlens_trust.measures.directions.fitter import DirectionProbe
+from tlens_trust.measures.directions.lda import LDAFitter, fit_lda_probe
 from tlens_trust.measures.directions.pair_differences import (
-    PairDifferenceProbe,
+    PairDifferenceFitter,
     fit_pair_difference_probe,
 )
-from tlens_trust.measures.directions.ridge import RidgeProbe, fit_ridge_probe
-from tlens_trust.measures.directions.sparse import SparseProbe, fit_sparse_probe
+from tlens_trust.measures.directions.ridge import RidgeFitter, fit_ridge_probe
+from tlens_trust.measures.directions.sparse import SparseFitter, fit_sparse_probe
 from tlens_trust.measures.probe import LogisticProbe, MassMeanProbe, fit_mass_mean_probe
 
 FITS = [
@@ -31,13 +32,13 @@ FITS = [
     fit_contrast_consistent_probe,
 ]
 PROBES = [
-    LogisticProbe,
-    MassMeanProbe,
-    LDAProbe,
-    RidgeProbe,
-    SparseProbe,
-    PairDifferenceProbe,
-    ContrastConsistentProbe,
+    LogisticProbe(),
+    MassMeanProbe(),
+    DirectionProbe(LDAFitter()),
+    DirectionProbe(RidgeFitter()),
+    DirectionProbe(SparseFitter()),
+    DirectionProbe(PairDifferenceFitter()),
+    DirectionProbe(ContrastConsistentFitter()),
 ]
 
 
@@ -100,7 +101,7 @@ def test_a_fit_refuses_what_does_not_go_together(fit):
 @pytest.mark.parametrize("probe", PROBES)
 def test_the_estimators_are_fitted_in_one_way_too(probe):
     activations, labels, groups = pairs()
-    fitted = probe().fit(activations, labels, groups=groups)
+    fitted = probe.fit(activations, labels, groups=groups)
     assert int(fitted.direction.argmax()) == 2
     found = fitted.decision_function(activations)
     by_hand = activations.double() @ fitted.direction.double() + fitted.bias

@@ -1,10 +1,10 @@
 """What scikit-learn asks of a probe, in one place."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
@@ -134,11 +134,44 @@ class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return values, torch.from_numpy(encoded.astype(np.int64)).to(values.device)
 
 
+_Probe = TypeVar("_Probe", bound="ProbeClassifier")
+
+
 class ProbeClassifier(BinaryClassifier):
-    """What the linear probes have in common once they are fitted."""
+    """The shared part of the linear probes: `fit`, and what is done with direction and bias."""
 
     coef_: Float[np.ndarray, "1 d_model"]
     intercept_: Float[np.ndarray, " 1"]
+
+    def fit(self: _Probe, X: Any, y: Any, *, groups: Any = None) -> _Probe:
+        """Fit direction and bias.
+
+        Args:
+            X: `Float[Tensor, "example d_model"]` or an array.
+            y: Two distinct labels; the larger one counts as label 1.
+            groups: Rows that belong together have one name; None if each row stands alone.
+
+        Returns:
+            The probe.
+
+        Raises:
+            ValueError: `X` holds a NaN or an infinity, `y` does not hold two labels, or a parameter
+                of the probe is out of its range.
+        """
+        activations, labels = self._validate(X, y)
+        direction, bias = self._fit_direction(activations, labels, groups)
+        self.coef_ = direction.detach().cpu().double().numpy().reshape(1, -1)
+        self.intercept_ = np.array([bias])
+        return self
+
+    def _fit_direction(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Any,
+    ) -> tuple[Tensor, float]:
+        """Fit a direction and a bias on labels 0 and 1."""
+        raise NotImplementedError
 
     @property
     def direction(self) -> Float[Tensor, " d_model"]:
@@ -157,10 +190,6 @@ class ProbeClassifier(BinaryClassifier):
     ) -> Float[np.ndarray, " example"]:
         scores: Float[np.ndarray, " example"] = rows @ self.coef_[0] + self.intercept_[0]
         return scores
-
-    def _keep(self, direction: Tensor, bias: float) -> None:
-        self.coef_ = direction.detach().cpu().double().numpy().reshape(1, -1)
-        self.intercept_ = np.array([bias])
 
 
 def as_array(X: Any) -> tuple[Any, torch.device | None]:

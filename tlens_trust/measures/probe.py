@@ -262,24 +262,16 @@ class LogisticProbe(ProbeClassifier):
         self.tolerance = tolerance
         self.max_passes = max_passes
 
-    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "LogisticProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: Ignored, since `C` is given; here so that every probe is fitted in one way.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_logistic_probe`.
-        """
-        values, labels = self._validate(X, y)
+    def _fit_direction(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Any,
+    ) -> tuple[Tensor, float]:
+        # `C` is given, so that there is nothing to choose on left-out groups.
         C = checked_positive("C", self.C, hint="It is the inverse strength of the penalty.")
         fits = solve_logistic(
-            values.unsqueeze(1),
+            activations.unsqueeze(1),
             labels,
             train=torch.ones(1, len(labels), dtype=torch.bool),
             C=[C],
@@ -293,10 +285,9 @@ class LogisticProbe(ProbeClassifier):
                 f"LogisticProbe stopped after {self.n_iter_} passes, at most "
                 f"{float(fits.gap):.3g} nats above the optimum. Raise `max_passes`, or lower `C`.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        self._keep(fits.coef[0, 0, 0], float(fits.intercept))
-        return self
+        return fits.coef[0, 0, 0], float(fits.intercept)
 
 
 class MassMeanProbe(ProbeClassifier):
@@ -317,21 +308,11 @@ class MassMeanProbe(ProbeClassifier):
         [0, 0, 1, 1]
     """
 
-    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "MassMeanProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: What belongs together, one name per row; None where each row stands alone.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_mass_mean_probe`.
-        """
-        values, labels = self._validate(X, y)
-        probe = fit_mass_mean_probe(values, labels, groups=groups)
-        self._keep(probe.direction, probe.bias)
-        return self
+    def _fit_direction(
+        self,
+        activations: Float[Tensor, "example d_model"],
+        labels: Int[Tensor, " example"],
+        groups: Any,
+    ) -> tuple[Tensor, float]:
+        probe = fit_mass_mean_probe(activations, labels, groups=groups)
+        return probe.direction, probe.bias

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import check_counts, checked_choice
-from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
-from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter
+from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.pair_differences import (
     PairDifferenceFitter,
     principal_pair_direction,
@@ -265,7 +265,7 @@ class ContrastConsistentFitter:
         return f"restarts={self.restarts}, steps={self.steps}, seed={self.seed}"
 
     @property
-    def described(self) -> Mapping[str, dict[str, str]]:
+    def report_attributes(self) -> Mapping[str, dict[str, str]]:
         """The loss."""
         return {
             "consistency_loss": {
@@ -278,11 +278,12 @@ class ContrastConsistentFitter:
         self,
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
-        groups: Sequence[str],
-    ) -> Fitted:
+        groups: Sequence[str] | None,
+    ) -> FittedDirection:
         """Fit on the rows given."""
         check_training_rows(activations, labels, groups)
         pairs = find_pairs(labels, groups)
+        assert groups is not None  # `find_pairs` refuses it.
         weights = [pairs.weight]
         fold = deal_folds(labels, groups, folds=_INNER_FOLDS)
         if fold is not None:
@@ -306,69 +307,10 @@ class ContrastConsistentFitter:
                 scores[held] = probe.log_odds(activations[held])
         slope, offset = fit_log_odds(scores, labels)
         probe = oriented[0]
-        return Fitted(
+        return FittedDirection(
             LinearProbe(slope * probe.direction, slope * probe.bias + offset),
             {"consistency_loss": losses[0]},
         )
-
-
-class ContrastConsistentProbe(ProbeClassifier):
-    """Contrast-consistent search, in the form of a scikit-learn classifier.
-
-    See `fit_contrast_consistent_probe`. Unlike scikit-learn's own, `fit` needs groups.
-
-    Args:
-        restarts: How many starts.
-        steps: How many steps of Adam for each.
-        seed: Draws the random starts.
-
-    Attributes:
-        coef_: The direction, of shape `(1, d_model)`.
-        intercept_: The bias, of shape `(1,)`.
-        classes_: The two labels; log-odds are those of the second.
-        loss_: The contrast-consistency loss that was reached.
-
-    Examples:
-        >>> labels = torch.arange(200) % 2
-        >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-        >>> activations[:, 2] += 4 * labels
-        >>> groups = [str(row // 2) for row in range(200)]
-        >>> probe = ContrastConsistentProbe().fit(activations, labels, groups=groups)
-        >>> bool((probe.predict(activations) == labels).float().mean() > 0.95)
-        True
-    """
-
-    restarts: int
-    steps: int
-    seed: int
-
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
-    @no_type_check
-    def __init__(self, *, restarts: int = 6, steps: int = 200, seed: int = 0) -> None:
-        self.restarts = restarts
-        self.steps = steps
-        self.seed = seed
-
-    def fit(self, X: Any, y: Any, *, groups: Sequence[str]) -> "ContrastConsistentProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: The group of each row.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_contrast_consistent_probe`.
-        """
-        values, labels = self._validate(X, y)
-        fitter = ContrastConsistentFitter(self.restarts, self.steps, self.seed)
-        fitted = fitter(values, labels, groups)
-        self.loss_ = fitted.report["consistency_loss"]
-        self._keep(fitted.probe.direction, fitted.probe.bias)
-        return self
 
 
 def ccs_probe(

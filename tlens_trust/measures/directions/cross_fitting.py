@@ -1,9 +1,9 @@
 """Cross-validation of any direction that is fitted on one site and one set of rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,41 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.cross_fitters import HeldOut
-from tlens_trust.measures.probe import LinearProbe
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A probe, and what its fit has to say of itself.
-
-    Attributes:
-        probe: Direction and bias.
-        report: Numbers by name.
-    """
-
-    probe: LinearProbe
-    report: Mapping[str, float]
-
-
-@runtime_checkable
-class DirectionFitter(Protocol):
-    """Fits one kind of direction."""
-
-    @property
-    def identity(self) -> str:
-        """Every parameter that changes the probe."""
-
-    @property
-    def described(self) -> Mapping[str, dict[str, str]]:
-        """`units` and `long_name` of each number in a fit's report."""
-
-    def __call__(
-        self,
-        activations: Float[Tensor, "example d_model"],
-        labels: Int[Tensor, " example"],
-        groups: Sequence[str],
-    ) -> Fitted:
-        """Fit on the rows given and nothing else."""
+from tlens_trust.measures.directions.fitter import DirectionFitter, FittedDirection
 
 
 @dataclass(frozen=True)
@@ -82,17 +48,17 @@ class DirectionCrossFitter:
         folds = int(fold.max()) + 1
         scores = np.empty((rows, sites))
         directions, biases = np.empty((sites, folds, width)), np.empty((sites, folds))
-        reports = {name: np.empty((sites, folds)) for name in self.fitter.described}
+        reports = {name: np.empty((sites, folds)) for name in self.fitter.report_attributes}
         fewer = np.full((folds, rows, sites), np.nan) if folds > 2 else None
         norms = None if fewer is None else np.full((sites, folds, folds), np.nan)
         names = np.asarray(groups, dtype=str)
 
-        def fit(site: int, *left_out: int) -> Fitted:
+        def fit(site: int, *left_out: int) -> FittedDirection:
             kept = ~np.isin(fold, left_out)
             train = torch.from_numpy(kept).to(activations.device)
             return self.fitter(activations[train, site], labels[train], names[kept].tolist())
 
-        def score(fitted: Fitted, site: int, k: int) -> Float[np.ndarray, " held"]:
+        def score(fitted: FittedDirection, site: int, k: int) -> Float[np.ndarray, " held"]:
             held = torch.from_numpy(fold == k).to(activations.device)
             log_odds: np.ndarray = fitted.probe.log_odds(activations[held, site]).cpu().numpy()
             return log_odds
@@ -115,7 +81,7 @@ class DirectionCrossFitter:
         return HeldOut(
             scores,
             {
-                name: (values.mean(axis=1), dict(self.fitter.described[name]))
+                name: (values.mean(axis=1), dict(self.fitter.report_attributes[name]))
                 for name, values in reports.items()
             },
             directions,

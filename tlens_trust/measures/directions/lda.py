@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int
@@ -10,9 +9,10 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_fraction
-from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
-from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter
+from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.ridge_path import RidgePath, feature_scale
 from tlens_trust.measures.probe import LinearProbe
 
@@ -100,7 +100,7 @@ class LDAFitter:
         return f"shrinkage={self.shrinkage}, standardise={self.standardise}"
 
     @property
-    def described(self) -> Mapping[str, dict[str, str]]:
+    def report_attributes(self) -> Mapping[str, dict[str, str]]:
         """The shrinkage."""
         return {
             "shrinkage": {
@@ -114,7 +114,7 @@ class LDAFitter:
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
-    ) -> Fitted:
+    ) -> FittedDirection:
         """Fit on the rows given."""
         check_training_rows(activations, labels, groups)
         scale = feature_scale(activations, labels)
@@ -132,60 +132,7 @@ class LDAFitter:
         spread = float(within.square().mean())
         path = RidgePath.of(activations, labels, groups, scale=scale)
         ridge = len(labels) * max(spread, torch.finfo(torch.float64).tiny) * used / (1 - used)
-        return Fitted(path.probe(ridge), {"shrinkage": shrinkage})
-
-
-class LDAProbe(ProbeClassifier):
-    """Linear discriminant analysis, calibrated to log-odds, as a scikit-learn classifier.
-
-    See `fit_lda_probe`.
-
-    Args:
-        shrinkage: Between 0 and 1; None for Ledoit and Wolf's.
-        standardise: Scale each feature to unit variance within labels first.
-
-    Attributes:
-        coef_: The direction, of shape `(1, d_model)`.
-        intercept_: The bias, of shape `(1,)`.
-        classes_: The two labels; log-odds are those of the second.
-        shrinkage_: The shrinkage that was used.
-
-    Examples:
-        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
-        >>> probe = LDAProbe().fit(activations, torch.tensor([0, 0, 1, 1]))
-        >>> probe.predict(activations).tolist()
-        [0, 0, 1, 1]
-    """
-
-    shrinkage: float | None
-    standardise: bool
-
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
-    @no_type_check
-    def __init__(self, shrinkage: float | None = None, *, standardise: bool = True) -> None:
-        self.shrinkage = shrinkage
-        self.standardise = standardise
-
-    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "LDAProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: What belongs together, one name per row; None where each row stands alone.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_lda_probe`.
-        """
-        values, labels = self._validate(X, y)
-        fitter = LDAFitter(self.shrinkage, self.standardise)
-        fitted = fitter(values, labels, groups)
-        self.shrinkage_ = fitted.report["shrinkage"]
-        self._keep(fitted.probe.direction, fitted.probe.bias)
-        return self
+        return FittedDirection(path.probe(ridge), {"shrinkage": shrinkage})
 
 
 def lda_probe(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -12,10 +11,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 
-from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.calibrated import calibrate_probe
-from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter
+from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.pairs import ContrastPairs, find_pairs
 from tlens_trust.measures.directions.ridge_path import feature_scale
 from tlens_trust.measures.probe import LinearProbe
@@ -150,7 +150,7 @@ class PairDifferenceFitter:
         return f"standardise={self.standardise}"
 
     @property
-    def described(self) -> Mapping[str, dict[str, str]]:
+    def report_attributes(self) -> Mapping[str, dict[str, str]]:
         """How much of the pair differences lies along the direction."""
         return {
             "pair_share": {
@@ -164,10 +164,11 @@ class PairDifferenceFitter:
         self,
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
-        groups: Sequence[str],
-    ) -> Fitted:
+        groups: Sequence[str] | None,
+    ) -> FittedDirection:
         """Fit on the rows given."""
         check_training_rows(activations, labels, groups)
+        find_pairs(labels, groups)  # Without pairs there is nothing to fit.
         shares = []
 
         def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
@@ -183,59 +184,7 @@ class PairDifferenceFitter:
 
         probe = calibrate_probe(fit, activations, labels, groups)
         # The first fit is that of all rows.
-        return Fitted(probe, {"pair_share": shares[0]})
-
-
-class PairDifferenceProbe(ProbeClassifier):
-    """The principal direction of pair differences, in the form of a scikit-learn classifier.
-
-    See `fit_pair_difference_probe`. Unlike scikit-learn's own, `fit` needs groups.
-
-    Args:
-        standardise: Scale each feature to unit variance first.
-
-    Attributes:
-        coef_: The direction, of shape `(1, d_model)`.
-        intercept_: The bias, of shape `(1,)`.
-        classes_: The two labels; log-odds are those of the second.
-        share_: The share of the pair differences' second moment along the direction.
-
-    Examples:
-        >>> labels = torch.arange(200) % 2
-        >>> activations = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))
-        >>> activations[:, 2] += 4 * labels
-        >>> groups = [str(row // 2) for row in range(200)]
-        >>> probe = PairDifferenceProbe().fit(activations, labels, groups=groups)
-        >>> bool((probe.predict(activations) == labels).float().mean() > 0.95)
-        True
-    """
-
-    standardise: bool
-
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
-    @no_type_check
-    def __init__(self, *, standardise: bool = False) -> None:
-        self.standardise = standardise
-
-    def fit(self, X: Any, y: Any, *, groups: Sequence[str]) -> "PairDifferenceProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: The group of each row.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_pair_difference_probe`.
-        """
-        values, labels = self._validate(X, y)
-        fitted = PairDifferenceFitter(self.standardise)(values, labels, groups)
-        self.share_ = fitted.report["pair_share"]
-        self._keep(fitted.probe.direction, fitted.probe.bias)
-        return self
+        return FittedDirection(probe, {"pair_share": shares[0]})
 
 
 def pair_difference_probe(

@@ -27,7 +27,7 @@ class ContrastPairs:
         return len(self.weight)
 
 
-def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str]) -> ContrastPairs:
+def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str] | None) -> ContrastPairs:
     """Pair every statement with each of its group that carries the other label.
 
     A group of `m` statements of label 1 and `n` of label 0 gives `m·n` pairs, and counts as much
@@ -41,13 +41,18 @@ def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str]) -> Contra
         The pairs, by group in the order of names.
 
     Raises:
-        ValueError: No group holds both labels.
+        ValueError: There are no groups, or none holds both labels.
 
     Examples:
         >>> pairs = find_pairs(torch.tensor([1, 0, 1, 0, 0]), ["a", "a", "b", "b", "b"])
         >>> pairs.positive.tolist(), pairs.negative.tolist(), pairs.weight.tolist()
         ([0, 2, 2], [1, 3, 4], [1.0, 0.5, 0.5])
     """
+    if groups is None:
+        raise ValueError(
+            "Contrast pairs are statements of one group, and `groups` is None. Give the group of "
+            "each row, or use a probe that needs no pairs."
+        )
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     of = labels.cpu().numpy()
     sides = []

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, no_type_check
 
 import numpy as np
 import torch
@@ -10,9 +9,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_grid
-from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
-from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter
+from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.ridge_path import RidgePath, feature_scale
 from tlens_trust.measures.probe import LinearProbe
 
@@ -89,13 +89,16 @@ class RidgeFitter:
     penalties: tuple[float, ...] = DEFAULT_PENALTIES
     standardise: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "penalties", checked_penalties(self.penalties))
+
     @property
     def identity(self) -> str:
         """Penalties and scaling."""
         return f"penalty={list(self.penalties)}, standardise={self.standardise}"
 
     @property
-    def described(self) -> Mapping[str, dict[str, str]]:
+    def report_attributes(self) -> Mapping[str, dict[str, str]]:
         """The penalty, as its logarithm."""
         return {
             "log10_penalty": {
@@ -109,7 +112,7 @@ class RidgeFitter:
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
-    ) -> Fitted:
+    ) -> FittedDirection:
         """Fit on the rows given."""
         check_training_rows(activations, labels, groups)
         width = activations.shape[1]
@@ -123,62 +126,9 @@ class RidgeFitter:
         errors = [float(path.left_out(rows * p)[0].square().mean()) for p in self.penalties]
         chosen = max(range(len(errors)), key=lambda number: (-errors[number], number))
         penalty = self.penalties[chosen]
-        return Fitted(path.probe(rows * penalty), {"log10_penalty": float(np.log10(penalty))})
-
-
-class RidgeProbe(ProbeClassifier):
-    """Ridge regression on the label, calibrated to log-odds, as a scikit-learn classifier.
-
-    See `fit_ridge_probe`.
-
-    Args:
-        penalty: Strength of the ridge, or several to choose from. Positive.
-        standardise: Scale each feature to unit variance first.
-
-    Attributes:
-        coef_: The direction, of shape `(1, d_model)`.
-        intercept_: The bias, of shape `(1,)`.
-        classes_: The two labels; log-odds are those of the second.
-        penalty_: The penalty that was chosen.
-
-    Examples:
-        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
-        >>> probe = RidgeProbe(penalty=0.1).fit(activations, torch.tensor([0, 0, 1, 1]))
-        >>> probe.predict(activations).tolist()
-        [0, 0, 1, 1]
-    """
-
-    penalty: float | Sequence[float]
-    standardise: bool
-
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
-    @no_type_check
-    def __init__(
-        self, penalty: float | Sequence[float] = DEFAULT_PENALTIES, *, standardise: bool = True
-    ) -> None:
-        self.penalty = penalty
-        self.standardise = standardise
-
-    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "RidgeProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: What belongs together, one name per row; None where each row stands alone.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_ridge_probe`.
-        """
-        values, labels = self._validate(X, y)
-        fitter = RidgeFitter(checked_penalties(self.penalty), self.standardise)
-        fitted = fitter(values, labels, groups)
-        self.penalty_ = 10 ** fitted.report["log10_penalty"]
-        self._keep(fitted.probe.direction, fitted.probe.bias)
-        return self
+        return FittedDirection(
+            path.probe(rows * penalty), {"log10_penalty": float(np.log10(penalty))}
+        )
 
 
 def ridge_probe(

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, no_type_check
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.measures.arguments import checked_choice, checked_count, checked_positive
-from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
+from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.calibrated import calibrate_probe
-from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter, Fitted
+from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter
+from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.ridge_path import feature_scale
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 
@@ -131,9 +131,9 @@ class SparseFitter:
         C: Inverse penalty strength.
     """
 
-    k: int
-    ranking: str
-    C: float
+    k: int = 16
+    ranking: str = "mean_difference"
+    C: float = 1.0
 
     def __post_init__(self) -> None:
         k = checked_count("k", self.k, hint="It is how many coordinates a probe uses.")
@@ -148,7 +148,7 @@ class SparseFitter:
         return f"k={self.k}, ranking={self.ranking}, C={self.C}"
 
     @property
-    def described(self) -> Mapping[str, dict[str, str]]:
+    def report_attributes(self) -> Mapping[str, dict[str, str]]:
         """Nothing is reported."""
         return {}
 
@@ -157,7 +157,7 @@ class SparseFitter:
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
-    ) -> Fitted:
+    ) -> FittedDirection:
         """Fit on the rows given."""
         check_training_rows(activations, labels, groups)
 
@@ -168,60 +168,7 @@ class SparseFitter:
             direction[chosen] = narrow.direction
             return LinearProbe(direction, narrow.bias)
 
-        return Fitted(calibrate_probe(fit, activations, labels, groups), {})
-
-
-class SparseProbe(ProbeClassifier):
-    """Logistic regression on `k` coordinates, as a scikit-learn classifier.
-
-    See `fit_sparse_probe`.
-
-    Args:
-        k: How many coordinates. At least 1.
-        ranking: `"mean_difference"` or `"adaptive"`.
-        C: Inverse penalty strength.
-
-    Attributes:
-        coef_: The direction, of shape `(1, d_model)`, zero but for `k` coordinates.
-        intercept_: The bias, of shape `(1,)`.
-        classes_: The two labels; log-odds are those of the second.
-
-    Examples:
-        >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
-        >>> probe = SparseProbe(k=1).fit(activations, torch.tensor([0, 0, 1, 1]))
-        >>> bool(probe.direction[0] > 0), float(probe.direction[1])
-        (True, 0.0)
-    """
-
-    k: int
-    ranking: str
-    C: float
-
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
-    @no_type_check
-    def __init__(self, k: int = 16, *, ranking: str = "mean_difference", C: float = 1.0) -> None:
-        self.k = k
-        self.ranking = ranking
-        self.C = C
-
-    def fit(self, X: Any, y: Any, *, groups: Any = None) -> "SparseProbe":
-        """Fit direction and bias.
-
-        Args:
-            X: `Float[Tensor, "example d_model"]` or an array.
-            y: Two distinct labels; the larger one counts as label 1.
-            groups: What belongs together, one name per row; None where each row stands alone.
-
-        Returns:
-            The probe.
-
-        Raises:
-            ValueError: As `fit_sparse_probe`.
-        """
-        values, labels = self._validate(X, y)
-        probe = SparseFitter(self.k, self.ranking, self.C)(values, labels, groups).probe
-        self._keep(probe.direction, probe.bias)
-        return self
+        return FittedDirection(calibrate_probe(fit, activations, labels, groups), {})
 
 
 def sparse_probe(
