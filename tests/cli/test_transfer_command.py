@@ -42,7 +42,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
 
     monkeypatch.setattr(transfer_command, "open_series", lambda *given: given)
     monkeypatch.setattr(tlens_trust.analysis, "trace_transfer", traced)
-    monkeypatch.setattr("tlens_trust.views.comparing.transfers", lambda found: "the table")
+    monkeypatch.setattr("tlens_trust.views.transfer_table", lambda found: "the table")
     monkeypatch.setattr("tlens_trust.views.draw_transfer_curves", lambda found: Drawn())
     status, out, err = run(
         "transfer", "m", "--from", "toxicity", "--to", "toxicity_paraphrased", "--sites", "1,2",
