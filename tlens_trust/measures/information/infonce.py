@@ -104,12 +104,12 @@ class InfoNCE:
         generator = torch.Generator().manual_seed(self.seed)
         gained, sizes = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64)
         for number in range(self.folds):
-            held = fold == number
-            names = np.asarray(groups, dtype=object)[~held].tolist()
+            is_held_out = fold == number
+            names = np.asarray(groups, dtype=object)[~is_held_out].tolist()
             aside = np.zeros(len(x), dtype=bool)
-            aside[~held] = deal_groups(names, folds=10, seed=self.seed) == 0
-            critic = self._train(x, y, ~held & ~aside, aside, generator)
-            for rows in self._batches(np.flatnonzero(held), generator):
+            aside[~is_held_out] = deal_groups(names, folds=10, seed=self.seed) == 0
+            critic = self._train(x, y, ~is_held_out & ~aside, aside, generator)
+            for rows in self._batches(np.flatnonzero(is_held_out), generator):
                 with torch.no_grad():
                     surprise = -critic(x[rows], y[rows]).log_softmax(dim=1).diagonal()
                 gained[rows.numpy()] = log(len(rows)) - surprise.double().numpy()

@@ -49,12 +49,12 @@ def leading_components(
         raise ValueError("Nearest neighbours need finite values, got a NaN or an infinity.")
     values = values - values.mean(dim=0)
     left, lengths, _ = torch.linalg.svd(values, full_matrices=False)
-    kept = left[:, :components] * lengths[:components]
+    leading = left[:, :components] * lengths[:components]
     total = float(lengths.square().sum())
     if total <= 1e-24 * max(float(x.double().square().sum()), 1e-300):
         return np.zeros((len(x), 1)), 1.0
-    unit = float(kept.square().mean().sqrt())
-    return (kept / unit).numpy(), float(lengths[:components].square().sum()) / total
+    unit = float(leading.square().mean().sqrt())
+    return (leading / unit).numpy(), float(lengths[:components].square().sum()) / total
 
 
 def ksg(
@@ -147,26 +147,26 @@ def _check_count(n: int, neighbours: int) -> None:
 def _warnings(
     shares: Sequence[float], dimensions: Sequence[int], tied: bool, *, discrete: bool
 ) -> tuple[str, ...]:
-    told = []
+    warnings = []
     most = max(dimensions)
     if most > (5 if discrete else 2):
         measured = _TWO_LABELS if discrete else _GAUSSIANS
         nearest = min(measured, key=lambda d: abs(np.log(d / most)))
-        found = " and ".join(f"{low:.2f} of {true:.2f} nats" for low, true in measured[nearest])
+        listed = " and ".join(f"{low:.2f} of {true:.2f} nats" for low, true in measured[nearest])
         side = "" if discrete else " a side"
-        told.append(
+        warnings.append(
             f"With {' and '.join(map(str, dimensions))} dimensions the estimate is too low, and "
             f"more so the more information there is: of Gaussians of {nearest} dimensions{side} "
-            f"it found {found} (n = 2,000, k = 3)."
+            f"it found {listed} (n = 2,000, k = 3)."
         )
     if min(shares) < _KEPT_VARIANCE:
-        told.append(
+        warnings.append(
             f"The principal components hold {min(shares):.0%} of the variance; what the others "
             "tell is left out."
         )
     if tied:
-        told.append("Some rows are equal: distances of zero make the estimate unreliable.")
-    return tuple(told)
+        warnings.append("Some rows are equal: distances of zero make the estimate unreliable.")
+    return tuple(warnings)
 
 
 def _tied(x: Float[np.ndarray, "example d"]) -> bool:

@@ -94,9 +94,9 @@ def information_under_noise(
             apart = apart.clamp_min(0)
             apart[here - first, here] = 0
             along = z[block] @ scaled.T
-            own = along[here - first, here].unsqueeze(1)
-            onto[block] += own[:, 0].double() / draws
-            along = own - along
+            own_projection = along[here - first, here].unsqueeze(1)
+            onto[block] += own_projection[:, 0].double() / draws
+            along = own_projection - along
             for level, fraction in enumerate(noise):
                 exponent = apart.mul(-1 / (2 * fraction**2)).sub_(along, alpha=1 / fraction)
                 top = exponent.amax(dim=1, keepdim=True)

@@ -55,10 +55,10 @@ def noised_dataset(
         for number, x in enumerate((values, flat.vectors)):
             if not x.shape[1]:
                 continue
-            found = information_under_noise(x, levels, halves, seed=seed)
-            value[site, number] = found.value
-            ceiling[site, number] = found.ceiling
-            on_halves[site, number] = found.on_halves
+            noised = information_under_noise(x, levels, halves, seed=seed)
+            value[site, number] = noised.value
+            ceiling[site, number] = noised.ceiling
+            on_halves[site, number] = noised.on_halves
     replicates = halves.replicates_about(value, on_halves)
     interval = halves.interval(value, replicates)
     # What differs from concept to concept, as ln n does, has no place in a variable's name.

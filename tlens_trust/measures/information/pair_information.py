@@ -95,11 +95,11 @@ class PairInformation:
             permuted = permuted_sides(other, concept, against, self.permutations, seed)
             for site in range(shape[0]):
                 x = activations.values[:, site]
-                found = self.estimate(x, other, groups=concept.groups)
-                value[site, number], interval[site, number] = found.value, found.interval
+                estimate = self.estimate(x, other, groups=concept.groups)
+                value[site, number], interval[site, number] = estimate.value, estimate.interval
                 for draw, exchanged in enumerate(permuted):
                     null[site, number, draw] = self.again(x, exchanged, concept.groups)
-                warnings |= {f"warning_{against}": " ".join(found.warnings)}
+                warnings |= {f"warning_{against}": " ".join(estimate.warnings)}
         data = empty_dataset(activations.sites, 2).drop_vars("resample")
         data = data.assign_coords(against=list(AGAINST))
         dims = "site", "against"

@@ -71,8 +71,8 @@ def score_held_out(
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
     targets = labels.cpu().numpy()
     fold = assign_folds(targets, names, folds=folds, seed=seed)
-    found = cross_fitter_of(probe, seed=seed)(x.unsqueeze(1), labels, names, fold)
-    return HeldOutScores.of(found.scores, targets, fold, names, fewer=found.fewer, seed=seed)
+    fitted = cross_fitter_of(probe, seed=seed)(x.unsqueeze(1), labels, names, fold)
+    return HeldOutScores.of(fitted.scores, targets, fold, names, fewer=fitted.fewer, seed=seed)
 
 
 def _estimate(bound: Bound, held: HeldOutScores, kind: Kind) -> InformationEstimate:
@@ -128,10 +128,10 @@ class BarberAgakov:
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
         """Bound the information of `x` on labels, in nats."""
-        held = score_held_out(
+        held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
-        return _estimate(barber_agakov(held), held, "lower bound")
+        return _estimate(barber_agakov(held_out), held_out, "lower bound")
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ class Fano:
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
         """Bound the information of `x` on labels, in nats."""
-        held = score_held_out(
+        held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
-        return _estimate(fano(held), held, "lower bound")
+        return _estimate(fano(held_out), held_out, "lower bound")
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ class AnswerInformation:
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
         """Estimate what the answers tell of labels, in nats."""
-        held = score_held_out(
+        held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
-        return _estimate(answer_information(held), held, "lower bound")
+        return _estimate(answer_information(held_out), held_out, "lower bound")
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,12 @@ class UsableInformation:
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
         """Estimate what `x` tells of labels that `given` does not, in nats."""
-        held, known = (
+        held_out, given_scores = (
             score_held_out(
                 read, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
             )
             for read in (x, given)
         )
-        assert known.fewer is not None
-        found = usable_beyond_text(held, known.scores[:, 0], known.fewer[..., 0])
-        return _estimate(found, held, "estimate")
+        assert given_scores.fewer is not None
+        bound = usable_beyond_text(held_out, given_scores.scores[:, 0], given_scores.fewer[..., 0])
+        return _estimate(bound, held_out, "estimate")

@@ -111,7 +111,7 @@ class ProbeInformation:
                 few.
         """
         fitted, fold = self.probe.held_out(activations, concept, seed=seed)
-        held = HeldOutScores.of(
+        held_out = HeldOutScores.of(
             fitted.scores,
             concept.labels,
             fold,
@@ -123,10 +123,10 @@ class ProbeInformation:
         )
         variables: Variables = {}
         null = self.null_draws(activations, concept, seed=seed)
-        counted = {"resamples": self.probe.resamples, "groups": held.bootstrap.groups}
+        counted = {"resamples": self.probe.resamples, "groups": held_out.bootstrap.groups}
         for short_name, (bound, long_name) in _BOUNDS.items():
             name = f"information_{short_name}"
-            variables |= label_bound(name, long_name, bound(held), len(concept), counted)
+            variables |= label_bound(name, long_name, bound(held_out), len(concept), counted)
             if short_name in null:
                 variables |= label_null(name, long_name, null[short_name])
         variables["label_entropy"] = (
@@ -135,8 +135,8 @@ class ProbeInformation:
             {"units": "nats", "long_name": "entropy of the labels' shares"},
         )
         if self.beyond_text:
-            found = self._usable(held, concept, seed)
-            variables |= label_bound("information_usable", _USABLE, found, len(concept), counted)
+            usable = self._usable(held_out, concept, seed)
+            variables |= label_bound("information_usable", _USABLE, usable, len(concept), counted)
             if null and self.usable_permutations:
                 strengths = fitted.variables["C"][0] if "C" in fitted.variables else None
                 draws = self._usable_null(activations, concept, fold, strengths, seed)
@@ -234,10 +234,14 @@ def draws_in_nats(
     entropy = label_entropy(labels)
     ones = int(labels.sum())
     right = draws["accuracy"] * len(labels)
-    found = draws["recall"] * ones
+    right_ones = draws["recall"] * ones
     zeros = len(labels) - ones
-    left = right - found
-    table = np.stack([left, zeros - left, ones - found, found], axis=-1).round().clip(0)
+    right_zeros = right - right_ones
+    table = (
+        np.stack([right_zeros, zeros - right_zeros, ones - right_ones, right_ones], axis=-1)
+        .round()
+        .clip(0)
+    )
     return {
         "ba": entropy - draws["cross_entropy"],
         "fano": fano_information((1 - draws["accuracy"]).clip(0, 1), entropy),

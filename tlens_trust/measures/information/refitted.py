@@ -49,11 +49,13 @@ def refit_scores(
     ones = [float(labels[own, 0].sum()) for own in rows]
 
     def score(left_out: set[int], judged: int) -> Float[Tensor, "judged draw"]:
-        kept = [k for k in range(count) if k not in left_out]
-        trained_on = sum(len(rows[k]) for k in kept)
-        part = sum(ones[k] for k in kept) / trained_on
-        total = torch.stack([sums[k] for k in kept]).sum(dim=0)
-        gradient = torch.stack([products[k] for k in kept]).sum(dim=0) - part * total.unsqueeze(1)
+        remaining = [k for k in range(count) if k not in left_out]
+        trained_on = sum(len(rows[k]) for k in remaining)
+        part = sum(ones[k] for k in remaining) / trained_on
+        total = torch.stack([sums[k] for k in remaining]).sum(dim=0)
+        gradient = torch.stack([products[k] for k in remaining]).sum(
+            dim=0
+        ) - part * total.unsqueeze(1)
         about = features[rows[judged]] - total / trained_on
         return about @ (weight * gradient) + float(np.log(part / (1 - part)))
 

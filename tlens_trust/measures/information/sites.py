@@ -51,8 +51,8 @@ class AtSites:
             ValueError: One of the sites was not read.
         """
         sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
-        found = self.measure(activations.select(sites), concept, seed=seed)
-        return found.reindex(site=list(activations.sites))
+        measured = self.measure(activations.select(sites), concept, seed=seed)
+        return measured.reindex(site=list(activations.sites))
 
 
 def at_sites(measure: Measure, sites: Sites) -> Measure:

@@ -69,14 +69,14 @@ def usable_beyond_text(
     gain = np.empty((len(labels), sites))
     fewer = np.full((count, len(labels), sites), np.nan)
     for k in range(count):
-        known_text, known = features(k)
+        train_text, train_scores = features(k)
         for other in (None, *range(count)):
             if other == k:
                 continue
             # Without `other`, for the interval: its labels have no say in what scores `k`.
             train = ~members[k] if other is None else ~members[k] & ~members[other]
             score_text, score = features(other)
-            found = _gain(known_text, known, labels, train, score_text, score, members[k])
+            found = _gain(train_text, train_scores, labels, train, score_text, score, members[k])
             if other is None:
                 gain[members[k]] = found
             else:
@@ -95,10 +95,10 @@ def _gain(
 ) -> Float[np.ndarray, "judged problem"]:
     """By how much less the judged statements' labels surprise where activations are known too."""
     problems = len(scores)
-    known_text, known = text[:, train], scores[:, train]
-    wide = np.broadcast_to(known_text, (problems, known_text.shape[1]))
-    by_text = combine_scores(known_text[..., None], labels[..., train])
-    by_both = combine_scores(np.stack([wide, known], axis=2), labels[..., train])
+    train_text, train_scores = text[:, train], scores[:, train]
+    wide = np.broadcast_to(train_text, (problems, train_text.shape[1]))
+    by_text = combine_scores(train_text[..., None], labels[..., train])
+    by_both = combine_scores(np.stack([wide, train_scores], axis=2), labels[..., train])
     signs = np.where(labels[..., judged] == 1, 1.0, -1.0)
 
     def surprise(
@@ -112,7 +112,7 @@ def _gain(
 
     seen_text, seen = (
         np.clip(new[:, judged], old.min(axis=1, keepdims=True), old.max(axis=1, keepdims=True))
-        for new, old in ((judged_text, known_text), (judged_scores, known))
+        for new, old in ((judged_text, train_text), (judged_scores, train_scores))
     )
     without = surprise(by_text, [seen_text])
     both = surprise(by_both, [seen_text, seen])
@@ -138,8 +138,8 @@ def usable_under_permutation(
     gained = np.zeros(len(labels))
     for k in range(len(text[1])):
         judged = fold == k
-        found = _gain(text[1][k].T, probe[1][k].T, target, ~judged, text[0].T, probe[0].T, judged)
-        gained += found.sum(axis=0)
+        gain = _gain(text[1][k].T, probe[1][k].T, target, ~judged, text[0].T, probe[0].T, judged)
+        gained += gain.sum(axis=0)
     mean: np.ndarray = gained / len(fold)
     return mean
 

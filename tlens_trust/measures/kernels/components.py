@@ -61,10 +61,10 @@ class PrincipalComponents:
             return cls(features[:, :0], features.new_zeros(0))
         vectors = _principal_scores(features)
         lengths = torch.linalg.vector_norm(vectors, dim=0)
-        own = _OWN_ROUNDING * torch.finfo(torch.float64).eps * float(lengths.max())
+        rounding_of_sums = _OWN_ROUNDING * torch.finfo(torch.float64).eps * float(lengths.max())
         rounding = _ROUNDING * precision * float(size.square().mean().sqrt()) * n**0.5
-        kept = lengths > max(rounding, own)
-        vectors, lengths = vectors[:, kept], lengths[kept]
+        is_kept = lengths > max(rounding, rounding_of_sums)
+        vectors, lengths = vectors[:, is_kept], lengths[is_kept]
         shares = lengths.square()
         return cls(vectors / lengths, shares / shares.sum())
 

@@ -200,8 +200,8 @@ class KernelDependence:
             results.put((*place, width), "label", side.compare_labels(labels[0], setting))
             for against, other in others.items():
                 if other.gaussian:
-                    found = side.compare(other.gaussian[width], setting)
-                    results.put((*place, width), against, found)
+                    comparisons = side.compare(other.gaussian[width], setting)
+                    results.put((*place, width), against, comparisons)
         if principal.count == 0:
             return
         linear = LinearSide.of(principal, self.ridges, setting)

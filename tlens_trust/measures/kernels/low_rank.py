@@ -110,11 +110,11 @@ def _factorise(
         pivots = torch.from_numpy(np.sort(drawn)).to(diagonal.device)
         known = factor[:, : len(taken)]
         block = columns(pivots) - known @ known[pivots].T
-        kept, lower = _independent(block[pivots])
-        new = torch.linalg.solve_triangular(lower, block[:, kept].T, upper=False).T
-        factor[:, len(taken) : len(taken) + len(kept)] = new
+        chosen, lower = _independent(block[pivots])
+        new = torch.linalg.solve_triangular(lower, block[:, chosen].T, upper=False).T
+        factor[:, len(taken) : len(taken) + len(chosen)] = new
         left = (left - new.square().sum(dim=1)).clamp_min_(0)
-        taken += pivots[kept].tolist()
+        taken += pivots[chosen].tolist()
         left[taken] = 0
     return LowRankKernel(
         factor[:, : len(taken)].contiguous(),
@@ -130,17 +130,17 @@ def _independent(
     lower, failed = torch.linalg.cholesky_ex(block)
     if not failed and bool((lower.diagonal().square() > 1e-10 * block.diagonal().max()).all()):
         return torch.arange(len(block)), lower
-    rest, kept = block.clone(), []
+    rest, chosen = block.clone(), []
     least = 1e-10 * float(block.diagonal().max())
     for _ in range(len(block)):
         pivot = int(rest.diagonal().argmax())
         height = float(rest[pivot, pivot])
         if height <= least:
             break
-        kept.append(pivot)
+        chosen.append(pivot)
         column = rest[:, pivot] / height**0.5
         rest = rest - torch.outer(column, column)
-        rest[kept, :] = 0
-        rest[:, kept] = 0
-    order = torch.tensor(sorted(kept))
+        rest[chosen, :] = 0
+        rest[:, chosen] = 0
+    order = torch.tensor(sorted(chosen))
     return order, torch.linalg.cholesky(block[order][:, order])

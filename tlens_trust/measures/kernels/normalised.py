@@ -146,8 +146,8 @@ class NormalisedFactor:
         n = len(kernel.factor)
         factor = kernel.factor - kernel.factor.mean(dim=0)
         squares, axes = torch.linalg.eigh(factor.T @ factor)
-        kept = squares > 1e-13 * squares[-1].clamp_min(1e-300)
-        squares, axes = squares[kept].flip(0), axes[:, kept].flip(1)
+        is_kept = squares > 1e-13 * squares[-1].clamp_min(1e-300)
+        squares, axes = squares[is_kept].flip(0), axes[:, is_kept].flip(1)
         return cls(factor @ axes / squares.sqrt(), squares / n, epsilon, kernel.residual)
 
     @property

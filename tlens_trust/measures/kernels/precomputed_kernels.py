@@ -110,10 +110,10 @@ class GaussianSide:
         """
         n = len(kernel)
         centred = centre(kernel, out=kernel)
-        own = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
+        own_hsic = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
         sums = HalfSums.of(centred.float(), setting.weights)
         transform = setting.rotations.transform(sums.matrix, seated=True) if turn else ()
-        return cls(centred, sums, own, sums.hsic(sums, setting.weights), transform)
+        return cls(centred, sums, own_hsic, sums.hsic(sums, setting.weights), transform)
 
     def compare(self, other: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
         """HSIC and CKA with another reading of the same statements."""
@@ -225,15 +225,15 @@ class LinearSide:
         flat = bool((components.shares == components.shares[0]).all())
         for number, ridge in enumerate(ridges):
             weights = components.weights(ridge)
-            kept = weights > _LEAST_WEIGHT * weights[0]
-            traces.append((float(weights.sum()), float(weights[kept].sum())))
+            is_kept = weights > _LEAST_WEIGHT * weights[0]
+            traces.append((float(weights.sum()), float(weights[is_kept].sum())))
             if not turn:
                 continue
             if flat and number:
                 ratio = float(weights[0] / components.weights(ridges[0])[0])
                 transforms.append(tuple(part * ratio for part in transforms[0]))
                 continue
-            factor = (components.vectors[:, kept] * weights[kept].sqrt()).float()
+            factor = (components.vectors[:, is_kept] * weights[is_kept].sqrt()).float()
             transforms.append(setting.rotations.transform(factor @ factor.T, seated=True))
         return cls(components, traces, transforms)
 
@@ -243,14 +243,14 @@ class LinearSide:
         """Normalised HSIC with another reading of the same statements, at each ridge."""
         n = len(self.components.vectors)
         overlap = self.components.overlap(other.components)
-        found = []
+        comparisons = []
         for number, ridge in enumerate(ridges):
             null = setting.rotations.sums(self.transforms[number], other.transforms[number])
-            (whole, kept), (others, other_kept) = self.traces[number], other.traces[number]
+            (whole, is_kept), (others, other_kept) = self.traces[number], other.traces[number]
             # The mean over all permutations is known, that of what was left out with it.
-            null += (whole * others - kept * other_kept) / (n - 1)
-            found.append(self._compared(other, overlap, ridge, null, setting))
-        return found
+            null += (whole * others - is_kept * other_kept) / (n - 1)
+            comparisons.append(self._compared(other, overlap, ridge, null, setting))
+        return comparisons
 
     def compare_labels(
         self, labels: "LinearSide", ridges: Sequence[float], setting: Setting
@@ -260,14 +260,14 @@ class LinearSide:
         directions = directions / torch.linalg.vector_norm(directions, dim=0)
         projected = (self.components.vectors.float().T @ directions).square().double()
         overlap = self.components.overlap(labels.components)
-        found = []
+        comparisons = []
         for ridge in ridges:
             null = self.components.weights(ridge) @ projected
             null *= labels.components.weights(ridge)[0]
-            found.append(
+            comparisons.append(
                 self._compared(labels, overlap, ridge, np.asarray(null.cpu().numpy()), setting)
             )
-        return found
+        return comparisons
 
     def _compared(
         self,

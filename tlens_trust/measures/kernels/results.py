@@ -160,22 +160,22 @@ class Results:
             }.items()
         }
         for cell in np.ndindex(shape[1:]):
-            found = {
+            compared = {
                 site: self.comparisons[name, site, *cell]
                 for site in range(shape[0])
                 if (name, site, *cell) in self.comparisons
             }
-            for site, comparison in found.items():
+            for site, comparison in compared.items():
                 here = (site, *cell)
                 replicates = self.halves.replicates_about(comparison.value, comparison.on_halves)
                 arrays[""][here] = comparison.value
                 arrays["_draws"][here] = replicates
                 arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)
-            if found:
-                draws = np.stack([each.null for each in found.values()])
+            if compared:
+                draws = np.stack([each.null for each in compared.values()])
                 bands = middle_95(draws[:, 1:].T)
                 alone, best = p_values_of(in_deviations(draws))
-                for number, site in enumerate(found):
+                for number, site in enumerate(compared):
                     arrays["_null"][(site, *cell)] = bands[number]
                     arrays["_p"][(site, *cell)] = alone[number]
                     arrays["_p_best"][(site, *cell)] = best[number]

@@ -126,7 +126,7 @@ class Rotations:
         self, one: tuple[Tensor, ...], other: tuple[Tensor, ...]
     ) -> Float[np.ndarray, " draw"]:
         """`Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for each draw `π`, from the transforms of `K` and `L`."""
-        found = np.zeros(len(self.shifts))
+        sums = np.zeros(len(self.shifts))
         for number, (a, b) in enumerate(self._pairs()):
             spectrum = one[number].conj() * other[number]
             (m, s), (k, _) = self.circles[a], self.circles[b]
@@ -136,11 +136,11 @@ class Rotations:
                 if m * s % 2 == 0:
                     total -= spectrum[-1]
                 correlation = torch.fft.irfft(total, n=m * s).cpu().numpy()
-                found += correlation[self.shifts[:, a] * s]
+                sums += correlation[self.shifts[:, a] * s]
             else:
                 table = torch.fft.irfft2(spectrum.sum(dim=(0, 1)), s=(m, k)).cpu().numpy()
-                found += 2 * table[self.shifts[:, a], self.shifts[:, b]]
-        return found
+                sums += 2 * table[self.shifts[:, a], self.shifts[:, b]]
+        return sums
 
     def _pairs(self) -> list[tuple[int, int]]:
         numbers = range(len(self.circles))
