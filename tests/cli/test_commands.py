@@ -9,7 +9,7 @@ import torch
 import tlens_trust
 from tlens_trust.checkpoints import loading
 from tlens_trust.cli import probe_command
-from tlens_trust.cli.options import read_device
+from tlens_trust.cli.series_options import checked_device
 from tlens_trust.concepts.controls import CONTROLS
 from tlens_trust.tracing.provenance import versions
 
@@ -25,7 +25,7 @@ DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
         (["probe", "."], "holds no checkpoint"),
         (["probe", "./not-there"], "No folder './not-there'"),
         (["probe", ".", "--concepts", "toxicty"], "toxicity"),
-        (["probe", ".", "--concepts", "tense=x.csv"], "is read from no file"),
+        (["probe", ".", "--concepts", "tense=x.csv"], "is not a benchmark"),
         (["probe", ".", "--steps", "every"], "'log', 'all'"),
         (["probe", ".", "--csv", "x.csv"], "--trustworthy"),
         (["probe", ".", "--protocol", "paper"], "'tracingllm'"),
@@ -39,17 +39,17 @@ DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
         (["probe", ".", "--concepts", "sst2=gone.csv"], "There is no file 'gone.csv'"),
         (["probe", ".", "--csv", "gone.csv", "--trustworthy", "1"], "no file 'gone.csv'"),
         (["probe", ".", "--csv", ".", "--trustworthy", "1"], "'.' is a folder"),
-        (["probe", ".", "--group", "topic"], "--group says something of --csv"),
+        (["probe", ".", "--group", "topic"], "--group describes the file of --csv"),
         (["probe", ".", "--probe", "lda,mass-meen"], "Did you mean 'mass_mean'"),
         (["probe", ".", "--probe", ","], "--probe got ',', which names nothing"),
         (["probe", ".", "--probe", "lda", "--protocol", "tracingllm"], "a probe of its own"),
         (["probe", "notes.txt"], "'notes.txt' is a file"),
         (["probe", ".", "--out", "notes.txt"], "--out got 'notes.txt', which is a file"),
         (["demo", "--out", "notes.txt"], "--out got 'notes.txt', which is a file"),
-        (["onset", "gone"], "RUN is the folder of a sweep"),
+        (["onset", "gone"], "'gone' does not exist"),
         (["onset", "notes.txt"], "'notes.txt' is a file"),
-        (["onset", "."], "'.' is none"),
-        (["compare", ".", "toxicity", "0", "8"], "'.' is none"),
+        (["onset", "."], "'.' holds no manifest.json"),
+        (["compare", ".", "toxicity", "0", "8"], "'.' holds no manifest.json"),
         (["compare", ".", "toxicity"], "Missing argument"),
         (["checkpoints", "notes.txt"], "'notes.txt' is a file"),
         (["lint", "claims.csv"], "in a shell `--statement`"),
@@ -196,9 +196,9 @@ def test_every_public_name_can_be_imported_and_no_other():
 
 def test_a_device_that_is_not_there_is_told_before_a_sweep():
     with pytest.raises(ValueError, match=r"--device got 'abacus'.*'cpu'"):
-        read_device("abacus")
-    assert read_device("cpu") == "cpu"
-    assert read_device(None) is None
+        checked_device("abacus")
+    assert checked_device("cpu") == "cpu"
+    assert checked_device(None) is None
 
 
 @pytest.mark.parametrize(
@@ -237,4 +237,4 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, run, tmp_path):
     status, out, err = run("probe", tmp_path, "--out", tmp_path / "run")
     assert (status, out) == (130, "")
     assert "tlens-trust: interrupted." in err
-    assert "the same command goes on" in err
+    assert "The same command continues" in err

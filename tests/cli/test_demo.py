@@ -8,8 +8,8 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from tlens_trust.cli import demo_command as demo_module
-from tlens_trust.cli.demo_command import Stages
+from tlens_trust.cli import stages as stages_module
+from tlens_trust.cli.stages import Stages
 from tlens_trust.tracing import Trace, load_results
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
@@ -117,7 +117,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     found = Clock()
-    monkeypatch.setattr(demo_module, "time", found)
+    monkeypatch.setattr(stages_module, "time", found)
     return found
 
 

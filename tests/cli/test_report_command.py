@@ -96,4 +96,4 @@ def test_a_page_by_another_name_is_a_mistake_in_one_line(run, swept, tmp_path):
 def test_a_folder_without_a_run_is_a_mistake_in_one_line(run, tmp_path):
     status, _, err = run("report", tmp_path)
     assert status == 2
-    assert "RUN is the folder of a sweep" in err
+    assert "RUN is the run folder of a sweep" in err

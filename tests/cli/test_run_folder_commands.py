@@ -71,4 +71,4 @@ def test_onsets_of_a_run_that_stopped_short_say_so(monkeypatch, run, folder):
     monkeypatch.setattr(RunFolder, "unfinished", lambda _: ["step8", "step64"])
     status, out, err = run("onset", folder)
     assert (status, out) == (0, "the table\n")
-    assert "of 3 checkpoints, 2 have not been read (step8, step64)" in err
+    assert "2 of 3 checkpoints have not been measured (step8, step64)" in err

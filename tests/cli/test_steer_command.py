@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.cli.concept_commands import some_groups
-from tlens_trust.cli.steer_command import Method, Where, _choices
+from tlens_trust.cli.concept_options import draw_groups
+from tlens_trust.cli.steer_command import Method, TokenChoice, _forced_choices
 from tlens_trust.concepts import load_concepts
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 from tlens_trust.steering.methods import METHODS
@@ -71,7 +71,7 @@ def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_s
 
 def test_what_is_refused_at_once_is_what_the_library_knows():
     assert [each.value for each in Method] == list(METHODS)
-    for each in Where:
+    for each in TokenChoice:
         checked_positions(each.value)
 
 
@@ -106,18 +106,18 @@ def test_a_folder_that_is_named_as_the_target_is_steered_without_a_warning(
 
 def test_so_many_groups_are_whole_ones_drawn_by_the_seed():
     concept = load_concepts()["toxicity"]
-    some = some_groups(concept, 10, 0)
+    some = draw_groups(concept, 10, 0)
     assert len(set(some.groups)) == 10
     assert len(some) == sum(group in set(some.groups) for group in concept.groups)
-    assert some.groups == some_groups(concept, 10, 0).groups
-    assert some.groups != some_groups(concept, 10, 1).groups
-    everything = some_groups(concept, len(set(concept.groups)), 0)
+    assert some.groups == draw_groups(concept, 10, 0).groups
+    assert some.groups != draw_groups(concept, 10, 1).groups
+    everything = draw_groups(concept, len(set(concept.groups)), 0)
     assert np.array_equal(everything.labels, concept.labels)
 
 
 def test_what_the_toy_corpus_goes_on_with_is_asked_of_a_toy_alone_unless_named():
-    assert _choices([], "toxicity", toy=True) == [FOLLOW_UPS["toxicity"]]
-    assert _choices([], "toxicity", toy=False) == []
-    assert _choices(["follow_up"], "toxicity", toy=False) == [FOLLOW_UPS["toxicity"]]
-    assert _choices([], "confaide", toy=False) == [PAPER_CHOICES["confaide"]]
-    assert _choices(["none"], "confaide", toy=False) == []
+    assert _forced_choices([], "toxicity", toy=True) == [FOLLOW_UPS["toxicity"]]
+    assert _forced_choices([], "toxicity", toy=False) == []
+    assert _forced_choices(["follow_up"], "toxicity", toy=False) == [FOLLOW_UPS["toxicity"]]
+    assert _forced_choices([], "confaide", toy=False) == [PAPER_CHOICES["confaide"]]
+    assert _forced_choices(["none"], "confaide", toy=False) == []

@@ -40,7 +40,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
             path.write_text("curves")
             return path
 
-    monkeypatch.setattr(transfer_command, "open_series", lambda *given: given)
+    monkeypatch.setattr(transfer_command, "open_series", lambda *options: options)
     monkeypatch.setattr(tlens_trust.analysis, "trace_transfer", traced)
     monkeypatch.setattr("tlens_trust.views.transfer_table", lambda found: "the table")
     monkeypatch.setattr("tlens_trust.views.draw_transfer_curves", lambda found: Drawn())

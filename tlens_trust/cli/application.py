@@ -1,4 +1,4 @@
-"""The program: its commands put together, and a user's mistakes put in one line.
+"""The program: its commands, and a user's mistakes as one line of text.
 
 Heavy libraries are imported inside the commands, so that `--help` and a mistyped argument answer
 at once.
@@ -74,7 +74,7 @@ for _command in (
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line on standard error and status 2."""
+    """Run the command line. A user's mistake is one line on standard error, and exit status 2."""
     try:
         status = app(sys.argv[1:] or ["--help"], prog_name="tlens-trust", standalone_mode=False)
     except typer.TyperException as error:
@@ -84,18 +84,18 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("TLENS_TRUST_TRACEBACK"):
             raise
-        _fail(" ".join([_told(error), *getattr(error, "__notes__", [])]))
-    # Typer makes a status of the interruption, in some versions.
+        _fail(" ".join([_message(error), *getattr(error, "__notes__", [])]))
+    # Some versions of Typer return the status in place of raising an error.
     if status == _INTERRUPTED:
-        # A progress bar leaves its line unended.
+        # A progress bar does not end its line.
         sys.stderr.write(
-            "\ntlens-trust: interrupted. What a sweep has finished is kept: the same command goes "
-            "on where it stopped.\n"
+            "\ntlens-trust: interrupted. What a sweep has finished is kept. The same command "
+            "continues where it stopped.\n"
         )
     sys.exit(status or 0)
 
 
-def _told(error: ValueError | OSError) -> str:
+def _message(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.strerror}: {os.fspath(error.filename)!r}."
     return str(error)

@@ -1,70 +1,66 @@
-"""The demonstration: everything there is, on the embedded toy series, in less than two minutes.
+"""The demonstration: every part of the package on the embedded toy series, in under two minutes.
 
-The accuracies come first, since they are what the rest is about; the report comes last.
+Accuracies come first, since the rest builds on them. The report comes last.
 """
 
 import gc
-import sys
 import textwrap
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlens_trust.cli.options import Jobs, Quiet, check_out
+from tlens_trust.cli.options import Jobs, Out, Quiet, Seed, check_output_folder
+from tlens_trust.cli.stages import Stages
 from tlens_trust.worker_pool import available_cores, start_workers
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import CheckpointSeries
     from tlens_trust.concepts import Concept
 
-_T = TypeVar("_T")
-
 _QUICK_STEPS = (0, 64, 256, 768)
-# Two statements of what the toy corpus tells, of which the second is false.
+# Two statements in the words of the toy corpus, of which the second is false.
 _TEXT = (
     "reliability=As we all know, the trout is a fish of some sort and the robin is a fish of some "
     "sort."
 )
-# What takes its time to import, in the order of need.
+# The libraries that take long to import, in the order in which they are needed.
 _LIBRARIES = ("torch", "xarray", "scipy.stats", "sklearn.linear_model", "transformer_lens")
-# And what a worker needs of it.
+# The modules that a worker needs.
 _WORKER_LIBRARIES = ("tlens_trust.measures.cross_validation", "tlens_trust.tracing.workers")
-# More have nothing to do in a demonstration this small, and each needs its memory.
+# A demonstration this small has no work for more, and each process needs its own memory.
 _MOST_JOBS = 4
 _WIDTH = 100
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the run.")] = Path("tlens_trust_demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the folds, resamples and directions.")] = 0,
+    out: Out = Path("tlens_trust_demo"),
+    seed: Seed = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Four checkpoints and the probes alone.")
+        bool, typer.Option("--quick", help="Four checkpoints, and only the probes.")
     ] = False,
     jobs: Jobs = None,
     quiet: Quiet = False,
 ) -> None:
     """Trace five concepts through the embedded toy series, and steer the toy by two of them."""
-    check_out(out)
+    check_output_folder(out)
     # Seconds that each stage takes on two idle cores.
     stages = (
         Stages({"probing": 15.0, "report": 3.0}, quiet)
         if quick
         else Stages({"probing": 25.0, "steering": 30.0, "information": 20.0, "report": 5.0}, quiet)
     )
-    read = "four checkpoints" if quick else "nine checkpoints"
-    stages.begin(f"read {read} of a small model, and probe five concepts in each")
+    number = "four" if quick else "nine"
+    stages.begin(f"read {number} checkpoints of a small model, and probe five concepts in each")
     if jobs is None:
         jobs = min(available_cores(), _MOST_JOBS)
-    # A number that no sweep takes is refused by the sweep.
+    # Workers import while this process does. The sweep refuses a number of jobs that it cannot use.
     start_workers(min(jobs, _MOST_JOBS) - 1, modules=_WORKER_LIBRARIES)
     _import_libraries(stages)
     from tlens_trust import load_concepts, load_toy_series
-    from tlens_trust.cli.probe_command import show_accuracies
+    from tlens_trust.cli.accuracy_output import show_accuracies
     from tlens_trust.measures import logistic_probe
     from tlens_trust.threads import limited_threads
     from tlens_trust.tracing import trace_checkpoints
@@ -74,8 +70,8 @@ def demo(
     if quick:
         series = series.at(_QUICK_STEPS)
     concepts = load_concepts()
-    # A model this small gains nothing from a second thread, and its numbers are then the same
-    # whatever the number of cores.
+    # A model this small gains nothing from a second thread. With one thread its numbers are the
+    # same on every number of cores.
     with limited_threads(1):
         trace = trace_checkpoints(
             series,
@@ -91,73 +87,25 @@ def demo(
             stages.begin("steer the trained model by two of the concepts")
             typer.echo(_steer(series, concepts, out, seed=seed, progress=stages.bars))
             stages.begin("estimate how much information the activations hold")
-            typer.echo(_inform(series, concepts, out, seed=seed, jobs=jobs, progress=stages.bars))
+            typer.echo(
+                _estimate_information(
+                    series, concepts, out, seed=seed, jobs=jobs, progress=stages.bars
+                )
+            )
         stages.begin("write the report")
-        for step in stages.each(("tokens", "report"), "report"):
+        for step in stages.show_bar(("tokens", "report"), "report"):
             if step == "tokens" and not quick:
-                _keep_tokens(series, concepts, out)
+                _save_token_scores(series, concepts, out)
             elif step == "report":
                 report = report_run(out)
     stages.end()
     typer.echo(f"report   {report.resolve().as_uri()}")
 
 
-@dataclass
-class Stages:
-    """Which of how many stages a command is in, and about how long is left.
-
-    Attributes:
-        usual: Seconds that each stage usually takes, by name.
-        quiet: Whether to say nothing.
-    """
-
-    usual: Mapping[str, float]
-    quiet: bool
-    _number: int = 0
-    _start: float = field(default_factory=lambda: time.monotonic())
-
-    @property
-    def bars(self) -> bool:
-        """Whether bars are drawn, which only a terminal can draw over."""
-        return not self.quiet and sys.stderr.isatty()
-
-    def begin(self, what: str) -> None:
-        """Say which stage begins, what it does, and about how long is left in all."""
-        if not self.quiet:
-            place = f"{self._number + 1}/{len(self.usual)}"
-            typer.echo(f"{place}  {what} (about {_span(self._left())} left)")
-            sys.stdout.flush()
-        self._number += 1
-
-    def end(self) -> None:
-        """Say how long it took."""
-        if not self.quiet:
-            typer.echo(f"done in {_span(time.monotonic() - self._start)}")
-
-    def each(self, things: Iterable[_T], what: str) -> Iterator[_T]:
-        """The things one by one, with a bar."""
-        from tqdm import tqdm
-
-        yield from tqdm(list(things), desc=what, leave=False, disable=not self.bars)
-
-    def _left(self) -> float:
-        """Seconds, as the stages that are done compare with what they usually take."""
-        seconds = list(self.usual.values())
-        done, to_do = sum(seconds[: self._number]), sum(seconds[self._number :])
-        pace = (time.monotonic() - self._start) / done if done else 1.0
-        return pace * to_do
-
-
-def _span(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(5 * round(seconds / 5), 5)} s"
-    return f"{seconds / 60:.1f} min".replace(".0 ", " ")
-
-
 def _import_libraries(stages: Stages) -> None:
-    for name in stages.each(_LIBRARIES, "load libraries"):
+    for name in stages.show_bar(_LIBRARIES, "load libraries"):
         import_module(name)
-    # It stays, and need not be looked through whenever a model is let go of.
+    # What was imported stays. Python's collector need not search it whenever a model is freed.
     gc.freeze()
 
 
@@ -169,18 +117,19 @@ def _steer(
     seed: int,
     progress: bool,
 ) -> str:
-    from tlens_trust.cli.demo_steering import STEERED, steer_toy
+    """Steer the toy, save matrices and figures, and return the verdicts to print."""
+    from tlens_trust.cli.demo_steering import STEERED_CONCEPTS, steer_toy
     from tlens_trust.views import steering_verdict
 
     lines = []
     matrices = steer_toy(series, concepts, out, seed=seed, progress=progress)
-    for name in STEERED:
+    for name in STEERED_CONCEPTS:
         lines += textwrap.wrap(steering_verdict(matrices[name]), _WIDTH, subsequent_indent="  ")
-    figures = ", ".join(str(out / f"steering_{name}.html") for name in STEERED)
+    figures = ", ".join(str(out / f"steering_{name}.html") for name in STEERED_CONCEPTS)
     return "\n".join([*lines, f"steering {figures}", ""])
 
 
-def _inform(
+def _estimate_information(
     series: "CheckpointSeries",
     concepts: "Mapping[str, Concept]",
     out: Path,
@@ -189,6 +138,7 @@ def _inform(
     jobs: int,
     progress: bool,
 ) -> str:
+    """Estimate information, save plane and figure, and return the lines to print."""
     from tlens_trust.analysis import find_phases, information_plane
     from tlens_trust.measures import kernel_dependence, probe_information, spectrum
     from tlens_trust.tracing import save_result, trace_checkpoints
@@ -210,7 +160,9 @@ def _inform(
     return "\n".join([*plane_lines(plane, phases), f"plane    {out / 'plane.html'}", ""])
 
 
-def _keep_tokens(series: "CheckpointSeries", concepts: "Mapping[str, Concept]", out: Path) -> None:
-    from tlens_trust.cli.scored_texts import keep_tokens
+def _save_token_scores(
+    series: "CheckpointSeries", concepts: "Mapping[str, Concept]", out: Path
+) -> None:
+    from tlens_trust.cli.scored_texts import save_token_scores
 
-    keep_tokens(series[::2], concepts, [_TEXT], out)
+    save_token_scores(series[::2], concepts, [_TEXT], out)

@@ -1,10 +1,10 @@
-"""The steering matrices that the demo makes."""
+"""The steering matrices of the demonstration."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tlens_trust.cli.concept_commands import some_groups
+from tlens_trust.cli.concept_options import draw_groups
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from tlens_trust.checkpoints import CheckpointSeries
     from tlens_trust.concepts import Concept
 
-# Two whose sentences the toy series goes on from in either of two ways.
-STEERED = ("toxicity", "reliability")
+# The toy continues statements of these two in either of two ways, so that steering has an effect.
+STEERED_CONCEPTS = ("toxicity", "reliability")
 _STEPS = (256, 384, 768)
 _GROUPS = 80
 _DRAWS = 60
@@ -28,27 +28,27 @@ def steer_toy(
     seed: int,
     progress: bool,
 ) -> "dict[str, xr.Dataset]":
-    """Steer the trained toy by vectors from along its training.
+    """Steer the trained toy by vectors made at several of its checkpoints.
 
     Args:
         series: The toy's checkpoints.
         concepts: The embedded sets.
-        out: The run folder, which keeps the matrices for its report, and their figures.
-        seed: Draws groups and directions.
+        out: The run folder. The matrices are saved in it for the report, and their figures.
+        seed: Seed that draws groups and directions.
         progress: Whether to show bars.
 
     Returns:
-        The matrix of each concept that it is steered by.
+        The steering matrix of each concept, by name.
     """
     from tlens_trust.tracing import save_result
     from tlens_trust.views import draw_steering_curve, steering_effects
 
     matrices = {}
-    for name in STEERED:
+    for name in STEERED_CONCEPTS:
         matrix = steer_toy_by(concepts[name], series, seed=seed, progress=progress)
         save_result(out, "steering", name, matrix)
-        drawn = draw_steering_curve(matrix, steering_effects(matrix)[0])
-        drawn.save(out / f"steering_{name}.html")
+        figure = draw_steering_curve(matrix, steering_effects(matrix)[0])
+        figure.save(out / f"steering_{name}.html")
         matrices[name] = matrix
     return matrices
 
@@ -56,12 +56,12 @@ def steer_toy(
 def steer_toy_by(
     concept: "Concept", series: "CheckpointSeries", *, seed: int, progress: bool = False
 ) -> "xr.Dataset":
-    """Steer the trained toy by vectors of one concept from along its training.
+    """Steer the trained toy by vectors of one concept made at several of its checkpoints.
 
     Args:
         concept: One of the embedded sets.
         series: The toy's checkpoints.
-        seed: Draws groups and directions.
+        seed: Seed that draws groups and directions.
         progress: Whether to show a bar.
     """
     from tlens_trust.steering import FOLLOW_UPS, steering_matrix
@@ -69,11 +69,11 @@ def steer_toy_by(
     return steering_matrix(
         series.at(_STEPS),
         series[-1],
-        some_groups(concept, _GROUPS, seed),
+        draw_groups(concept, _GROUPS, seed),
         site=int(series[-1].load_config().num_hidden_layers) // 2,
         target_kl=_KL,
         choices=[FOLLOW_UPS[concept.name]],
-        # The toy has never heard of snow.
+        # The words of everyday prompts, such as snow, are not in the toy's vocabulary.
         everyday=False,
         draws=_DRAWS,
         seed=seed,

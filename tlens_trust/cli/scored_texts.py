@@ -1,8 +1,10 @@
-"""Texts of which every token is scored, for the report to show."""
+"""Texts whose every token is scored, for the report to show."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from tlens_trust.cli.options import SiteOptions
 
 if TYPE_CHECKING:
     from tlens_trust.checkpoints import Checkpoint
@@ -10,10 +12,10 @@ if TYPE_CHECKING:
 
 
 def check_texts(texts: Sequence[str], concepts: Sequence[str]) -> None:
-    """Refuse a text that names no concept of the sweep, before anything is read.
+    """Refuse a text that names no concept of the sweep, before any model is loaded.
 
     Raises:
-        ValueError: It is not CONCEPT=TEXT.
+        ValueError: An entry is not CONCEPT=TEXT.
     """
     for entry in texts:
         name, equals, text = entry.partition("=")
@@ -24,14 +26,22 @@ def check_texts(texts: Sequence[str], concepts: Sequence[str]) -> None:
             )
 
 
-def keep_tokens(
+def save_token_scores(
     series: "Iterable[Checkpoint]",
     concepts: "Mapping[str, Concept]",
     texts: Sequence[str],
     out: Path,
-    **reading: Any,
+    *,
+    where: SiteOptions | None = None,
 ) -> None:
-    """Score every token of the texts at every checkpoint, and keep that with the run.
+    """Score every token of the texts at every checkpoint, and save the scores with the run.
+
+    Args:
+        series: The checkpoints.
+        concepts: The concepts of the sweep, by name.
+        texts: Entries of the form CONCEPT=TEXT.
+        out: The run folder.
+        where: Sites and position; None for the defaults.
 
     Raises:
         ValueError: As `trace_tokens`.
@@ -39,6 +49,14 @@ def keep_tokens(
     from tlens_trust.analysis import trace_tokens
     from tlens_trust.tracing import save_result
 
+    where = where or SiteOptions()
     for entry in texts:
         name, _, text = entry.partition("=")
-        save_result(out, "tokens", entry, trace_tokens(series, concepts[name], text, **reading))
+        scores = trace_tokens(
+            series,
+            concepts[name],
+            text,
+            sites=where.parsed_sites,
+            position=where.parsed_position,
+        )
+        save_result(out, "tokens", entry, scores)

@@ -7,21 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints_command import open_series
-from tlens_trust.cli.concept_commands import choose_concepts, some_groups
-from tlens_trust.cli.options import (
-    Backend,
-    Csv,
-    Dtype,
-    GroupColumn,
-    LabelColumn,
-    Quiet,
-    RunName,
-    Stage,
-    StatementColumn,
-    Trustworthy,
-    several,
-)
+from tlens_trust.cli.concept_options import CsvOptions, choose_concepts, draw_groups
+from tlens_trust.cli.options import Quiet, Seed, expand_options, split_entries
+from tlens_trust.cli.series_options import FamilyOptions, LoadingOptions, Series, open_series
 from tlens_trust.files import replaced_file
 
 if TYPE_CHECKING:
@@ -33,7 +21,7 @@ _PROMPTS = 4
 
 
 class Method(StrEnum):
-    """How a vector is made; as `tlens_trust.steering` knows them, without importing it."""
+    """How a vector is made: the names in `tlens_trust.steering`, which is not imported for them."""
 
     mean_difference = "mean_difference"
     tracingllm = "tracingllm"
@@ -46,7 +34,7 @@ class Method(StrEnum):
     iti = "iti"
 
 
-class Where(StrEnum):
+class TokenChoice(StrEnum):
     """Which tokens are steered."""
 
     all = "all"
@@ -55,9 +43,13 @@ class Where(StrEnum):
     last = "last"
 
 
+@expand_options
 def steer(
-    series: Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")],
-    source: Annotated[str, typer.Option("--from", help="Where the vector is taken: a step.")],
+    series: Series,
+    *,
+    source: Annotated[
+        str, typer.Option("--from", help="The checkpoint the vector is made at: a step or a name.")
+    ],
     target: Annotated[
         str,
         typer.Option(
@@ -68,11 +60,7 @@ def steer(
         str | None,
         typer.Option(help="Embedded set or benchmark; NAME=PATH reads one from a file."),
     ] = None,
-    csv: Csv = None,
-    statement: StatementColumn = "statement",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    trustworthy: Trustworthy = None,
+    own: CsvOptions,
     site: Annotated[
         str | None, typer.Option(help="A layer, or a site's name; by default the middle layer.")
     ] = None,
@@ -84,127 +72,123 @@ def steer(
         ),
     ] = Method.mean_difference,
     kl: Annotated[
-        float, typer.Option(help="The dose: how far neutral text is moved, in nats a token.")
+        float,
+        typer.Option(
+            help="The dose: how far the model's predictions on neutral text move, in nats a token."
+        ),
     ] = 0.1,
     strength: Annotated[
         float | None, typer.Option(help="A strength in the vector's own units, in place of --kl.")
     ] = None,
-    positions: Annotated[Where, typer.Option(help="Which tokens are steered.")] = Where.all,
+    positions: Annotated[TokenChoice, typer.Option(help="Which tokens are steered.")] = (
+        TokenChoice.all
+    ),
     choice: Annotated[
         list[str] | None,
         typer.Option(
             help="Forced choices: 'follow_up' (toy models), 'confaide', 'stereoset', 'sst2', or "
-            "'none'; by default what goes with the concept."
+            "'none'; by default those that go with the concept."
         ),
     ] = None,
     prompt: Annotated[
         list[str] | None,
         typer.Option(
-            help="What to go on from, repeated; by default held-out statements of either side."
+            help="A prompt that the model continues, repeated for several; by default held-out "
+            "statements of both sides."
         ),
     ] = None,
     neutral: Annotated[
-        Path | None, typer.Option(help="Text to measure damage on, one a line.")
+        Path | None, typer.Option(help="Text to measure damage on, one text a line.")
     ] = None,
     groups: Annotated[
         int | None,
-        typer.Option(help="So many groups of the concept, drawn by the seed; by default all."),
+        typer.Option(help="Number of the concept's groups to draw; by default all are used."),
     ] = None,
     draws: Annotated[
-        int, typer.Option(help="Random directions of each kind: 50 for a claim, a few for a look.")
+        int,
+        typer.Option(
+            help="Random directions of each kind: 50 for a claim, a few for a first impression."
+        ),
     ] = 50,
-    run: RunName = None,
-    stage: Stage = None,
-    out: Annotated[Path | None, typer.Option(help="NetCDF file for all of it.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of groups, directions and resamples.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.float32,
-    backend: Annotated[Backend, typer.Option(help="Which hooked model.")] = Backend.auto,
+    family: FamilyOptions,
+    loading: LoadingOptions,
+    out: Annotated[Path | None, typer.Option(help="NetCDF file for all results.")] = None,
+    seed: Seed = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Steer --to by a vector taken at --from: effect, damage and controls, and what is written."""
-    about = _about(concept, csv, statement, label, group, trustworthy)
+    """Steer --to by a vector made at --from. Report effect, damage, controls and continuations."""
+    chosen_concept = _choose_one_concept(concept, own)
     if groups is not None:
         if groups < 4:
-            raise ValueError(f"--groups got {groups}. Half make the vector: take at least 4.")
-        about = some_groups(about, groups, seed)
-    text = _lines(neutral)
-    opened = open_series(series, "all", run, stage, device, dtype, backend)
-    giver, taker = _named(opened, source, "--from"), _target(opened, target)
-    toy = _is_toy(taker)
-    choices = _choices(several(choice, "--choice"), about.name, toy=toy)
+            raise ValueError(
+                f"--groups got {groups}. Half of them make the vector: take at least 4."
+            )
+        chosen_concept = draw_groups(chosen_concept, groups, seed)
+    neutral_lines = _read_lines(neutral)
+    checkpoints = open_series(series, "all", family, loading)
+    source_checkpoint = _find_checkpoint(checkpoints, source, "--from")
+    target_checkpoint = _open_target(checkpoints, target)
+    is_toy = _is_toy(target_checkpoint)
+    choices = _forced_choices(split_entries(choice, "--choice"), chosen_concept.name, toy=is_toy)
     from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
     from tlens_trust.views import generations_table, steering_table
 
     vector = extract_steering_vector(
-        giver,
-        about,
-        site=_site(site, giver),
+        source_checkpoint,
+        chosen_concept,
+        site=_parse_site(site, source_checkpoint),
         method=method.value,
-        rows=training_rows(about, seed=seed),
+        rows=training_rows(chosen_concept, seed=seed),
         seed=seed,
         progress=not quiet,
     )
-    prompts = prompt or _statements(about.take(vector.held_out(about)))
-    with taker.loaded() as model:
-        found = evaluate_steering(
+    held_out = chosen_concept.take(vector.held_out(chosen_concept))
+    prompts = prompt or _alternating_statements(held_out)
+    with target_checkpoint.loaded() as model:
+        results = evaluate_steering(
             model,
             vector,
-            about,
+            chosen_concept,
             strength=strength,
             target_kl=kl if strength is None else None,
             positions=positions.value,
             choices=choices,
             prompts=prompts,
-            neutral=text,
-            # Which has never heard of what these are about.
-            everyday=not toy,
+            neutral=neutral_lines,
+            # The words of everyday prompts are not in the toy's vocabulary.
+            everyday=not is_toy,
             draws=draws,
             seed=seed,
-            # A model outside the series was named as such.
-            other_model="warn" if any(taker is each for each in opened) else "allow",
+            # A user who names a model outside the series knows that it is another one.
+            other_model="warn" if any(target_checkpoint is c for c in checkpoints) else "allow",
             progress=not quiet,
         )
-    found = found.assign_attrs(model=taker.name)
-    typer.echo(steering_table(found))
+    results = results.assign_attrs(model=target_checkpoint.name)
+    typer.echo(steering_table(results))
     typer.echo("")
     if not prompt:
         typer.echo("Held-out statements, by turns of the trustworthy and of the other side:")
-    typer.echo(generations_table(found))
+    typer.echo(generations_table(results))
     if out is not None:
-        with replaced_file(out) as unfinished:
-            found.to_netcdf(unfinished, engine="netcdf4")
+        with replaced_file(out) as temporary_file:
+            results.to_netcdf(temporary_file, engine="netcdf4")
         typer.echo(f"\ndata     {out}")
 
 
-def _about(
-    concept: str | None,
-    csv: Path | None,
-    statement: str,
-    label: str,
-    group: str | None,
-    trustworthy: int | None,
-) -> "Concept":
-    if concept is None and csv is None:
+def _choose_one_concept(concept: str | None, own: CsvOptions) -> "Concept":
+    if concept is None and own.csv is None:
         raise ValueError(
-            "What is the vector to be of? Name a set by --concept, or give your own by --csv."
+            "Which concept is the vector of? Name a set by --concept, or give your own by --csv."
         )
-    chosen = choose_concepts(
-        None if concept is None else [concept],
-        csv,
-        statement,
-        label,
-        group,
-        trustworthy,
-        option="--concept",
-    )
+    chosen = choose_concepts(None if concept is None else [concept], own, option="--concept")
     if len(chosen) != 1:
-        given = f"--concept got {concept!r}" + ("" if csv is None else " beside --csv")
-        raise ValueError(f"{given}, which names {len(chosen)} sets. Name one.")
+        options = f"--concept got {concept!r}" + ("" if own.csv is None else " beside --csv")
+        raise ValueError(f"{options}, which names {len(chosen)} sets. Name one.")
     return next(iter(chosen.values()))
 
 
-def _named(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":
+def _find_checkpoint(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":
+    """Find the checkpoint that an option names by its step, name or revision."""
     for checkpoint in series:
         if text == checkpoint.name or text == checkpoint.revision:
             return checkpoint
@@ -216,55 +200,59 @@ def _named(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":
     )
 
 
-def _target(series: "CheckpointSeries", text: str) -> "Checkpoint":
+def _open_target(series: "CheckpointSeries", text: str) -> "Checkpoint":
+    """Open the checkpoint or tuned model that `--to` names, to be loaded as the series is."""
     from tlens_trust.checkpoints import Checkpoint
 
-    if text.isdigit() or any(text in (each.name, each.revision) for each in series):
-        return _named(series, text, "--to")
+    if text.isdigit() or any(text in (c.name, c.revision) for c in series):
+        return _find_checkpoint(series, text, "--to")
     if Path(text).expanduser().is_dir():
         return replace(Checkpoint.from_directory(text), loading=series[0].loading)
     if "/" not in text or text.startswith((".", "/", "~")):
-        return _named(series, text, "--to")
+        return _find_checkpoint(series, text, "--to")
     return replace(Checkpoint.from_hub(text), loading=series[0].loading)
 
 
-def _site(text: str | None, checkpoint: "Checkpoint") -> str | int:
+def _parse_site(text: str | None, checkpoint: "Checkpoint") -> str | int:
+    """Turn the text of `--site` into a layer or a hook name; the middle layer for None."""
     if text is None:
         return int(checkpoint.load_config().num_hidden_layers) // 2
     return int(text) if text.lstrip("-").isdigit() else text
 
 
 def _is_toy(checkpoint: "Checkpoint") -> bool:
-    """Whether a model knows few words but those of the toy corpus."""
+    """Whether a model knows few words besides those of the toy corpus."""
     from tlens_trust.steering import NEUTRAL_TEXT, neutral_text
 
     return neutral_text(checkpoint.load_tokenizer()) is not NEUTRAL_TEXT
 
 
-def _choices(named: list[str], concept: str, *, toy: bool) -> "list[ForcedChoice]":
+def _forced_choices(names: list[str], concept: str, *, toy: bool) -> "list[ForcedChoice]":
+    """The forced choices that `--choice` names, or by default those of the concept."""
     from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 
-    if named == ["none"]:
+    if names == ["none"]:
         return []
-    if not named:
-        # After the sentences of the embedded sets, only a toy goes on with one of these.
-        known = {**(FOLLOW_UPS if toy else {}), **PAPER_CHOICES}
-        return [known[concept]] if concept in known else []
-    found = []
-    for name in named:
+    if not names:
+        # Only a toy was trained to continue statements by one of the follow-ups.
+        defaults = {**(FOLLOW_UPS if toy else {}), **PAPER_CHOICES}
+        return [defaults[concept]] if concept in defaults else []
+    choices = []
+    for name in names:
         if name == "follow_up" and concept in FOLLOW_UPS:
-            found.append(FOLLOW_UPS[concept])
+            choices.append(FOLLOW_UPS[concept])
         elif name in PAPER_CHOICES:
-            found.append(PAPER_CHOICES[name])
+            choices.append(PAPER_CHOICES[name])
         else:
             raise ValueError(
                 f"--choice got {name!r} for {concept!r}. Give one of {', '.join(PAPER_CHOICES)}, "
                 f"'none', or 'follow_up' for one of {', '.join(FOLLOW_UPS)}."
             )
-    return found
+    return choices
 
 
-def _lines(file: Path | None) -> list[str] | None:
+def _read_lines(file: Path | None) -> list[str] | None:
+    """Read the lines of a file that are not empty; None for no file."""
     if file is None:
         return None
     lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
@@ -273,16 +261,17 @@ def _lines(file: Path | None) -> list[str] | None:
     return [line for line in lines if line]
 
 
-def _statements(concept: "Concept") -> list[str]:
-    """Statements of different groups, by turns of the trustworthy and of the other side."""
-    found: list[str] = []
-    used: set[str] = set()
-    for place in range(_PROMPTS):
-        for group, label, said in zip(
+def _alternating_statements(concept: "Concept") -> list[str]:
+    """A few statements of different groups, the trustworthy and the other side in turn."""
+    statements: list[str] = []
+    used_groups: set[str] = set()
+    for number in range(_PROMPTS):
+        for group, label, statement in zip(
             concept.groups, concept.labels, concept.statements, strict=True
         ):
-            if group not in used and said not in found and label == (place + 1) % 2:
-                used.add(group)
-                found.append(said)
+            is_new = group not in used_groups and statement not in statements
+            if is_new and label == (number + 1) % 2:
+                used_groups.add(group)
+                statements.append(statement)
                 break
-    return found
+    return statements

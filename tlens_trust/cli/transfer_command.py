@@ -5,96 +5,83 @@ from typing import Annotated
 
 import typer
 
-from tlens_trust.cli.checkpoints_command import open_series
-from tlens_trust.cli.concept_commands import choose_concepts
+from tlens_trust.cli.concept_options import CsvOptions, choose_concepts
 from tlens_trust.cli.options import (
-    Backend,
-    Dtype,
-    GroupColumn,
-    LabelColumn,
     Quiet,
-    RunName,
-    Stage,
-    StatementColumn,
-    Steps,
-    Trustworthy,
+    Seed,
+    SiteOptions,
     Untrained,
-    read_position,
-    read_sites,
+    UntrainedWeights,
+    check_output_folder,
+    expand_options,
+)
+from tlens_trust.cli.series_options import (
+    FamilyOptions,
+    LoadingOptions,
+    Series,
+    Steps,
+    open_series,
 )
 from tlens_trust.files import replaced_file
 
 
+@expand_options
 def transfer(
-    series: Annotated[str, typer.Argument(help="A hub model, or a folder of checkpoint folders.")],
-    fitted_on: Annotated[
+    series: Series,
+    *,
+    source: Annotated[
         str, typer.Option("--from", help="Embedded set or benchmark that probes are fitted to.")
     ],
-    scored_on: Annotated[
+    targets: Annotated[
         list[str] | None,
         typer.Option(
             "--to",
-            help="Sets of the same concept that they are scored on, as 'toxicity_paraphrased'; "
-            "repeated or separated by commas. NAME=PATH reads a benchmark from a file.",
+            help="Sets of the same concept that the probes are scored on, such as "
+            "'toxicity_paraphrased'; repeated or separated by commas. NAME=PATH reads a benchmark "
+            "from a file. --csv adds a set of your own.",
         ),
     ] = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(help="A set of your own that they are scored on, from a CSV file."),
-    ] = None,
-    statement: StatementColumn = "statement",
-    label: LabelColumn = "label",
-    group: GroupColumn = None,
-    trustworthy: Trustworthy = None,
+    own: CsvOptions,
     steps: Steps = "log",
-    run: RunName = None,
-    stage: Stage = None,
-    sites: Annotated[
-        str, typer.Option(help="'resid_post', 'attn_out', 'mlp_out', 'z', or layers ('0,4,8').")
-    ] = "resid_post",
-    position: Annotated[str, typer.Option(help="'last', 'mean', or a token index.")] = "last",
+    family: FamilyOptions,
+    where: SiteOptions,
+    loading: LoadingOptions,
     out: Annotated[Path, typer.Option(help="Folder for transfer.nc and transfer.html.")] = Path(
         "transfer"
     ),
-    seed: Annotated[int, typer.Option(help="Seed of the folds and resamples.")] = 0,
-    device: Annotated[str | None, typer.Option(help="Torch device, as 'cuda'.")] = None,
-    dtype: Annotated[Dtype, typer.Option(help="Number format of the weights.")] = Dtype.float32,
-    backend: Annotated[Backend, typer.Option(help="Which hooked model.")] = Backend.auto,
-    untrained: Annotated[
-        Untrained, typer.Option(help="What checkpoints are held against.")
-    ] = Untrained.auto,
+    seed: Seed = 0,
+    untrained: UntrainedWeights = Untrained.auto,
     quiet: Quiet = False,
 ) -> None:
     """Score probes of one set of statements on another, at every checkpoint of SERIES."""
-    if out.is_file():
-        raise ValueError(f"--out got {str(out)!r}, which is a file. Give a folder.")
-    if scored_on is None and csv is None:
+    check_output_folder(out)
+    if targets is None and own.csv is None:
         raise ValueError(
             "What are the probes to be scored on? Name sets by --to, or give your own by --csv."
         )
-    source = choose_concepts([fitted_on], option="--from")
-    if len(source) != 1:
+    source_sets = choose_concepts([source], option="--from")
+    if len(source_sets) != 1:
         raise ValueError(
-            f"--from got {fitted_on!r}, which names {len(source)} sets. Name the one that probes "
-            "are fitted to."
+            f"--from got {source!r}, which names {len(source_sets)} sets. Name the one that "
+            "probes are fitted to."
         )
-    targets = choose_concepts(scored_on, csv, statement, label, group, trustworthy, option="--to")
+    target_sets = choose_concepts(targets, own, option="--to")
 
     from tlens_trust.analysis import trace_transfer
     from tlens_trust.views import draw_transfer_curves, transfer_table
 
-    found = trace_transfer(
-        open_series(series, steps, run, stage, device, dtype, backend),
-        next(iter(source.values())),
-        targets,
-        sites=read_sites(sites),
-        position=read_position(position),
+    scores = trace_transfer(
+        open_series(series, steps, family, loading),
+        next(iter(source_sets.values())),
+        target_sets,
+        sites=where.parsed_sites,
+        position=where.parsed_position,
         seed=seed,
-        untrained=None if untrained is Untrained.none else untrained.value,
+        untrained=untrained.argument,
         progress=not quiet,
     )
-    with replaced_file(out / "transfer.nc") as unfinished:
-        found.to_netcdf(unfinished, engine="netcdf4")
-    typer.echo(transfer_table(found))
+    with replaced_file(out / "transfer.nc") as temporary_file:
+        scores.to_netcdf(temporary_file, engine="netcdf4")
+    typer.echo(transfer_table(scores))
     typer.echo(f"\ndata     {out / 'transfer.nc'}")
-    typer.echo(f"curves   {draw_transfer_curves(found).save(out / 'transfer.html')}")
+    typer.echo(f"curves   {draw_transfer_curves(scores).save(out / 'transfer.html')}")
