@@ -158,6 +158,7 @@ def difference_interval(
     groups: int,
     *,
     confidence: float = 0.95,
+    unseen: float | None = None,
 ) -> Float[np.ndarray, "site bound"]:
     """The interval of a difference of two fractions: as given, or wider where resamples agree.
 
@@ -170,11 +171,10 @@ def difference_interval(
         resampled: The difference of each resample; NaN where it has none.
         groups: The number of groups behind the difference.
         confidence: The share of repetitions in which the interval covers the difference.
+        unseen: That share, where it is known already; None computes it from `groups`.
     """
-    # One share by two formulas, which differ in the last bit: no group differs, or all do alike.
-    none_differs = clopper_pearson(0.0, groups, confidence)[1]
-    all_differ = 1 - clopper_pearson(1.0, groups, confidence)[0]
-    unseen = np.where(np.abs(difference) < _ROUNDING, none_differs, all_differ)
+    if unseen is None:
+        unseen = clopper_pearson(0.0, groups, confidence)[1]
     # Rows in nats may differ by more than 1; their value is then the end of the interval.
     below, above = (1 + difference).clip(min=0), (1 - difference).clip(min=0)
     ends = np.stack([difference - unseen * below, difference + unseen * above], axis=-1)

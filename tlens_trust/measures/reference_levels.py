@@ -9,7 +9,11 @@ from jaxtyping import Bool, Float, Int
 
 from tlens_trust.concepts import Concept, TextFloor, text_floor
 from tlens_trust.measures.cross_fold import mean_covariance
-from tlens_trust.measures.intervals import difference_interval, stretched_interval
+from tlens_trust.measures.intervals import (
+    clopper_pearson,
+    difference_interval,
+    stretched_interval,
+)
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.resampling import GroupBootstrap
@@ -225,7 +229,9 @@ def accuracy_gain(
     value: np.ndarray = gain.mean(axis=0)
     resampled = bootstrap.means(gain)
     interval = stretched_interval(value, resampled, bootstrap.groups, added=added)
-    interval = difference_interval(value, interval, resampled, bootstrap.groups)
+    # The same share from the lower end of all successes, whose last bit recorded traces hold.
+    unseen = 1 - clopper_pearson(1.0, bootstrap.groups)[0]
+    interval = difference_interval(value, interval, resampled, bootstrap.groups, unseen=unseen)
     interval[(scores == others).all(axis=0)] = 0.0
     return value, interval.clip(-1, 1)
 
