@@ -1,4 +1,4 @@
-"""What scikit-learn asks of a probe, in one place."""
+"""The interface that scikit-learn requires of a probe, and checks of training rows."""
 
 from typing import Any, TypeVar
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 
 def check_training_rows(activations: Any, labels: Any, groups: Any = None) -> None:
-    """Refuse what no probe can be fitted on.
+    """Check that a probe can be fitted on these rows.
 
     Args:
         activations: A tensor of one row per statement.
         labels: A tensor of 0 and 1, one for each.
-        groups: A name for each; None where every row stands for itself.
+        groups: A name for each; None if each row is its own group.
 
     Raises:
-        ValueError: It is something else, their lengths differ, `activations` holds a NaN or an
-            infinity, or `labels` lacks 0 or 1.
+        ValueError: An argument has another type, the lengths differ, `activations` holds a NaN or
+            an infinity, or `labels` lacks 0 or 1.
     """
     for name, given in (("activations", activations), ("labels", labels)):
         if not isinstance(given, Tensor):
@@ -45,10 +45,10 @@ def check_training_rows(activations: Any, labels: Any, groups: Any = None) -> No
     if groups is not None:
         lengths["groups"] = len(groups)
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        lengths_text = ", ".join(f"{count} {name}" for name, count in lengths.items())
         raise ValueError(
-            f"There is one label, and one group, for each row of activations, got {told}. Choose "
-            "the same rows of all of them."
+            "Each row of activations must have one label and one group, got "
+            f"{lengths_text}. Choose the same rows of all of them."
         )
     if not bool(torch.isfinite(activations).all()):
         raise ValueError(
@@ -94,8 +94,8 @@ class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """The more probable class of each row."""
         log_odds = self.decision_function(X)
         if isinstance(log_odds, Tensor):
-            chosen = self.classes_[(log_odds > 0).long().cpu().numpy()]
-            return torch.as_tensor(chosen, device=log_odds.device)
+            predicted = self.classes_[(log_odds > 0).long().cpu().numpy()]
+            return torch.as_tensor(predicted, device=log_odds.device)
         return self.classes_[(log_odds > 0).astype(np.int64)]
 
     def predict_proba(self, X: Any) -> Any:

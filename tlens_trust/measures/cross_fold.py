@@ -1,10 +1,10 @@
-"""What folds have in common: the part of a cross-validated score's variance that naive ones miss.
+"""The covariance between folds, which naive variances of cross-validated scores leave out.
 
-The probe that judges one fold was fitted on the others, and theirs on that one. So a draw of
-statements that makes one fold's probe look good moves the other probes as well, and the scores of
-two folds do not vary independently, although each is an honest test. Where there is much to read,
-probes hardly change with a fold more or less, and little comes of it; near chance it more than
-doubles the variance.
+The probe that scores one fold was fitted on the other folds, and their probes on that one. A draw
+of statements that makes the probe of one fold look good therefore changes the other probes too. The
+scores of two folds are not independent, although each is a fair test. Where labels are easy to
+decode, probes hardly change with one fold more or less, and the covariance is small. Near chance it
+more than doubles the variance.
 
 For folds `A` and `B` let `e_A` be the score of `A` by the probe without `A`, less what that probe
 is worth on fresh statements, and `e_A⁻` the same by the probe without `A` and `B`. Then
@@ -13,8 +13,8 @@ given the rows that the other rests on, and so
 
     `Cov(e_A, e_B) = E[(e_A - e_A⁻)(e_B - e_B⁻)]`.
 
-The probes without two folds are at hand where a penalty is chosen inside the training folds. What
-the larger training set gains on average is left in, which errs towards too wide.
+The probes without two folds exist already where a penalty is chosen inside the training folds. The
+average gain from the larger training set is left in, so that intervals are rather too wide.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ def cross_fold_variance(
     labels: Int[np.ndarray, " example"],
     fold: Int[np.ndarray, " example"],
 ) -> Mapping[str, Float[np.ndarray, " site"]]:
-    """What the covariance between folds adds to the variance of each held-out score.
+    """Estimate what the covariance between folds adds to the variance of each held-out score.
 
     `Σ_{A≠B} (s_A - s_A⁻)(s_B - s_B⁻)`, with `s_A` what fold `A` contributes to the score and `s_A⁻`
     what it would contribute if its probe had not seen `B` either. An unbiased estimate is negative
@@ -47,11 +47,11 @@ def cross_fold_variance(
     Returns:
         Variances, for `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy`.
     """
-    whole = fold_parts(scores, labels, fold)
+    contributions = fold_parts(scores, labels, fold)
     without = [fold_parts(np.nan_to_num(part), labels, fold) for part in fewer]
     return {
         name: covariance_between_folds(parts, np.stack([part[name] for part in without]))
-        for name, parts in whole.items()
+        for name, parts in contributions.items()
     }
 
 
@@ -98,7 +98,7 @@ def fold_parts(
     labels: Int[np.ndarray, " example"],
     fold: Int[np.ndarray, " example"],
 ) -> dict[str, Float[np.ndarray, "fold site"]]:
-    """What each fold contributes to each score; their sums are the scores."""
+    """Split each score into the contributions of the folds, which add up to it."""
     folds = int(fold.max()) + 1
     member = (fold == np.arange(folds)[:, None]).astype(np.float64)
     signs = np.where(labels == 1, 1.0, -1.0)[:, None]
@@ -120,7 +120,7 @@ def fold_parts(
 def placements(
     scores: Float[np.ndarray, "example site"], labels: Int[np.ndarray, " example"]
 ) -> tuple[Float[np.ndarray, "positive site"], Float[np.ndarray, "negative site"]]:
-    """Of each statement, the share of the other label that it is on the right side of.
+    """Return, for each statement, the share of the other label that it is on the right side of.
 
     The mean over the statements of either label is the area under the ROC curve. Ties count half.
 

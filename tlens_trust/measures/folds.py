@@ -1,4 +1,4 @@
-"""Splitting statements into folds by group; see `tlens_trust.concepts.folds`."""
+"""Folds of whole groups; see `tlens_trust.concepts.folds`."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ __all__ = ["assign_folds", "deal_folds"]
 def deal_folds(
     labels: Int[Tensor, " example"], groups: Sequence[str], *, folds: int
 ) -> Int[np.ndarray, " example"] | None:
-    """Folds inside the training rows, fewer where groups are few; None where not even two go."""
+    """Deal groups into folds: fewer folds if there are few groups, None if two are too many."""
     counts = labels.cpu().numpy()
     for number in range(min(folds, len(set(groups))), 1, -1):
         try:

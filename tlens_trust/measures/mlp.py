@@ -1,4 +1,4 @@
-"""A small neural network as a probe: a ceiling for what linear probes read."""
+"""A small neural network as a probe: an upper reference for linear probes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Networks:
         self, activations: Float[Tensor, "example d_model"]
     ) -> Float[Tensor, "network example"]:
         """Log-odds of label 1 by each network, in nats, in float64."""
-        found = []
+        log_odds_of_networks = []
         for number in range(len(self.mean)):
             mean, scale, inner, inner_bias, outer, outer_bias = (
                 part[number].double()
@@ -65,8 +65,8 @@ class Networks:
                 )
             )
             features = (activations.double() - mean) / scale
-            found.append(relu(features @ inner + inner_bias) @ outer + outer_bias)
-        return torch.stack(found)
+            log_odds_of_networks.append(relu(features @ inner + inner_bias) @ outer + outer_bias)
+        return torch.stack(log_odds_of_networks)
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ class MLPTrainer:
 
     Attributes:
         width: Hidden units.
-        max_epochs: How often the training rows are read at most.
-        patience: After how many epochs without an improvement a network is left as it was kept.
+        max_epochs: The largest number of passes over the training rows.
+        patience: Epochs without an improvement after which training a network ends.
         dropout: The share of features that is left out. What keeps a network from being worse than
             a linear probe where there are few statements or many features.
-        seed: Draws weights, mini-batches and features left out.
+        seed: Seed of the weights, the mini-batches and the features left out.
     """
 
     width: int
@@ -139,20 +139,20 @@ class MLPTrainer:
         for part in parameters:
             part.requires_grad_()
         optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
-        kept = [torch.zeros(sides, *part.shape, device=device) for part in parameters]
+        best_parameters = [torch.zeros(sides, *part.shape, device=device) for part in parameters]
         least = torch.full((sides, problems), torch.inf, device=device)
-        kept_at = torch.zeros(sides, problems, dtype=torch.int64, device=device)
+        best_epoch = torch.zeros(sides, problems, dtype=torch.int64, device=device)
         rows = [mask.nonzero().squeeze(1).cpu() for mask in train]
         target = labels.float().to(device)
-        # Only rows that are looked at: most problems set aside a part of all.
-        looked_at = aside.any(dim=1)
+        # Only rows that decide when to stop: most problems set aside a part of all rows.
+        used_for_stopping = aside.any(dim=1)
         for epoch in range(1, self.max_epochs + 1):
             for batch in self._batches(rows, generator):
                 chosen = batch.to(device)
                 features = (values[chosen] - mean.unsqueeze(1)) / scale.unsqueeze(1)
                 # One draw for all networks, whose rows differ: drawing costs as much as training.
-                left_in = torch.rand(features.shape[1:], generator=generator) >= self.dropout
-                features = features * (left_in.to(device) / (1 - self.dropout))
+                is_kept = torch.rand(features.shape[1:], generator=generator) >= self.dropout
+                features = features * (is_kept.to(device) / (1 - self.dropout))
                 logits = _forward(features, parameters)
                 losses = binary_cross_entropy_with_logits(logits, target[chosen], reduction="none")
                 optimiser.zero_grad()
@@ -160,26 +160,26 @@ class MLPTrainer:
                 optimiser.step()
             with torch.no_grad():
                 losses = torch.zeros(problems, len(values), device=device)
-                for problem, mask in enumerate(looked_at):
+                for problem, mask in enumerate(used_for_stopping):
                     features = (values[mask] - mean[problem]) / scale[problem]
-                    own = [part[problem : problem + 1] for part in parameters]
-                    logits = _forward(features.unsqueeze(0), own).squeeze(0)
+                    network = [part[problem : problem + 1] for part in parameters]
+                    logits = _forward(features.unsqueeze(0), network).squeeze(0)
                     losses[problem, mask] = binary_cross_entropy_with_logits(
                         logits, target[mask], reduction="none"
                     )
                 for side in range(sides):
                     weight = aside[:, side].float()
                     loss = (weight * losses).sum(dim=1) / weight.sum(dim=1)
-                    # By its own patience: what others go on to learn is none of its business.
-                    in_time = epoch - kept_at[side] <= self.patience
+                    # Each network has its own patience: other networks may go on learning.
+                    in_time = epoch - best_epoch[side] <= self.patience
                     better = (loss < least[side]) & in_time
                     least[side] = torch.where(better, loss, least[side])
-                    kept_at[side] = torch.where(better, epoch, kept_at[side])
-                    for store, part in zip(kept, parameters, strict=True):
+                    best_epoch[side] = torch.where(better, epoch, best_epoch[side])
+                    for store, part in zip(best_parameters, parameters, strict=True):
                         store[side, better] = part.detach()[better]
-            if epoch - int(kept_at.max()) >= self.patience:
+            if epoch - int(best_epoch.max()) >= self.patience:
                 break
-        best = [part.transpose(0, 1).flatten(0, 1) for part in kept]
+        best = [part.transpose(0, 1).flatten(0, 1) for part in best_parameters]
         return Networks(
             mean=mean.repeat_interleave(sides, dim=0),
             scale=scale.repeat_interleave(sides, dim=0),
@@ -187,17 +187,17 @@ class MLPTrainer:
             inner_bias=best[1].squeeze(1),
             outer=best[2].squeeze(2),
             outer_bias=best[3].reshape(-1),
-            epochs=kept_at.T.reshape(-1),
+            epochs=best_epoch.T.reshape(-1),
         )
 
     def _batches(self, rows: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
         """Rows of each problem's mini-batches, the same number for all; small ones go round."""
-        most = max(len(own) for own in rows)
+        most = max(len(training_rows) for training_rows in rows)
         count = -(-most // _BATCH)
         size = -(-most // count)
         orders = []
-        for own in rows:
-            order = own[torch.randperm(len(own), generator=generator)]
+        for training_rows in rows:
+            order = training_rows[torch.randperm(len(training_rows), generator=generator)]
             orders.append(order[torch.arange(count * size) % len(order)])
         return list(torch.stack(orders).reshape(len(rows), count, size).unbind(1))
 
@@ -228,12 +228,12 @@ class MLPCrossFitter:
 
     trainer: MLPTrainer
 
-    # One is scored, one says when to stop, one is trained on.
+    # One fold to score, one to decide when to stop, one to train on.
     least_folds: ClassVar[int] = 3
 
     @property
     def identity(self) -> str:
-        """Everything."""
+        """Name every parameter."""
         trainer = self.trainer
         return (
             f"width={trainer.width}, max_epochs={trainer.max_epochs}, "
@@ -248,17 +248,17 @@ class MLPCrossFitter:
         fold: Int[np.ndarray, " example"],
     ) -> HeldOut:
         """Score every statement at every site."""
-        held = torch.from_numpy(np.asarray(fold, dtype=np.int64)).to(activations.device)
-        folds = int(held.max()) + 1
+        fold_of = torch.from_numpy(np.asarray(fold, dtype=np.int64)).to(activations.device)
+        folds = int(fold_of.max()) + 1
         if folds < 3:
             raise ValueError(
                 f"Stopping a network inside the training folds takes at least 3 folds, got {folds}."
             )
         pairs = list(combinations(range(folds), 2))
-        train = torch.stack([(held != j) & (held != k) for j, k in pairs])
+        train = torch.stack([(fold_of != j) & (fold_of != k) for j, k in pairs])
         # Kept by what it does on `j`, it scores `k`, and the other way about.
-        aside = torch.stack([torch.stack([held == j, held == k]) for j, k in pairs])
-        scored = [both for j, k in pairs for both in ((k, j), (j, k))]
+        aside = torch.stack([torch.stack([fold_of == j, fold_of == k]) for j, k in pairs])
+        scored_folds = [both for j, k in pairs for both in ((k, j), (j, k))]
         rows, sites = activations.shape[:2]
         scores, epochs = np.zeros((rows, sites)), np.empty(sites)
         fewer = np.full((folds, rows, sites), np.nan)
@@ -267,10 +267,10 @@ class MLPCrossFitter:
             check_training_rows(values, labels)
             networks = self.trainer(values, labels, train, aside)
             log_odds = networks.log_odds(values).cpu().numpy()
-            for number, (k, other) in enumerate(scored):
-                found = log_odds[number, fold == k]
-                scores[fold == k, site] += found / (folds - 1)
-                fewer[other, fold == k, site] = found
+            for number, (k, other) in enumerate(scored_folds):
+                fold_log_odds = log_odds[number, fold == k]
+                scores[fold == k, site] += fold_log_odds / (folds - 1)
+                fewer[other, fold == k, site] = fold_log_odds
             epochs[site] = float(networks.epochs.double().mean())
         return HeldOut(
             scores,
@@ -295,10 +295,10 @@ class MLPProbe(BinaryClassifier):
 
     Args:
         width: Hidden units.
-        max_epochs: How often the training rows are read at most.
-        patience: After how many epochs without an improvement a network is left as it was kept.
-        dropout: The share of features left out of each row at random while training.
-        seed: Draws weights, mini-batches and features left out.
+        max_epochs: The largest number of passes over the training rows.
+        patience: Epochs without an improvement after which training a network ends.
+        dropout: The share of features that is left out of each row at random in training.
+        seed: Seed of the weights, the mini-batches and the features left out.
 
     Attributes:
         networks_: The networks.
@@ -318,7 +318,7 @@ class MLPProbe(BinaryClassifier):
     dropout: float
     seed: int
 
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    # Scikit-learn requires that a constructor accepts any value and that `fit` refuses it.
     @no_type_check
     def __init__(
         self,
@@ -387,22 +387,22 @@ def mlp_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """A neural network as a measure: a ceiling beside the linear probes.
+    """A neural network as a measure: an upper reference for the linear probes.
 
-    Where it reads much more than the logistic probe, the concept is there but not along a
+    Where it decodes much more than the logistic probe, the concept is present, but not along one
     direction. See `MLPCrossFitter` for what is trained on what. Its p-values are those of any
     probe that cannot be refitted thousands of times (see `held_out_null`), which ask for much. At
     2,000 statements a site takes a few seconds.
 
     Args:
         width: Hidden units.
-        max_epochs: How often the training rows are read at most.
-        patience: After how many epochs without an improvement a network is left as it was kept.
-        dropout: The share of features left out of each row at random while training.
-        seed: Draws weights, mini-batches and features left out.
-        folds: Into how many folds the groups are dealt. At least 3.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        max_epochs: The largest number of passes over the training rows.
+        patience: Epochs without an improvement after which training a network ends.
+        dropout: The share of features that is left out of each row at random in training.
+        seed: Seed of the weights, the mini-batches and the features left out.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:

@@ -55,31 +55,31 @@ class Preconditioner:
         train = cost[0] > 0
         over_rows = int(train.sum(dim=1).max()) <= width
         # A row counts as often as it is trained on: one that never is cannot interfere.
-        often = train.to(cost.dtype).mean(dim=0)
+        share_of_fits = train.to(cost.dtype).mean(dim=0)
         if over_rows:
             gram = _gram(features.mT)
             largest = _LARGEST_OVER_ROWS * examples
         else:
-            even = bool((often == often[0]).all())
-            gram = _gram(features if even else features * often.sqrt().unsqueeze(-1))
+            even = bool((share_of_fits == share_of_fits[0]).all())
+            gram = _gram(features if even else features * share_of_fits.sqrt().unsqueeze(-1))
             if even:
-                gram *= often[0]
+                gram *= share_of_fits[0]
             largest = _LARGEST_OVER_FEATURES * width
         trace = gram.diagonal(dim1=1, dim2=2).sum(-1, keepdim=True)
         # A quarter is the curvature of the log-loss at even odds.
-        wanted = torch.minimum(
+        ideal_c = torch.minimum(
             0.25 * cost.amax(dim=-1), largest / trace.clamp_min(torch.finfo(trace.dtype).tiny)
         )
         inverses: list[Tensor] = []
         stiffness: list[Tensor] = []
         uses = [0] * len(train)
-        for members in _shares(wanted, train if over_rows else torch.zeros_like(train)):
-            c = (wanted[:, members[0]] * wanted[:, members[-1]]).sqrt().reshape(-1, 1, 1)
+        for members in _shares(ideal_c, train if over_rows else torch.zeros_like(train)):
+            c = (ideal_c[:, members[0]] * ideal_c[:, members[-1]]).sqrt().reshape(-1, 1, 1)
             rows = train[members[0]] if over_rows else None
             for fit in members:
                 uses[fit] = len(inverses)
             inverses.append(_inverse(gram, c, rows))
-            stiffness.append(c[..., 0] * (often if rows is None else rows).sum())
+            stiffness.append(c[..., 0] * (share_of_fits if rows is None else rows).sum())
         return cls(tuple(inverses), tuple(stiffness), tuple(uses), over_rows)
 
     def select(self, keep: list[int]) -> "Preconditioner":
@@ -176,10 +176,10 @@ class Hessians:
 
 
 def _shares(
-    wanted: Float[Tensor, "site fit"], rows: Bool[Tensor, "fit example"]
+    ideal_c: Float[Tensor, "site fit"], rows: Bool[Tensor, "fit example"]
 ) -> list[list[int]]:
     """Fits that share an inverse: the same rows, and `c` within one bridge of each other."""
-    heights = wanted.mean(dim=0).tolist()
+    heights = ideal_c.mean(dim=0).tolist()
     of_fit = torch.unique(rows, dim=0, return_inverse=True)[1].tolist()
     shares: list[list[int]] = []
     open_share: dict[int, list[int]] = {}

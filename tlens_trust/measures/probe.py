@@ -64,7 +64,7 @@ def fit_logistic_probe(
             stands for itself. With one `C` there is nothing to choose.
         C: Inverse strength of the ridge penalty, as in scikit-learn; or several to choose from.
             Positive.
-        standardise: Scale each feature to unit variance first.
+        standardise: Whether to scale each feature to unit variance first.
 
     Returns:
         A probe that maps an activation to the log-odds of label 1, in nats.
@@ -124,16 +124,16 @@ def _choose_penalty(
             f"Choosing `C` takes two parts of the {len(set(names))} groups that hold both labels "
             "each, and there are none. Give one `C`."
         )
-    held = torch.from_numpy(fold == np.arange(fold.max() + 1)[:, None]).to(activations.device)
+    left_out = torch.from_numpy(fold == np.arange(fold.max() + 1)[:, None]).to(activations.device)
     fits = solve_logistic(
-        activations.unsqueeze(1), labels, train=~held, C=grid, standardise=standardise
+        activations.unsqueeze(1), labels, train=~left_out, C=grid, standardise=standardise
     )
-    surprise = torch.zeros(len(grid), dtype=torch.float64, device=activations.device)
-    for number, rows in enumerate(held):
+    cross_entropy = torch.zeros(len(grid), dtype=torch.float64, device=activations.device)
+    for number, rows in enumerate(left_out):
         log_odds = activations[rows].double() @ fits.coef[0, number].T + fits.intercept[0, number]
         sign = 2.0 * labels[rows].to(log_odds) - 1
-        surprise += torch.nn.functional.softplus(-sign.unsqueeze(1) * log_odds).sum(dim=0)
-    return grid[int(surprise.argmin())]
+        cross_entropy += torch.nn.functional.softplus(-sign.unsqueeze(1) * log_odds).sum(dim=0)
+    return grid[int(cross_entropy.argmin())]
 
 
 def fit_mass_mean_probe(
@@ -157,7 +157,7 @@ def fit_mass_mean_probe(
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: What belongs together (twins, one question), left out together in calibrating;
-            None where every row stands for itself.
+            None if each row is its own group.
 
     Returns:
         A probe along `θ`, of log-odds in nats.
@@ -203,14 +203,14 @@ def _scores_without_own_group(
     distance = torch.zeros(len(labels), dtype=values.dtype, device=values.device)
     for label, sign in ((0, -1.0), (1, 1.0)):
         rows = labels == label
-        own = torch.zeros(groups, values.shape[1], dtype=values.dtype, device=values.device)
-        own.index_add_(0, group[rows], values[rows])
-        left = int(rows.sum()) - torch.bincount(group[rows], minlength=groups)
-        if not bool((left > 0).all()):
+        group_sums = torch.zeros(groups, values.shape[1], dtype=values.dtype, device=values.device)
+        group_sums.index_add_(0, group[rows], values[rows])
+        other_rows = int(rows.sum()) - torch.bincount(group[rows], minlength=groups)
+        if not bool((other_rows > 0).all()):
             # One group holds all of a label: there is nothing to leave it out of.
-            own.zero_()
-            left = torch.full_like(left, int(rows.sum()))
-        mean = (means[label] * rows.sum() - own) / left.unsqueeze(1)
+            group_sums.zero_()
+            other_rows = torch.full_like(other_rows, int(rows.sum()))
+        mean = (means[label] * rows.sum() - group_sums) / other_rows.unsqueeze(1)
         inner = (values * mean[group]).sum(dim=1)
         distance += sign * (inner - 0.5 * mean.square().sum(dim=1)[group])
     return distance
@@ -225,7 +225,7 @@ class LogisticProbe(ProbeClassifier):
 
     Args:
         C: Inverse strength of the ridge penalty. Positive.
-        standardise: Scale each feature to unit variance first.
+        standardise: Whether to scale each feature to unit variance first.
         tolerance: Largest certified distance to the optimum, relative to the objective.
         max_passes: How often the activations are read before the fit stops with a warning.
 
@@ -247,7 +247,7 @@ class LogisticProbe(ProbeClassifier):
     tolerance: float
     max_passes: int
 
-    # Scikit-learn asks that a constructor take whatever it is given, and `fit` complain.
+    # Scikit-learn requires that a constructor accepts any value and that `fit` refuses it.
     @no_type_check
     def __init__(
         self,

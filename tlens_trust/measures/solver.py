@@ -190,9 +190,11 @@ def _standardisation(
     site, fold, feature = (mean.square() > 100 * variance).nonzero(as_tuple=True)
     if len(site):
         exact = centred[site, :, feature].double()
-        own = weight.double()[fold]
-        about = exact - (own * exact).sum(dim=1, keepdim=True)
-        variance[site, fold, feature] = (own * about.square()).sum(dim=1).to(variance.dtype)
+        fold_weight = weight.double()[fold]
+        deviations = exact - (fold_weight * exact).sum(dim=1, keepdim=True)
+        variance[site, fold, feature] = (
+            (fold_weight * deviations.square()).sum(dim=1).to(variance.dtype)
+        )
     deviation = variance.clamp_min(0).sqrt()
     rounding = 8 * torch.finfo(centred.dtype).eps * ((mean + centre).abs() + mean.abs())
     return mean, torch.where(deviation > rounding, deviation, torch.inf)
@@ -321,16 +323,18 @@ def _solve_sites(
         if features.dtype != precision:
             fits = replace(fits, features=features.to(precision))
         # Nine tenths, so that rounding seldom sends a finished fit through float64.
-        found, taken = _minimise(fits, weights[:, todo].to(precision), 0.9 * tolerance, max_passes)
-        passes += taken
-        fits, found = double.select(todo), torch.nan_to_num(found.double(), 0, 0, 0)
-        weights[:, todo] = found
-        logits = fits.logits(found)
+        solution, passes_taken = _minimise(
+            fits, weights[:, todo].to(precision), 0.9 * tolerance, max_passes
+        )
+        passes += passes_taken
+        fits, solution = double.select(todo), torch.nan_to_num(solution.double(), 0, 0, 0)
+        weights[:, todo] = solution
+        logits = fits.logits(solution)
         bias[:, todo] = fits.best_bias(logits)
         margins = fits.margins(logits, bias[:, todo])
         pull, _ = fits.slopes(margins)
-        objective[:, todo] = 0.5 * vecdot(found, found) + fits.loss(margins)
-        gap[:, todo] = 0.5 * fits.gradient(found, pull).square().sum(-1)
+        objective[:, todo] = 0.5 * vecdot(solution, solution) + fits.loss(margins)
+        gap[:, todo] = 0.5 * fits.gradient(solution, pull).square().sum(-1)
 
     coef = weights * double.ratio / common.double()
     intercept = bias - (coef * (centre.double() + middle.double())).sum(-1)

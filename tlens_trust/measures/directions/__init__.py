@@ -1,1 +1,1 @@
-"""Directions beside the logistic and the mass-mean probe's, one topic a module."""
+"""Directions other than those of the logistic and the mass-mean probe, one topic per module."""

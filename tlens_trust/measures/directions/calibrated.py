@@ -1,4 +1,4 @@
-"""Log-odds along a direction, from rows that the direction was not fitted on."""
+"""Calibrate log-odds along a direction on rows that the direction was not fitted on."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
 from tlens_trust.measures.probe import LinearProbe
 
-# Fits a probe, its log-odds not to be believed yet, on activations, labels and groups.
+# Fits a probe, whose log-odds are not calibrated yet, on activations, labels and groups.
 RawFit = Callable[[Tensor, Tensor, Sequence[str]], LinearProbe]
 
 
@@ -22,19 +22,19 @@ def calibrate_probe(
     *,
     folds: int = 5,
 ) -> LinearProbe:
-    """Fit a probe on all rows, and the scale of its log-odds on rows left out.
+    """Fit a probe on all rows, and scale its log-odds on left-out rows.
 
     Whole groups are dealt into folds; each fold is scored by a fit without it, and the slope and
-    offset that turn these scores into log-odds are put on the fit of all rows. So a direction
-    that leans towards the rows it was taken from is not surer than it may be. Where there are too
-    few groups for two folds that hold both labels, the fit's own rows have to do.
+    offset that turn these scores into log-odds are applied to the fit of all rows. So the log-odds
+    are not too large where a direction overfits its training rows. With too few groups for two
+    folds that hold both labels, the training rows themselves are used.
 
     Args:
         fit: Gives direction and bias, along which the scores are to be scaled.
         activations: One row per statement, in the model's own units.
         labels: 0 or 1; both occur.
-        groups: What is left out together; None where every row stands for itself.
-        folds: Into how many folds the groups are dealt, at most.
+        groups: The group of each row, left out as a whole; None if each row is its own group.
+        folds: The largest number of folds that the groups are dealt into.
 
     Returns:
         The probe of all rows, of log-odds in nats.
@@ -45,9 +45,11 @@ def calibrate_probe(
     fold = deal_folds(labels, names, folds=folds)
     if fold is not None:
         for k in range(int(fold.max()) + 1):
-            held = torch.from_numpy(fold == k).to(activations.device)
-            kept = [name for name, number in zip(names, fold.tolist(), strict=True) if number != k]
-            without = fit(activations[~held], labels[~held], kept)
-            scores[held] = without.log_odds(activations[held])
+            left_out = torch.from_numpy(fold == k).to(activations.device)
+            other_names = [
+                name for name, number in zip(names, fold.tolist(), strict=True) if number != k
+            ]
+            other_probe = fit(activations[~left_out], labels[~left_out], other_names)
+            scores[left_out] = other_probe.log_odds(activations[left_out])
     slope, offset = fit_log_odds(scores, labels)
     return LinearProbe(slope * probe.direction.double(), slope * probe.bias + offset)

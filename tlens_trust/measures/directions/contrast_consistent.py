@@ -57,9 +57,9 @@ def fit_contrast_consistent_direction(
     Args:
         activations: One row per statement, in the model's own units.
         pairs: The two rows of each pair, in any order.
-        restarts: How many starts.
-        steps: How many steps of Adam for each.
-        seed: Draws the random starts.
+        restarts: The number of starts.
+        steps: The number of steps of Adam for each.
+        seed: Seed of the random starts.
 
     Returns:
         A direction and a bias, of arbitrary sign; and the loss it reaches.
@@ -89,15 +89,15 @@ def fit_contrast_consistent_direction(
     if not len(pairs):
         raise ValueError("`pairs` must name at least one pair of rows, got none.")
     weight = torch.ones(len(pairs), dtype=torch.float64, device=activations.device)
-    found = ContrastPairs(pairs[:, 0], pairs[:, 1], weight)
+    contrasts = ContrastPairs(pairs[:, 0], pairs[:, 1], weight)
     search = _Search(restarts, steps, seed)
-    (probe,), (loss,) = search(activations, found, weight.unsqueeze(0))
+    (probe,), (loss,) = search(activations, contrasts, weight.unsqueeze(0))
     return probe, loss
 
 
 @dataclass(frozen=True)
 class _Search:
-    """Adam from several starts, for several weightings of the pairs at once."""
+    """Run Adam from several starts, for several weightings of the pairs at once."""
 
     restarts: int
     steps: int
@@ -112,7 +112,7 @@ class _Search:
         pairs: ContrastPairs,
         weights: Float[Tensor, "problem pair"],
     ) -> tuple[list[LinearProbe], list[float]]:
-        """The best direction for each weighting, and its loss."""
+        """Return the best direction for each weighting, and its loss."""
         scale = feature_scale(activations)
         centre = activations.double().mean(dim=0)
         features = ((activations.double() - centre) / scale).float()
@@ -139,16 +139,16 @@ class _Search:
         """Unit vectors to start from, those of one problem side by side."""
         generator = torch.Generator().manual_seed(self.seed)
         width = features.shape[1]
-        drawn = torch.randn(width, self.restarts, generator=generator).to(features.device)
-        drawn /= drawn.norm(dim=0)
+        random_starts = torch.randn(width, self.restarts, generator=generator).to(features.device)
+        random_starts /= random_starts.norm(dim=0)
         starts = []
         for weight in weights:
-            own = drawn.clone()
+            problem_starts = random_starts.clone()
             principal, _ = principal_pair_direction(
                 features, ContrastPairs(pairs.positive, pairs.negative, weight)
             )
-            own[:, 0] = principal.float()
-            starts.append(own)
+            problem_starts[:, 0] = principal.float()
+            starts.append(problem_starts)
         return torch.cat(starts, dim=1)
 
 
@@ -214,9 +214,9 @@ def fit_contrast_consistent_probe(
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: The group of each statement.
-        restarts: How many starts.
-        steps: How many steps of Adam for each.
-        seed: Draws the random starts.
+        restarts: The number of starts.
+        steps: The number of steps of Adam for each.
+        seed: Seed of the random starts.
 
     Returns:
         A probe of log-odds in nats.
@@ -247,9 +247,9 @@ class ContrastConsistentFitter:
     """Contrast-consistent directions, oriented and calibrated on the training rows.
 
     Attributes:
-        restarts: How many starts.
-        steps: How many steps of Adam for each.
-        seed: Draws the random starts.
+        restarts: The number of starts.
+        steps: The number of steps of Adam for each.
+        seed: Seed of the random starts.
     """
 
     restarts: int = 6
@@ -261,12 +261,12 @@ class ContrastConsistentFitter:
 
     @property
     def identity(self) -> str:
-        """Everything."""
+        """Name every parameter."""
         return f"restarts={self.restarts}, steps={self.steps}, seed={self.seed}"
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """The loss."""
+        """Describe the loss."""
         return {
             "consistency_loss": {
                 "units": "1",
@@ -280,7 +280,7 @@ class ContrastConsistentFitter:
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the rows given."""
+        """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
         pairs = find_pairs(labels, groups)
         assert groups is not None  # `find_pairs` refuses it.
@@ -295,18 +295,18 @@ class ContrastConsistentFitter:
             fold, weights = None, weights[:1]
         search = _Search(self.restarts, self.steps, self.seed)
         probes, losses = search(activations, pairs, torch.stack(weights))
-        oriented = []
+        oriented_probes = []
         for probe, weight in zip(probes, weights, strict=True):
-            own = ContrastPairs(pairs.positive, pairs.negative, weight)
-            sign = towards_label_one(probe.direction, activations, own)
-            oriented.append(LinearProbe(sign * probe.direction, sign * probe.bias))
-        scores = oriented[0].log_odds(activations)
+            weighted_pairs = ContrastPairs(pairs.positive, pairs.negative, weight)
+            sign = towards_label_one(probe.direction, activations, weighted_pairs)
+            oriented_probes.append(LinearProbe(sign * probe.direction, sign * probe.bias))
+        scores = oriented_probes[0].log_odds(activations)
         if fold is not None:
-            for k, probe in enumerate(oriented[1:]):
-                held = torch.from_numpy(fold == k).to(activations.device)
-                scores[held] = probe.log_odds(activations[held])
+            for k, probe in enumerate(oriented_probes[1:]):
+                left_out = torch.from_numpy(fold == k).to(activations.device)
+                scores[left_out] = probe.log_odds(activations[left_out])
         slope, offset = fit_log_odds(scores, labels)
-        probe = oriented[0]
+        probe = oriented_probes[0]
         return FittedDirection(
             LinearProbe(slope * probe.direction, slope * probe.bias + offset),
             {"consistency_loss": losses[0]},
@@ -329,12 +329,12 @@ def ccs_probe(
     Args:
         variant: `"gradient"` minimises the loss; `"tpc"` is Burns et al.'s closed form, the
             principal direction of the pair differences of standardised features.
-        restarts: How many starts; for `"gradient"`.
-        steps: How many steps of Adam for each; for `"gradient"`.
-        seed: Draws the random starts; for `"gradient"`.
-        folds: Into how many folds the groups are dealt.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        restarts: The number of starts; for `"gradient"`.
+        steps: The number of steps of Adam for each; for `"gradient"`.
+        seed: Seed of the random starts; for `"gradient"`.
+        folds: The number of folds that the groups are dealt into. At least 2.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:

@@ -33,7 +33,7 @@ class DirectionCrossFitter:
 
     @property
     def identity(self) -> str:
-        """The fitter's."""
+        """Give the identity of the fitter."""
         return self.fitter.identity
 
     def __call__(
@@ -54,13 +54,15 @@ class DirectionCrossFitter:
         names = np.asarray(groups, dtype=str)
 
         def fit(site: int, *left_out: int) -> FittedDirection:
-            kept = ~np.isin(fold, left_out)
-            train = torch.from_numpy(kept).to(activations.device)
-            return self.fitter(activations[train, site], labels[train], names[kept].tolist())
+            in_training = ~np.isin(fold, left_out)
+            train = torch.from_numpy(in_training).to(activations.device)
+            return self.fitter(activations[train, site], labels[train], names[in_training].tolist())
 
         def score(fitted: FittedDirection, site: int, k: int) -> Float[np.ndarray, " held"]:
-            held = torch.from_numpy(fold == k).to(activations.device)
-            log_odds: np.ndarray = fitted.probe.log_odds(activations[held, site]).cpu().numpy()
+            left_out_rows = torch.from_numpy(fold == k).to(activations.device)
+            log_odds: np.ndarray = (
+                fitted.probe.log_odds(activations[left_out_rows, site]).cpu().numpy()
+            )
             return log_odds
 
         for site in range(sites):

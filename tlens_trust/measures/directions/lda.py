@@ -46,10 +46,10 @@ def fit_lda_probe(
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        groups: What belongs together, left out together; None where every row stands for itself.
+        groups: The group of each row, left out as a whole; None if each row is its own group.
         shrinkage: `s`, between 0 and 1; None for Ledoit and Wolf's.
-        standardise: Scale each feature first. Off, the probe survives a rotation of activation
-            space.
+        standardise: Whether to scale each feature first. Off, the probe survives a rotation of
+            activation space.
 
     Returns:
         A probe of log-odds in nats.
@@ -79,7 +79,7 @@ class LDAFitter:
 
     Attributes:
         shrinkage: Between 0 and 1; None for Ledoit and Wolf's.
-        standardise: Scale each feature first.
+        standardise: Whether to scale each feature first.
     """
 
     shrinkage: float | None = None
@@ -96,12 +96,12 @@ class LDAFitter:
 
     @property
     def identity(self) -> str:
-        """Shrinkage and scaling."""
+        """Name shrinkage and scaling."""
         return f"shrinkage={self.shrinkage}, standardise={self.standardise}"
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """The shrinkage."""
+        """Describe the shrinkage."""
         return {
             "shrinkage": {
                 "units": "1",
@@ -115,23 +115,28 @@ class LDAFitter:
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the rows given."""
+        """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
         scale = feature_scale(activations, labels)
         if not self.standardise:
             scale = torch.ones_like(scale)
-        within = activations.double() / scale
+        deviations = activations.double() / scale
         for label in (0, 1):
-            within[labels == label] -= within[labels == label].mean(dim=0)
+            deviations[labels == label] -= deviations[labels == label].mean(dim=0)
         shrinkage = self.shrinkage
         if shrinkage is None:
-            array = within.cpu().numpy()
+            array = deviations.cpu().numpy()
             shrinkage = float(ledoit_wolf_shrinkage(array, assume_centered=True))
-        used = min(max(shrinkage, _LEAST), _WHOLE)
+        shrinkage_inside = min(max(shrinkage, _LEAST), _WHOLE)
         # `tr S / d`; the ridge of the equal regression, over all rows.
-        spread = float(within.square().mean())
+        mean_variance = float(deviations.square().mean())
         path = RidgePath.of(activations, labels, groups, scale=scale)
-        ridge = len(labels) * max(spread, torch.finfo(torch.float64).tiny) * used / (1 - used)
+        ridge = (
+            len(labels)
+            * max(mean_variance, torch.finfo(torch.float64).tiny)
+            * shrinkage_inside
+            / (1 - shrinkage_inside)
+        )
         return FittedDirection(path.probe(ridge), {"shrinkage": shrinkage})
 
 
@@ -147,9 +152,9 @@ def lda_probe(
 
     Args:
         shrinkage: Between 0 and 1; None for Ledoit and Wolf's, on the training rows.
-        folds: Into how many folds the groups are dealt.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        folds: The number of folds that the groups are dealt into. At least 2.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:

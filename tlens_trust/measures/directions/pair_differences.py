@@ -139,19 +139,19 @@ class PairDifferenceFitter:
     """Principal directions of pair differences, oriented and calibrated on the training rows.
 
     Attributes:
-        standardise: Scale each feature first.
+        standardise: Whether to scale each feature first.
     """
 
     standardise: bool = False
 
     @property
     def identity(self) -> str:
-        """The scaling."""
+        """Name the scaling."""
         return f"standardise={self.standardise}"
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """How much of the pair differences lies along the direction."""
+        """Describe how much of the pair differences lies along the direction."""
         return {
             "pair_share": {
                 "units": "1",
@@ -166,19 +166,19 @@ class PairDifferenceFitter:
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the rows given."""
+        """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
         find_pairs(labels, groups)  # Without pairs there is nothing to fit.
         shares = []
 
-        def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
-            pairs = find_pairs(of, names)
+        def fit(values: Tensor, targets: Tensor, names: Sequence[str]) -> LinearProbe:
+            pairs = find_pairs(targets, names)
             scale = feature_scale(values)
             if not self.standardise:
                 scale = torch.ones_like(scale)
-            along, share = principal_pair_direction(values.double() / scale, pairs)
+            scaled_direction, share = principal_pair_direction(values.double() / scale, pairs)
             shares.append(share)
-            direction = along / scale
+            direction = scaled_direction / scale
             direction = direction * towards_label_one(direction, values, pairs)
             return LinearProbe(direction, -float(direction @ values.double().mean(dim=0)))
 
@@ -199,9 +199,9 @@ def pair_difference_probe(
 
     Args:
         standardise: Scale each feature to unit variance on the training rows first.
-        folds: Into how many folds the groups are dealt.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        folds: The number of folds that the groups are dealt into. At least 2.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:

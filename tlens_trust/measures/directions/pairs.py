@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class ContrastPairs:
-    """Which rows stand against which.
+    """The rows that are contrasted with each other.
 
     Attributes:
         positive: The row of label 1 of each pair.
@@ -54,10 +54,10 @@ def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str] | None) ->
             "each row, or use a probe that needs no pairs."
         )
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    of = labels.cpu().numpy()
+    label_of_row = labels.cpu().numpy()
     sides = []
     for label in (1, 0):
-        rows = np.flatnonzero(of == label)
+        rows = np.flatnonzero(label_of_row == label)
         rows = rows[np.argsort(group[rows], kind="stable")]
         sides.append(np.split(rows, np.searchsorted(group[rows], np.arange(1, len(names)))))
     contrasts = [(a, b) for a, b in zip(*sides, strict=True) if len(a) and len(b)]

@@ -39,10 +39,10 @@ def fit_ridge_probe(
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        groups: What belongs together, left out together; None where every row stands for itself.
+        groups: The group of each row, left out as a whole; None if each row is its own group.
         penalty: `α`, or several to choose from. Positive.
-        standardise: Scale each feature to unit variance first. Off, the probe survives a rotation
-            of activation space.
+        standardise: Whether to scale each feature to unit variance first. Off, the probe survives
+            a rotation of activation space.
 
     Returns:
         A probe of log-odds in nats.
@@ -83,7 +83,7 @@ class RidgeFitter:
 
     Attributes:
         penalties: What to choose from, in ascending order; of equals, the largest.
-        standardise: Scale each feature first.
+        standardise: Whether to scale each feature first.
     """
 
     penalties: tuple[float, ...] = DEFAULT_PENALTIES
@@ -94,12 +94,12 @@ class RidgeFitter:
 
     @property
     def identity(self) -> str:
-        """Penalties and scaling."""
+        """Name penalties and scaling."""
         return f"penalty={list(self.penalties)}, standardise={self.standardise}"
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """The penalty, as its logarithm."""
+        """Describe the logarithm of the penalty."""
         return {
             "log10_penalty": {
                 "units": "1",
@@ -113,7 +113,7 @@ class RidgeFitter:
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the rows given."""
+        """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
         width = activations.shape[1]
         scale = (
@@ -124,8 +124,8 @@ class RidgeFitter:
         path = RidgePath.of(activations, labels, groups, scale=scale)
         rows = len(labels)
         errors = [float(path.left_out(rows * p)[0].square().mean()) for p in self.penalties]
-        chosen = max(range(len(errors)), key=lambda number: (-errors[number], number))
-        penalty = self.penalties[chosen]
+        best = max(range(len(errors)), key=lambda number: (-errors[number], number))
+        penalty = self.penalties[best]
         return FittedDirection(
             path.probe(rows * penalty), {"log10_penalty": float(np.log10(penalty))}
         )
@@ -143,9 +143,9 @@ def ridge_probe(
 
     Args:
         penalty: What to choose from inside the training folds, over left-out groups.
-        folds: Into how many folds the groups are dealt.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        folds: The number of folds that the groups are dealt into. At least 2.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:

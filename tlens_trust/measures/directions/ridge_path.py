@@ -55,7 +55,7 @@ class RidgePath:
         Args:
             activations: One row per statement.
             labels: 0 or 1.
-            groups: What is left out together; None where every row stands for itself.
+            groups: The group of each row, left out as a whole; None if each row is its own group.
             scale: What to divide each feature by.
         """
         values = activations.double()
@@ -68,8 +68,8 @@ class RidgePath:
             components = features @ basis
         else:
             eigenvalues, vectors = torch.linalg.eigh(features @ features.T)
-            held = eigenvalues > eigenvalues[-1] * width * torch.finfo(values.dtype).eps
-            eigenvalues, vectors = eigenvalues[held], vectors[:, held]
+            is_known = eigenvalues > eigenvalues[-1] * width * torch.finfo(values.dtype).eps
+            eigenvalues, vectors = eigenvalues[is_known], vectors[:, is_known]
             components = vectors * eigenvalues.sqrt()
             basis = features.T @ (vectors / eigenvalues.sqrt())
         target = labels.double()
@@ -101,24 +101,26 @@ class RidgePath:
             where the row's own label rises.
         """
         rows = len(self.target)
-        fitted = self.components @ self.coefficients(penalty)
-        residuals = self.target - fitted
+        fitted_values = self.components @ self.coefficients(penalty)
+        residuals = self.target - fitted_values
         shrunk = self.components / (self.eigenvalues + penalty).sqrt()
         result, mean_left = torch.empty_like(residuals), torch.empty_like(residuals)
         sizes = torch.bincount(self.groups)
         order = torch.argsort(self.groups, stable=True)
         starts = torch.cumsum(sizes, 0) - sizes
         for size in sorted(set(sizes.tolist())):
-            chosen = (sizes == size).nonzero().squeeze(1)
+            group_numbers = (sizes == size).nonzero().squeeze(1)
             offsets = torch.arange(size, device=starts.device)
-            members = order[starts[chosen].unsqueeze(1) + offsets]
-            own = shrunk[members]
-            leverage = own @ own.mT + 1 / rows
+            members = order[starts[group_numbers].unsqueeze(1) + offsets]
+            group_rows = shrunk[members]
+            leverage = group_rows @ group_rows.mT + 1 / rows
             identity = torch.eye(size, dtype=leverage.dtype, device=leverage.device)
-            solved = torch.linalg.solve(identity - leverage, residuals[members].unsqueeze(-1))
-            result[members] = solved.squeeze(-1)
-            left = -self.target[members].sum(dim=1, keepdim=True) / (rows - size)
-            mean_left[members] = left.expand(-1, size)
+            left_out_residuals = torch.linalg.solve(
+                identity - leverage, residuals[members].unsqueeze(-1)
+            )
+            result[members] = left_out_residuals.squeeze(-1)
+            mean_change = -self.target[members].sum(dim=1, keepdim=True) / (rows - size)
+            mean_left[members] = mean_change.expand(-1, size)
         return result, self.target - result - mean_left
 
     def probe(self, penalty: float) -> LinearProbe:

@@ -40,8 +40,8 @@ def choose_coordinates(
     Args:
         activations: One row per statement.
         labels: 0 or 1; both occur.
-        k: How many; all of them where there are fewer.
-        ranking: By what.
+        k: The number of coordinates; all of them if there are fewer.
+        ranking: The rule of the choice.
         C: Inverse penalty strength of the logistic regressions.
 
     Returns:
@@ -61,16 +61,18 @@ def choose_coordinates(
     scale = feature_scale(activations, labels)
     means = [values[labels == label].mean(dim=0) for label in (0, 1)]
     strength = (means[1] - means[0]).abs() / scale
-    chosen = _largest(strength, k if ranking == "mean_difference" else max(k, _SCREENED))
-    while len(chosen) > k:
-        probe = fit_logistic_probe(activations[:, chosen], labels, C=C)
-        kept = _largest((probe.direction * scale[chosen]).abs(), max(k, len(chosen) // 2))
-        chosen = chosen[kept]
-    return chosen
+    coordinates = _largest(strength, k if ranking == "mean_difference" else max(k, _SCREENED))
+    while len(coordinates) > k:
+        probe = fit_logistic_probe(activations[:, coordinates], labels, C=C)
+        largest = _largest(
+            (probe.direction * scale[coordinates]).abs(), max(k, len(coordinates) // 2)
+        )
+        coordinates = coordinates[largest]
+    return coordinates
 
 
 def _largest(strength: Float[Tensor, " d_model"], k: int) -> Int[Tensor, " k"]:
-    """Where the `k` largest stand; of equals, the first."""
+    """Return the positions of the `k` largest values; of equal ones, the first."""
     order = torch.argsort(strength, descending=True, stable=True)
     return order[:k].sort().values
 
@@ -96,8 +98,8 @@ def fit_sparse_probe(
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        k: How many coordinates. At least 1.
-        groups: What belongs together, left out together; None where every row stands for itself.
+        k: The number of coordinates. At least 1.
+        groups: The group of each row, left out as a whole; None if each row is its own group.
         ranking: `"mean_difference"` or `"adaptive"`, as `choose_coordinates` describes.
         C: Inverse penalty strength on the standardised coordinates, as in scikit-learn.
 
@@ -126,8 +128,8 @@ class SparseFitter:
     """Logistic probes on `k` coordinates, chosen on the training rows.
 
     Attributes:
-        k: How many.
-        ranking: By what they are chosen.
+        k: The number of coordinates.
+        ranking: The rule by which they are chosen.
         C: Inverse penalty strength.
     """
 
@@ -144,12 +146,12 @@ class SparseFitter:
 
     @property
     def identity(self) -> str:
-        """Everything."""
+        """Name every parameter."""
         return f"k={self.k}, ranking={self.ranking}, C={self.C}"
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """Nothing is reported."""
+        """Describe nothing, since the fit reports no number."""
         return {}
 
     def __call__(
@@ -158,14 +160,16 @@ class SparseFitter:
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the rows given."""
+        """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
 
-        def fit(values: Tensor, of: Tensor, names: Sequence[str]) -> LinearProbe:
-            chosen = choose_coordinates(values, of, self.k, ranking=self.ranking, C=self.C)
-            narrow = fit_logistic_probe(values[:, chosen], of, C=self.C)
+        def fit(values: Tensor, targets: Tensor, names: Sequence[str]) -> LinearProbe:
+            coordinates = choose_coordinates(
+                values, targets, self.k, ranking=self.ranking, C=self.C
+            )
+            narrow = fit_logistic_probe(values[:, coordinates], targets, C=self.C)
             direction = torch.zeros(values.shape[1], dtype=torch.float64, device=values.device)
-            direction[chosen] = narrow.direction
+            direction[coordinates] = narrow.direction
             return LinearProbe(direction, narrow.bias)
 
         return FittedDirection(calibrate_probe(fit, activations, labels, groups), {})
@@ -184,12 +188,12 @@ def sparse_probe(
     """The k-sparse probe as a measure: grouped cross-validation at every site.
 
     Args:
-        k: How many coordinates, chosen anew in the training folds of every fold.
+        k: The number of coordinates, chosen anew in the training folds of every fold.
         ranking: `"mean_difference"` or `"adaptive"`, as `choose_coordinates` describes.
         C: Inverse penalty strength.
-        folds: Into how many folds the groups are dealt.
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        folds: The number of folds that the groups are dealt into. At least 2.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:
