@@ -22,8 +22,8 @@ from tlens_trust.measures.solver import solve_logistic
 class LinearProbe:
     """A direction in activation space and a bias.
 
-    What every `fit_…_probe` gives, of activations and labels and, by keyword, `groups` (and `seed`
-    where something is drawn): log-odds of label 1 are `direction·x + bias`.
+    Every `fit_…_probe` returns one, given activations, labels and, by keyword, `groups` (and
+    `seed` if the fit is random). The log-odds of label 1 are `direction·x + bias`.
 
     Attributes:
         direction: Nats of log-odds per unit of activation, in the model's own units.
@@ -49,9 +49,9 @@ def fit_logistic_probe(
     """Fit a logistic-regression probe for one concept at one site.
 
     Minimises `½‖v‖² + C Σᵢ log(1 + exp(-sᵢ(v·zᵢ + b)))` with `sᵢ = 2yᵢ - 1` and `zᵢ` the
-    activation standardised feature by feature over the rows given, then folds the
-    standardisation back into direction and bias. The bias is not penalised. Of several `C`, that
-    with the least cross-entropy on left-out groups is taken, by cross-validation on the rows given.
+    activation standardised feature by feature over the given rows. The standardisation is then
+    folded back into direction and bias. The bias is not penalised. Of several `C`, the one with the
+    least cross-entropy on left-out groups is chosen, by cross-validation on the given rows.
     Deterministic.
 
     The probe does not change when a feature is shifted or rescaled. Under a rotation of
@@ -146,9 +146,9 @@ def fit_mass_mean_probe(
 
     The direction is `θ = μ₁ - μ₀`, neither scaled nor whitened. What is fitted on top has one
     dimension: slope and offset that turn `θ·(x - (μ₁ + μ₀)/2)` into the log-odds of label 1, by
-    logistic regression on the same rows. Since the class means lean towards the rows that they
-    are taken over, each row is projected for this purpose by the means of the other groups, which
-    has a closed form; without it, wide activations make a probe that is sure of everything.
+    logistic regression on the same rows. The class means lean towards the rows that they are taken
+    over. For the calibration, each row is therefore projected with the means of the other groups,
+    which has a closed form. Otherwise the log-odds would be far too large on wide activations.
 
     The slope is kept positive, so that the direction always points from label 0 to label 1.
     Invariant under a rotation and a shift of activation space; not under a scaling by feature.

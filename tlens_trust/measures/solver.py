@@ -1,11 +1,10 @@
 """Many ridge-penalised logistic regressions on the same rows, solved together.
 
-Cross-validation fits the same rows again and again: every fold, every strength of the penalty.
-All those fits share the matrix of activations, so it is read once a pass for all of them (a
-product of matrices, where one fit alone is a matrix times a vector), and one Gram matrix
-preconditions them all. The method is L-BFGS whose first guess of the inverse Hessian is
-`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the fit's own curvature, with Newton's method
-for step length and bias along every direction. Where activations are narrow, each fit that is not
+Cross-validation fits the same rows again and again, for every fold and every strength of the
+penalty. All these fits share the matrix of activations. One product of matrices per pass therefore
+serves all of them, and one Gram matrix preconditions them all. The method is L-BFGS with Newton's
+method for step length and bias along every direction. Its first guess of the inverse Hessian is
+`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the curvature of the fit. Where activations are narrow, each fit that is not
 done after some passes gets the inverse of its own Hessian for a guess, so that the next step is
 Newton's. It runs in float32, and again in float64 where that does not reach the tolerance.
 
@@ -84,9 +83,9 @@ def solve_logistic(
     training rows: scikit-learn's `LogisticRegression(C=C)` behind a `StandardScaler`. The bias is
     not penalised. The result is folded back, so that `coef` and `intercept` act on `activations`.
 
-    Runs where the activations are. On the CPU a few sites are solved at once, so that besides the
-    result little more is held than some copies of those; on a GPU as many at once as a quarter of
-    its free memory takes.
+    Runs on the device of the activations. On the CPU a few sites are solved at once, so that little
+    more memory is used than some copies of them. On a GPU, as many sites are solved at once as fit
+    into a quarter of its free memory.
 
     Args:
         activations: One row per statement and site.

@@ -31,16 +31,16 @@ def fit_lda_probe(
 ) -> LinearProbe:
     """Fit linear discriminant analysis for one concept at one site.
 
-    The direction is `Σ̂⁻¹(μ₁ - μ₀)`, with the shrunk covariance within labels
-    `Σ̂ = (1 - s)S + s (tr S / d) I`, `S = (1/n) Σᵢ (zᵢ - μ_yᵢ)(zᵢ - μ_yᵢ)ᵀ`, of activations `z`
-    scaled feature by feature to unit variance within labels. Unless given, `s` is Ledoit and
+    The direction is `Σ̂⁻¹(μ₁ - μ₀)`. Here `Σ̂ = (1 - s)S + s (tr S / d) I` is the shrunk covariance
+    within labels, with `S = (1/n) Σᵢ (zᵢ - μ_yᵢ)(zᵢ - μ_yᵢ)ᵀ`. Activations `z` are scaled feature
+    by feature to unit variance within labels. Unless given, `s` is Ledoit and
     Wolf's estimate of the best shrinkage. It is the direction of scikit-learn's
     `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s)` on `z`.
 
     Where features are many, the log-odds that LDA's Gaussians imply are far too sure. Slope and
     offset are therefore fitted by logistic regression on scores of left-out groups. They have a
     closed form, since the direction is that of a ridge regression with the penalty
-    `n s (tr S / d) / (1 - s)`; `s` itself is not estimated anew for each group left out.
+    `n s (tr S / d) / (1 - s)`. `s` itself is not estimated again for each group left out.
     Deterministic.
 
     Args:

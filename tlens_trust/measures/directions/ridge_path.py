@@ -1,10 +1,10 @@
-"""Least squares with a ridge, for any penalty, and what leaving a group out would have given.
+"""Ridge regression for any penalty, with exact cross-validation over groups at no cost of fits.
 
-With the features `X` centred and scaled over the rows, the targets `t` centred, and the
-eigendecomposition `XXᵀ = Q E Qᵀ` (or that of `XᵀX`, where rows are many), the weights for a
-penalty `λ` are `(XᵀX + λI)⁻¹Xᵀt`, the fitted values `H t` with `H = Q (E/(E + λ)) Qᵀ + 11ᵀ/n`.
-For a group of rows `g`, the residuals of a fit without it are `(I - H_gg)⁻¹(t - Ht)_g`, exactly:
-so cross-validation over groups costs no fit at all.
+Let the features `X` be centred and scaled over the rows, let the targets `t` be centred, and let
+`XXᵀ = Q E Qᵀ` be the eigendecomposition (or that of `XᵀX`, if rows are many). The weights for a
+penalty `λ` are `(XᵀX + λI)⁻¹Xᵀt`. The fitted values are `H t`, with `H = Q (E/(E + λ)) Qᵀ + 11ᵀ/n`.
+For a group of rows `g`, the residuals of a fit without it are exactly `(I - H_gg)⁻¹(t - Ht)_g`, so
+that nothing has to be fitted again.
 """
 
 from collections.abc import Sequence
