@@ -4,14 +4,16 @@ Cross-validation fits the same rows again and again, for every fold and every st
 penalty. All these fits share the matrix of activations. One product of matrices per pass therefore
 serves all of them, and one Gram matrix preconditions them all. The method is L-BFGS with Newton's
 method for step length and bias along every direction. Its first guess of the inverse Hessian is
-`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the curvature of the fit. Where activations are narrow, each fit that is not
-done after some passes gets the inverse of its own Hessian for a guess, so that the next step is
-Newton's. It runs in float32, and again in float64 where that does not reach the tolerance.
+`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the curvature of the fit. If activations are
+narrow, each fit that has not finished after some passes uses the inverse of its own Hessian, so
+that the next step is Newton's. It runs in float32, and again in float64 where that does not reach
+the tolerance.
 
-No fit starts from another's solution. Along the penalties that saves a third of the passes of the
-last and gives up the batch: on 6 sites of the benchmark (1,952 rows, 576 wide, one thread) the
-grid took 0.8 s together and 1.6 s from one penalty to the next. From the fit to all rows it took
-1.1 s, and what a fold holds out would have had a say, within the tolerance, in what scores it.
+No fit starts from another's solution. Going from one penalty to the next would save a third of the
+passes of the last one, but fits could no longer run together. On 6 sites of the benchmark (1,952
+rows, 576 wide, one thread) the grid took 0.8 s together and 1.6 s from one penalty to the next.
+Starting from the fit to all rows took 1.1 s. Besides, the rows of a fold would then have changed,
+within the tolerance, the probe that scores them.
 
 Each fit ends with a certificate, computed in float64. The objective, minimised over the bias, is
 strongly convex with modulus 1 in the weights, so half the squared norm of its gradient bounds its
