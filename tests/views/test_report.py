@@ -381,4 +381,4 @@ def test_untrained_is_not_said_to_be_random_where_it_may_be_step_0(trace, tmp_pa
     # Of a run that tunes a model, step 0 is the model before it was tuned.
     page = write_report(trace, tmp_path / "report.html").read_text(encoding="utf-8")
     assert "Untrained: the same layer at step 0, or with random weights." in page
-    assert "untrained: of step 0, or of random weights" in summary_table(trace)
+    assert "untrained: at step 0, or with random weights" in summary_table(trace)

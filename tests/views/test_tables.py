@@ -235,7 +235,7 @@ def test_what_leaks_is_told_beside_the_accuracy_and_q_is_said_to_be_of_the_rest(
     assert frame["unseen_n"].tolist() == [30] * 3
     text = summary_table(traced(**leaking()))
     assert text.splitlines()[1].split()[-4:] == ["75%", "0.625", "(30)", "0.001"]
-    assert "in the unseen statements alone" in text
+    assert "labels of the unseen statements" in text
     assert "leaks" not in summary_table(traced())
     assert "unseen" not in summary_table(traced())
 

@@ -1,12 +1,12 @@
-"""How steps, tokens and quantities are put on an axis."""
+"""Training axes: steps and tokens as numbers and positions; and the colours of concepts."""
 
 import math
 
 import numpy as np
 import xarray as xr
 
-# The hues of Okabe and Ito's palette, which colour-blind readers tell apart, ten steps of lightness
-# from each other, so that they differ in grey too: L* of 30, 40, 49, 59 and 69.
+# The hues of Okabe and Ito's palette, which colour-blind readers can tell apart. Their lightness
+# differs by ten steps (L* of 30, 40, 49, 59 and 69), so that they also differ in grey.
 DIMENSION_COLOURS = {
     "reliability": "#034A76",
     "toxicity": "#9D4402",
@@ -15,8 +15,7 @@ DIMENSION_COLOURS = {
     "privacy": "#E09B09",
 }
 
-# For a concept of no such dimension: of that palette, and never the grey of what a curve is held
-# against.
+# For a concept of another dimension: a colour of the same palette, and not the grey of references.
 OTHER_COLOUR = "#56B4E9"
 
 TRAINING_AXES = {
@@ -26,7 +25,7 @@ _COUNTED = {"step": "number of steps", "tokens": "number of tokens", "loss": "tr
 
 
 def format_count(count: float | int) -> str:
-    """Write a number of steps or tokens as a reader would: `512`, `1k`, `143k`, `2.1B`.
+    """Format a number of steps or tokens: `512`, `1k`, `143k`, `2.1B`.
 
     Examples:
         >>> [format_count(n) for n in (0, 512, 1000, 143_000, 2_097_152_000)]
@@ -50,9 +49,9 @@ def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
         raise ValueError(f"No training axis named {x!r}. Choose 'step', 'tokens' or 'loss'.")
     values = np.full(data.sizes["checkpoint"], np.nan)
     if x in data.coords:
-        held = data.coords[x].astype(float)
-        held = held.mean("run") if "run" in held.dims else held
-        values = np.asarray(held.values, dtype=float)
+        coordinate = data.coords[x].astype(float)
+        coordinate = coordinate.mean("run") if "run" in coordinate.dims else coordinate
+        values = np.asarray(coordinate.values, dtype=float)
     unknown = np.flatnonzero(~np.isfinite(values))
     if len(unknown):
         names = [str(data.coords["checkpoint"].values[i]) for i in unknown[:3]]
@@ -64,10 +63,10 @@ def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
 
 
 def log_positions(values: np.ndarray) -> np.ndarray:
-    """Where to draw counts on a logarithmic axis that has no zero.
+    """Positions of counts on a logarithmic axis, which has no zero.
 
-    The untrained model (count 0) is drawn one axis step to the left of the first trained one, at
-    the distance of the closest pair of checkpoints but at least a factor of two.
+    The untrained model (count 0) is drawn left of the first trained checkpoint. Its distance is
+    that of the closest pair of checkpoints, but at least a factor of two.
 
     Examples:
         >>> log_positions(np.array([0, 1, 2, 4])).tolist()

@@ -1,4 +1,4 @@
-"""Onsets and saturations in a few lines of text."""
+"""Onsets and saturations as a table for a terminal."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,12 +12,12 @@ from tlens_trust.views.text_tables import Column, lay_out, with_heading
 def onset_table(
     onset: xr.Dataset, saturation: xr.Dataset | None = None, *, every_site: bool = False
 ) -> str:
-    """When each concept becomes decodable, and when no better, laid out for a terminal.
+    """Lay out for a terminal when each concept becomes decodable, and when it stops improving.
 
     Args:
         onset: What `find_onset` gives.
         saturation: What `find_saturation` gives for the same run folder.
-        every_site: Whether to tell of every site, and not of the best one alone.
+        every_site: Whether to list every site instead of the best one only.
 
     Raises:
         ValueError: The two are not of the same concepts, sites and probes.
@@ -32,40 +32,38 @@ def onset_table(
                 raise ValueError(
                     f"`onset` and `saturation` are not of the same {axis}s: "
                     f"{', '.join(_names(onset, axis))}, and "
-                    f"{', '.join(_names(saturation, axis))}. Find both in one run folder, of the "
+                    f"{', '.join(_names(saturation, axis))}. Find both in one run folder, for the "
                     "same concepts."
                 )
     sites = onset["site"].values.tolist() if every_site else ["best"]
-    chosen = [(place, each) for place, each in _each(onset) if place["site"] in sites]
-    columns: list[Column] = [("concept", [place["concept"] for place, _ in chosen])]
+    rows = [(place, cell) for place, cell in _cells(onset) if place["site"] in sites]
+    columns: list[Column] = [("concept", [place["concept"] for place, _ in rows])]
     if "probe" in onset.dims:
-        columns.append(("probe", [place["probe"] for place, _ in chosen]))
+        columns.append(("probe", [place["probe"] for place, _ in rows]))
     if every_site:
-        columns.append(("site", [place["site"] for place, _ in chosen]))
-    texts = {"onset": [onset_text(each) for _, each in chosen]}
+        columns.append(("site", [place["site"] for place, _ in rows]))
+    texts = {"onset": [onset_text(cell) for _, cell in rows]}
     columns.append(("onset", texts["onset"]))
-    if any(np.isfinite(float(each.onset_tokens)) for _, each in chosen):
-        columns.append(("tokens", [token_text(each) for _, each in chosen]))
+    if any(np.isfinite(float(cell.onset_tokens)) for _, cell in rows):
+        columns.append(("tokens", [token_text(cell) for _, cell in rows]))
     if saturation is not None:
-        texts["saturation"] = [
-            onset_text(saturation.sel(place), "saturation") for place, _ in chosen
-        ]
+        texts["saturation"] = [onset_text(saturation.sel(place), "saturation") for place, _ in rows]
         columns.append(("saturation", texts["saturation"]))
     left = ("concept", "probe", "site", "onset", "tokens", "saturation")
     legend = _legend(onset, saturation, every_site, texts)
     return "\n".join([*lay_out(columns, left=left), "", *legend])
 
 
-def _each(found: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:
-    for concept in _names(found, "concept"):
-        for probe in _names(found, "probe") or [""]:
-            for site in _names(found, "site"):
+def _cells(data: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:
+    for concept in _names(data, "concept"):
+        for probe in _names(data, "probe") or [""]:
+            for site in _names(data, "site"):
                 place = {"concept": concept, "site": site} | ({"probe": probe} if probe else {})
-                yield place, found.sel(place)
+                yield place, data.sel(place)
 
 
-def _names(found: xr.Dataset, axis: str) -> list[str]:
-    return [str(name) for name in found[axis].values] if axis in found.dims else []
+def _names(data: xr.Dataset, axis: str) -> list[str]:
+    return [str(name) for name in data[axis].values] if axis in data.dims else []
 
 
 def _legend(
@@ -78,5 +76,5 @@ def _legend(
     if saturation is not None:
         sentences = explain_onset(saturation, texts["saturation"], "saturation")
         lines += with_heading("saturation", sentences)
-    told = "" if every_site else "each at the best site, "
-    return [*lines, *with_heading("best", [f"{told}chosen on folds that it is not scored on"])]
+    scope = "" if every_site else "each at the best site, "
+    return [*lines, *with_heading("best", [f"{scope}chosen on folds that it is not scored on"])]

@@ -1,4 +1,4 @@
-"""A `Trace` in a few lines of text."""
+"""The summary of a trace: a data frame, and a table for a terminal."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,13 @@ from tlens_trust.views.text_tables import (
 if TYPE_CHECKING:
     import pandas
 
-_NEEDED = ("accuracy", "accuracy_ci")
-# The one measure that counts its leaks. Where there are several, what it alone gives carries no
-# name of a probe, and is of no other one.
+_REQUIRED = ("accuracy", "accuracy_ci")
+# The one measure that counts its leaks. Its own variables have no axis of probes even where there
+# are several probes, and belong to no other probe.
 _LEAKING = "tracingllm"
 _LEAKS = ("accuracy_unseen", "accuracy_unseen_n")
-# What is said of a probe beside its scores, with a heading each.
-_MORE = {
+# Further quantities of a probe, with their headings.
+_FURTHER = {
     "selectivity": "selectivity",
     "margin": "margin",
     "collapse_noise": "noise at collapse",
@@ -37,33 +37,36 @@ _MORE = {
 
 
 def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFrame":
-    """Say for each concept where it is read best in the end, against what, and its onset.
+    """Summarise each concept: its best layer at the last checkpoint, the baselines, and its onset.
 
-    The layer is the one with the highest accuracy at the last checkpoint. With `onset` it is chosen
-    for every fold on the other folds, and scored on the fold; accuracy and interval know of the
-    choice, and the layer that is named is the one chosen most often. Without, or where there was
-    nothing to choose on, it is chosen by the very numbers that are shown, which are optimistic.
+    The best layer is the one with the highest accuracy at the last checkpoint. With `onset` it is
+    chosen for every fold on the other folds, so that accuracy and interval take the choice into
+    account; `layer` is then the one chosen most often. Without `onset`, or without folds to choose
+    on, it is chosen by the same numbers that are shown, which makes them optimistic.
 
     Args:
         trace: Of one or several probes, with their accuracy and interval.
         onset: What `find_onset` gives for the run folder of the trace.
 
     Returns:
-        One row a concept, and for each probe where there are several: `concept`, `probe` ("" for
-        the only one), `layer`, `site` ("" where nothing is known), `accuracy` with `low` and
-        `high`, and `chosen`, `"on other folds"` or `"post hoc"`; at that site, NaN where
-        unknown, `null` (upper end of the band), `floor`, `untrained`, and `q` of the best site. By
-        the paper's protocol `known`, the share of the test statements whose group or text is
-        trained on, `unseen`, the accuracy in the others, and `unseen_n`, how many these are; `q` is
-        of these alone. At the best site of each checkpoint `onset_checkpoint` and `onset_step`,
-        `after_checkpoint` and `after_step` (the other end of the set), `at_start`,
-        `lasting_checkpoint`, `lasting_step` and `onset_reason` (why there is none), as `find_onset`
-        says; `is_lasting`, whether it is decodable at every checkpoint from the onset on;
-        `looked_at`, the number of checkpoints (0: the onset is unknown); `onset`, all this in
-        words, as every table and report has it.
+        One row per concept, and per probe where there are several, with these columns:
+
+        - `concept`, `probe` ("" for the only one), `layer`, and `site` ("" where all is unknown);
+        - `accuracy` with `low` and `high`, and `chosen`: `"on other folds"` or `"post hoc"`;
+        - at that site, NaN where unknown, `null` (the upper end of the band), `floor`, `untrained`,
+          and `q` of the best site;
+        - under the paper's protocol `known`, the share of test statements whose group or text is in
+          the training set; `unseen`, the accuracy on the others; and `unseen_n`, their number. `q`
+          is then of the others alone;
+        - at the best site of each checkpoint `onset_checkpoint` and `onset_step`,
+          `after_checkpoint` and `after_step` (the other end of the interval), `at_start`,
+          `lasting_checkpoint`, `lasting_step` and `onset_reason`, as `find_onset` defines them;
+        - `is_lasting`: whether the concept is decodable at every checkpoint from the onset on;
+        - `looked_at`: the number of checkpoints (0: the onset is unknown);
+        - `onset`: the onset in words, as every table and report has it.
 
     Raises:
-        ValueError: The trace holds no such quantities, or `onset` is not of its concepts,
+        ValueError: The trace holds no accuracy with an interval, or `onset` is not of its concepts,
             checkpoints and probes.
 
     Examples:
@@ -73,10 +76,10 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
     """
     import pandas as pd
 
-    missing = [name for name in _NEEDED if name not in trace.data]
+    missing = [name for name in _REQUIRED if name not in trace.data]
     if missing:
         raise ValueError(
-            f"A summary needs a probe's {' and '.join(_NEEDED)}, and this trace lacks "
+            f"A summary needs a probe's {' and '.join(_REQUIRED)}, and this trace lacks "
             f"{' and '.join(missing)}. Make one with `probe_checkpoints`."
         )
     if onset is not None:
@@ -84,13 +87,13 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
     rows = []
     for concept in trace.concepts:
         for probe, data, best in _by_probe(trace.data.sel(concept=concept), onset):
-            found = None if best is None else best.sel(concept=concept)
-            rows.append({"concept": concept, "probe": probe} | _row(data, found))
+            concept_onset = None if best is None else best.sel(concept=concept)
+            rows.append({"concept": concept, "probe": probe} | _row(data, concept_onset))
     return pd.DataFrame(rows)
 
 
 def summary_table(trace: Trace, onset: xr.Dataset | None = None) -> str:
-    """`summarise`, laid out for a terminal; what is unknown for all rows has no column.
+    """Lay out `summarise` for a terminal; a quantity that is unknown in all rows has no column.
 
     Args:
         trace: As for `summarise`.
@@ -99,36 +102,36 @@ def summary_table(trace: Trace, onset: xr.Dataset | None = None) -> str:
     Raises:
         ValueError: As `summarise`.
     """
-    found = summarise(trace, onset).to_dict(orient="records")
-    rows = [{str(column): value for column, value in row.items()} for row in found]
-    columns = [_named(rows, "concept", least=7)]
+    records = summarise(trace, onset).to_dict(orient="records")
+    rows = [{str(column): value for column, value in record.items()} for record in records]
+    columns = [_padded(rows, "concept", least=7)]
     if any(row["probe"] for row in rows):
-        columns.append(_named(rows, "probe", least=5))
+        columns.append(_padded(rows, "probe", least=5))
     columns += [("layer", [_layer(row) for row in rows]), _accuracies(rows)]
-    known = {
+    is_known = {
         name: not all(np.isnan(row[name]) for row in rows)
         for name in ("null", "floor", "untrained", "unseen", "known", "q")
     }
     for name in ("null", "floor", "untrained"):
-        if known[name]:
+        if is_known[name]:
             columns.append((name, [number(row[name]) for row in rows]))
-    if known["known"]:
+    if is_known["known"]:
         columns.append(("leaks", [_percent(row["known"]) for row in rows]))
         columns.append(("unseen (n)", [_unseen(row) for row in rows]))
-    if known["q"]:
+    if is_known["q"]:
         columns.append(("q", [small_number(row["q"]) for row in rows]))
-    dated = any(row["looked_at"] for row in rows)
-    if dated:
+    has_onsets = any(row["looked_at"] for row in rows)
+    if has_onsets:
         columns.append(("onset", [row["onset"] if row["site"] else "" for row in rows]))
     lines = lay_out(columns, left=("concept", "probe", "onset"))
-    more = _more_of(trace, rows)
+    further = _further_table(trace, rows)
     return "\n".join(
         [
             *lines,
             "",
-            *_legend(rows, known, onset if dated else None),
-            *([""] if more else []),
-            *more,
+            *_legend(rows, is_known, onset if has_onsets else None),
+            *([""] if further else []),
+            *further,
         ]
     )
 
@@ -136,121 +139,129 @@ def summary_table(trace: Trace, onset: xr.Dataset | None = None) -> str:
 def _by_probe(
     data: xr.Dataset, onset: xr.Dataset | None
 ) -> Iterator[tuple[str, xr.Dataset, xr.Dataset | None]]:
-    """Each probe by its name ("" for the only one), with its onset where it has one."""
+    """Split by probe: its name ("" for the only one), its data, and its onset if there is one."""
     if "probe" not in data.dims:
         yield "", data, onset
         return
     for probe in data["probe"].values.tolist():
-        own = data.sel(probe=probe)
+        probe_data = data.sel(probe=probe)
         if probe != _LEAKING:
-            own = own.drop_vars([n for n in _LEAKS if n in data and "probe" not in data[n].dims])
+            leaks = [name for name in _LEAKS if name in data and "probe" not in data[name].dims]
+            probe_data = probe_data.drop_vars(leaks)
         best = onset
         if onset is not None and "probe" in onset.dims:
-            there = probe in onset["probe"].values
-            best = onset.sel(probe=probe) if there else None
-        yield str(probe), own, best
+            has_onset = probe in onset["probe"].values
+            best = onset.sel(probe=probe) if has_onset else None
+        yield str(probe), probe_data, best
 
 
-def _named(rows: list[dict[str, Any]], column: str, *, least: int) -> Column:
+def _padded(rows: list[dict[str, Any]], column: str, *, least: int) -> Column:
     width = max(least, *(len(row[column]) for row in rows))
     return column, [f"{row[column]:<{width}}" for row in rows]
 
 
 def _accuracies(rows: list[dict[str, Any]]) -> Column:
-    told = [with_interval(row["accuracy"], row["low"], row["high"]) for row in rows]
-    return "accuracy [95% interval]", told
+    cells = [with_interval(row["accuracy"], row["low"], row["high"]) for row in rows]
+    return "accuracy [95% interval]", cells
 
 
-def _more_of(trace: Trace, rows: list[dict[str, Any]]) -> list[str]:
-    """What else was measured of a probe, at the layer named above, with the meaning of each."""
-    held = [n for n in _MORE if n in trace.data and f"{n}_ci" in trace.data]
-    held = [n for n in held if {"concept", "checkpoint", "site"} <= set(trace.data[n].dims)]
-    if not held:
-        return []
-    shown = [row for row in rows if row["site"]]
-    # Of one probe only, these carry no name of it: one row a concept, at its first row's layer.
-    if all("probe" not in trace.data[name].dims for name in held):
-        shown = [row for i, row in enumerate(shown) if row["concept"] not in _above(shown, i)]
-    columns = [_named(shown, "concept", least=7)] if shown else []
-    if not columns:
-        return []
-    columns.append(("layer", [_layer(row) for row in shown]))
-    columns += [(_MORE[name], [_with_interval(trace, name, row) for row in shown]) for name in held]
-    width = max(len(_MORE[name]) for name in held)
-    told = [
-        f"{_MORE[name]:<{width}}  {trace.data[name].attrs['long_name']} "
-        f"({trace.data[name].attrs['units']})"
-        for name in held
+def _further_table(trace: Trace, rows: list[dict[str, Any]]) -> list[str]:
+    """Lay out further quantities of a probe at the layer above, with the meaning of each."""
+    names = [
+        name
+        for name in _FURTHER
+        if {name, f"{name}_ci"} <= set(trace.data)
+        and {"concept", "checkpoint", "site"} <= set(trace.data[name].dims)
     ]
-    return [*lay_out(columns, left=("concept",)), "", *told]
-
-
-def _above(rows: list[dict[str, Any]], number: int) -> set[str]:
-    return {row["concept"] for row in rows[:number]}
+    if not names:
+        return []
+    known_rows = [row for row in rows if row["site"]]
+    # Quantities of a single probe have no axis of probes: one row per concept, at the layer of its
+    # first row.
+    if all("probe" not in trace.data[name].dims for name in names):
+        known_rows = [
+            row
+            for i, row in enumerate(known_rows)
+            if row["concept"] not in {above["concept"] for above in known_rows[:i]}
+        ]
+    if not known_rows:
+        return []
+    columns = [_padded(known_rows, "concept", least=7)]
+    columns.append(("layer", [_layer(row) for row in known_rows]))
+    columns += [
+        (_FURTHER[name], [_with_interval(trace, name, row) for row in known_rows]) for name in names
+    ]
+    width = max(len(_FURTHER[name]) for name in names)
+    meanings = [
+        f"{_FURTHER[name]:<{width}}  {trace.data[name].attrs['long_name']} "
+        f"({trace.data[name].attrs['units']})"
+        for name in names
+    ]
+    return [*lay_out(columns, left=("concept",)), "", *meanings]
 
 
 def _with_interval(trace: Trace, name: str, row: dict[str, Any]) -> str:
-    there = trace.data[[name, f"{name}_ci"]].sel(concept=row["concept"], site=row["site"])
-    there = there.isel(checkpoint=-1)
-    if "probe" in there.dims:
-        there = there.sel(probe=row["probe"])
-    value = float(there[name])
-    low, high = there[f"{name}_ci"].sel(bound=["low", "high"]).values.tolist()
+    cell = trace.data[[name, f"{name}_ci"]].sel(concept=row["concept"], site=row["site"])
+    cell = cell.isel(checkpoint=-1)
+    if "probe" in cell.dims:
+        cell = cell.sel(probe=row["probe"])
+    value = float(cell[name])
+    low, high = cell[f"{name}_ci"].sel(bound=["low", "high"]).values.tolist()
     return with_interval(value, low, high)
 
 
 def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
-    """What is said of one concept."""
-    last = data.accuracy.isel(checkpoint=-1)
+    """The summary of one concept and probe."""
+    accuracies = data.accuracy.isel(checkpoint=-1)
     row: dict[str, Any] = {"layer": np.nan, "site": "", "looked_at": 0, "onset": "unknown"}
     row |= dict.fromkeys(("accuracy", "low", "high", "null", "floor", "untrained", "q"), np.nan)
     row |= dict.fromkeys(("known", "unseen", "unseen_n"), np.nan)
     row |= {"chosen": "", "onset_checkpoint": "", "onset_step": np.nan, "after_checkpoint": ""}
     row |= {"after_step": np.nan, "at_start": False, "lasting_checkpoint": ""}
     row |= {"lasting_step": np.nan, "is_lasting": False, "onset_reason": NOT_MEASURED}
-    if not last.notnull().any():
+    if not accuracies.notnull().any():
         return row
     best = None if onset is None else onset.sel(site="best")
-    in_the_end = None if best is None else best.isel(checkpoint=-1)
-    if onset is not None and in_the_end is not None and in_the_end.accuracy.notnull():
+    last_best = None if best is None else best.isel(checkpoint=-1)
+    if onset is not None and last_best is not None and last_best.accuracy.notnull():
         share = onset.best_share.isel(checkpoint=-1).sel(site=data["site"].values)
         row["site"], row["chosen"] = str(share.idxmax("site").item()), "on other folds"
-        accuracy, interval = in_the_end.accuracy, in_the_end.accuracy_ci
+        accuracy, interval = last_best.accuracy, last_best.accuracy_ci
     else:
-        row["site"], row["chosen"] = str(last.idxmax("site").item()), "post hoc"
-        accuracy = last.sel(site=row["site"])
+        row["site"], row["chosen"] = str(accuracies.idxmax("site").item()), "post hoc"
+        accuracy = accuracies.sel(site=row["site"])
         interval = data.accuracy_ci.isel(checkpoint=-1).sel(site=row["site"])
-    there = data.isel(checkpoint=-1).sel(site=row["site"])
-    row["layer"] = float(there["layer"])
+    cell = data.isel(checkpoint=-1).sel(site=row["site"])
+    row["layer"] = float(cell["layer"])
     row["accuracy"] = float(accuracy)
     row["low"], row["high"] = interval.sel(bound=["low", "high"]).values.tolist()
     for column, name in (("floor", "accuracy_floor"), ("q", "accuracy_q")):
-        row[column] = float(there[name]) if name in there else np.nan
-    if "accuracy_null" in there:
-        row["null"] = float(there.accuracy_null.sel(bound="high"))
-    row["untrained"] = _untrained(data, there)
-    if set(_LEAKS) <= set(there) and there.accuracy_unseen_n.notnull():
-        row["unseen"], row["unseen_n"] = float(there.accuracy_unseen), int(there.accuracy_unseen_n)
-        row["known"] = 1 - row["unseen_n"] / float(there.accuracy_n)
+        row[column] = float(cell[name]) if name in cell else np.nan
+    if "accuracy_null" in cell:
+        row["null"] = float(cell.accuracy_null.sel(bound="high"))
+    row["untrained"] = _untrained(data, cell)
+    if set(_LEAKS) <= set(cell) and cell.accuracy_unseen_n.notnull():
+        row["unseen"], row["unseen_n"] = float(cell.accuracy_unseen), int(cell.accuracy_unseen_n)
+        row["known"] = 1 - row["unseen_n"] / float(cell.accuracy_n)
     if best is not None and int(best.onset_n):
         row |= _onset_of(best)
     return row
 
 
-def _untrained(data: xr.Dataset, there: xr.Dataset) -> float:
-    if "accuracy_untrained" in there:
-        return float(there.accuracy_untrained)
-    own = data.accuracy.sel(site=there["site"].item()).values[at_step_0(data)]
-    return float(own[0]) if len(own) else np.nan
+def _untrained(data: xr.Dataset, cell: xr.Dataset) -> float:
+    if "accuracy_untrained" in cell:
+        return float(cell.accuracy_untrained)
+    untrained = data.accuracy.sel(site=cell["site"].item()).values[at_step_0(data)]
+    return float(untrained[0]) if len(untrained) else np.nan
 
 
 def _onset_of(best: xr.Dataset) -> dict[str, Any]:
-    first = best["checkpoint"].values[best.onset_set.values][0]
+    start = best["checkpoint"].values[best.onset_set.values][0]
     by, lasting = str(best.onset_checkpoint.item()), str(best.lasting_checkpoint.item())
     return {
         "onset_checkpoint": by,
         "onset_step": float(best.onset_step),
-        "after_checkpoint": str(first),
+        "after_checkpoint": str(start),
         "after_step": float(best.onset_step_ci.sel(bound="low")),
         "at_start": bool(best.onset_at_start),
         "lasting_checkpoint": lasting,
@@ -289,39 +300,41 @@ def _unseen(row: dict[str, Any]) -> str:
 
 
 def _legend(
-    rows: list[dict[str, Any]], known: dict[str, bool], onset: xr.Dataset | None
+    rows: list[dict[str, Any]], is_known: dict[str, bool], onset: xr.Dataset | None
 ) -> list[str]:
-    chosen = "chosen on folds that it is not scored on"
+    choice = "chosen on folds that it is not scored on"
     if any(row["chosen"] == "post hoc" for row in rows):
-        chosen = "chosen by these very numbers: optimistic"
-    lines = [f"layer   with the highest accuracy at the last checkpoint, {chosen}"]
-    if known["null"]:
+        choice = "chosen by these same numbers: optimistic"
+    lines = [f"layer   with the highest accuracy at the last checkpoint, {choice}"]
+    if is_known["null"]:
         lines.append(
-            "null    where labels mean nothing, the upper end of the middle 95% at that layer"
+            "null    upper end of the 95% band of the accuracy with permuted labels at that layer"
         )
-    if known["floor"]:
-        lines.append("floor   of a classifier of the text alone")
-    if known["untrained"]:
-        told = "of step 0, or of random weights, at that layer"
-        if known["floor"]:
-            lines[-1] += f"; untrained: {told}"
+    if is_known["floor"]:
+        lines.append("floor   accuracy of a text-only classifier")
+    if is_known["untrained"]:
+        meaning = "at step 0, or with random weights, at that layer"
+        if is_known["floor"]:
+            lines[-1] += f"; untrained: {meaning}"
         else:
-            lines.append(f"untrained  {told}")
-    if known["known"]:
+            lines.append(f"untrained  {meaning}")
+    if is_known["known"]:
         lines += [
-            "leaks   share of the test statements whose group or text is trained on too: these",
-            "        flatter the accuracy; unseen: accuracy in the n others, at that layer",
+            "leaks   share of test statements whose group or text is in the training set, which",
+            "        flatters the accuracy; unseen: accuracy on the n others, at that layer",
         ]
-    if known["q"]:
+    if is_known["q"]:
         lines.append(
-            "q       of labels being read at any layer (by AUROC), corrected for concepts, "
-            "checkpoints"
+            "q       test of whether labels can be decoded at any layer (AUROC), corrected for "
+            "concepts, checkpoints"
         )
-    if known["q"] and known["known"]:
+    if is_known["q"] and is_known["known"]:
         of_all = all(not np.isnan(row["known"]) for row in rows)
-        lines[-1] = "q       of labels being read at any layer, in the unseen statements alone"
-        lines[-1] += "" if of_all else " where there are such"
-        lines.append("        (by AUROC), corrected for concepts, checkpoints")
+        lines[-1] = "q       test of whether the labels of the unseen statements"
+        lines[-1] += "" if of_all else ", where there are any,"
+        lines.append(
+            "        can be decoded at any layer (AUROC), corrected for concepts, checkpoints"
+        )
     if onset is None:
         return lines
     texts = [row["onset"] for row in rows if row["site"]]

@@ -1,4 +1,4 @@
-"""Tables in plain text, for a terminal."""
+"""Plain-text tables, for a terminal."""
 
 import math
 import textwrap
@@ -8,11 +8,11 @@ Column = tuple[str, Sequence[str]]
 
 
 def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
-    r"""Lines of a table, headings first.
+    r"""Lay out a table in lines, headings first.
 
     Args:
-        columns: Heading and cells of each, all equally many.
-        left: Headings of the columns that are set to the left; the others are to the right.
+        columns: Heading and cells of each column, with equally many cells.
+        left: Headings of the columns that are aligned to the left; the others go to the right.
 
     Examples:
         >>> print("\n".join(lay_out([("name", ["a", "bcd"]), ("n", ["10", "9"])], left=["name"])))
@@ -35,33 +35,35 @@ def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
 def with_heading(
     heading: str, sentences: Sequence[str], *, indent: int = 12, width: int = 100
 ) -> list[str]:
-    r"""Lines of a legend: the sentences, each from a line of its own, right of what they explain.
+    r"""Lay out an entry of a legend: a heading, and right of it sentences that explain it.
+
+    Every sentence begins on a new line.
 
     Args:
         heading: What is explained.
-        sentences: What is said of it.
-        indent: How far they stand from the left.
-        width: Of a line, at most.
+        sentences: The explanation.
+        indent: The number of characters left of the sentences.
+        width: The largest number of characters in a line.
 
     Examples:
         >>> print("\n".join(with_heading("n", ["How many there are.", "At least 1."], indent=3)))
         n  How many there are.
            At least 1.
     """
-    body = [line for each in sentences for line in textwrap.wrap(each, width - indent)]
+    body = [line for sentence in sentences for line in textwrap.wrap(sentence, width - indent)]
     return [
-        f"{heading if first else '':<{indent}}{line}"
-        for first, line in zip([True, *[False] * len(body)], body, strict=False)
+        f"{heading if is_first else '':<{indent}}{line}"
+        for is_first, line in zip([True, *[False] * len(body)], body, strict=False)
     ]
 
 
 def number(value: float, *, digits: int = 3) -> str:
-    """A number to so many digits; nothing where it is unknown."""
+    """Format a number; an unknown number gives an empty text."""
     return "" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def small_number(value: float) -> str:
-    """A probability, which is not rounded to nothing.
+    """Format a probability; a small one is not rounded to 0.
 
     Examples:
         >>> small_number(0.0123), small_number(0.0004), small_number(float("nan"))
@@ -71,5 +73,5 @@ def small_number(value: float) -> str:
 
 
 def with_interval(value: float, low: float, high: float) -> str:
-    """A number and its interval; nothing where it is unknown."""
+    """Format a number and its interval; an unknown number gives an empty text."""
     return "" if math.isnan(value) else f"{value:.3f} [{low:.3f}, {high:.3f}]"

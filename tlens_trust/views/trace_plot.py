@@ -1,4 +1,4 @@
-"""A `Trace` as plotly figures: the map of checkpoints and layers, and curves along training."""
+"""Figures of a `Trace`: the map of checkpoints and layers, and curves along training or depth."""
 
 import itertools
 import math
@@ -35,10 +35,10 @@ from tlens_trust.views.plot_text import (
 )
 
 _MOST_BANDS = 3
-# Of these one half is what guessing gets and one the most there is.
+# For these quantities one half is chance level and one is the maximum.
 _BETWEEN_HALF_AND_ONE = ("accuracy", "balanced_accuracy", "auroc")
 _BETTER_WHERE_LOWER = ("cross_entropy",)
-# How a cell is marked that is no better than this, and what the mark says.
+# The symbol on cells that are not better than this reference, and its legend.
 _MARKS = {
     "null": ("x-thin", "×: not beyond the null band"),
     "floor": ("line-ew", "–: not beyond the text alone"),
@@ -49,8 +49,8 @@ _MARKS = {
 class TracePlot:
     """Figures of one `Trace`, reached as `trace.plot`.
 
-    Every method returns a `Figure`: `.show()` shows it, and `.save("figure.html")` writes it. Of
-    several runs the mean is drawn, with their range in place of intervals.
+    Every method returns a `Figure`: `.show()` shows it, and `.save("figure.html")` writes it. With
+    several runs their mean is drawn, and their range replaces the intervals.
     """
 
     def __init__(self, trace: Trace) -> None:
@@ -60,20 +60,20 @@ class TracePlot:
     def heatmap(
         self, variable: str = "accuracy", *, x: str = "step", slider: bool = False
     ) -> Figure:
-        """Draw a variable over checkpoints (across) and sites (upwards), for each concept.
+        """Draw a variable over checkpoints (columns) and sites (rows), for each concept.
 
-        All concepts share one colour scale. That of accuracies and AUROCs runs from one half (or
-        what lies lowest) to one, so that a map of guesses looks like one, and the same colour is
-        the same number in every run; `.update_coloraxes(cmin=…, cmax=…)` narrows it. A cross marks
-        what is no better than its own band of permuted labels, a dash what is better than that and
-        no better than the text alone, where the trace holds them. Hovering shows value, interval
-        and n.
+        All concepts share one colour scale. For accuracies and AUROCs it runs from one half (or the
+        lowest value) to one, so that a colour is the same number in every run, and a map of chance
+        levels looks like one. `.update_coloraxes(cmin=…, cmax=…)` narrows the scale. A cross marks
+        a cell that is not better than its null band (permuted labels). A dash marks a cell that is
+        better than the null band but not than the text-only baseline. Hovering shows value,
+        interval and n.
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
             x: How checkpoints are labelled: "step", "tokens" or "loss".
-            slider: Whether to draw one map, with a slider over the concepts, and not one panel for
-                each of them.
+            slider: Whether to draw one map with a slider over the concepts, instead of one panel
+                per concept.
 
         Raises:
             ValueError: The trace holds no such variable, holds several probes, or `x` is unknown
@@ -84,11 +84,11 @@ class TracePlot:
         concepts = [str(name) for name in values.coords["concept"].values]
         labels = site_labels(self._data)
         bounds = _colour_range(variable, values.values)
-        marked = _no_better(self._data, variable)
+        masks = _reference_masks(self._data, variable)
         maps = []
         for name in concepts:
             panel = self._data.sel(concept=name)
-            numbers, shown = hover_numbers(panel, variable, axis)
+            numbers, template = hover_numbers(panel, variable, axis)
             maps.append(
                 go.Heatmap(
                     z=values.sel(concept=name).transpose("site", "checkpoint").values,
@@ -96,22 +96,22 @@ class TracePlot:
                     coloraxis="coloraxis",
                     customdata=numbers,
                     hovertemplate=hover_head(name, f"{site_title(self._data)} %{{y}}", x)
-                    + f"{shown}<extra></extra>",
+                    + f"{template}<extra></extra>",
                     hoverongaps=False,
                 )
             )
         marks = [
             _marks(values.where(where).sel(concept=name), labels, _MARKS[kind][0], bounds)
-            for kind, where in marked.items()
+            for kind, where in masks.items()
             for name in concepts
         ]
         if slider:
             figure = _one_at_a_time([*maps, *marks], concepts)
         else:
             figure, cells = make_panels(concepts)
-            for drawn, (row, column) in zip([*maps, *marks], itertools.cycle(cells), strict=False):
-                figure.add_trace(drawn, row=row, col=column)
-        title = "<br>".join([wrapped_label(values), *(_MARKS[kind][1] for kind in marked)])
+            for trace, (row, column) in zip([*maps, *marks], itertools.cycle(cells), strict=False):
+                figure.add_trace(trace, row=row, col=column)
+        title = "<br>".join([wrapped_label(values), *(_MARKS[kind][1] for kind in masks)])
         figure.update_layout(
             coloraxis={
                 "colorscale": "Cividis",
@@ -120,13 +120,12 @@ class TracePlot:
             },
         )
         # Columns are equally wide, whatever the gap between two checkpoints.
-        shown_ticks = np.arange(0, len(axis), math.ceil(len(axis) / MOST_TICKS))
+        ticks = np.arange(0, len(axis), math.ceil(len(axis) / MOST_TICKS))
         figure.update_xaxes(
             title_text=axis_title(x),
-            tickvals=shown_ticks,
+            tickvals=ticks,
             ticktext=[
-                f"{count:.2f}" if x == "loss" else format_count(count)
-                for count in axis[shown_ticks]
+                f"{count:.2f}" if x == "loss" else format_count(count) for count in axis[ticks]
             ],
             tickangle=0,
             showgrid=False,
@@ -140,13 +139,13 @@ class TracePlot:
     def lines(
         self, variable: str = "accuracy", *, x: str = "step", sites: list[int] | None = None
     ) -> Figure:
-        """Draw a variable along training, one panel a concept and one line a site.
+        """Draw a variable along training, one panel per concept and one line per site.
 
-        The horizontal axis is logarithmic; the untrained model stands left of it, under the label
-        0. Lines run from early blocks (dark) to late ones (light). A line's interval is drawn as a
-        band where at most three sites are drawn. What the curves must be held against is drawn in
-        grey where the trace holds it: the band of permuted labels, the share of the larger class,
-        untrained weights, and a classifier of the text alone.
+        The horizontal axis is logarithmic, with the untrained model at its left end under the label
+        0. Lines run from early blocks (dark) to late ones (light). Intervals are drawn as bands if
+        there are at most three sites. Where the trace holds them, the references are drawn in grey:
+        the band of permuted labels, the share of the larger class, untrained weights, and a
+        text-only baseline.
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
@@ -164,14 +163,14 @@ class TracePlot:
         concepts = [str(name) for name in values.coords["concept"].values]
         figure, cells = make_panels(concepts, shared_yaxes="all")
         labels = site_labels(data)
-        of = dimensions(data)
+        dimension_of = dimensions(data)
         for name, (row, column) in zip(concepts, cells, strict=True):
             panel = data.sel(concept=name)
-            first = (row, column) == cells[0]
-            colours = _line_colours(len(labels), of.get(name))
-            draw_references(figure, panel, variable, where, row, column, in_legend=first)
-            numbers, shown = hover_numbers(panel, variable, axis)
-            drawn = values.sel(concept=name).transpose("site", "checkpoint").values
+            is_first = (row, column) == cells[0]
+            colours = _line_colours(len(labels), dimension_of.get(name))
+            draw_references(figure, panel, variable, where, row, column, in_legend=is_first)
+            numbers, template = hover_numbers(panel, variable, axis)
+            curves = values.sel(concept=name).transpose("site", "checkpoint").values
             for i, label in enumerate(labels):
                 if len(labels) <= _MOST_BANDS and f"{variable}_ci" in panel:
                     bounds = panel[f"{variable}_ci"].isel(site=i)
@@ -181,21 +180,21 @@ class TracePlot:
                 figure.add_trace(
                     go.Scatter(
                         x=where,
-                        y=drawn[i],
+                        y=curves[i],
                         mode="lines+markers",
                         name=f"{site_title(data)} {plot_text(label)}",
                         legendgroup=label,
-                        showlegend=first,
+                        showlegend=is_first,
                         line={"color": colours[i], "width": 2},
                         marker={"size": 5},
                         customdata=numbers[i],
-                        hovertemplate=f"{hover_head(name, site, x)}{shown}<extra></extra>",
+                        hovertemplate=f"{hover_head(name, site, x)}{template}<extra></extra>",
                     ),
                     row=row,
                     col=column,
                 )
         if x == "loss":
-            # As training goes on the loss falls, and time runs to the right.
+            # The loss falls along training, and time runs to the right.
             figure.update_xaxes(autorange="reversed", title_text=axis_title(x))
         else:
             ticks = chosen_ticks(where)
@@ -209,12 +208,10 @@ class TracePlot:
         return figure
 
     def profile(self, variable: str = "accuracy", *, checkpoint: str | None = None) -> Figure:
-        """Draw a variable over depth, at one checkpoint, one panel a concept and one line a run.
+        """Draw a variable over depth at one checkpoint, one panel per concept and one line per run.
 
-        Of one run with its interval, and in grey what it must be held against.
-
-        Depth is the fraction of the blocks behind a site, so that models of several sizes can be
-        laid over each other.
+        A single run is drawn with its interval and, in grey, its references. Depth is the fraction
+        of the blocks up to a site, so that models of several sizes can be compared.
 
         Args:
             variable: A variable of the trace over concept, checkpoint and site.
@@ -230,10 +227,10 @@ class TracePlot:
                 f"{', '.join(map(str, self._whole['checkpoint'].values))}."
             )
         if "depth" not in self._whole.coords:
-            raise ValueError("The trace knows no depths. Draw it with `lines` or `heatmap`.")
+            raise ValueError("The trace holds no depths. Draw it with `lines` or `heatmap`.")
         runs = self._whole["run"].values.tolist() if "run" in self._whole.dims else [""]
-        of = dimensions(self._whole)
-        concepts = [str(each) for each in self._whole["concept"].values]
+        dimension_of = dimensions(self._whole)
+        concepts = [str(concept) for concept in self._whole["concept"].values]
         figure, cells = make_panels(concepts, shared_yaxes="all")
         values = None
         for number, run in enumerate(runs):
@@ -246,7 +243,7 @@ class TracePlot:
                 order = order[np.isfinite(line.values[order])]
                 panel = data.sel(concept=concept).sel(checkpoint=[name]).isel(site=order)
                 colour = (
-                    dimension_colour(of.get(concept))
+                    dimension_colour(dimension_of.get(concept))
                     if len(runs) == 1
                     else _line_colours(len(runs), None)[number]
                 )
@@ -259,7 +256,7 @@ class TracePlot:
                         bounds = panel[f"{variable}_ci"].isel(checkpoint=0)
                         low, high = (bounds.sel(bound=bound).values for bound in ("low", "high"))
                         draw_band(figure, depth[order], low, high, colour, row, column)
-                numbers, shown = hover_numbers(panel, variable, np.zeros(1))
+                numbers, template = hover_numbers(panel, variable, np.zeros(1))
                 figure.add_trace(
                     go.Scatter(
                         x=depth[order],
@@ -272,7 +269,7 @@ class TracePlot:
                         marker={"size": 5},
                         customdata=numbers[:, 0],
                         hovertemplate=f"<b>{template_text(concept)}</b> {template_text(run)}"
-                        f"<br>depth %{{x:.2f}}<br>{shown}<extra></extra>",
+                        f"<br>depth %{{x:.2f}}<br>{template}<extra></extra>",
                     ),
                     row=row,
                     col=column,
@@ -283,17 +280,17 @@ class TracePlot:
         return figure
 
 
-def _one_at_a_time(drawn: list[go.Heatmap | go.Scatter], names: list[str]) -> Figure:
-    """What is drawn of one name, with a slider that chooses it; the names come round in order."""
+def _one_at_a_time(traces: list[go.Heatmap | go.Scatter], names: list[str]) -> Figure:
+    """Draw the traces of one name, with a slider to choose it; the names repeat in order."""
     figure = Figure()
-    for i, each in enumerate(drawn):
-        figure.add_trace(each.update(visible=i % len(names) == 0))
+    for i, trace in enumerate(traces):
+        figure.add_trace(trace.update(visible=i % len(names) == 0))
     style(figure, height=480)
     steps = [
         {
             "method": "update",
             "label": plot_text(name),
-            "args": [{"visible": [j % len(names) == i for j in range(len(drawn))]}],
+            "args": [{"visible": [j % len(names) == i for j in range(len(traces))]}],
         }
         for i, name in enumerate(names)
     ]
@@ -303,15 +300,15 @@ def _one_at_a_time(drawn: list[go.Heatmap | go.Scatter], names: list[str]) -> Fi
     return figure
 
 
-def _no_better(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
-    """Where a variable is no better than what it must be held against, of each kind that is.
+def _reference_masks(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
+    """Where a variable is not better than a reference, for each reference of which that is so.
 
-    A cell is of one kind at most, that which says most against it.
+    A cell belongs to one reference at most, the null band before the text-only baseline.
     """
     values = data[variable]
-    lower = variable in _BETTER_WHERE_LOWER
-    found: dict[str, xr.DataArray] = {}
-    rest = values.notnull()
+    is_lower_better = variable in _BETTER_WHERE_LOWER
+    masks: dict[str, xr.DataArray] = {}
+    unmarked = values.notnull()
     for kind in _MARKS:
         level = data.get(f"{variable}_{kind}")
         if level is None:
@@ -319,23 +316,23 @@ def _no_better(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]:
         if kind == "null":
             if "bound" not in level.dims:
                 continue
-            level = level.sel(bound="low" if lower else "high", drop=True)
+            level = level.sel(bound="low" if is_lower_better else "high", drop=True)
         if not {*level.dims} <= {*values.dims}:
             continue
-        where = rest & (values >= level if lower else values <= level)
-        if where.any():
-            found[kind] = where
-        rest = rest & ~where
-    return found
+        mask = unmarked & (values >= level if is_lower_better else values <= level)
+        if mask.any():
+            masks[kind] = mask
+        unmarked = unmarked & ~mask
+    return masks
 
 
 def _marks(
     values: xr.DataArray, labels: list[str], symbol: str, bounds: dict[str, float]
 ) -> go.Scatter:
-    """A mark on each cell of a map whose value is given, to be seen on its colour."""
+    """Mark the cells of a map that have a value, in a grey that is visible on their colours."""
     z = values.transpose("site", "checkpoint").values
     sites, checkpoints = np.nonzero(np.isfinite(z))
-    bright = z[sites, checkpoints] > np.dot([0.4, 0.6], [bounds["cmin"], bounds["cmax"]])
+    is_bright = z[sites, checkpoints] > np.dot([0.4, 0.6], [bounds["cmin"], bounds["cmax"]])
     return go.Scatter(
         x=checkpoints,
         y=[labels[site] for site in sites],
@@ -345,8 +342,8 @@ def _marks(
             "size": 5,
             "line": {
                 "width": 1,
-                # Numbers, since plotly takes long over many names of colours.
-                "color": bright.astype(float),
+                # Numbers, since plotly is slow with many names of colours.
+                "color": is_bright.astype(float),
                 "colorscale": [[0, "#d8d8d8"], [1, "#303030"]],
                 "cmin": 0,
                 "cmax": 1,
@@ -358,19 +355,19 @@ def _marks(
 
 
 def _colour_range(variable: str, values: np.ndarray) -> dict[str, float]:
-    known = values[np.isfinite(values)]
-    if not known.size:
+    finite = values[np.isfinite(values)]
+    if not finite.size:
         return {}
-    low, high = float(known.min()), float(known.max())
+    low, high = float(finite.min()), float(finite.max())
     if variable.removesuffix("_untrained").removesuffix("_unseen") in _BETWEEN_HALF_AND_ONE:
-        # Stretched over what there is, the luckiest of many guesses would shine.
+        # On a scale from the lowest to the highest value, chance levels look like results.
         low, high = min(low, 0.5), 1.0
     return {"cmin": low, "cmax": high}
 
 
 def _panel_values(data: xr.Dataset, variable: str) -> xr.DataArray:
-    wanted: tuple[Hashable, ...] = ("concept", "checkpoint", "site")
-    drawable = sorted(str(name) for name in data if set(data[name].dims) >= set(wanted))
+    axes: tuple[Hashable, ...] = ("concept", "checkpoint", "site")
+    drawable = sorted(str(name) for name in data if set(data[name].dims) >= set(axes))
     drawable = [name for name in drawable if not {"bound", "resample"} & set(data[name].dims)]
     if variable not in drawable:
         raise ValueError(
@@ -378,26 +375,27 @@ def _panel_values(data: xr.Dataset, variable: str) -> xr.DataArray:
             f"Choose one of {', '.join(drawable) or 'none'}."
         )
     values = data[variable]
-    extra = [dim for dim in values.dims if dim not in wanted]
+    extra = [dim for dim in values.dims if dim not in axes]
     if extra:
         choices = ", ".join(str(v) for v in data[extra[0]].values)
         raise ValueError(
-            f"{variable!r} has a dimension {extra[0]!r} ({choices}), and a figure shows one of it. "
+            f"{variable!r} has a dimension {extra[0]!r} ({choices}), and a figure shows one of them. "
             f"Choose with `trace.sel({extra[0]}=...)`."
         )
-    return values.transpose(*wanted)
+    return values.transpose(*axes)
 
 
 def _select_layers(data: xr.Dataset, layers: list[int] | None) -> xr.Dataset:
     if layers is None:
         return data
-    held = data.coords["layer"].values
-    missing = [layer for layer in layers if layer not in held]
+    known_layers = data.coords["layer"].values
+    missing = [layer for layer in layers if layer not in known_layers]
     if missing:
         raise ValueError(
-            f"The trace holds no layer {missing[0]}. Choose among {sorted(set(held.tolist()))}."
+            f"The trace holds no layer {missing[0]}. Choose among "
+            f"{sorted(set(known_layers.tolist()))}."
         )
-    return data.isel(site=np.flatnonzero(np.isin(held, layers)))
+    return data.isel(site=np.flatnonzero(np.isin(known_layers, layers)))
 
 
 def _line_colours(count: int, dimension: str | None) -> list[str]:

@@ -34,25 +34,24 @@ _RANK = "#6a3d9a"
 def draw_information(
     plane: xr.Dataset, phases: Phases | None = None, *, site: str | None = None
 ) -> Figure:
-    """Draw I(T;X), I(T;Y) and the effective rank along training, one column a concept.
+    """Draw I(T;X), I(T;Y) and the effective rank along training, one column per concept.
 
-    Curves with their intervals, over the null bands (grey), the level of untrained weights
-    (dash-dotted) and, thin and dotted, the same with the spectrum made flat, scaled to the curve's
-    own largest distance from its null, so that the shapes compare. Stretches that a phase was
-    claimed for are shaded, in green where the curve rises and in red where it falls; what is not
-    shaded is no claim. The effective rank stands below: where a curve only follows it, nothing is
-    claimed.
+    Curves have intervals and lie over the null bands (grey) and the level of untrained weights
+    (dash-dotted). The thin dotted curve has a flattened spectrum. It is scaled to the same largest
+    distance from its null, so that the shapes can be compared. Claimed phases are shaded: green for
+    a rise, red for a fall. The effective rank is drawn below. Where a curve only follows it, no
+    phase is claimed.
 
     Args:
         plane: What `information_plane` gives.
-        phases: What `find_phases` makes of it; None to mark none.
+        phases: What `find_phases` gives for the plane; None to mark none.
         site: As for `draw_plane`.
 
     Returns:
         A figure: `.show()` shows it.
 
     Raises:
-        ValueError: It is no information plane, or lacks the site.
+        ValueError: `plane` is no information plane, or lacks the site.
 
     Examples:
         >>> from tlens_trust.analysis import find_phases, information_plane
@@ -61,28 +60,28 @@ def draw_information(
         >>> draw_information(plane, find_phases(plane)).save("curves.html")  # doctest: +SKIP
     """
     check_plane(plane, site)
-    shown = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
+    curves = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
     rows = ["x", "y", *(["rankme"] if "rankme" in plane else [])]
     figure: Figure = make_subplots(
         rows=len(rows),
-        cols=len(shown),
+        cols=len(curves),
         shared_xaxes=True,
-        column_titles=[plot_text(panel_name(plane, *each)) for each in shown],
+        column_titles=[plot_text(panel_name(plane, *curve)) for curve in curves],
         vertical_spacing=0.06,
-        horizontal_spacing=0.3 / max(len(shown), 4),
+        horizontal_spacing=0.3 / max(len(curves), 4),
         figure=Figure(),
     )
     style(figure, height=120 + 230 * len(rows))
     where = np.exp(plane["position"].values.astype(float))
-    named: set[str] = set()
-    for column, (concept, place) in enumerate(shown, start=1):
+    in_legend: set[str] = set()
+    for column, (concept, place) in enumerate(curves, start=1):
         part = plane.sel(concept=concept, site=place)
         for row, axis in enumerate(rows, start=1):
-            first = row == column == 1
+            is_first = row == column == 1
             if axis != "rankme":
-                _draw_levels(figure, part, axis, where, row, column, in_legend=first)
-                _draw_matched(figure, part, axis, where, row, column, in_legend=first)
-                _shade(figure, phases, part, NAMES[axis], named, row, column)
+                _draw_levels(figure, part, axis, where, row, column, in_legend=is_first)
+                _draw_matched(figure, part, axis, where, row, column, in_legend=is_first)
+                _shade(figure, phases, part, NAMES[axis], in_legend, row, column)
             _draw_curve(figure, part, axis, where, concept, place, row, column)
     ticks = chosen_ticks(where, most=5)
     counts = np.asarray(plane["step"].values, dtype=float)
@@ -142,21 +141,21 @@ def _draw_matched(
     *,
     in_legend: bool,
 ) -> None:
-    """The rank-matched variant above its null, on the scale of the curve above its own."""
+    """Draw the rank-matched variant, scaled to the largest distance of the curve from its null."""
     label = f"{axis}_control"
     if label not in part.dims or "rank-matched" not in part[label].values.tolist():
         return
     matched = part.sel({label: "rank-matched"})
-    own = _null_middle(part, axis)
-    there = matched[f"{label}_value"].values.astype(float) - _null_middle(matched, label)
-    largest = np.nanmax(np.abs(there), initial=0.0)
+    null = _null_middle(part, axis)
+    distance = matched[f"{label}_value"].values.astype(float) - _null_middle(matched, label)
+    largest = np.nanmax(np.abs(distance), initial=0.0)
     if not largest > 0:
         return
-    scale = np.nanmax(np.abs(part[axis].values - own), initial=0.0) / largest
+    scale = np.nanmax(np.abs(part[axis].values - null), initial=0.0) / largest
     figure.add_trace(
         go.Scatter(
             x=where,
-            y=np.nanmean(own) + scale * there,
+            y=np.nanmean(null) + scale * distance,
             mode="lines",
             line={"color": _CURVE, "width": 1.5, "dash": "dot"},
             name="rank-matched, to scale",
@@ -182,7 +181,7 @@ def _shade(
     phases: Phases | None,
     part: xr.Dataset,
     quantity: str,
-    named: set[str],
+    in_legend: set[str],
     row: int,
     column: int,
 ) -> None:
@@ -201,7 +200,7 @@ def _shade(
             row=row,
             col=column,
         )
-        if phase.verdict not in named:
+        if phase.verdict not in in_legend:
             # A shape has no entry in the legend.
             figure.add_trace(
                 go.Scatter(
@@ -214,7 +213,7 @@ def _shade(
                 row=row,
                 col=column,
             )
-            named.add(phase.verdict)
+            in_legend.add(phase.verdict)
 
 
 def _draw_curve(

@@ -24,28 +24,28 @@ from tlens_trust.views.plot_text import plot_text, template_text
 def draw_plane(
     plane: xr.Dataset, phases: Phases | None = None, *, site: str | None = None
 ) -> Figure:
-    """Draw I(T;Y) over I(T;X) along training, one panel a concept.
+    """Draw I(T;Y) over I(T;X) along training, one panel per concept.
 
     A path runs through the checkpoints of one site, coloured from early (dark) to late (light) by
     the logarithm of the step, with both intervals. Dashed lines are the upper ends of the null
-    bands at the last checkpoint, the open diamond untrained weights. Under the stretches that a
-    phase was claimed for lies a broad line, green for a rise and red for a fall, broader for
-    I(T;X). Hovering shows value, interval, null and n of both axes, and the effective rank.
+    bands at the last checkpoint. The open diamond is untrained weights. A broad line under the path
+    marks a claimed phase: green for a rise, red for a fall, and broader for I(T;X). Hovering shows
+    value, interval, null and n of both axes, and the effective rank.
 
-    The two axes are in one unit, which they name; what kernels give is no information, and the axes
-    say so.
+    Both axes have the same unit and name it. Kernel estimates are no information in nats, and the
+    axes say so.
 
     Args:
         plane: What `information_plane` gives.
-        phases: What `find_phases` makes of it; None to mark none.
-        site: A site's name; None for that of the largest I(T;Y) at the last checkpoint, each
-            concept its own. (It is chosen by the number that is then shown.)
+        phases: What `find_phases` gives for the plane; None to mark none.
+        site: A site's name. None chooses for each concept the site with the largest I(T;Y) at the
+            last checkpoint, which is chosen by the number that is then shown.
 
     Returns:
         A figure: `.show()` shows it.
 
     Raises:
-        ValueError: It is no information plane, or lacks the site.
+        ValueError: `plane` is no information plane, or lacks the site.
 
     Examples:
         >>> from tlens_trust.analysis import find_phases, information_plane
@@ -54,28 +54,29 @@ def draw_plane(
         >>> draw_plane(plane, find_phases(plane)).show()  # doctest: +SKIP
     """
     check_plane(plane, site)
-    shown = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
-    figure, cells = make_panels([panel_name(plane, *each) for each in shown], height=380, gap=0.36)
+    curves = [(name, site_of(plane, name, site)) for name in plane["concept"].values.tolist()]
+    titles = [panel_name(plane, *curve) for curve in curves]
+    figure, cells = make_panels(titles, height=380, gap=0.36)
     position = plane["position"].values.astype(float)
     colours = {
         "colorscale": "Viridis",
         "cmin": float(position.min()),
         "cmax": float(max(position.max(), position.min() + 1e-9)),
     }
-    named: set[str] = set()
-    for (concept, place), (row, column) in zip(shown, cells, strict=True):
+    in_legend: set[str] = set()
+    for (concept, place), (row, column) in zip(curves, cells, strict=True):
         part = plane.sel(concept=concept, site=place)
-        first = (row, column) == cells[0]
-        _draw_nulls(figure, part, row, column, in_legend=first)
+        is_first = (row, column) == cells[0]
+        _draw_nulls(figure, part, row, column, in_legend=is_first)
         for phase in claims(phases, concept, place):
-            _draw_phase(figure, part, phase, named, row, column)
-        _draw_path(figure, part, concept, place, colours, row, column, bar=first)
-        _draw_untrained(figure, part, row, column, in_legend=first)
+            _draw_phase(figure, part, phase, in_legend, row, column)
+        _draw_path(figure, part, concept, place, colours, row, column, bar=is_first)
+        _draw_untrained(figure, part, row, column, in_legend=is_first)
     for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
         update(title_text=_axis_title(plane, axis), zeroline=False, rangemode="tozero")
-    # Beneath all panels, however many rows of them there are.
-    below = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom"}
-    figure.update_layout(legend=below, margin={"b": 110})
+    # Below all panels, however many rows there are.
+    legend = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom"}
+    figure.update_layout(legend=legend, margin={"b": 110})
     return figure
 
 
@@ -100,9 +101,9 @@ def _draw_path(
     columns = [np.asarray(part["step"].values, dtype=float)]
     lines = ["step %{customdata[0]:,.0f}"]
     for axis in ("x", "y"):
-        more, template = hover_columns(part, axis)
+        axis_columns, template = hover_columns(part, axis)
         lines.append(f"{NAMES[axis]}: " + template.format(*range(len(columns), len(columns) + 6)))
-        columns += more
+        columns += axis_columns
     if "rankme" in part:
         lines.append(f"effective rank: %{{customdata[{len(columns)}]:.1f}} directions")
         columns.append(part["rankme"].values.astype(float))
@@ -151,7 +152,7 @@ def _bars(part: xr.Dataset, axis: str) -> dict[str, object]:
 def _draw_nulls(
     figure: Figure, part: xr.Dataset, row: int, column: int, *, in_legend: bool
 ) -> None:
-    """Lines, since a band of either axis would cover the panel."""
+    """Draw the nulls as lines, since a band of either axis would cover the panel."""
     for axis, add in (("x", figure.add_vline), ("y", figure.add_hline)):
         if f"{axis}_null" not in part:
             continue
@@ -192,13 +193,13 @@ def _draw_untrained(
 
 
 def _draw_phase(
-    figure: Figure, part: xr.Dataset, phase: Phase, named: set[str], row: int, column: int
+    figure: Figure, part: xr.Dataset, phase: Phase, in_legend: set[str], row: int, column: int
 ) -> None:
-    """The stretch of the path that a phase was claimed for, as a broad line under it."""
+    """Mark a claimed phase by a broad line under its part of the path."""
     names = part["checkpoint"].values.tolist()
     stretch = slice(names.index(phase.first), names.index(phase.last) + 1)
     name = f"{phase.quantity} {phase.verdict}"
-    # The two axes are told apart by their width, where both change at once.
+    # Different widths keep the axes apart where both change at once.
     width = 12 if phase.quantity == NAMES["x"] else 6
     figure.add_trace(
         go.Scatter(
@@ -209,10 +210,10 @@ def _draw_phase(
             opacity=0.35,
             name=name,
             legendgroup=name,
-            showlegend=name not in named,
+            showlegend=name not in in_legend,
             hoverinfo="skip",
         ),
         row=row,
         col=column,
     )
-    named.add(name)
+    in_legend.add(name)

@@ -1,4 +1,4 @@
-"""What figures of an information plane share."""
+"""What figures of an information plane share: checks, labels, claimed phases, hover texts."""
 
 from collections.abc import Iterator
 
@@ -13,24 +13,28 @@ PHASE_COLOURS = {"rises": "#009E73", "falls": "#D55E00"}
 
 
 def check_plane(plane: xr.Dataset, site: str | None) -> None:
-    """Refuse what is no plane, and a site that it lacks."""
+    """Check that a data set is an information plane and holds a site.
+
+    Raises:
+        ValueError: It is no plane, or lacks the site.
+    """
     if not {"x", "y", "x_ci", "y_ci"} <= set(plane) or "position" not in plane.coords:
         raise ValueError(
             "This is no information plane. Draw what `information_plane` gives, with `concept`, "
             "`checkpoint` and `site` axes."
         )
     if site is not None and site not in plane["site"].values.tolist():
-        held = ", ".join(map(str, plane["site"].values.tolist()))
-        raise ValueError(f"The plane holds no site {site!r}. Choose among {held}.")
+        sites = ", ".join(map(str, plane["site"].values.tolist()))
+        raise ValueError(f"The plane holds no site {site!r}. Choose among {sites}.")
 
 
 def site_of(plane: xr.Dataset, concept: str, site: str | None) -> str:
-    """The site that is shown of a concept."""
+    """The site at which a concept is shown: the given one, or that of the largest last I(T;Y)."""
     if site is not None:
         return site
-    # Not where X itself was read, or where either axis is unknown.
-    known = plane[["x", "y"]].sel(concept=concept).notnull().all("checkpoint")
-    last = plane["y"].sel(concept=concept).isel(checkpoint=-1).where(known["x"] & known["y"])
+    # Leave out the site of X itself, and sites where either axis is unknown.
+    is_known = plane[["x", "y"]].sel(concept=concept).notnull().all("checkpoint")
+    last = plane["y"].sel(concept=concept).isel(checkpoint=-1).where(is_known["x"] & is_known["y"])
     if plane.attrs.get("against") == "first_block" and plane.sizes["site"] > 1:
         last = last.where(plane["site"] != "blocks.0.hook_resid_post")
     if not bool(last.notnull().any()):
@@ -39,7 +43,7 @@ def site_of(plane: xr.Dataset, concept: str, site: str | None) -> str:
 
 
 def panel_name(plane: xr.Dataset, concept: str, site: str) -> str:
-    """What stands over a panel."""
+    """The title of a panel: its concept, and its layer or site."""
     layers = plane["layer"].values.tolist() if "layer" in plane.coords else []
     if len(set(layers)) == len(layers) == plane.sizes["site"]:
         layer = layers[plane["site"].values.tolist().index(site)]
@@ -48,21 +52,21 @@ def panel_name(plane: xr.Dataset, concept: str, site: str) -> str:
 
 
 def axis_label(plane: xr.Dataset, axis: str) -> str:
-    """What an axis shows, and its unit."""
+    """The title of an axis: its quantity, estimator and unit; escaped for plotly."""
     unit = plane.attrs.get("units", "1")
-    told = "not in nats" if unit == "1" else str(unit)
-    return f"{NAMES[axis]}<br>{plot_text(str(plane.attrs.get(axis, '')))} ({plot_text(told)})"
+    unit_label = "not in nats" if unit == "1" else str(unit)
+    return f"{NAMES[axis]}<br>{plot_text(str(plane.attrs.get(axis, '')))} ({plot_text(unit_label)})"
 
 
 def claims(phases: Phases | None, concept: str, site: str) -> Iterator[Phase]:
-    """The phases of one curve pair that were claimed."""
+    """The claimed phases of one concept at one site."""
     for phase in phases or ():
         if (phase.concept, phase.site) == (concept, site) and phase.verdict != "no claim":
             yield phase
 
 
 def hover_columns(part: xr.Dataset, axis: str) -> tuple[list[np.ndarray], str]:
-    """Columns of hover data of an axis, and their template from `%{customdata[0]}` on."""
+    """Columns of hover numbers of an axis, and a format string that makes their template."""
     columns = [part[axis].values.astype(float)]
     names = [("_ci", "low"), ("_ci", "high"), ("_null", "low"), ("_null", "high")]
     for suffix, bound in names:

@@ -1,4 +1,4 @@
-"""An information plane and its phases, laid out for a terminal."""
+"""An information plane and its phases as a table for a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def plane_lines(plane: xr.Dataset, phases: "Phases") -> list[str]:
-    """What may be said of each concept, in one line each, at the site that `plane_table` shows.
+    """List the claimed phases of each concept in one line, at the site that `plane_table` shows.
 
     Args:
         plane: What `information_plane` gives.
-        phases: What `find_phases` makes of it.
+        phases: What `find_phases` gives for the plane.
     """
     concepts = plane["concept"].values.tolist()
     width = max(len(str(concept)) for concept in concepts)
@@ -39,14 +39,14 @@ def plane_lines(plane: xr.Dataset, phases: "Phases") -> list[str]:
 
 
 def plane_table(plane: xr.Dataset, phases: "Phases", *, every_site: bool = False) -> str:
-    """The plane of each concept along training, and what may be said of it in words.
+    """Lay out the plane of each concept along training for a terminal, with its verdicts.
 
-    Of each concept one site is shown, that of the largest `I(T;Y)` at the last checkpoint, unless
-    all are asked for. The verdicts are corrected for all sites and concepts either way.
+    Each concept is shown at one site, the one with the largest `I(T;Y)` at the last checkpoint,
+    unless `every_site` is set. The verdicts are corrected for all sites and concepts either way.
 
     Args:
         plane: What `information_plane` gives.
-        phases: What `find_phases` makes of it.
+        phases: What `find_phases` gives for the plane.
         every_site: Whether to show every site.
     """
     lines = [_title(plane), ""]
@@ -60,10 +60,10 @@ def plane_table(plane: xr.Dataset, phases: "Phases", *, every_site: bool = False
 
 def _title(plane: xr.Dataset) -> str:
     unit = plane.attrs["units"]
-    told = "a dependence, not in nats" if unit == "1" else f"in {unit}"
+    unit_label = "a dependence, not in nats" if unit == "1" else f"in {unit}"
     against = f", X: {plane.attrs['against'].replace('_', ' ')}" if plane.attrs["against"] else ""
     names = dict.fromkeys([plane.attrs["x"], plane.attrs["y"]])
-    return f"{' and '.join(names)} ({told}{against})"
+    return f"{' and '.join(names)} ({unit_label}{against})"
 
 
 def _sites(part: xr.Dataset, *, every_site: bool) -> list[str]:
@@ -97,10 +97,10 @@ def _curves(part: xr.Dataset) -> list[str]:
 
 
 def _verdicts(concept: str, site: str, phases: "Phases") -> list[str]:
-    told = [phase for phase in phases if (phase.concept, phase.site) == (concept, site)]
-    width = max((len(phase.quantity) for phase in told), default=0)
+    curve_phases = [phase for phase in phases if (phase.concept, phase.site) == (concept, site)]
+    width = max((len(phase.quantity) for phase in curve_phases), default=0)
     return [
-        *(f"  {phase.quantity:<{width}}  {phase}" for phase in told),
+        *(f"  {phase.quantity:<{width}}  {phase}" for phase in curve_phases),
         *(f"  {text}" for text in phases.unknown if text.startswith(f"{concept}, {site}, ")),
     ]
 
@@ -117,12 +117,14 @@ def _intervals(part: xr.Dataset, axis: str) -> list[str]:
 def _legend(plane: xr.Dataset, *, every_site: bool) -> list[str]:
     lines = []
     if not every_site:
-        lines.append("site   of the largest I(T;Y) at the last checkpoint, chosen by that number")
-    lines.append("null   where pairs are permuted, the upper end of the middle 95%")
+        lines.append(
+            "site   with the largest I(T;Y) at the last checkpoint, chosen by that same number"
+        )
+    lines.append("null   upper end of the 95% band with permuted pairs")
     if "rankme" in plane:
-        lines.append("rank   effective rank (RankMe), which kernel estimates follow too")
+        lines.append("rank   effective rank (RankMe), which kernel estimates follow as well")
     lines.append(
         "A claim survives noise, the null, a flat spectrum and every other width, corrected for "
-        "all\nsegments, sites and concepts; where it does not, the reason names which."
+        "all\nsegments, sites and concepts. Otherwise the reason names the failed test."
     )
     return lines

@@ -10,6 +10,7 @@ from tlens_trust.views.comparing.matrix_figures import draw_between_checkpoints
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.panels import QUIET, axis_title, finish_figure
 from tlens_trust.views.plot_text import plot_text, wrapped_label
+from tlens_trust.views.steering.matrix_table import place_of_target
 
 _EFFECT = "#0072B2"
 _TAILS = (0.025, 0.975)
@@ -169,23 +170,6 @@ def _change_variable(matrix: xr.Dataset, effect: str) -> str:
             f"{', '.join(effects) or 'none: this is no result of `steering_matrix`'}."
         )
     return f"{effect}_change"
-
-
-def place_of_target(matrix: xr.Dataset, target: str | int) -> int:
-    """The number of a matrix's target, from its name or number.
-
-    Raises:
-        ValueError: There is no target of that name or number.
-    """
-    names = [str(name) for name in matrix["target"].values]
-    if isinstance(target, int) and -len(names) <= target < len(names):
-        return target % len(names)
-    if target not in names:
-        raise ValueError(
-            f"There is no target {target!r} here. Choose a number from 0 to {len(names) - 1}, or "
-            f"one of {', '.join(names)}."
-        )
-    return names.index(str(target))
 
 
 def _title(matrix: xr.Dataset) -> str:

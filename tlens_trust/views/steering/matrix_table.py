@@ -1,4 +1,4 @@
-"""What a steering matrix says, in a table and in sentences that carry their numbers."""
+"""A steering matrix as a table for a terminal, and as sentences with numbers and intervals."""
 
 import numpy as np
 import xarray as xr
@@ -9,19 +9,19 @@ from tlens_trust.views.text_tables import lay_out, number, small_number, with_in
 
 _TAILS = (0.025, 0.975)
 _LEVEL = 0.05
-# What statements themselves tell; what is asked about them stands before it.
-_OWN = ("log_odds", "log_odds_per_token", "likelihood_gap")
+# Effects on the statements themselves; effects on questions about them come first.
+_STATEMENT_EFFECTS = ("log_odds", "log_odds_per_token", "likelihood_gap")
 
 
 def matrix_table(matrix: xr.Dataset, effect: str | None = None) -> str:
-    """What `steering_matrix` gives of one effect, laid out for a terminal, with its verdicts.
+    """Lay out one effect of a steering matrix for a terminal, with its verdicts.
 
     Args:
-        matrix: What it gives.
-        effect: Which quantity, as `"log_odds"`; by default the first of `steering_effects`.
+        matrix: What `steering_matrix` gives.
+        effect: A quantity, such as `"log_odds"`; by default the first of `steering_effects`.
 
     Raises:
-        ValueError: It is something else, or holds no such effect.
+        ValueError: `matrix` is no steering matrix, or holds no such effect.
 
     Examples:
         >>> matrix = steering_matrix(
@@ -29,15 +29,14 @@ def matrix_table(matrix: xr.Dataset, effect: str | None = None) -> str:
         ... )  # doctest: +SKIP
         >>> print(matrix_table(matrix))  # doctest: +SKIP
     """
-    name = _chosen(matrix, effect)
+    name = _checked_effect(matrix, effect)
     dose = float(matrix.attrs.get("target_kl", np.nan))
-    told = str(matrix[f"{name}_change"].attrs.get("long_name", name)).rpartition(", ")[0] or name
+    label = _effect_label(matrix, name)
     units = str(matrix[f"{name}_change"].attrs.get("units", ""))
     lines = [
         f"{matrix.attrs.get('concept', '?')} at {matrix['site'].values!s}, each vector at "
-        f"{dose:g} nats a token; {matrix.attrs.get('statements', '?')} statements that none has "
-        "seen",
-        f"{told} ({units}); random: {matrix.attrs.get('random', '?')}, 2.5% to 97.5%",
+        f"{dose:g} nats per token; {matrix.attrs.get('statements', '?')} held-out statements",
+        f"{label} ({units}); random: {matrix.attrs.get('random', '?')}, 2.5% to 97.5%",
         "",
     ]
     low, high = np.quantile(matrix[f"{name}_random"].transpose("target", "draw"), _TAILS, axis=1)
@@ -73,86 +72,98 @@ def matrix_table(matrix: xr.Dataset, effect: str | None = None) -> str:
 def steering_verdict(
     matrix: xr.Dataset, effect: str | None = None, *, target: str | int = -1
 ) -> str:
-    """Whether a target is moved, by how much more than by random directions, and at what cost.
+    """Say whether a target is moved more than by random directions, how much, and at what cost.
 
-    It is called moved where the interval of the change beyond random directions lies above zero,
-    and few of them change as much: `p` is at most 5% after correction over the sources (Benjamini
-    and Hochberg). Of several sources the target's own is told, or else the last.
+    A target is moved if two conditions hold. The interval of the change beyond random directions
+    lies above zero, and `p` is at most 5% after correction over the sources (Benjamini and
+    Hochberg). With several sources the sentence is about the target's own vector, or else the last.
 
     Args:
         matrix: What `steering_matrix` gives.
-        effect: Which quantity; by default the first of `steering_effects`.
+        effect: A quantity; by default the first of `steering_effects`.
         target: Name or number of the target.
 
     Raises:
         ValueError: There is no such effect or target.
     """
-    name = _chosen(matrix, effect)
-    here = matrix.isel(target=_place(matrix, target))
-    model = str(here["target"].values)
-    about = f"{matrix.attrs.get('concept', '?')}: "
-    known = np.isfinite(here[f"{name}_change"].values)
-    if not known.any():
-        return f"{about}no strength moves the neutral predictions of {model} as far as was asked."
-    sources = [str(source) for source in here["source"].values]
-    own = sources.index(model) if model in sources else len(sources) - 1
-    if not known[own]:
-        own = int(np.flatnonzero(known)[-1])
+    name = _checked_effect(matrix, effect)
+    column = matrix.isel(target=place_of_target(matrix, target))
+    model = str(column["target"].values)
+    prefix = f"{matrix.attrs.get('concept', '?')}: "
+    is_known = np.isfinite(column[f"{name}_change"].values)
+    if not is_known.any():
+        return f"{prefix}no strength reaches the requested dose in {model}."
+    sources = [str(source) for source in column["source"].values]
+    number_of_source = sources.index(model) if model in sources else len(sources) - 1
+    if not is_known[number_of_source]:
+        number_of_source = int(np.flatnonzero(is_known)[-1])
     q = np.full(len(sources), np.nan)
-    q[known] = benjamini_hochberg(here[f"{name}_p"].values[known])
-    low, high = here[f"{name}_over_random_ci"].transpose("bound", "source").values
+    q[is_known] = benjamini_hochberg(column[f"{name}_p"].values[is_known])
+    low, high = column[f"{name}_over_random_ci"].transpose("bound", "source").values
     works = (low > 0) & (q <= _LEVEL)
-    cell = here.isel(source=own)
-    beyond = float(cell[f"{name}_over_random"])
-    if works[own]:
+    cell = column.isel(source=number_of_source)
+    source, source_q = sources[number_of_source], float(q[number_of_source])
+    source_low, source_high = float(low[number_of_source]), float(high[number_of_source])
+    if works[number_of_source]:
         verdict = "is moved to the trustworthy side"
-    elif high[own] < 0 and q[own] <= _LEVEL:
+    elif source_high < 0 and source_q <= _LEVEL:
         verdict = "is moved to the other side"
     else:
         verdict = "is not shown to be moved"
-    vector = "its own vector" if sources[own] == model else f"the vector of {sources[own]}"
-    told = str(cell[f"{name}_change"].attrs.get("long_name", name)).rpartition(", ")[0] or name
-    corrected = f", corrected for {int(known.sum())} sources" if known.sum() > 1 else ""
+    vector = "its own vector" if source == model else f"the vector of {source}"
+    n_known = int(is_known.sum())
+    correction = f", corrected for {n_known} sources" if n_known > 1 else ""
+    random = matrix.attrs.get("random", "random directions")
     text = (
-        f"{about}{model} {verdict} ({told}). Beside random directions at the same dose, {vector} "
-        f"changes it by {_signed(beyond)} [{_signed(low[own])}, {_signed(high[own])}] nats (p = "
-        f"{small_number(q[own])}{corrected}; {matrix.attrs.get('random', 'random directions')}), "
-        f"and {float(cell[f'{name}_wrong_way']):.0%} of the statements go the wrong way."
+        f"{prefix}{model} {verdict} ({_effect_label(cell, name)}). Compared with random directions "
+        f"at the same dose, {vector} changes it by {_signed(float(cell[f'{name}_over_random']))} "
+        f"[{_signed(source_low)}, {_signed(source_high)}] nats (p = {small_number(source_q)}"
+        f"{correction}; {random}), and {float(cell[f'{name}_wrong_way']):.0%} of the statements "
+        "move the wrong way."
     )
-    return f"{text} {_cost(cell, name)}{_others(here, works, own)}"
+    return f"{text} {_cost(cell, name)}{_other_sources(column, works, number_of_source)}"
 
 
 def steering_effects(matrix: xr.Dataset) -> tuple[str, ...]:
-    """The effects in nats that a matrix holds: of what was asked first, then of the statements.
+    """List the effects in nats that a matrix holds: on questions first, then on the statements.
+
+    Args:
+        matrix: What `steering_matrix` gives.
 
     Raises:
-        ValueError: This is nothing that `steering_matrix` gave.
+        ValueError: `matrix` is no steering matrix.
     """
     if not {"source", "target"} <= set(matrix.dims) or "strength" not in matrix:
         raise ValueError(
-            "This tells what `steering_matrix` gives, got a data set of "
+            "This describes what `steering_matrix` gives, got a data set of "
             f"{', '.join(map(str, matrix)) or 'nothing'}."
         )
-    found = [
-        name
-        for name in (str(each).removesuffix("_p") for each in matrix if str(each).endswith("_p"))
-        if name in _OWN or name.endswith("_log_odds")
-    ]
-    return tuple(sorted(found, key=lambda name: name in _OWN))
+    names = [str(name).removesuffix("_p") for name in matrix if str(name).endswith("_p")]
+    effects = [name for name in names if name in _STATEMENT_EFFECTS or name.endswith("_log_odds")]
+    return tuple(sorted(effects, key=lambda name: name in _STATEMENT_EFFECTS))
 
 
-def _chosen(matrix: xr.Dataset, effect: str | None) -> str:
-    known = steering_effects(matrix)
-    if effect is None and known:
-        return known[0]
+def _checked_effect(matrix: xr.Dataset, effect: str | None) -> str:
+    effects = steering_effects(matrix)
+    if effect is None and effects:
+        return effects[0]
     if effect is None or f"{effect}_p" not in matrix:
         raise ValueError(
-            f"There is no effect {effect!r} here. Choose one of {', '.join(known) or 'none'}."
+            f"There is no effect {effect!r} here. Choose one of {', '.join(effects) or 'none'}."
         )
     return effect
 
 
-def _place(matrix: xr.Dataset, target: str | int) -> int:
+def _effect_label(data: xr.Dataset, name: str) -> str:
+    return str(data[f"{name}_change"].attrs.get("long_name", name)).rpartition(", ")[0] or name
+
+
+def place_of_target(matrix: xr.Dataset, target: str | int) -> int:
+    """The number of a matrix's target, from its name or number.
+
+    Raises:
+        ValueError: There is no target of that name or number.
+    """
     names = [str(name) for name in matrix["target"].values]
     if isinstance(target, int) and -len(names) <= target < len(names):
         return target % len(names)
@@ -166,33 +177,32 @@ def _place(matrix: xr.Dataset, target: str | int) -> int:
 
 def _cost(cell: xr.Dataset, name: str) -> str:
     low, high = cell["neutral_loss_change_ci"].sel(bound=["low", "high"]).values.tolist()
-    told = (
-        f"Neutral text costs it {_signed(float(cell['neutral_loss_change']))} [{_signed(low)}, "
-        f"{_signed(high)}] nats a token"
+    sentence = (
+        f"The loss on neutral text changes by {_signed(float(cell['neutral_loss_change']))} "
+        f"[{_signed(low)}, {_signed(high)}] nats per token"
     )
     accuracy = f"{name.removesuffix('_log_odds')}_accuracy"
-    if f"{accuracy}_change" not in cell or name in _OWN:
-        return f"{told}."
+    if f"{accuracy}_change" not in cell or name in _STATEMENT_EFFECTS:
+        return f"{sentence}."
     before = float(cell[f"{accuracy}_unsteered"])
     after = before + float(cell[f"{accuracy}_change"])
-    return f"{told}, and its right answers go from {before:.0%} to {after:.0%}."
+    return f"{sentence}, and the right answers change from {before:.0%} to {after:.0%}."
 
 
-def _others(here: xr.Dataset, works: np.ndarray, own: int) -> str:
-    """Which of the other sources' vectors work as well."""
+def _other_sources(column: xr.Dataset, works: np.ndarray, number_of_source: int) -> str:
+    """Name the other sources whose vectors move the target, and those whose vectors do not."""
     if len(works) < 2:
         return ""
-    steps = here["source_step"].values
+    steps = column["source_step"].values
 
-    def named(place: int) -> str:
-        step = float(steps[place])
-        return (
-            f"step {format_count(step)}" if np.isfinite(step) else str(here["source"].values[place])
-        )
+    def label(number: int) -> str:
+        step = float(steps[number])
+        source = str(column["source"].values[number])
+        return f"step {format_count(step)}" if np.isfinite(step) else source
 
-    others = [place for place in range(len(works)) if place != own]
-    working = [named(place) for place in others if works[place]]
-    idle = [named(place) for place in others if not works[place]]
+    others = [number for number in range(len(works)) if number != number_of_source]
+    working = [label(number) for number in others if works[number]]
+    idle = [label(number) for number in others if not works[number]]
     parts = []
     if working:
         verb = "moves it too" if len(working) == 1 else "move it too"

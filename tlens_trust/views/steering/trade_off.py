@@ -11,7 +11,7 @@ from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.panels import QUIET, finish_figure
 from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
-from tlens_trust.views.steering.effect_figures import place_of_target
+from tlens_trust.views.steering.matrix_table import place_of_target
 
 _STEERED, _OPPOSITE = "#0072B2", "#D55E00"
 
