@@ -75,7 +75,7 @@ def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
     assert "p = 0.030, corrected for 3 sources; 60 random directions" in told
     assert "25% of the statements move the wrong way" in told
     assert "+0.12 [+0.02, +0.23] nats per token" in told
-    assert "right answers go from 90% to 60%" in told
+    assert "right answers change from 90% to 60%" in told
     assert told.endswith("A vector of step 64 moves it too, one of step 8 is not shown to.")
 
 
@@ -91,7 +91,7 @@ def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
         ({"target": "tuned"}, "the vector of m@step512 changes it"),
         ({"beyond": (0, 0, 3), "p": (0.7, 0.7, 0.01)}, "step 8 and step 64 are not shown to move"),
         ({"beyond": (3, 3, 3), "p": (0.02, 0.02, 0.02)}, "step 8 and step 64 move it too."),
-        ({"beyond": (np.nan, np.nan, np.nan)}, "no strength moves the neutral predictions"),
+        ({"beyond": (np.nan, np.nan, np.nan)}, "no strength reaches the requested dose"),
     ],
 )
 def test_a_verdict_says_no_more_than_was_shown(make, change, said):

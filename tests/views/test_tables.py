@@ -251,7 +251,7 @@ def test_leaks_are_of_the_paper_s_probe_alone_where_another_stands_beside_it():
     trace = Trace(trace.data.assign_coords(probe=["logistic", "tracingllm"]))
     frame = summarise(trace)
     assert frame["known"].isna().tolist() == [True, False] * 3
-    assert "where there are such" in summary_table(trace)
+    assert "where leaks are not counted" in summary_table(trace)
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,7 @@ def _legend(
             "null    upper end of the 95% band of the accuracy with permuted labels at that layer"
         )
     if is_known["floor"]:
-        lines.append("floor   accuracy of a text-only classifier")
+        lines.append("floor   of a text-only classifier")
     if is_known["untrained"]:
         meaning = "at step 0, or with random weights, at that layer"
         if is_known["floor"]:
@@ -325,13 +325,13 @@ def _legend(
         ]
     if is_known["q"]:
         lines.append(
-            "q       test of whether labels can be decoded at any layer (AUROC), corrected for "
-            "concepts, checkpoints"
+            "q       whether labels can be decoded at any layer (AUROC), corrected for concepts, "
+            "checkpoints"
         )
     if is_known["q"] and is_known["known"]:
         of_all = all(not np.isnan(row["known"]) for row in rows)
-        lines[-1] = "q       test of whether the labels of the unseen statements"
-        lines[-1] += "" if of_all else ", where there are any,"
+        lines[-1] = "q       whether labels of the unseen statements"
+        lines[-1] += "" if of_all else " (of all statements where leaks are not counted)"
         lines.append(
             "        can be decoded at any layer (AUROC), corrected for concepts, checkpoints"
         )

@@ -379,7 +379,7 @@ def _panel_values(data: xr.Dataset, variable: str) -> xr.DataArray:
     if extra:
         choices = ", ".join(str(v) for v in data[extra[0]].values)
         raise ValueError(
-            f"{variable!r} has a dimension {extra[0]!r} ({choices}), and a figure shows one of them. "
+            f"{variable!r} has a dimension {extra[0]!r} ({choices}), and a figure shows one. "
             f"Choose with `trace.sel({extra[0]}=...)`."
         )
     return values.transpose(*axes)
