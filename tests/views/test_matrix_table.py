@@ -2,7 +2,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.views import matrix_table, steering_effects, steering_verdict
+from tlens_trust.views.steering.matrix_table import (
+    matrix_table,
+    steering_effects,
+    steering_verdict,
+)
 
 SOURCES = ["m@step8", "m@step64", "m@step512"]
 

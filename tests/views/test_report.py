@@ -13,7 +13,8 @@ import xarray as xr
 from markupsafe import escape
 
 from tlens_trust.tracing import Trace, combine_runs
-from tlens_trust.views import Figure, write_report
+from tlens_trust.views import Figure
+from tlens_trust.views.report import write_report
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings_section import list_findings
 from tlens_trust.views.summary import summarise, summary_table

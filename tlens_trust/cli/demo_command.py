@@ -119,7 +119,7 @@ def _steer(
 ) -> str:
     """Steer the toy, save matrices and figures, and return the verdicts to print."""
     from tlens_trust.cli.demo_steering import STEERED_CONCEPTS, steer_toy
-    from tlens_trust.views import steering_verdict
+    from tlens_trust.views.steering.matrix_table import steering_verdict
 
     lines = []
     matrices = steer_toy(series, concepts, out, seed=seed, progress=progress)
@@ -142,7 +142,8 @@ def _estimate_information(
     from tlens_trust.analysis import find_phases, information_plane
     from tlens_trust.measures import kernel_dependence, probe_information, spectrum
     from tlens_trust.tracing import save_result, trace_checkpoints
-    from tlens_trust.views import draw_plane, plane_lines
+    from tlens_trust.views import draw_plane
+    from tlens_trust.views.information.plane_table import plane_lines
 
     trace = trace_checkpoints(
         series,

@@ -41,7 +41,8 @@ def steer_toy(
         The steering matrix of each concept, by name.
     """
     from tlens_trust.tracing import save_result
-    from tlens_trust.views import draw_steering_curve, steering_effects
+    from tlens_trust.views import draw_steering_curve
+    from tlens_trust.views.steering.matrix_table import steering_effects
 
     matrices = {}
     for name in STEERED_CONCEPTS:

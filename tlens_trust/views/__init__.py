@@ -10,12 +10,12 @@ from tlens_trust.views.comparing.matrix_figures import (
 from tlens_trust.views.comparing.transfers import draw_transfer_curves, transfer_table
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.information import draw_information, draw_plane
-from tlens_trust.views.information.plane_table import plane_lines, plane_table
+from tlens_trust.views.information.plane_table import plane_table
 from tlens_trust.views.onset_figure import draw_onsets
 from tlens_trust.views.onset_table import onset_table
-from tlens_trust.views.report import TraceReport, report_run, write_report
+from tlens_trust.views.report import TraceReport, report_run
 from tlens_trust.views.steering.effect_figures import draw_steering, draw_steering_curve
-from tlens_trust.views.steering.matrix_table import matrix_table, steering_effects, steering_verdict
+from tlens_trust.views.steering.matrix_table import matrix_table
 from tlens_trust.views.steering.steering_table import generations_table, steering_table
 from tlens_trust.views.steering.trade_off import draw_trade_off
 from tlens_trust.views.summary import summarise, summary_table
@@ -47,14 +47,10 @@ __all__ = [
     "generations_table",
     "matrix_table",
     "onset_table",
-    "plane_lines",
     "plane_table",
     "report_run",
-    "steering_effects",
     "steering_table",
-    "steering_verdict",
     "summarise",
     "summary_table",
     "transfer_table",
-    "write_report",
 ]

@@ -23,7 +23,7 @@ from tlens_trust.views.tokens.script import circuitsvis_script
 
 @register_trace_accessor("report")
 class TraceReport:
-    """Writes a trace's report, as `trace.report("report.html")`; see `write_report`."""
+    """Writes the report of one `Trace`, reached as `trace.report`."""
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
@@ -40,7 +40,36 @@ class TraceReport:
         tokens: Sequence[PagePart] = (),
         title: str | None = None,
     ) -> Path:
-        """Write the report."""
+        """Write the results of a run into one HTML file, which opens without a network.
+
+        The report says what was run, and states the results in sentences, each with its interval.
+        It warns of what a reader should know first, draws the map and the curves, and holds the
+        numbers as CSV. It loads nothing from any server, and names and statements are shown as
+        text, never run.
+
+        Args:
+            path: A file that ends in `.html`; an existing file is replaced.
+            onset: What `find_onset` gives for the run folder; without it no onsets are reported.
+            plane: What `information_plane` gives of the trace; its figure is shown.
+            phases: What `find_phases` gives for the plane; its verdicts are listed.
+            figures: More figures to show, by their headings.
+            steering: What `steering_matrix` gives for checkpoints of this run, one for each
+                concept.
+            tokens: Views of texts to show, as `draw_tokens` and `draw_generations` give them.
+            title: Of the page; by default it names the models.
+
+        Returns:
+            The file.
+
+        Raises:
+            ValueError: The file has another ending, `onset` is not of this trace, or a matrix is of
+                other checkpoints.
+
+        Examples:
+            >>> from tlens_trust.analysis import find_onset
+            >>> trace = Trace.load("run")  # doctest: +SKIP
+            >>> trace.report("report.html", onset=find_onset("run"))  # doctest: +SKIP
+        """
         return write_report(
             self._trace,
             path,
@@ -68,22 +97,18 @@ def write_report(
     command: str = "",
     unfinished: Sequence[str] = (),
 ) -> Path:
-    """Write the results of a run into one HTML file, which opens without a network.
-
-    The report says what was run, and states the results in sentences, each with its interval. It
-    warns of what a reader should know first, draws the map and the curves, and holds the numbers as
-    CSV. It loads nothing from any server, and names and statements are shown as text, never run.
+    """Write the report of a trace, as `trace.report` does, with what a run folder knows besides.
 
     Args:
         trace: A run's results.
-        path: A file that ends in `.html`; an existing file is replaced.
-        onset: What `find_onset` gives for the run folder; without it no onsets are reported.
-        plane: What `information_plane` gives of the trace; its figure is shown.
-        phases: What `find_phases` gives for the plane; its verdicts are listed.
-        figures: More figures to show, by their headings.
-        steering: What `steering_matrix` gives for checkpoints of this run, one for each concept.
-        tokens: Views of texts to show, as `draw_tokens` and `draw_generations` give them.
-        title: Of the page; by default it names the models.
+        path: As for `TraceReport`.
+        onset: As for `TraceReport`.
+        plane: As for `TraceReport`.
+        phases: As for `TraceReport`.
+        figures: As for `TraceReport`.
+        steering: As for `TraceReport`.
+        tokens: As for `TraceReport`.
+        title: As for `TraceReport`.
         command: The shell command that made the run, if there was one.
         unfinished: Checkpoints of the sweep that have not been measured yet, for a warning.
 
@@ -91,13 +116,7 @@ def write_report(
         The file.
 
     Raises:
-        ValueError: The file has another ending, `onset` is not of this trace, or a matrix is of
-            other checkpoints.
-
-    Examples:
-        >>> from tlens_trust.analysis import find_onset
-        >>> trace = Trace.load("run")  # doctest: +SKIP
-        >>> write_report(trace, "report.html", onset=find_onset("run"))  # doctest: +SKIP
+        ValueError: As for `TraceReport`.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() not in (".html", ".htm"):
