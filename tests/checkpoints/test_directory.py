@@ -91,15 +91,17 @@ def test_foreign_folders_are_passed_over_and_named(tmp_path):
     (sharded / "model.safetensors").rename(sharded / "model-00001-of-00002.safetensors")
     series = CheckpointSeries.from_directory(tmp_path)
     assert series.steps == (1,)
-    assert series.ignored == ("logs", "step2 (no whole model)", "step3 (no whole model)")
-    assert "ignored logs, step2 (no whole model)" in repr(series)
+    assert series.ignored == ("logs", "step2 (incomplete model)", "step3 (incomplete model)")
+    assert "ignored logs, step2 (incomplete model)" in repr(series)
     assert series[:1].ignored == series.ignored
 
 
 def test_a_model_under_a_name_that_tells_no_step_is_an_error(tmp_path):
     hollow(tmp_path / "step1")
     hollow(tmp_path / "best")
-    with pytest.raises(ValueError, match=r"'best' in .* no scheme parses its name .*step\{step\}"):
+    with pytest.raises(
+        ValueError, match=r"'best' in .* follows no known naming scheme.*step\{step\}"
+    ):
         CheckpointSeries.from_directory(tmp_path)
 
 
@@ -143,7 +145,7 @@ def test_an_empty_folder_and_a_folder_that_is_one_model_say_what_they_are(tmp_pa
 def test_a_torn_series_file_is_named(tmp_path):
     hollow(tmp_path / "step1")
     (tmp_path / "series.json").write_text("{")
-    with pytest.raises(ValueError, match=r"series\.json' is no JSON"):
+    with pytest.raises(ValueError, match=r"series\.json' is not valid JSON"):
         CheckpointSeries.from_directory(tmp_path)
 
 

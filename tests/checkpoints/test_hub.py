@@ -334,7 +334,7 @@ def test_a_branch_that_moves_between_naming_and_reading_is_noticed(hub, run):
     checkpoint = Checkpoint.from_hub(MODEL, revision="step1")
     before = checkpoint.identity
     hub.repositories[MODEL]["step1"] = run / "step2"
-    with pytest.raises(ValueError, match=r"moved from .* while it was being read"):
+    with pytest.raises(ValueError, match=r"moved from .* while it was downloaded"):
         checkpoint.loaded_with(device="cpu").load()
     assert Checkpoint.from_hub(MODEL, revision="step1").identity != before
 
@@ -353,7 +353,7 @@ def test_a_gated_model_needs_the_users_token_and_gets_it(hub, monkeypatch):
     [
         ("org/nothing", None, "The hub has no model 'org/nothing'"),
         (MODEL, "step99", "The hub has no revision 'step99'"),
-        ("not a model id", None, "is no model id of the hub"),
+        ("not a model id", None, "is not a model id of the hub"),
     ],
 )
 def test_what_the_hub_does_not_have_is_said_plainly(hub, model, revision, says):

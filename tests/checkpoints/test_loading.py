@@ -191,7 +191,7 @@ def test_weights_of_another_shape_are_refused(tmp_path, folders):
 @release_4
 def test_the_error_says_which_release_has_a_hooked_transformer(folders):
     with pytest.raises(
-        ValueError, match=r"TransformerLens 3\.9 has it .*\"bridge\" reads the same"
+        ValueError, match=r"TransformerLens 3\.9 has it .*\"bridge\" gives the same"
     ):
         load(folders["gpt2"], backend="hooked_transformer")
     assert not has_hooked_transformer()

@@ -220,7 +220,7 @@ def test_a_heads_output_can_be_replaced(make_model):
 def test_what_lies_between_attention_and_mlp_can_be_read_but_not_replaced(make_model):
     plain = PlainModel(make_model("llama"))
     with (
-        pytest.raises(ValueError, match="can be read, but a tensor returned there"),
+        pytest.raises(ValueError, match="cannot be replaced: a tensor returned there"),
         plain.hooks([("blocks.0.hook_resid_mid", lambda tensor, hook: tensor)]),
     ):
         plain.model.base_model(TOKENS)
@@ -241,7 +241,7 @@ def test_a_decoder_of_another_wiring_still_has_its_residual_stream(make_model):
     for name, state in zip(names, states, strict=False):
         torch.testing.assert_close(seen[name], state)
     with (
-        pytest.raises(ValueError, match="whose BloomBlock can be read at hook_resid_pre"),
+        pytest.raises(ValueError, match="whose BloomBlock has hook_resid_pre"),
         plain.hooks([("blocks.0.hook_attn_out", lambda tensor, hook: None)]),
     ):
         pass

@@ -53,7 +53,7 @@ LEFT_TO_THE_BRIDGE = {
         {"rope_parameters": {"rope_type": "linear", "rope_theta": 500.0, "factor": 2.0}},
         "scaled by 'linear'",
     ),
-    "olmo-grouped": ("olmo", {"num_key_value_heads": 2}, "no grouped queries"),
+    "olmo-grouped": ("olmo", {"num_key_value_heads": 2}, "grouped-query attention"),
     "llama-mish": ("llama", {"hidden_act": "mish"}, "no activation 'mish'"),
 }
 
@@ -122,7 +122,7 @@ def test_auto_takes_the_bridge_where_it_is_not_and_the_error_says_why(answers, n
     refused = answers[f"{name}/hooked_transformer"]
     assert refused["error_type"] == "ValueError"
     assert LEFT_TO_THE_BRIDGE[name][2] in refused["said"]
-    assert 'backend="bridge" reads the same' in refused["said"]
+    assert 'backend="bridge" gives the same' in refused["said"]
 
 
 def test_a_name_that_the_release_knows_is_loaded_at_the_revision_asked_for(answers):

@@ -63,7 +63,7 @@ def test_a_run_that_has_a_repository_of_its_own_is_found(model, run, expected):
         ("EleutherAI/pythia-160m", "seed12", r"Choose among seed1, .*deduped-v0"),
         ("EleutherAI/pythia-160m-seed1", "seed2", "names a run already"),
         ("stanford-crfm/alias-gpt2-small-x21", "eowyn", "Choose among alias, battlestar"),
-        ("LLM360/Amber", "seed1", "has one run only"),
+        ("LLM360/Amber", "seed1", "has only one run"),
     ],
 )
 def test_an_unknown_run_names_the_runs_that_there_are(model, run, says):
@@ -144,7 +144,7 @@ def test_datadecides_default_seed_is_read_unless_another_is_named(monkeypatch):
 
 def test_a_model_without_checkpoints_says_which_branches_it_has(monkeypatch):
     listing(monkeypatch, "main", "fp16")
-    with pytest.raises(ValueError, match=r"there are main, fp16.*Checkpoint\.from_hub"):
+    with pytest.raises(ValueError, match=r"There are main, fp16.*Checkpoint\.from_hub"):
         CheckpointSeries.from_hub("somebody/model")
 
 
@@ -206,7 +206,7 @@ def test_a_hooked_model_in_memory_is_given_back_as_it_is(folders):
 
 def test_reading_a_model_in_memory_by_another_backend_is_refused(make_model, tokenizer):
     series = CheckpointSeries.from_models({0: make_model("gpt2")}, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="is in memory and is read as it is"):
+    with pytest.raises(ValueError, match="is in memory and is used as it is"):
         series[0].loaded_with(backend="bridge").load()
 
 
@@ -285,5 +285,5 @@ def test_a_series_says_once_how_its_checkpoints_are_loaded():
 
 def test_a_model_in_memory_cannot_be_loaded_in_another_way(make_model, tokenizer):
     series = CheckpointSeries.from_models({0: make_model("gpt2")}, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="is in memory and is read as it is"):
+    with pytest.raises(ValueError, match="is in memory and is used as it is"):
         series.loaded_with(device="cpu")

@@ -54,7 +54,7 @@ def test_a_range_takes_the_steps_that_lie_in_it_and_a_list_every_one_of_its_own(
         ([5000], "its nearest is 2000"),
         ([-4], "its nearest is 0"),
         (range(10, 20), "its nearest are 0 and 1000"),
-        ([], "asks for nothing"),
+        ([], "got an empty list"),
         ("every", "'log', 'all'"),
         ([True], "whole number"),
     ],

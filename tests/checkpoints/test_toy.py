@@ -205,14 +205,14 @@ def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no toy run"):
         pretrain_toy_series(tmp_path)
     (tmp_path / "series.json").write_text("[]")
-    with pytest.raises(ValueError, match="no record of a toy run"):
+    with pytest.raises(ValueError, match="not the record of a toy run"):
         pretrain_toy_series(tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize("steps", [(), (0,), (1, 2), (0, 2, 2), (0, 4, 2)])
 def test_steps_that_do_not_rise_from_0_are_refused(steps):
-    with pytest.raises(ValueError, match="rise from 0"):
+    with pytest.raises(ValueError, match="increase from 0"):
         run_settings(steps=steps)
 
 

@@ -128,7 +128,7 @@ def test_a_folder_tuned_with_other_settings_is_refused_by_what_differs(parent, t
 
 def test_a_record_that_cannot_be_read_is_refused(parent, tmp_path):
     (tmp_path / "tuning.json").write_text("[]")
-    with pytest.raises(ValueError, match="no record of a tuned toy"):
+    with pytest.raises(ValueError, match="not the record of a tuned toy"):
         tune_toy_checkpoint(parent, tmp_path, steps=1, progress=False)
 
 
@@ -143,7 +143,7 @@ def test_numbers_out_of_range_are_refused(parent, options, named):
 def test_a_model_in_memory_is_refused(parent, tmp_path):
     model, tokenizer = loaded(parent)
     series = CheckpointSeries.from_models({0: model}, tokenizer=tokenizer, name="mine")
-    with pytest.raises(ValueError, match="lies in no folder"):
+    with pytest.raises(ValueError, match="is not on disk"):
         tune_toy_checkpoint(series[0], tmp_path / "chat", progress=False)
 
 

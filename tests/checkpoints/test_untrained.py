@@ -102,9 +102,9 @@ def test_what_is_not_known_to_be_drawn_is_refused(toy_series):
     class Hooked:
         """Made by TransformerLens, for all one knows."""
 
-    with pytest.raises(ValueError, match=r"does not tell how its weights are drawn.*step 0"):
+    with pytest.raises(ValueError, match=r"does not record how its weights are drawn.*step 0"):
         Checkpoint("hooked", "step8", step=8, in_memory=Hooked()).untrained()
-    with pytest.raises(ValueError, match="drawn in one place"):
+    with pytest.raises(ValueError, match="drawn on one device"):
         toy_series[-1].untrained().loaded_with(device_map="auto").load()
 
 

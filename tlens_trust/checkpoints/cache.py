@@ -1,4 +1,4 @@
-"""Where this package keeps what can be made again."""
+"""The folder of everything that this package caches and can compute or download again."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,11 @@ VARIABLE = "TLENS_TRUST_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder of everything that this package caches. It need not exist.
+    """Return the folder of everything that this package caches, which need not exist.
 
     Returns:
-        What the environment variable `TLENS_TRUST_CACHE` names, else a folder in the user's cache.
+        The folder that the environment variable `TLENS_TRUST_CACHE` names, else one in the
+        user's cache.
     """
-    named = os.environ.get(VARIABLE)
-    return Path(named).expanduser() if named else platformdirs.user_cache_path("tlens_trust")
+    folder = os.environ.get(VARIABLE)
+    return Path(folder).expanduser() if folder else platformdirs.user_cache_path("tlens_trust")

@@ -1,4 +1,4 @@
-"""One set of weights on the way of a training run."""
+"""One checkpoint of a training run: where its weights are, and how to load them."""
 
 import copy
 import hashlib
@@ -28,7 +28,7 @@ from tlens_trust.checkpoints.weights import (
     model_identity,
 )
 
-# Properties that are computed once, of the hub's answer.
+# Properties that are computed once, from the hub's answer.
 _PINNED = ("snapshot", "_hub_identity")
 
 
@@ -36,24 +36,24 @@ _PINNED = ("snapshot", "_hub_identity")
 class Checkpoint:
     """Where one checkpoint's weights come from, and how far training had gone.
 
-    Made by `from_hub`, `from_directory` or a `CheckpointSeries`. Nothing is fetched before it is
-    asked for.
+    Make one with `from_hub`, `from_directory` or a `CheckpointSeries`. Nothing is downloaded
+    before it is needed.
 
     Attributes:
         model: Hub id, the folder that holds the series, or a label for a model in memory.
-        revision: Branch, tag or commit on the hub; the folder's own name on disk.
+        revision: Branch, tag or commit on the hub; the folder's name on disk.
         step: Optimiser steps taken; None where unknown.
         tokens: Tokens seen; None where unknown.
-        stage: Which of several training stages, or None.
-        loss: Training loss in nats a token, or None.
+        stage: Name of the training stage, or None.
+        loss: Training loss in nats per token, or None.
         run: Seed or variant within the repository, or None.
-        folder: Where the weights lie on disk; None on the hub and in memory.
+        folder: The folder of the weights on disk; None on the hub and in memory.
         in_memory: The model itself; None on the hub and on disk.
         tokenizer: A tokenizer, or the name or folder of one, to use in place of the model's own.
-        random_seed: Of weights that are drawn at random, as `untrained` has them; None for the
-            model's own.
-        loading: Device, number format and backend, which `loaded_with` changes. No part of what
-            makes two checkpoints equal.
+        random_seed: Seed of weights that are drawn at random, as for `untrained`; None for the
+            weights that were trained.
+        loading: Device, number format and backend, which `loaded_with` changes. Two checkpoints
+            may be equal and differ in it.
     """
 
     model: str
@@ -73,12 +73,12 @@ class Checkpoint:
     def from_hub(
         cls, model: str, *, revision: str | None = None, tokenizer: Any = None
     ) -> "Checkpoint":
-        """A checkpoint on the hub.
+        """Describe a checkpoint on the hub, without a download.
 
         Args:
             model: Model id, as `"LLM360/AmberChat"`.
             revision: Branch, tag or commit; None for the main branch. Step, tokens and stage are
-                read from its name where the family is known or the name tells.
+                parsed from its name where it follows a known naming scheme.
             tokenizer: A tokenizer, or the name or folder of one, in place of the model's own.
 
         Examples:
@@ -86,47 +86,48 @@ class Checkpoint:
             Checkpoint('pythia-160m@step1000', step=1000, tokens=2097152000)
         """
         family = find_family(model)
-        named = parse_revision(revision or "main", model)
+        revision_name = parse_revision(revision or "main", model)
         tokens = None
-        if named is not None:
-            tokens = family.tokens_at(named.step) if family is not None else None
-            tokens = named.tokens if tokens is None else tokens
+        if revision_name is not None:
+            tokens = family.tokens_at(revision_name.step) if family is not None else None
+            tokens = revision_name.tokens if tokens is None else tokens
         return cls(
             model,
             revision,
-            step=None if named is None else named.step,
+            step=None if revision_name is None else revision_name.step,
             tokens=tokens,
-            stage=None if named is None else named.stage,
-            run=None if named is None else named.run,
+            stage=None if revision_name is None else revision_name.stage,
+            run=None if revision_name is None else revision_name.run,
             tokenizer=tokenizer,
         )
 
     @classmethod
     def from_directory(cls, path: str | Path, *, tokenizer: Any = None) -> "Checkpoint":
-        """A checkpoint in a folder that a Hugging Face model was saved to.
+        """Describe a checkpoint in a folder that a Hugging Face model was saved to.
 
         Args:
-            path: The folder. Its step is read from its name where a naming scheme fits.
+            path: The folder. Step, tokens and stage are parsed from its name where it follows a
+                known naming scheme.
             tokenizer: A tokenizer, or the name or folder of one, where the folder has none.
 
         Raises:
-            ValueError: There is no such folder, or no model in it.
+            ValueError: The folder does not exist or holds no model.
         """
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise ValueError(f"No folder {str(path)!r}. Name one that a model was saved to.")
         folder = folder.resolve()
         check_folder(folder)
-        named = parse_revision(folder.name)
-        if named is None:
+        revision_name = parse_revision(folder.name)
+        if revision_name is None:
             return cls(str(path), folder=folder, tokenizer=tokenizer)
         return cls(
             str(folder.parent),
             folder.name,
-            step=named.step,
-            tokens=named.tokens,
-            stage=named.stage,
-            run=named.run,
+            step=revision_name.step,
+            tokens=revision_name.tokens,
+            stage=revision_name.stage,
+            run=revision_name.run,
             folder=folder,
             tokenizer=tokenizer,
         )
@@ -140,58 +141,61 @@ class Checkpoint:
         return short if self.revision is None else f"{short}@{self.revision}"
 
     def untrained(self, *, seed: int = 0) -> "Checkpoint":
-        """The same architecture with random weights, as it may have been before training.
+        """Describe the same architecture with random weights, as before training.
 
-        They are drawn when the checkpoint is loaded, as transformers draws them, by the settings
-        in `config.json`: nothing but that is read of the model, and its own weights need not be
-        there. What a training run began with may have been scaled in another way that its settings
-        do not tell; where step 0 was published, that is to be preferred.
+        The weights are drawn when the checkpoint is loaded, in the way that transformers
+        initialises this architecture. Only `config.json` is needed, not the model's weights. The
+        actual run may have been initialised at another scale, which `config.json` does not record.
+        So prefer the published step 0 where there is one.
 
         Args:
-            seed: Draws the weights. The same seed gives the same ones with one release of torch and
-                transformers.
+            seed: Seed of the weights. The same seed gives the same weights with one release of
+                torch and transformers.
 
         Returns:
-            A checkpoint named `…@random0` after the seed. Of a model in memory, which is drawn at
-            once, its settings, device and number format are taken.
+            A checkpoint named `…@random0` after the seed. For a model in memory, the weights are
+            drawn at once, with that model's settings, device and number format.
 
         Raises:
-            ValueError: The model is in memory and TransformerLens made it, so that how to draw its
-                weights is not known.
+            ValueError: The model is in memory and was made by TransformerLens, which does not
+                record how its weights are drawn.
 
         Examples:
             >>> Checkpoint.from_hub("EleutherAI/pythia-160m", revision="step1000").untrained()
             Checkpoint('pythia-160m@random0', step=0, tokens=0)
         """
-        changed = replace(self, step=0, tokens=0, stage=None, loss=None, random_seed=seed)
+        untrained = replace(self, step=0, tokens=0, stage=None, loss=None, random_seed=seed)
         if self.in_memory is None:
-            return changed
+            return untrained
         from tlens_trust.checkpoints.loading import draw_weights
 
         model = self.in_memory
         model = model.model if isinstance(model, PlainModel) else model
         if not is_plain_model(model):
             raise ValueError(
-                f"{self.name!r} is in memory and was made by TransformerLens, which does not tell "
-                "how its weights are drawn. Put an untrained model into the series as step 0."
+                f"{self.name!r} is in memory and was made by TransformerLens, which does not "
+                "record how its weights are drawn. Add an untrained model to the series as step 0."
             )
         weights = next(model.parameters())
         # A copy, since a model keeps the settings that it is made with and may change them.
-        drawn = draw_weights(lambda: type(model)(copy.deepcopy(model.config)), seed=seed)
-        return replace(changed, in_memory=drawn.to(weights.device, weights.dtype))
+        untrained_model = draw_weights(lambda: type(model)(copy.deepcopy(model.config)), seed=seed)
+        return replace(untrained, in_memory=untrained_model.to(weights.device, weights.dtype))
 
     @property
     def identity(self) -> str:
         """A hash of the weights' content and the model's settings, in hexadecimal.
 
-        On the hub it comes from the SHA-256 that the hub keeps of every weight file, without a
-        download, for the commit that `load` will read; on disk from the same hash of the files, so
-        that a downloaded folder has the identity of its revision. A file is read again only when
-        its size or time of change differ. In memory it is a hash of the parameters' bytes, taken
-        anew each time, since the model may be in training.
+        Two checkpoints have the same identity only if their weights and settings are the same,
+        whatever their names are.
 
-        Two checkpoints share it only where their weights and settings are the same, whatever they
-        are called. Of random weights it is a hash of settings, seed and the libraries' releases.
+        On the hub, the identity is computed from the SHA-256 of every weight file at the commit
+        that `load` will use. The hub publishes these hashes, so nothing is downloaded. On disk, it
+        is computed from the same hashes of the files, so a downloaded folder has the identity of
+        its revision. A file is hashed again only when its size or time of change differs.
+
+        In memory, it is a hash of the parameters' bytes, computed anew at each call, since the
+        model may be in training. For random weights, it is a hash of the settings, the seed and
+        the releases of torch and transformers.
         """
         if self.in_memory is not None:
             model = self.in_memory
@@ -204,9 +208,9 @@ class Checkpoint:
 
     @property
     def weight_files(self) -> tuple[WeightFile, ...]:
-        """The files that hold the weights, each with its SHA-256; empty where there are none.
+        """The files that hold the weights, each with its SHA-256.
 
-        There are none of a model in memory, nor of random weights.
+        Empty for a model in memory and for random weights.
         """
         if self.in_memory is not None or self.random_seed is not None:
             return ()
@@ -214,10 +218,10 @@ class Checkpoint:
 
     @cached_property
     def snapshot(self) -> Snapshot:
-        """What the hub has at this revision, pinned to a commit when first asked for.
+        """The files on the hub at this revision, pinned to a commit at the first use.
 
         Raises:
-            ValueError: This checkpoint is not on the hub, or the hub has no such revision.
+            ValueError: This checkpoint is not on the hub, or the hub does not have the revision.
         """
         if self.folder is not None or self.in_memory is not None:
             raise ValueError(f"{self.name!r} is not on the hub.")
@@ -237,8 +241,8 @@ class Checkpoint:
         releases = [
             f"{name} {version(name).partition('+')[0]}" for name in ("torch", "transformers")
         ]
-        made_of = ["random weights", str(self.random_seed), self._config_oid(), *releases]
-        return hashlib.sha256("\0".join(made_of).encode()).hexdigest()
+        ingredients = ["random weights", str(self.random_seed), self._config_oid(), *releases]
+        return hashlib.sha256("\0".join(ingredients).encode()).hexdigest()
 
     def loaded_with(
         self,
@@ -249,9 +253,9 @@ class Checkpoint:
         device_map: str | dict[str, Any] | EllipsisType | None = ...,
         trust_remote_code: bool | EllipsisType = ...,
     ) -> "Checkpoint":
-        """The same checkpoint, to be loaded in another way.
+        """Return the same checkpoint with other settings for loading.
 
-        What is left out (`...`) stays as it is.
+        A setting that is left out (`...`) stays as it is.
 
         Args:
             device: Torch device; None for a GPU where there is one, else the CPU.
@@ -270,9 +274,9 @@ class Checkpoint:
         """
         if self.in_memory is not None:
             raise ValueError(
-                f"{self.name!r} is in memory and is read as it is, so that it cannot be loaded in "
+                f"{self.name!r} is in memory and is used as it is, so it cannot be loaded in "
                 "another way. Move or convert the model itself (`model.to(…)`), or save it and "
-                "read it from the folder."
+                "load it from the folder."
             )
         changes = {
             "device": device,
@@ -282,19 +286,21 @@ class Checkpoint:
             "trust_remote_code": trust_remote_code,
         }
         # `replace` takes the changes by name, so that mypy cannot check them; `Loading` does.
-        given: dict[str, Any] = {k: value for k, value in changes.items() if value is not ...}
-        changed = replace(self, loading=replace(self.loading, **given))
-        # The commit that a branch was found to be at stays pinned: how it is loaded is no reason
-        # to ask the hub again, where the branch may have moved.
-        pinned = {name: vars(self)[name] for name in _PINNED if name in vars(self)}
-        vars(changed).update(pinned)
-        return changed
+        changed_fields: dict[str, Any] = {
+            k: value for k, value in changes.items() if value is not ...
+        }
+        checkpoint = replace(self, loading=replace(self.loading, **changed_fields))
+        # The commit of a branch stays pinned: if the hub were asked again, the branch might have
+        # moved, and the same checkpoint would have two identities.
+        pinned_properties = {name: vars(self)[name] for name in _PINNED if name in vars(self)}
+        vars(checkpoint).update(pinned_properties)
+        return checkpoint
 
     def load(self) -> HookedModel:
-        """Load the weights as a hooked model, unprocessed, as `loading` says.
+        """Load the weights as a hooked model, unprocessed, with the settings in `loading`.
 
-        A model in memory stays as and where it is: a hooked one is given back, a plain Hugging
-        Face one is read through a `PlainModel`.
+        A model in memory stays as and where it is. A hooked model is returned itself, and a plain
+        Hugging Face model inside a `PlainModel`.
 
         Raises:
             ValueError: The backend cannot load this model, weights are missing or hold more than
@@ -315,11 +321,10 @@ class Checkpoint:
 
     @contextmanager
     def loaded(self) -> Iterator[HookedModel]:
-        """Load the weights for the length of a `with`, and give their memory back.
+        """Load the weights for the length of a `with`, and free their memory at its end.
 
-        The model is gone after the `with`, even where a variable still
-        names it, so that the next checkpoint is never loaded beside the last; a model in memory
-        is left alone.
+        The model cannot be used after the `with`, even if a variable still refers to it. So two
+        checkpoints are never in memory at the same time. A model in memory is left alone.
         """
         from tlens_trust.checkpoints.loading import release
 
@@ -331,13 +336,13 @@ class Checkpoint:
                 release(model)
 
     def load_tokenizer(self) -> Any:
-        """The model's own tokenizer, as published, without loading the weights.
+        """Load the model's own tokenizer, as published, without the weights.
 
-        It lies beside the weights; else in the folder that holds the series, or on the
+        It is looked for beside the weights, then in the folder that holds the series or on the
         repository's main branch.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no tokenizer in these places.
         """
         from tlens_trust.checkpoints.loading import load_tokenizer
 
@@ -349,21 +354,24 @@ class Checkpoint:
         if self.in_memory is not None:
             return getattr(self.in_memory, "tokenizer", None)
         if self.folder is None:
-            found = tokenizer_folder(self.snapshot, self.revision)
+            tokenizer_place = tokenizer_folder(self.snapshot, self.revision)
         else:
             places = (self.folder, self.folder.parent)
-            found = next((p for p in places if has_tokenizer(f.name for f in p.iterdir())), None)
-        if found is None:
+            tokenizer_place = next(
+                (place for place in places if has_tokenizer(file.name for file in place.iterdir())),
+                None,
+            )
+        if tokenizer_place is None:
             raise ValueError(
                 f"No tokenizer with {self.name!r}. Save it beside the weights with "
                 "`tokenizer.save_pretrained`, or pass `tokenizer=`."
             )
-        return load_tokenizer(found, trust_remote_code=trust_remote_code)
+        return load_tokenizer(tokenizer_place, trust_remote_code=trust_remote_code)
 
     def load_config(self) -> Any:
-        """The model's settings, from transformers, without loading the weights.
+        """Load the model's settings, as transformers has them, without the weights.
 
-        For a model in memory its own `config`, or `cfg` where TransformerLens made it.
+        For a model in memory, they are its own `config`, or its `cfg` if TransformerLens made it.
         """
         from tlens_trust.checkpoints.loading import load_config
 
@@ -374,7 +382,7 @@ class Checkpoint:
         return load_config(folder, trust_remote_code=self.loading.trust_remote_code)
 
     def resolve_backend(self) -> str:
-        """The backend that `load` would take, without loading the weights.
+        """Return the backend that `load` would use, without loading the weights.
 
         Returns:
             `"hooked_transformer"`, `"bridge"`, or, for a model in memory, `"plain"` or
@@ -410,12 +418,14 @@ class Checkpoint:
         return hooked
 
     def __repr__(self) -> str:
-        known = {
+        properties = {
             "step": self.step,
             "tokens": self.tokens,
             "stage": self.stage,
             "run": self.run,
             "loss": self.loss,
         }
-        said = "".join(f", {key}={value!r}" for key, value in known.items() if value is not None)
-        return f"Checkpoint({self.name!r}{said})"
+        known_properties = "".join(
+            f", {key}={value!r}" for key, value in properties.items() if value is not None
+        )
+        return f"Checkpoint({self.name!r}{known_properties})"

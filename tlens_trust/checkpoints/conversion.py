@@ -1,9 +1,9 @@
-"""Weights into TransformerLens 3.9's `HookedTransformer`, by that release's own conversions.
+"""Converts weights to TransformerLens 3.9's `HookedTransformer`.
 
-That release converts models by name. Checkpoints lie in folders and under revisions, so for four
-architectures the settings are taken from `config.json` here, and only the weights are left to it:
-its own reading of a folder's settings goes by what the folder is called, and knows neither the
-rotary base of GPT-NeoX nor OLMo in a folder.
+TransformerLens 3.9 knows models by their name, but checkpoints are in folders and under revisions.
+It guesses the settings of a folder from the folder's name, misses the rotary base of GPT-NeoX, and
+does not accept OLMo in a folder. So for four architectures this module takes the settings from
+`config.json`. Only the weights are converted by TransformerLens.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,14 @@ _ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "s
 
 
 def why_not_converted(config: Any, model: str) -> str:
-    """What keeps a model from being a `HookedTransformer`; empty where nothing does.
+    """Say why a model cannot be converted to a `HookedTransformer`.
 
     Args:
         config: The model's settings, from transformers.
-        model: Its name on the hub, which that release may know.
+        model: Its name on the hub, which TransformerLens may know.
+
+    Returns:
+        The reason, as the end of a sentence. Empty if the model can be converted.
     """
     architecture = _architecture(config)
     if getattr(config, "quantization_config", None) is not None:
@@ -52,37 +55,38 @@ def load_hooked_transformer(
         folder: Weights and `config.json`.
         config: The model's settings, from transformers.
         model: Its name on the hub, or what to call it in errors.
-        tokenizer: For the `HookedTransformer` to keep.
+        tokenizer: The tokenizer that the `HookedTransformer` keeps.
         loading: Device and number format.
-        weights: Makes of one of transformers' auto classes what loads or draws the weights.
+        weights: `WholeWeights` or `RandomWeights`, which wrap one of transformers' auto classes.
 
     Raises:
         ValueError: A weight of the model is missing after the conversion.
     """
     from transformers import AutoModelForCausalLM
 
-    published: Any = weights(AutoModelForCausalLM).from_pretrained(
+    hf_model: Any = weights(AutoModelForCausalLM).from_pretrained(
         str(folder), dtype=loading.dtype, trust_remote_code=loading.trust_remote_code
     )
-    published.requires_grad_(False)
+    hf_model.requires_grad_(False)
     if _architecture(config) not in _SETTINGS:
         from transformer_lens import HookedTransformer
 
-        # Of the settings it reads again, the commit that is in the cache: main may be another.
+        # TransformerLens reads the settings again. Without the commit it would take those of the
+        # main branch, which may have moved.
         revision = {"revision": folder.name} if folder.parent.name == "snapshots" else {}
         return HookedTransformer.from_pretrained_no_processing(
             _known_name(model),
-            hf_model=published,
+            hf_model=hf_model,
             tokenizer=tokenizer,
             device=loading.target_device,
             dtype=loading.dtype,
             **revision,
         )
-    return _convert(published, config, model=model, tokenizer=tokenizer, loading=loading)
+    return _convert(hf_model, config, model=model, tokenizer=tokenizer, loading=loading)
 
 
 def _convert(
-    published: Any,
+    hf_model: Any,
     config: Any,
     *,
     model: str,
@@ -101,7 +105,8 @@ def _convert(
         d_vocab=config.vocab_size,
         act_fn=_activation(config),
         init_weights=False,
-        # Conversions make zero biases where the settings say; weights lie on the CPU until then.
+        # A conversion makes zero biases on the device of the settings, and the weights are on the
+        # CPU until it is done.
         device="cpu",
         dtype=loading.dtype,
         tie_word_embeddings=bool(config.tie_word_embeddings),
@@ -109,18 +114,19 @@ def _convert(
     )
     hooked = HookedTransformer(cfg, tokenizer, move_to_device=False)
     hooked.to(loading.dtype)
-    weights = getattr(weight_conversions, converter)(published, cfg)
-    lacking = [
+    weights = getattr(weight_conversions, converter)(hf_model, cfg)
+    missing_names = [
         name
         for name, weight in hooked.named_parameters()
-        # What a conversion leaves out keeps its default: right for a bias of zeros alone.
+        # A parameter that the conversion leaves out keeps its initial value, which is right only
+        # for a bias of zeros.
         if name not in weights
         and not (name.rpartition(".")[2].startswith("b") and not weight.any())
     ]
-    if lacking:
+    if missing_names:
         raise ValueError(
-            f"TransformerLens' conversion of {model!r} leaves {len(lacking)} weights open, "
-            f'{min(lacking)!r} the first. backend="bridge" reads the same residual stream.'
+            f"TransformerLens' conversion of {model!r} leaves out {len(missing_names)} weights, "
+            f'such as {min(missing_names)!r}. backend="bridge" gives the same residual stream.'
         )
     hooked.load_and_process_state_dict(
         weights,
@@ -194,7 +200,7 @@ def _olmo(config: Any) -> dict[str, Any]:
     width = config.hidden_size // config.num_attention_heads
     return {
         **_shape(config, width),
-        # OLMo's layer norm has no parameters, and this number is written in its code.
+        # OLMo's layer norm has no parameters, and its code fixes this number.
         "eps": 1e-5,
         "normalization_type": "LN",
         "gated_mlp": True,
@@ -231,21 +237,21 @@ def _gpt2_obstacle(config: Any) -> str:
 
 def _neox_obstacle(config: Any) -> str:
     if not config.attention_bias:
-        return "the conversion of GPT-NeoX expects attention biases, and it has none"
+        return "the conversion of GPT-NeoX expects attention biases, and this model has none"
     return _rope_obstacle(config, ("default",))
 
 
 def _llama_obstacle(config: Any) -> str:
     if config.attention_bias or config.mlp_bias:
-        return "the conversion of Llama leaves out biases, and it has some"
+        return "the conversion of Llama leaves out biases, and this model has some"
     return _rope_obstacle(config, ("default", "llama3"))
 
 
 def _olmo_obstacle(config: Any) -> str:
     if config.num_key_value_heads not in (None, config.num_attention_heads):
-        return "the conversion of OLMo knows no grouped queries"
+        return "the conversion of OLMo does not support grouped-query attention"
     if config.attention_bias:
-        return "the conversion of OLMo leaves out biases, and it has some"
+        return "the conversion of OLMo leaves out biases, and this model has some"
     return _rope_obstacle(config, ("default",))
 
 
@@ -257,9 +263,9 @@ _OBSTACLES: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _rope_obstacle(config: Any, known: tuple[str, ...]) -> str:
+def _rope_obstacle(config: Any, supported: tuple[str, ...]) -> str:
     kind = _rope(config).get("rope_type", "default")
-    return "" if kind in known else f"its rotary embedding is scaled by {kind!r}"
+    return "" if kind in supported else f"its rotary embedding is scaled by {kind!r}"
 
 
 def _rope(config: Any) -> dict[str, Any]:
@@ -268,15 +274,15 @@ def _rope(config: Any) -> dict[str, Any]:
 
 
 def _architecture(config: Any) -> str:
-    named = getattr(config, "architectures", None) or [type(config).__name__]
-    # A folder saved from the bare body, without the unembedding, names that one.
+    names = getattr(config, "architectures", None) or [type(config).__name__]
+    # A folder that was saved without the unembedding names the body's class.
     bodies = {
         "GPT2Model": "GPT2LMHeadModel",
         "GPTNeoXModel": "GPTNeoXForCausalLM",
         "LlamaModel": "LlamaForCausalLM",
         "OlmoModel": "OlmoForCausalLM",
     }
-    name = str(named[0])
+    name = str(names[0])
     return bodies.get(name, name)
 
 

@@ -1,4 +1,4 @@
-"""What a sweep over a series would fetch, before anything is fetched."""
+"""Computes what a sweep over a series would download, without a download."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +10,15 @@ from tlens_trust.html import render
 
 @dataclass(frozen=True)
 class PlannedCheckpoint:
-    """One checkpoint's share of a plan.
+    """One checkpoint in a `DownloadPlan`.
 
     Attributes:
         name: Short label.
         step: Optimiser steps; None where unknown.
-        size: Bytes that loading reads; 0 for a model in memory.
-        fetch: Bytes of these that are not on this machine yet, nor counted for an earlier row.
-        weights: The weight files' SHA-256s, joined; empty where there are no files.
-        problem: Why it cannot be had, or empty.
+        size: Bytes of the files that loading needs; 0 for a model in memory.
+        fetch: Bytes to download. A file that an earlier row counts is not counted again.
+        weights: The SHA-256s of the weight files, joined; empty where there are no files.
+        problem: Why the checkpoint cannot be loaded; empty where it can.
     """
 
     name: str
@@ -31,10 +31,10 @@ class PlannedCheckpoint:
 
 @dataclass(frozen=True, repr=False)
 class DownloadPlan:
-    """What reading every checkpoint of a series needs.
+    """The sizes of all checkpoints of a series, and what has to be downloaded.
 
     Attributes:
-        model: What the series is called.
+        model: Name of the series.
         rows: One entry per checkpoint, in the order of the series.
     """
 
@@ -43,32 +43,32 @@ class DownloadPlan:
 
     @property
     def n_checkpoints(self) -> int:
-        """How many checkpoints there are."""
+        """The number of checkpoints."""
         return len(self.rows)
 
     @property
     def size_gb(self) -> float:
-        """What loading them all reads, in GB (10⁹ bytes)."""
+        """Size of all files that loading needs, in GB (10⁹ bytes)."""
         return sum(row.size for row in self.rows) / 1e9
 
     @property
     def fetch_gb(self) -> float:
-        """What has to be downloaded, in GB. A file that several revisions share counts once."""
+        """Size of the downloads in GB. A file that several revisions share counts once."""
         return sum(row.fetch for row in self.rows) / 1e9
 
     @property
     def cached_gb(self) -> float:
-        """What needs no download, in GB: it is here, or comes with an earlier checkpoint."""
+        """Size in GB of the files that are here, or are shared with an earlier checkpoint."""
         return self.size_gb - self.fetch_gb
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """Why checkpoints cannot be had, where that is known beforehand."""
+        """Why checkpoints cannot be loaded, as far as that is known beforehand."""
         return tuple(row.problem for row in self.rows if row.problem)
 
     @property
     def identical(self) -> tuple[tuple[str, ...], ...]:
-        """Names of checkpoints that hold the same weights, in groups."""
+        """Groups of checkpoints that have the same weights, by name."""
         groups: dict[str, list[str]] = {}
         for row in self.rows:
             if row.weights:
@@ -87,25 +87,26 @@ class DownloadPlan:
             f"{'checkpoint':<{width}}  {'size':>10}  {'to fetch':>10}",
         ]
         for row in self.rows:
-            said = row.problem or f"{_gb(row.size / 1e9):>10}  {_gb(row.fetch / 1e9):>10}"
-            lines.append(f"{row.name:<{width}}  {said}")
+            details = row.problem or f"{_gb(row.size / 1e9):>10}  {_gb(row.fetch / 1e9):>10}"
+            lines.append(f"{row.name:<{width}}  {details}")
         lines += [f"identical weights: {' = '.join(names)}" for names in self.identical]
         return "\n".join(lines)
 
 
 def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> DownloadPlan:
-    """Say what reading checkpoints would fetch.
+    """Compute what loading the checkpoints would download.
 
-    Asks the hub for the files' sizes and hashes, several checkpoints at once, and fetches nothing.
+    Asks the hub for the files' sizes and hashes, for several checkpoints at once, and downloads
+    nothing.
 
     Raises:
         OSError: The hub cannot be reached.
     """
     with ThreadPoolExecutor(max_workers=8) as pool:
         problems = list(pool.map(_problem, checkpoints))
-    counted: set[str] = set()
+    counted_blobs: set[str] = set()
     rows = [
-        _row(checkpoint, problem, counted)
+        _row(checkpoint, problem, counted_blobs)
         for checkpoint, problem in zip(checkpoints, problems, strict=True)
     ]
     return DownloadPlan(model, tuple(rows))
@@ -119,7 +120,7 @@ def _problem(checkpoint: Checkpoint) -> str:
     return ""
 
 
-def _row(checkpoint: Checkpoint, problem: str, counted: set[str]) -> PlannedCheckpoint:
+def _row(checkpoint: Checkpoint, problem: str, counted_blobs: set[str]) -> PlannedCheckpoint:
     name, step = checkpoint.name, checkpoint.step
     if problem:
         return PlannedCheckpoint(name, step, 0, 0, problem=problem)
@@ -131,9 +132,9 @@ def _row(checkpoint: Checkpoint, problem: str, counted: set[str]) -> PlannedChec
     size = fetch = 0
     for file in snapshot.needed():
         size += file.size
-        if file.blob not in counted and not snapshot.is_cached(file):
+        if file.blob not in counted_blobs and not snapshot.is_cached(file):
             fetch += file.size
-        counted.add(file.blob)
+        counted_blobs.add(file.blob)
     return PlannedCheckpoint(name, step, size, fetch, weights)
 
 

@@ -1,7 +1,7 @@
-"""How published families name their checkpoints: one table, read in both directions.
+"""The table of published model families and of how they name their checkpoints.
 
-A row's `revisions` are templates. The same template is what a name is parsed by and what it is
-formatted with, so that the two cannot drift apart:
+A row's `revisions` are templates. The same template parses a name and formats it, so the two cannot
+disagree. These are the fields of a template:
 
     {step}       a whole number, no leading zeros            step1000
     {step:03}    padded with zeros to this width             ckpt_007
@@ -21,7 +21,7 @@ from string import Formatter
 
 _LOG_THEN_THOUSANDS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
 
-# As the hub has them; TransformerLens keeps the same list, frozen.
+# The published steps on the hub. TransformerLens holds the same list.
 _MISTRAL = (
     *range(0, 100, 10),
     *range(100, 2000, 50),
@@ -32,13 +32,13 @@ _MISTRAL = (
 
 @dataclass(frozen=True)
 class RevisionName:
-    """What a revision's name says; None for what it does not say.
+    """What a revision's name says about its checkpoint; None for what it does not say.
 
     Attributes:
         step: Optimiser steps taken, or the checkpoint's number in families that count those.
         tokens: Tokens seen, as rounded in the name.
-        stage: One of several training stages, as `stage2` or `phase1`.
-        run: A seed or variant within the repository, as `ingredient3`.
+        stage: Name of the training stage, such as `stage2` or `phase1`.
+        run: A seed or variant within the repository, such as `ingredient3`.
     """
 
     step: int
@@ -49,19 +49,19 @@ class RevisionName:
 
 @dataclass(frozen=True)
 class Family:
-    """One row of the table.
+    """One family of models: how its checkpoints are named, and which are published.
 
     Attributes:
-        name: What the family is called.
-        models: Pattern of its model ids on the hub.
+        name: Name of the family.
+        models: Regular expression for its model ids on the hub.
         revisions: Templates of its revision names.
-        schedule: The steps that are published, where that is known; else the repository is listed.
+        schedule: The published steps; None where unknown, and then the repository is listed.
         tokens_per_step: Tokens in one step; None where unknown or not constant.
         tokens_at_zero: Tokens seen at step 0.
-        main: The step that the branch `main` holds, where it continues the schedule.
-        runs: Model ids of the family's runs by the name that `run=` takes.
-        variants: What `run=` may add to a model id, as `seed3` to `…-160m` for `…-160m-seed3`.
-        repository: Template of the model id where every checkpoint has a repository of its own.
+        main: The step of the branch `main`, where it continues the schedule.
+        runs: Model ids of the family's runs, by the name that `run=` takes.
+        variants: Suffixes that `run=` may add to a model id, such as `seed3` for `…-160m-seed3`.
+        repository: Template of the model id, where every checkpoint has its own repository.
     """
 
     name: str
@@ -76,26 +76,26 @@ class Family:
     repository: str | None = None
 
     def parse(self, revision: str) -> RevisionName | None:
-        """What a revision's name says, or None where it is no checkpoint's name."""
+        """Parse a revision's name; None where it is not the name of a checkpoint."""
         if revision == "main" and self.main is not None:
             return RevisionName(self.main)
         for template in self.revisions:
-            parsed = parse_template(template, revision)
-            if parsed is not None:
-                return parsed
+            revision_name = parse_template(template, revision)
+            if revision_name is not None:
+                return revision_name
         return None
 
     def format(self, name: RevisionName) -> str:
-        """The revision's name.
+        """Write a revision's name by the template that has the right fields.
 
         Raises:
-            ValueError: No template of this family holds exactly what `name` says.
+            ValueError: No template of this family has exactly the fields that `name` has.
         """
         if name.step == self.main and name == RevisionName(name.step):
             return "main"
-        known = {f.name for f in fields(name) if getattr(name, f.name) is not None}
+        known_fields = {f.name for f in fields(name) if getattr(name, f.name) is not None}
         for template in self.revisions:
-            if {key for _, key, _ in _parts(template) if key} == known:
+            if {key for _, key, _ in _parts(template) if key} == known_fields:
                 return format_template(template, name)
         raise ValueError(
             f"{self.name} names its checkpoints {' or '.join(self.revisions)}, which does not fit "
@@ -103,7 +103,7 @@ class Family:
         )
 
     def tokens_at(self, step: int) -> int | None:
-        """Tokens seen at a step, or None where the family's count is not known."""
+        """Return the tokens seen at a step; None where the number of tokens per step is unknown."""
         if self.tokens_per_step is None:
             return None
         return self.tokens_at_zero + step * self.tokens_per_step
@@ -159,7 +159,7 @@ FAMILIES: tuple[Family, ...] = (
         name="Amber",
         models="LLM360/Amber",
         revisions=("ckpt_{step:03}",),
-        # Counted in checkpoints: each has read one more of 360 equal parts of the data.
+        # Steps count checkpoints: each was trained on one more of 360 equal parts of the data.
         schedule=tuple(range(360)),
         tokens_per_step=3_500_000_000,
         tokens_at_zero=3_500_000_000,
@@ -227,14 +227,14 @@ FAMILIES: tuple[Family, ...] = (
     ),
     Family(
         name="Hugging Face Trainer",
-        models=r"(?!)",  # folders, no model on the hub
+        models=r"(?!)",  # only folders, no model on the hub
         revisions=("checkpoint-{step}",),
     ),
 )
 
 
 def find_family(model: str) -> Family | None:
-    """The row of the table that a model id on the hub belongs to, or None.
+    """Find the family of a model id on the hub; None where it is not in the table.
 
     Examples:
         >>> find_family("EleutherAI/pythia-160m-seed3").name
@@ -249,14 +249,14 @@ def find_family(model: str) -> Family | None:
 
 
 def parse_revision(revision: str, model: str | None = None) -> RevisionName | None:
-    """What a revision's or folder's name says, by any scheme of the table.
+    """Parse the name of a revision or a folder by the naming schemes of the table.
 
     Args:
         revision: A branch, tag or folder name.
-        model: Model id on the hub, whose own scheme is tried alone where it is in the table.
+        model: Model id on the hub. If its family is in the table, only that scheme is tried.
 
     Returns:
-        None where no scheme parses the name.
+        None if the name follows none of the schemes.
 
     Examples:
         >>> parse_revision("stage2-ingredient3-step11931-tokens50B")
@@ -270,19 +270,19 @@ def parse_revision(revision: str, model: str | None = None) -> RevisionName | No
     if family is not None:
         return family.parse(revision)
     for template in all_templates():
-        parsed = parse_template(template, revision)
-        if parsed is not None:
-            return parsed
+        revision_name = parse_template(template, revision)
+        if revision_name is not None:
+            return revision_name
     return None
 
 
 def all_templates() -> tuple[str, ...]:
-    """Every template of the table, each once, in the table's order."""
+    """Return every template of the table once, in the table's order."""
     return tuple(dict.fromkeys(t for family in FAMILIES for t in family.revisions))
 
 
 def parse_template(template: str, name: str) -> RevisionName | None:
-    """Read a name by one template.
+    """Parse a name by one template.
 
     Examples:
         >>> parse_template("step-{step:k}-token-{tokens:BT}", "step-720k-token-1510B")
@@ -291,43 +291,43 @@ def parse_template(template: str, name: str) -> RevisionName | None:
     match = _pattern(template).fullmatch(name)
     if match is None:
         return None
-    found = match.groupdict()
-    step = int(found["step"])
+    groups = match.groupdict()
+    step = int(groups["step"])
     if _spec_of(template, "step") == "k":
         step *= 1000
     tokens = None
-    if "tokens" in found:
-        tokens = int(Decimal(found["tokens"][:-1]) * _UNITS[found["tokens"][-1]])
-    return RevisionName(step, tokens, found.get("stage"), found.get("run"))
+    if "tokens" in groups:
+        tokens = int(Decimal(groups["tokens"][:-1]) * _UNITS[groups["tokens"][-1]])
+    return RevisionName(step, tokens, groups.get("stage"), groups.get("run"))
 
 
 def format_template(template: str, name: RevisionName) -> str:
     """Write a name by one template; the inverse of `parse_template`.
 
     Raises:
-        ValueError: The template has a field that `name` leaves open, or writes whole thousands
-            or millions only.
+        ValueError: `name` lacks a field of the template, or its step is not a whole number of
+            thousands where the template counts in thousands.
 
     Examples:
         >>> format_template("ckpt_{step:03}", RevisionName(7))
         'ckpt_007'
     """
-    written = []
+    pieces = []
     for text, key, spec in _parts(template):
-        written.append(text)
+        pieces.append(text)
         if not key:
             continue
         value = getattr(name, key)
         if value is None:
-            raise ValueError(f"{template!r} needs {key}, which {name} leaves open.")
-        written.append(_written(value, key, spec, template))
-    return "".join(written)
+            raise ValueError(f"{template!r} needs {key}, which {name} does not have.")
+        pieces.append(_format_field(value, key, spec, template))
+    return "".join(pieces)
 
 
 _UNITS = {"B": 10**9, "T": 10**12}
 
 
-def _written(value: int | str, key: str, spec: str, template: str) -> str:
+def _format_field(value: int | str, key: str, spec: str, template: str) -> str:
     if not isinstance(value, int):
         return value
     if key == "tokens":
@@ -342,23 +342,23 @@ def _written(value: int | str, key: str, spec: str, template: str) -> str:
 
 @lru_cache
 def _pattern(template: str) -> re.Pattern[str]:
-    written = []
+    pieces = []
     for text, key, spec in _parts(template):
-        written.append(re.escape(text))
+        pieces.append(re.escape(text))
         if key == "step" and spec == "k":
-            written.append(r"(?P<step>0|[1-9]\d*)k")
+            pieces.append(r"(?P<step>0|[1-9]\d*)k")
         elif key == "step" and spec:
             width = int(spec)
-            written.append(rf"(?P<step>\d{{{width}}}|[1-9]\d{{{width},}})")
+            pieces.append(rf"(?P<step>\d{{{width}}}|[1-9]\d{{{width},}})")
         elif key == "step":
-            written.append(r"(?P<step>0|[1-9]\d*)")
+            pieces.append(r"(?P<step>0|[1-9]\d*)")
         elif key == "tokens":
-            written.append(rf"(?P<tokens>(?:0|[1-9]\d*)(?:\.\d+)?[{spec}])")
+            pieces.append(rf"(?P<tokens>(?:0|[1-9]\d*)(?:\.\d+)?[{spec}])")
         elif key == "stage":
-            written.append(r"(?P<stage>(?:stage|phase)\d+)")
+            pieces.append(r"(?P<stage>(?:stage|phase)\d+)")
         elif key == "run":
-            written.append(r"(?P<run>[a-z0-9]+(?:[-_][a-z0-9]+)*)")
-    return re.compile("".join(written), re.ASCII)
+            pieces.append(r"(?P<run>[a-z0-9]+(?:[-_][a-z0-9]+)*)")
+    return re.compile("".join(pieces), re.ASCII)
 
 
 def _parts(template: str) -> Iterator[tuple[str, str, str]]:
@@ -366,5 +366,5 @@ def _parts(template: str) -> Iterator[tuple[str, str, str]]:
         yield text, key or "", spec or ""
 
 
-def _spec_of(template: str, wanted: str) -> str:
-    return next(spec for _, key, spec in _parts(template) if key == wanted)
+def _spec_of(template: str, field_name: str) -> str:
+    return next(spec for _, key, spec in _parts(template) if key == field_name)

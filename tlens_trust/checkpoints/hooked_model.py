@@ -1,4 +1,4 @@
-"""The part of a hooked model that this package relies on."""
+"""The protocol that every hooked model satisfies: the part of TransformerLens that is relied on."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -9,16 +9,18 @@ from torch import Tensor
 
 @runtime_checkable
 class HookedModel(Protocol):
-    """Whatever TransformerLens gives: a `HookedTransformer` or a `TransformerBridge`.
+    """A model with hook points: a `HookedTransformer`, a `TransformerBridge` or a `PlainModel`.
 
-    Code is typed against this protocol and never against a class. `PlainModel` satisfies it too.
+    Code is typed against this protocol and never against a class, since which classes there are
+    depends on the release of TransformerLens.
     """
 
     @property
     def cfg(self) -> Any:
-        """Shape and place.
+        """The model's shape and device.
 
-        `n_layers`, `d_model`, `n_heads`, `d_head`, `n_ctx`, `d_vocab`, `device`, `model_name`.
+        It has `n_layers`, `d_model`, `n_heads`, `d_head`, `n_ctx`, `d_vocab`, `device` and
+        `model_name`.
         """
 
     @property
@@ -36,12 +38,12 @@ class HookedModel(Protocol):
 
 
 def own_tokenizer(model: HookedModel) -> Any:
-    """The tokenizer as it was published, before TransformerLens set it to add a BOS token.
+    """Return the tokenizer as it was published, before TransformerLens set it to add a BOS token.
 
-    TransformerLens reloads a tokenizer with `add_bos_token=True`, also for models that were
-    trained without. `Checkpoint.load` keeps the untouched one beside the model. A model that the
-    user built with TransformerLens has lost it: then this is `model.tokenizer`, and `own_bos` says
-    what the model's settings ask for.
+    TransformerLens reloads a tokenizer with `add_bos_token=True`, even for models that were trained
+    without a BOS token. So `Checkpoint.load` keeps the published tokenizer beside the model. A
+    model that the user built with TransformerLens does not have it. Then this function returns
+    `model.tokenizer`, and `own_bos` returns the model's setting.
 
     Args:
         model: A hooked model.
@@ -49,20 +51,20 @@ def own_tokenizer(model: HookedModel) -> Any:
     Returns:
         A tokenizer from transformers, or None where the model has none.
     """
-    kept = getattr(model, "own_tokenizer", None)
-    return model.tokenizer if kept is None else kept
+    published_tokenizer = getattr(model, "own_tokenizer", None)
+    return model.tokenizer if published_tokenizer is None else published_tokenizer
 
 
 def own_bos(model: HookedModel) -> bool | None:
-    """Whether a BOS token stands before a text by the model's own setting.
+    """Say whether the model's own setting puts a BOS token before a text.
 
     Args:
         model: A hooked model.
 
     Returns:
-        None where `own_tokenizer(model)` decides by itself: for every model that this package
-        loaded, and for plain Hugging Face models. For a model that the user built with
-        TransformerLens, `model.cfg.default_prepend_bos`, which is what its `to_tokens` follows.
+        None where `own_tokenizer(model)` decides it: for every model that this package loaded, and
+        for plain Hugging Face models. For a model that the user built with TransformerLens,
+        `model.cfg.default_prepend_bos`, which its `to_tokens` follows.
     """
     if getattr(model, "own_tokenizer", None) is not None:
         return None

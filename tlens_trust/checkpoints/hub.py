@@ -1,7 +1,7 @@
-"""What the hub has of a model, and what of it lies in the cache already.
+"""Lists and downloads the files of models on the Hugging Face hub.
 
-Everything goes through `huggingface_hub`: its token for gated models, its cache, its settings.
-With `HF_HUB_OFFLINE` set, what the cache holds is what there is.
+Everything goes through `huggingface_hub`, with its token for gated models, its cache and its
+settings. If `HF_HUB_OFFLINE` is set, only the files in the cache exist for this module.
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ class HubFile:
 
     @property
     def blob(self) -> str:
-        """What the file is called in the cache."""
+        """Name of the file's content in the cache."""
         return self.sha256 or self.oid
 
 
@@ -50,7 +50,7 @@ class Snapshot:
     Attributes:
         model: Model id.
         commit: The commit's hash, which no push can change.
-        files: What it holds.
+        files: Its files.
     """
 
     model: str
@@ -63,7 +63,7 @@ class Snapshot:
         return tuple(file.name for file in self.files)
 
     def weight_files(self) -> tuple[WeightFile, ...]:
-        """The weight files with their SHA-256, as the hub knows them without a download."""
+        """Return the weight files with the SHA-256s that the hub publishes, without a download."""
         by_name = {file.name: file for file in self.files}
         names = weight_names(by_name)
         check_weights(names, f"{self.model!r} at {self.commit}")
@@ -84,12 +84,12 @@ class Snapshot:
         )
 
     def needed(self, *, weights: bool = True, remote_code: bool = False) -> tuple[HubFile, ...]:
-        """The files that loading reads, with or without the weights."""
+        """Return the files that loading needs, with or without the weights."""
         names = set(needed_names(self.names, weights=weights, remote_code=remote_code))
         return tuple(file for file in self.files if file.name in names)
 
     def is_cached(self, file: HubFile) -> bool:
-        """Whether a file's content lies in the cache, under this commit or another."""
+        """Whether a file's content is in the cache, for this commit or another."""
         folder = _cache_folder(self.model)
         pointer = folder / "snapshots" / self.commit / file.name
         return pointer.exists() or (folder / "blobs" / file.blob).exists()
@@ -97,38 +97,38 @@ class Snapshot:
     def fetch(
         self, revision: str | None, *, weights: bool = True, remote_code: bool = False
     ) -> Path:
-        """The folder in the cache that holds what loading reads, downloaded where it must be.
+        """Download the files that loading needs, and return their folder in the cache.
 
         Args:
-            revision: Branch or tag that was asked for, so that the cache knows it by this name.
-            weights: Whether the weights are wanted too, and not the small files alone.
-            remote_code: Whether the repository's own Python files are wanted too.
+            revision: Branch or tag under whose name the cache records the files.
+            weights: Whether to include the weights, and not only the small files.
+            remote_code: Whether to include the repository's Python files.
 
         Raises:
             ValueError: The branch has moved since this snapshot was described.
         """
         folder = _cache_folder(self.model) / "snapshots" / self.commit
-        wanted = self.needed(weights=weights, remote_code=remote_code)
-        if all((folder / file.name).exists() for file in wanted):
+        files = self.needed(weights=weights, remote_code=remote_code)
+        if all((folder / file.name).exists() for file in files):
             return folder
         from huggingface_hub import snapshot_download
 
-        with explained(self.model, revision):
-            got = snapshot_download(
-                self.model, revision=revision, allow_patterns=[file.name for file in wanted]
+        with readable_hub_errors(self.model, revision):
+            downloaded = snapshot_download(
+                self.model, revision=revision, allow_patterns=[file.name for file in files]
             )
-        if Path(got).name != self.commit:
+        if Path(downloaded).name != self.commit:
             raise ValueError(
-                f"{self.model!r} at {revision!r} moved from {self.commit} to {Path(got).name} "
-                "while it was being read. Name the series again."
+                f"{self.model!r} at {revision!r} moved from {self.commit} to "
+                f"{Path(downloaded).name} while it was downloaded. Create the series again."
             )
-        return Path(got)
+        return Path(downloaded)
 
     def fetch_file(self, name: str) -> Path:
-        """One small file, from the cache or downloaded."""
+        """Return the path of one small file, and download it if the cache does not have it."""
         from huggingface_hub import hf_hub_download
 
-        with explained(self.model, self.commit):
+        with readable_hub_errors(self.model, self.commit):
             return Path(hf_hub_download(self.model, name, revision=self.commit))
 
     def _sha256(self, file: HubFile) -> str:
@@ -136,7 +136,7 @@ class Snapshot:
 
 
 def is_offline() -> bool:
-    """Whether the user has asked that the hub be left alone."""
+    """Whether the user set `HF_HUB_OFFLINE`, so that the hub must not be contacted."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
@@ -153,23 +153,23 @@ def list_revisions(model: str) -> tuple[str, ...]:
         return _cached_revisions(model)
     from huggingface_hub import HfApi
 
-    with explained(model, None):
+    with readable_hub_errors(model, None):
         refs = HfApi().list_repo_refs(model)
     return tuple(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 
 
 def describe(model: str, revision: str | None) -> Snapshot:
-    """A repository's files at a revision, with sizes and hashes, without a download.
+    """List a repository's files at a revision, with sizes and hashes, without a download.
 
     Raises:
-        ValueError: There is no such repository or revision, or, offline, it is not in the cache.
-        OSError: The hub cannot be reached, or does not let this user in.
+        ValueError: The hub has no such repository or revision, or, offline, the cache has not.
+        OSError: The hub cannot be reached, or refuses access.
     """
     if is_offline():
         return _describe_cached(model, revision)
     from huggingface_hub import HfApi
 
-    with explained(model, revision):
+    with readable_hub_errors(model, revision):
         info = HfApi().model_info(model, revision=revision, files_metadata=True)
     files = tuple(
         HubFile(
@@ -184,7 +184,11 @@ def describe(model: str, revision: str | None) -> Snapshot:
 
 
 def tokenizer_folder(snapshot: Snapshot, revision: str | None) -> Path | None:
-    """Where the tokenizer lies: at the revision, else on the repository's main branch."""
+    """Download the tokenizer of a revision, or of the main branch if the revision has none.
+
+    Returns:
+        The folder that holds it; None if there is no tokenizer.
+    """
     if has_tokenizer(snapshot.names):
         return snapshot.fetch(revision, weights=False)
     try:
@@ -195,17 +199,17 @@ def tokenizer_folder(snapshot: Snapshot, revision: str | None) -> Path | None:
 
 
 @contextmanager
-def explained(model: str, revision: str | None) -> Iterator[None]:
-    """Turn the hub's errors into sentences that say what to do."""
+def readable_hub_errors(model: str, revision: str | None) -> Iterator[None]:
+    """Turn the hub's errors into messages that say what to do."""
     from huggingface_hub import errors
 
-    where = repr(model) if revision is None else f"{model!r} at {revision!r}"
+    model_and_revision = repr(model) if revision is None else f"{model!r} at {revision!r}"
     try:
         yield
     except errors.GatedRepoError as error:
         raise OSError(
-            f"The hub does not let this user into {where}, which is gated. Ask for access on its "
-            "page, then run `hf auth login` or set HF_TOKEN."
+            f"{model_and_revision} is gated, and the hub refuses access to it. Ask for access on "
+            "its page, then run `hf auth login` or set HF_TOKEN."
         ) from error
     except errors.RevisionNotFoundError as error:
         raise ValueError(
@@ -214,24 +218,24 @@ def explained(model: str, revision: str | None) -> Iterator[None]:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise ValueError(
-            f"The hub has no model {model!r}, or keeps it from this user. Write it as "
-            "'organisation/name'; for a private one, run `hf auth login` or set HF_TOKEN."
+            f"The hub has no model {model!r}, or it is private. Write it as 'organisation/name'. "
+            "For a private model, run `hf auth login` or set HF_TOKEN."
         ) from error
     except errors.HFValidationError as error:
         raise ValueError(
-            f"{model!r} is no model id of the hub. Write it as 'organisation/name', or name a "
-            "folder that is there."
+            f"{model!r} is not a model id of the hub. Write it as 'organisation/name', or name a "
+            "folder that exists."
         ) from error
     except (errors.EntryNotFoundError, errors.HfHubHTTPError):
         raise
     except Exception as error:
-        # Which HTTP library huggingface_hub speaks through has changed twice: its connection
-        # errors are known here only by their base classes' names.
+        # huggingface_hub has changed its HTTP library twice, so the connection errors are
+        # recognised by the name of a base class and not imported.
         if not any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
             raise
         raise OSError(
-            f"The hub could not be reached for {where}: {error}. Try again, or set "
-            "HF_HUB_OFFLINE=1 to work with what is in the cache."
+            f"The hub could not be reached for {model_and_revision}: {error}. Try again, or set "
+            "HF_HUB_OFFLINE=1 to use what is in the cache."
         ) from error
 
 
@@ -246,13 +250,13 @@ def _cache_folder(model: str) -> Path:
 def _cached_revisions(model: str) -> tuple[str, ...]:
     refs = _cache_folder(model) / "refs"
     names = sorted(p.relative_to(refs).as_posix() for p in refs.rglob("*") if p.is_file())
-    found = tuple(name for name in names if _has_weights(model, name))
-    if not found:
+    revisions = tuple(name for name in names if _has_weights(model, name))
+    if not revisions:
         raise ValueError(
-            f"Nothing of {model!r} is in the cache, and HF_HUB_OFFLINE is set. Fetch it where "
+            f"Nothing of {model!r} is in the cache, and HF_HUB_OFFLINE is set. Download it where "
             "there is a network, or unset HF_HUB_OFFLINE."
         )
-    return found
+    return revisions
 
 
 def _has_weights(model: str, revision: str) -> bool:
@@ -268,14 +272,14 @@ def _describe_cached(model: str, revision: str | None) -> Snapshot:
     commit = ref.read_text().strip() if ref.is_file() else revision or "main"
     snapshot = folder / "snapshots" / commit
     if not snapshot.is_dir():
-        where = repr(model) if revision is None else f"{model!r} at {revision!r}"
+        model_and_revision = repr(model) if revision is None else f"{model!r} at {revision!r}"
         raise ValueError(
-            f"{where} is not in the cache, and HF_HUB_OFFLINE is set. Fetch it where there is a "
-            "network, or unset HF_HUB_OFFLINE."
+            f"{model_and_revision} is not in the cache, and HF_HUB_OFFLINE is set. Download it "
+            "where there is a network, or unset HF_HUB_OFFLINE."
         )
-    # A name may point at a blob that was never finished or has been deleted.
-    present = [path for path in sorted(snapshot.iterdir()) if path.is_file()]
-    return Snapshot(model, commit, tuple(_cached_file(path) for path in present))
+    # A link may point at a file that was never finished or has been deleted.
+    paths = [path for path in sorted(snapshot.iterdir()) if path.is_file()]
+    return Snapshot(model, commit, tuple(_cached_file(path) for path in paths))
 
 
 def _cached_file(path: Path) -> HubFile:

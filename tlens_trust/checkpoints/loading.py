@@ -1,8 +1,8 @@
-"""From a folder of weights to a hooked model, and out of memory again.
+"""Loads a folder of weights as a hooked model, and frees its memory again.
 
-Weights are used as they were published: nothing is folded or centred, since folding would change
-the space that probes and vectors live in from checkpoint to checkpoint. Only safetensors, or
-pickles restricted to tensors, are ever loaded.
+Weights are used as they were published. Nothing is folded or centred, since folding would change
+the space of probes and vectors from checkpoint to checkpoint. Only safetensors, or pickles that are
+restricted to tensors, are ever loaded.
 """
 
 import contextlib
@@ -38,37 +38,37 @@ def load_hooked_model(
     """Load a folder of weights as a hooked model.
 
     Args:
-        folder: Weights, `config.json` and, as a rule, a tokenizer.
-        model: What the model is called on the hub, or what to call it in errors.
-        tokenizer: The model's own, which the hooked model keeps beside the one that
-            TransformerLens makes of it; see `own_tokenizer`.
+        folder: The folder of `config.json` and the weights.
+        model: The model's name on the hub, or its name in errors.
+        tokenizer: The model's own tokenizer. The hooked model keeps it beside the one that
+            TransformerLens makes from it; see `own_tokenizer`.
         loading: Device, number format and backend.
-        random_seed: Draws weights in place of those in the folder, which need not be there; None
-            for the folder's.
+        random_seed: Seed of random weights, which are used in place of those in the folder; None
+            for the folder's weights.
 
     Raises:
         ValueError: The backend cannot load this model, weights are missing, a pickle holds
-            anything but tensors, or random weights are to be spread over devices.
+            anything but tensors, or `device_map` is given for random weights.
     """
     if random_seed is None:
         check_folder(folder)
     elif loading.device_map is not None:
         raise ValueError(
-            f"Random weights are drawn in one place, got device_map={loading.device_map!r}. Leave "
-            "it out."
+            "Random weights are drawn on one device, and `device_map` spreads them over several, "
+            f"got {loading.device_map!r}. Leave it out."
         )
     weights = WholeWeights if random_seed is None else partial(RandomWeights, seed=random_seed)
     config = load_config(folder, trust_remote_code=loading.trust_remote_code)
-    chosen = choose_backend(config, model=model, loading=loading)
-    with quietly(), _copied(tokenizer) as for_transformer_lens:
-        if chosen == "hooked_transformer":
+    backend = choose_backend(config, model=model, loading=loading)
+    with quietly(), _copied(tokenizer) as tokenizer_copy:
+        if backend == "hooked_transformer":
             from tlens_trust.checkpoints.conversion import load_hooked_transformer
 
             hooked = load_hooked_transformer(
                 folder,
                 config,
                 model=model,
-                tokenizer=for_transformer_lens,
+                tokenizer=tokenizer_copy,
                 loading=loading,
                 weights=weights,
             )
@@ -76,7 +76,7 @@ def load_hooked_model(
             hooked = _boot_bridge(
                 folder,
                 config,
-                tokenizer=for_transformer_lens,
+                tokenizer=tokenizer_copy,
                 loading=loading,
                 weights=weights,
             )
@@ -87,16 +87,19 @@ def load_hooked_model(
 
 
 def choose_backend(config: Any, *, model: str, loading: Loading) -> str:
-    """Which backend reads a model: `"hooked_transformer"` or `"bridge"`.
+    """Choose the backend that loads a model.
 
     Args:
         config: The model's settings, from transformers.
-        model: What the model is called on the hub, or what to call it in errors.
-        loading: The backend that the user wants, and whether a `device_map` spreads the model,
-            which only the bridge can do.
+        model: The model's name on the hub, or its name in errors.
+        loading: The backend that the user chose, and the `device_map`, which only the bridge
+            supports.
+
+    Returns:
+        `"hooked_transformer"` or `"bridge"`.
 
     Raises:
-        ValueError: `loading` names the `HookedTransformer`, which cannot load this model.
+        ValueError: `loading` asks for the `HookedTransformer`, which cannot load this model.
     """
     if loading.backend == "bridge":
         return "bridge"
@@ -117,7 +120,7 @@ def choose_backend(config: Any, *, model: str, loading: Loading) -> str:
     if loading.backend == "hooked_transformer":
         raise ValueError(
             f'{model!r} cannot be loaded as a HookedTransformer: {obstacle}. backend="bridge" '
-            "reads the same residual stream."
+            "gives the same residual stream."
         )
     return "bridge"
 
@@ -131,7 +134,7 @@ def has_hooked_transformer() -> bool:
 
 
 def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """A model's settings, from `config.json`."""
+    """Load a model's settings from `config.json`."""
     from transformers import AutoConfig
 
     with quietly():
@@ -139,7 +142,7 @@ def load_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def load_tokenizer(source: str | Path, *, trust_remote_code: bool = False) -> Any:
-    """A tokenizer as it was published, adding what its own settings say."""
+    """Load a tokenizer as it was published, with its own setting for special tokens."""
     from transformers import AutoTokenizer
 
     with quietly():
@@ -147,20 +150,20 @@ def load_tokenizer(source: str | Path, *, trust_remote_code: bool = False) -> An
 
 
 class WholeWeights:
-    """One of transformers' auto classes, which refuses a model that is only partly filled.
+    """Wraps one of transformers' auto classes, and refuses a model with missing weights.
 
-    transformers draws missing weights at random, with a warning at most. What is read here must
-    be what was published.
+    transformers draws missing weights at random and at most warns. Results must come from the
+    published weights alone.
     """
 
     def __init__(self, auto_class: Any) -> None:
         self._auto_class = auto_class
 
     def from_pretrained(self, folder: str, **settings: Any) -> nn.Module:
-        """Load, restricted to tensors; the settings are those of transformers.
+        """Load weights, restricted to tensors, with the settings that transformers takes.
 
         Raises:
-            ValueError: Weights of the model's body are missing, or a pickle holds more than
+            ValueError: Weights below the unembedding are missing, or a pickle holds more than
                 tensors.
         """
         names = weight_names(path.name for path in Path(folder).iterdir())
@@ -175,28 +178,28 @@ class WholeWeights:
         except pickle.UnpicklingError as error:
             raise ValueError(
                 f"{', '.join(names)} in {folder!r} holds more than tensors, and unpickling it "
-                "could run any code: refused. Convert it to safetensors where you trust it."
+                "could run any code, so it was refused. If you trust it, convert it to safetensors."
             ) from error
-        # A head that was not trained may be missing: what is read lies below it.
+        # The unembedding may be missing, as activations are collected below it.
         prefix = getattr(model, "base_model_prefix", "")
         body = f"{prefix}." if prefix else ""
-        missing = sorted(key for key in report["missing_keys"] if key.startswith(body))
-        if missing:
+        missing_names = sorted(key for key in report["missing_keys"] if key.startswith(body))
+        if missing_names:
             raise ValueError(
-                f"{len(missing)} weights are missing in {folder!r}, {missing[0]!r} the first: "
-                f"they would be drawn at random. Its config.json describes "
-                f"{type(model).__name__}; look whether it belongs to these weights."
+                f"{len(missing_names)} weights are missing in {folder!r}, such as "
+                f"{missing_names[0]!r}, and would be drawn at random. Its config.json describes a "
+                f"{type(model).__name__}: check that it belongs to these weights."
             )
         loaded: nn.Module = model
         return loaded
 
 
 class RandomWeights:
-    """One of transformers' auto classes, which draws weights where others would be loaded.
+    """Wraps one of transformers' auto classes, and draws weights instead of loading them.
 
     Args:
-        auto_class: The class.
-        seed: Draws the weights, on the CPU, alike on every device.
+        auto_class: The class to wrap.
+        seed: Seed of the weights. They are drawn on the CPU, so they are the same on every device.
     """
 
     def __init__(self, auto_class: Any, *, seed: int) -> None:
@@ -204,24 +207,28 @@ class RandomWeights:
         self._seed = seed
 
     def from_pretrained(self, folder: str, *, config: Any = None, **settings: Any) -> nn.Module:
-        """A model of the folder's architecture; the settings are those of transformers."""
-        trust = bool(settings.get("trust_remote_code"))
-        taken = {
+        """Make a model of the folder's architecture, with the settings that transformers takes."""
+        trust_remote_code = bool(settings.get("trust_remote_code"))
+        from_config_settings = {
             name: settings[name]
             for name in ("attn_implementation", "trust_remote_code")
             if settings.get(name) is not None
         }
         make = getattr(self._auto_class, "from_config", None) or self._auto_class._from_config
         if config is None:
-            config = load_config(Path(folder), trust_remote_code=trust)
+            config = load_config(Path(folder), trust_remote_code=trust_remote_code)
         return draw_weights(
-            lambda: make(config, dtype=settings.get("dtype", settings.get("torch_dtype")), **taken),
+            lambda: make(
+                config,
+                dtype=settings.get("dtype", settings.get("torch_dtype")),
+                **from_config_settings,
+            ),
             seed=self._seed,
         )
 
 
 def draw_weights(make: Callable[[], nn.Module], *, seed: int) -> nn.Module:
-    """Make a model whose weights are drawn; the user's own random numbers go on as before."""
+    """Make a model with random weights, without changing the state of torch's random numbers."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make().eval().requires_grad_(False)
@@ -255,9 +262,9 @@ def _boot_bridge(
 
 @contextlib.contextmanager
 def _copied(tokenizer: Any) -> Iterator[Any]:
-    """A copy for TransformerLens, which changes what it is given and reads it anew from its folder.
+    """Copy a tokenizer for TransformerLens, which changes it and loads it again from its folder.
 
-    The copy of a tokenizer that has no folder, or that knows only a name on the hub, has one for
+    A tokenizer that has no folder, or only a name on the hub, is saved to a temporary folder for
     the length of the `with`.
     """
     source = tokenizer.init_kwargs.get("name_or_path")
@@ -270,11 +277,11 @@ def _copied(tokenizer: Any) -> Iterator[Any]:
 
 
 def release(model: HookedModel) -> None:
-    """Give back a loaded model's memory, whoever still holds a reference to it.
+    """Free a loaded model's memory, even if variables still refer to the model.
 
-    A bridge and the model it wraps refer to each other, and the variable that a `with` or a loop
-    binds outlives its turn: without this, the next checkpoint would be loaded beside the last. The
-    model cannot be used afterwards.
+    A bridge and the model inside it refer to each other, and the variable of a `with` or a loop
+    outlives its block. Without this function, the next checkpoint would be loaded while the last
+    one is still in memory. The model cannot be used afterwards.
     """
     module: Any = model
     for tensor in (*module.parameters(), *module.buffers()):
@@ -287,7 +294,7 @@ def release(model: HookedModel) -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep the progress bars, warnings and prints of loading to themselves."""
+    """Suppress the progress bars, warnings and prints of loading."""
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()

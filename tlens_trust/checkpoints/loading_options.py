@@ -1,4 +1,4 @@
-"""How a checkpoint is loaded: one value, made once and carried by the checkpoint."""
+"""The settings for loading a checkpoint, in one value that the checkpoint carries."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +10,22 @@ BACKENDS = ("auto", "hooked_transformer", "bridge")
 
 @dataclass(frozen=True)
 class Loading:
-    """How a checkpoint is loaded.
+    """The settings for loading a checkpoint: device, number format and backend.
 
     Attributes:
         device: Torch device; None for a GPU where there is one, else the CPU.
         dtype: Number format of the weights.
-        backend: `"hooked_transformer"` (TransformerLens 3.9), `"bridge"`, or `"auto"`: the first
-            where the installed release has it and converts the architecture, else the bridge.
+        backend: `"hooked_transformer"` (TransformerLens 3.9), `"bridge"` or `"auto"`. `"auto"` is
+            the `HookedTransformer` if the installed release has it and converts the architecture,
+            and otherwise the bridge.
         device_map: How transformers spreads a model that is larger than one device: `"auto"`, or a
-            mapping from module to device. Only the bridge can. None for one device.
+            mapping from module to device. Only the bridge supports it. None for one device.
         trust_remote_code: Whether Python files that come with the model may run.
 
     Raises:
-        ValueError: torch does not know the device, this machine lacks it, `dtype` is not a floating
-            point format, the backend is unknown, `trust_remote_code` is not True or False, or both
-            `device` and `device_map` are given.
+        ValueError: The device is unknown to torch or missing on this machine, or `device_map` is
+            given as well. Or `dtype` is not a floating-point format, the backend is unknown, or
+            `trust_remote_code` is not True or False.
 
     Examples:
         >>> Loading(dtype=torch.bfloat16).dtype
@@ -61,7 +62,7 @@ class Loading:
 
     @property
     def target_device(self) -> str | torch.device | None:
-        """The device that a model is put on; None where `device_map` spreads it."""
+        """The device of the loaded model; None where `device_map` spreads it over several."""
         if self.device is not None or self.device_map is not None:
             return self.device
         return "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,11 +71,11 @@ class Loading:
 def _check_dtype(dtype: Any) -> None:
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return
-    meant = getattr(torch, dtype, None) if isinstance(dtype, str) else None
-    is_format = isinstance(meant, torch.dtype) and meant.is_floating_point
+    named_dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    is_format = isinstance(named_dtype, torch.dtype) and named_dtype.is_floating_point
     raise ValueError(
-        f"`dtype` must be a floating point format of torch, got {dtype!r}. Give "
-        f"{meant if is_format else 'torch.float32, torch.bfloat16 or torch.float16'}."
+        f"`dtype` must be a floating-point format of torch, got {dtype!r}. Give "
+        f"{named_dtype if is_format else 'torch.float32, torch.bfloat16 or torch.float16'}."
     )
 
 
@@ -97,5 +98,5 @@ def _check_device(device: Any) -> None:
         available = f"{count} of them, numbered from 0" if count else "none"
         raise ValueError(
             f"`device` is {str(torch_device)!r}, and torch finds {available} on this machine. "
-            "Leave it out for what is there, or give 'cpu'."
+            "Leave it out to use what this machine has, or give 'cpu'."
         )

@@ -1,8 +1,8 @@
-"""A plain Hugging Face model, read through ordinary forward hooks on its blocks.
+"""Gives a plain Hugging Face model TransformerLens' hook points, without changing the model.
 
-Booting a `TransformerBridge` renames a model's parameters and switches its attention, which a
-model in training must not suffer. Here nothing is wrapped: torch's own forward hooks are placed on
-the blocks for the length of a `with`, under TransformerLens' names, and taken away again.
+Booting a `TransformerBridge` renames a model's parameters and switches its attention, which must
+not happen to a model in training. This module wraps nothing. It places torch's forward hooks on the
+blocks for the length of a `with`, under TransformerLens' names, and removes them afterwards.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,21 +32,22 @@ class PlainConfig:
 
 @dataclass(frozen=True)
 class PlainHookPoint:
-    """What a hook function is told about the place it was called from."""
+    """The hook point that a hook function is called from."""
 
     name: str
 
     def layer(self) -> int:
-        """The block, counted from 0."""
+        """Return the number of the block, from 0."""
         return int(self.name.split(".")[1])
 
 
 @dataclass(frozen=True)
 class _Wiring:
-    """Where a kind of block keeps its parts, as paths below the block.
+    """The names of the parts of one kind of block, as paths below the block.
 
-    `children` are the block's submodules, dropouts apart: a block is known by having exactly
-    these. `mid` is the module whose input is the residual stream between attention and MLP.
+    `children` are the names of the block's submodules, without dropouts. A block is of this kind if
+    it has exactly these. `mid` is the module whose input is the residual stream between attention
+    and MLP.
     """
 
     children: frozenset[str]
@@ -74,7 +75,7 @@ _WIRINGS = (
         "self_attn.o_proj",
         "post_attention_layernorm",
     ),
-    _Wiring(  # OLMo-2 and OLMo-3, which normalise what attention and MLP give, not what they take
+    _Wiring(  # OLMo-2 and OLMo-3, which normalise the outputs of attention and MLP, not the inputs
         frozenset({"self_attn", "post_attention_layernorm", "mlp", "post_feedforward_layernorm"}),
         "post_attention_layernorm",
         "post_feedforward_layernorm",
@@ -88,7 +89,7 @@ _BLOCK_LISTS = ("h", "layers", "blocks", "layer")
 
 @dataclass(frozen=True)
 class _Place:
-    """One hook point: a module, which side of it, and what may be done there."""
+    """A module and the side of it where a hook function is called."""
 
     module: nn.Module
     side: str  # "input" or "output"
@@ -97,18 +98,18 @@ class _Place:
 
 
 class PlainModel:
-    """A plain Hugging Face model under TransformerLens' names, unchanged.
+    """A plain Hugging Face model with hook points under TransformerLens' names.
 
-    The residual stream (`hook_resid_pre`, `hook_resid_post`) can be had of any decoder whose
-    blocks can be found. `hook_attn_out`, `hook_mlp_out`, `attn.hook_z` and `hook_resid_mid` are
-    there for blocks wired like those of GPT-2, GPT-NeoX, Llama, OLMo and OLMo-2.
+    The residual stream (`hook_resid_pre`, `hook_resid_post`) is available for every decoder whose
+    blocks are found. `hook_attn_out`, `hook_mlp_out`, `attn.hook_z` and `hook_resid_mid` are
+    available for blocks that are built like those of GPT-2, GPT-NeoX, Llama, OLMo and OLMo-2.
 
     Attributes:
-        model: The model itself; parameters, attention and mode are never changed.
-        tokenizer: Its tokenizer, as published.
+        model: The model itself. Its parameters, attention and mode are never changed.
+        tokenizer: The model's tokenizer, as published.
 
     Raises:
-        ValueError: No list of `num_hidden_layers` blocks is found in the model.
+        ValueError: The model has no list of `num_hidden_layers` blocks.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any = None, *, name: str | None = None) -> None:
@@ -122,12 +123,12 @@ class PlainModel:
 
     @property
     def own_tokenizer(self) -> Any:
-        """The tokenizer, which nothing has touched."""
+        """The tokenizer, unchanged."""
         return self.tokenizer
 
     @property
     def cfg(self) -> PlainConfig:
-        """The model's shape, and where it lies just now."""
+        """The model's shape, and the device where it is now."""
         config = _text_config(self.model)
         heads = int(config.num_attention_heads)
         width = int(config.hidden_size)
@@ -150,16 +151,16 @@ class PlainModel:
     ) -> Iterator["PlainModel"]:
         """Place forward hooks for the length of a `with`.
 
-        Inside, every module is in evaluation mode, so that dropout does not blur what is read;
-        afterwards each has its own mode back.
+        Inside the `with`, every module is in evaluation mode, so that dropout adds no noise to the
+        activations. Afterwards each module has its own mode back.
 
         Args:
             fwd_hooks: Pairs of a hook name and a function, called as `function(tensor, hook=…)`.
-                A tensor that it returns takes the place of what it was given.
+                A tensor that the function returns replaces the activation.
 
         Raises:
             ValueError: The model has no hook point of that name, or a function returns a tensor
-                at `hook_resid_mid`, which can be read and not replaced.
+                at `hook_resid_mid`, which cannot be replaced.
 
         Examples:
             >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -197,36 +198,38 @@ class PlainModel:
         point = self.hook_dict[name]
 
         def call(tensor: Tensor) -> Tensor | None:
-            seen = tensor
+            hook_input = tensor
             if place.heads is not None:
-                seen = rearrange(tensor, "... (head d_head) -> ... head d_head", head=place.heads)
-            given = function(seen, hook=point)  # type: ignore[call-arg]
-            if given is None:
+                hook_input = rearrange(
+                    tensor, "... (head d_head) -> ... head d_head", head=place.heads
+                )
+            replacement = function(hook_input, hook=point)  # type: ignore[call-arg]
+            if replacement is None:
                 return None
             if not place.writable:
                 raise ValueError(
-                    f"{name!r} of {self._name!r} can be read, but a tensor returned there would "
-                    "reach the MLP and not the residual stream. Write to 'hook_attn_out' or "
+                    f"{name!r} of {self._name!r} cannot be replaced: a tensor returned there would "
+                    "reach the MLP and not the residual stream. Replace 'hook_attn_out' or "
                     "'hook_resid_pre'."
                 )
             if place.heads is None:
-                return given
-            return rearrange(given, "... head d_head -> ... (head d_head)")
+                return replacement
+            return rearrange(replacement, "... head d_head -> ... (head d_head)")
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:
-            first = output[0] if isinstance(output, tuple) else output
-            given = call(first)
-            if given is None:
+            activation = output[0] if isinstance(output, tuple) else output
+            replacement = call(activation)
+            if replacement is None:
                 return None
-            return (given, *output[1:]) if isinstance(output, tuple) else given
+            return (replacement, *output[1:]) if isinstance(output, tuple) else replacement
 
         def on_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            given = call(args[0] if args else kwargs["hidden_states"])
-            if given is None:
+            replacement = call(args[0] if args else kwargs["hidden_states"])
+            if replacement is None:
                 return None
             if args:
-                return (given, *args[1:]), kwargs
-            return args, {**kwargs, "hidden_states": given}
+                return (replacement, *args[1:]), kwargs
+            return args, {**kwargs, "hidden_states": replacement}
 
         if place.side == "output":
             return place.module.register_forward_hook(on_output)
@@ -237,8 +240,8 @@ class PlainModel:
         reason = "whose blocks run from 0 to " + str(len(self._blocks) - 1)
         if layer.isdigit() and int(layer) < len(self._blocks):
             block = type(self._blocks[int(layer)]).__name__
-            known = ", ".join(n.split(".", 2)[2] for n in self.hook_dict if f".{layer}." in n)
-            reason = f"whose {block} can be read at {known}"
+            hook_names = ", ".join(n.split(".", 2)[2] for n in self.hook_dict if f".{layer}." in n)
+            reason = f"whose {block} has {hook_names}"
         return (
             f"No hook point named {name!r} in {self._name!r}, {reason}. "
             "List them with `sorted(model.hook_dict)`."
@@ -249,7 +252,7 @@ class PlainModel:
 
 
 def is_plain_model(model: object) -> bool:
-    """Whether this is a Hugging Face model that nothing has wrapped."""
+    """Whether this is a Hugging Face model that TransformerLens has not wrapped."""
     return (
         isinstance(model, nn.Module)
         and hasattr(model, "config")
@@ -270,14 +273,14 @@ def _find_blocks(model: nn.Module, n_layers: int, name: str) -> nn.ModuleList:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList)
     ]
-    for _, path, module in sorted(lists, key=lambda found: found[:2]):
+    for _, path, module in sorted(lists, key=lambda entry: entry[:2]):
         if path.rpartition(".")[2] in _BLOCK_LISTS and len(module) == n_layers:
             return module
-    seen = ", ".join(f"{path} ({len(module)})" for _, path, module in lists) or "none"
+    list_sizes = ", ".join(f"{path} ({len(module)})" for _, path, module in lists) or "none"
     raise ValueError(
-        f"No list of {n_layers} blocks in {name!r}: a ModuleList named "
-        f"{', '.join(_BLOCK_LISTS)} is looked for, and the model has {seen}. Pass a decoder from "
-        "transformers, or a TransformerBridge."
+        f"No list of {n_layers} blocks in {name!r}, whose lists are {list_sizes}. Blocks must be "
+        f"in a ModuleList named {' or '.join(_BLOCK_LISTS)}. Pass a decoder from transformers, or "
+        "a TransformerBridge."
     )
 
 
@@ -288,7 +291,7 @@ def _places(blocks: nn.ModuleList, config: Any) -> Iterator[tuple[str, _Place]]:
         children = {
             name for name, child in block.named_children() if not isinstance(child, nn.Dropout)
         }
-        wiring = next((known for known in _WIRINGS if known.children == children), None)
+        wiring = next((candidate for candidate in _WIRINGS if candidate.children == children), None)
         if wiring is not None:
             heads = int(config.num_attention_heads)
             projection = _submodule(block, wiring.z)

@@ -1,8 +1,8 @@
-"""Progress bars that say nothing but how far things are.
+"""Imports tqdm without its warning about a missing ipywidgets.
 
-In a notebook tqdm draws a widget where ipywidgets is installed. Where it is not, it draws its bar
-in text, which does as well, and warns about it when `tqdm.auto` is first imported: by whatever
-library comes first, in the midst of the user's results. So it is imported here, before the others.
+In a notebook without ipywidgets, tqdm draws its bar as text, which is good enough. But it warns
+when `tqdm.auto` is first imported, whichever library does so. That warning would appear among the
+user's results, so `tqdm.auto` is imported here, before the other libraries.
 """
 
 import warnings

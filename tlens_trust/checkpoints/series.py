@@ -15,16 +15,16 @@ from tlens_trust.checkpoints.families import RevisionName, find_family
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.plain_model import is_plain_model
 from tlens_trust.checkpoints.published_runs import (
+    list_published,
     model_of_run,
-    one_run,
-    published,
+    select_run,
     tokens_seen,
     training_order,
 )
 from tlens_trust.checkpoints.steps import choose_steps
 from tlens_trust.html import render
 
-# In a notebook: the first ones and the last one of a series that is longer.
+# The most rows of a series that a notebook shows.
 _SHOWN_ROWS = 20
 
 
@@ -32,16 +32,16 @@ _SHOWN_ROWS = 20
 class CheckpointSeries(Sequence[Checkpoint]):
     """Checkpoints of one training run, in training order.
 
-    A sequence: it has a length, is iterated over, indexed, and sliced into shorter series. Nothing
-    is fetched before a checkpoint is loaded; `plan` says what that will take.
+    A series is a sequence: it can be iterated over, indexed, and sliced into shorter series.
+    Nothing is downloaded before a checkpoint is loaded. `plan` says how much that will be.
 
     Attributes:
         model: Hub id, folder, or a name for models in memory.
         checkpoints: In training order.
-        ignored: Folders that `from_directory` passed over.
+        ignored: Folders that `from_directory` ignored.
 
     Raises:
-        ValueError: There is no checkpoint.
+        ValueError: `checkpoints` is empty.
 
     Examples:
         >>> series = CheckpointSeries.from_hub("EleutherAI/pythia-160m", steps=[0, 512, 1000])
@@ -61,8 +61,8 @@ class CheckpointSeries(Sequence[Checkpoint]):
         object.__setattr__(self, "checkpoints", tuple(self.checkpoints))
         if not self.checkpoints:
             raise ValueError(
-                f"A series holds at least one checkpoint, and that of {self.model!r} would be "
-                "empty. Ask for other steps, or a longer slice."
+                f"A series holds at least one checkpoint, and this one of {self.model!r} would be "
+                "empty. Choose other steps, or a longer slice."
             )
 
     @classmethod
@@ -75,35 +75,36 @@ class CheckpointSeries(Sequence[Checkpoint]):
         stage: str | int | None = None,
         tokenizer: Any = None,
     ) -> "CheckpointSeries":
-        """The published checkpoints of a model on the hub.
+        """List the published checkpoints of a model on the hub.
 
-        For a family whose schedule is known nothing is asked of the hub; otherwise the
-        repository's branches and tags are listed and parsed. With `HF_HUB_OFFLINE` set, the
-        checkpoints are those that the cache holds.
+        For a family whose schedule is known, the hub is not contacted. Otherwise the repository's
+        branches and tags are listed and parsed. If `HF_HUB_OFFLINE` is set, the checkpoints are
+        those in the cache.
 
         Args:
-            model: Model id, as `"EleutherAI/pythia-160m"`.
-            steps: `"all"`; `"log"`, the first, the last and for every power of two between them
-                the nearest by ratio; a list, all of which must be published; or a range, of which
-                those that are published are taken.
-            run: A seed or variant: `"seed3"` for PolyPythias, `"battlestar"` for stanford-crfm's
-                GPT-2, `"small-aux-2"` for DataDecide, `"ingredient2"` for OLMo-2's second stage.
-            stage: One of several training stages, as `"stage2"` or 2. By default all, where the
-                steps are counted on from one to the next; the first, where they begin anew.
+            model: Model id, such as `"EleutherAI/pythia-160m"`.
+            steps: `"all"`; `"log"` for the first, the last, and the step nearest to each power of
+                two between them; a list of published steps; or a range, whose published steps are
+                used.
+            run: A seed or variant, such as `"seed3"` for PolyPythias, `"battlestar"` for
+                stanford-crfm's GPT-2, `"small-aux-2"` for DataDecide, or `"ingredient2"` for
+                OLMo-2's second stage.
+            stage: A training stage, such as `"stage2"` or 2. By default all stages if each
+                continues the steps of the one before it, and otherwise the first stage.
             tokenizer: A tokenizer, or the name or folder of one, in place of the model's own.
 
         Raises:
-            ValueError: The model is no model id or has no checkpoints; a step, run or stage is not
-                among them; or there are several runs and none was named.
-            OSError: The hub cannot be reached, or does not let this user in.
+            ValueError: `model` is not a model id or has no checkpoints, or a step, run or stage is
+                not published, or there are several runs and `run` is missing.
+            OSError: The hub cannot be reached, or refuses access.
         """
         family = find_family(model)
         if run is not None and family is not None:
             model, run = model_of_run(family, model, run)
-        rows = sorted(published(family, model), key=lambda row: training_order(row[2]))
-        named = one_run([name for _, _, name in rows], model, run=run, stage=stage)
-        chosen = set(choose_steps((name.step for name in named), steps, model))
-        kept = {name for name in named if name.step in chosen}
+        rows = sorted(list_published(family, model), key=lambda row: training_order(row[2]))
+        run_names = select_run([name for _, _, name in rows], model, run=run, stage=stage)
+        steps_to_keep = set(choose_steps((name.step for name in run_names), steps, model))
+        names_to_keep = {name for name in run_names if name.step in steps_to_keep}
         return cls(
             model,
             tuple(
@@ -119,7 +120,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
                 for repository, revision, name in sorted(
                     rows, key=lambda row: training_order(row[2])
                 )
-                if name in kept
+                if name in names_to_keep
             ),
         )
 
@@ -133,36 +134,36 @@ class CheckpointSeries(Sequence[Checkpoint]):
         tokens_per_step: int | None = None,
         tokenizer: Any = None,
     ) -> "CheckpointSeries":
-        """A folder of checkpoint folders, in training order.
+        """List the checkpoint folders in a folder, in training order.
 
-        Their names may follow any published naming scheme, or be the Hugging Face Trainer's
-        `checkpoint-{step}`; the Trainer's own record gives loss and tokens. Other folders are
-        passed over, and named in `ignored`.
+        Their names may follow any published naming scheme, or the Hugging Face Trainer's
+        `checkpoint-{step}`. The Trainer's records give loss and tokens. Other folders are listed in
+        `ignored`.
 
         Args:
-            path: The folder that holds them.
-            run: Which of several runs in it.
-            stage: Which of several training stages in it.
-            tokens_per_step: Tokens in one step, where the folder does not say.
+            path: The folder that holds the checkpoint folders.
+            run: The run to use, if there are several.
+            stage: The training stage to use, if there are several.
+            tokens_per_step: Tokens in one step, if the folder does not record them.
             tokenizer: A tokenizer, or the name or folder of one, where the folders have none.
 
         Raises:
-            ValueError: There is no such folder, no checkpoint in it, or one whose name no scheme
-                parses; two folders are of the same step; or there are several runs and none was
-                named.
+            ValueError: The folder does not exist or holds no checkpoint, or a checkpoint's name
+                follows no known scheme, or two folders are of the same step. Or there are several
+                runs and `run` is missing.
         """
         root = Path(path).expanduser()
         folders, ignored = scan_folder(root, tokens_per_step=tokens_per_step)
         by_name: dict[RevisionName, CheckpointFolder] = {}
         for folder in folders:
-            key = replace(folder.named, tokens=None)
+            key = replace(folder.revision_name, tokens=None)
             if key in by_name:
                 raise ValueError(
                     f"{by_name[key].path.name!r} and {folder.path.name!r} in {str(path)!r} are "
                     f"both of step {key.step}. Move one of them out."
                 )
             by_name[key] = folder
-        kept = one_run(list(by_name), str(path), run=run, stage=stage)
+        run_names = select_run(list(by_name), str(path), run=run, stage=stage)
         return cls(
             str(path),
             tuple(
@@ -170,14 +171,14 @@ class CheckpointSeries(Sequence[Checkpoint]):
                     str(path),
                     by_name[name].path.name,
                     step=name.step,
-                    tokens=by_name[name].named.tokens,
+                    tokens=by_name[name].revision_name.tokens,
                     stage=name.stage,
                     loss=by_name[name].loss,
                     run=name.run,
                     folder=by_name[name].path,
                     tokenizer=tokenizer,
                 )
-                for name in sorted(kept, key=training_order)
+                for name in sorted(run_names, key=training_order)
             ),
             ignored,
         )
@@ -191,24 +192,27 @@ class CheckpointSeries(Sequence[Checkpoint]):
         name: str = "model",
         tokens_per_step: int | None = None,
     ) -> "CheckpointSeries":
-        """Models in memory, by the step that each has reached.
+        """Make a series of models in memory.
 
-        Hooked models are used as they are. Plain Hugging Face models are read through ordinary
-        forward hooks and never wrapped: parameters, attention and mode stay what they are.
+        Hooked models are used as they are. Plain Hugging Face models are read through forward hooks
+        and never wrapped, so their parameters, attention and mode do not change.
 
         Args:
             models: Models by step.
-            tokenizer: The tokenizer of plain models; a hooked model brings its own.
-            name: What to call the series.
+            tokenizer: The tokenizer of plain models; a hooked model has its own.
+            name: Name of the series.
             tokens_per_step: Tokens in one step.
 
         Raises:
-            ValueError: A step is no whole number from 0, a value is no model that can be read, or
-                a plain model comes without a tokenizer.
+            ValueError: A step is not a whole number from 0, a value is neither a hooked model nor a
+                Hugging Face model, or a plain model has no tokenizer.
         """
         for step, model in models.items():
             if not isinstance(step, int) or isinstance(step, bool) or step < 0:
-                raise ValueError(f"Models go by their step, a whole number from 0, got {step!r}.")
+                raise ValueError(
+                    "`models` maps steps to models, and a step is a whole number from 0, got "
+                    f"{step!r}."
+                )
             plain = is_plain_model(model)
             if not plain and not isinstance(model, HookedModel):
                 raise ValueError(
@@ -217,7 +221,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
                 )
             if plain and tokenizer is None:
                 raise ValueError(
-                    f"The Hugging Face model of step {step} brings no tokenizer. Pass `tokenizer=`."
+                    f"The Hugging Face model of step {step} has no tokenizer. Pass `tokenizer=`."
                 )
         return cls(
             name,
@@ -236,7 +240,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
 
     @property
     def axis(self) -> str:
-        """What orders the series: `"step"`, or `"tokens"` where only those are known."""
+        """The training axis: `"step"`, or `"tokens"` where steps are unknown."""
         if None in self.steps and None not in self.tokens:
             return "tokens"
         return "step"
@@ -252,7 +256,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         return tuple(checkpoint.tokens for checkpoint in self.checkpoints)
 
     def at(self, steps: str | Iterable[SupportsIndex]) -> "CheckpointSeries":
-        """The checkpoints at some steps, chosen as in `from_hub`.
+        """Return the series of the checkpoints at some steps, which are given as in `from_hub`.
 
         Raises:
             ValueError: A step is not in the series.
@@ -262,9 +266,11 @@ class CheckpointSeries(Sequence[Checkpoint]):
             >>> series.at([0, 179, 359])[-1].revision
             'main'
         """
-        known = [step for step in self.steps if step is not None]
-        chosen = set(choose_steps(known, steps, self.model))
-        return replace(self, checkpoints=tuple(c for c in self.checkpoints if c.step in chosen))
+        known_steps = [step for step in self.steps if step is not None]
+        steps_to_keep = set(choose_steps(known_steps, steps, self.model))
+        return replace(
+            self, checkpoints=tuple(c for c in self.checkpoints if c.step in steps_to_keep)
+        )
 
     def loaded_with(
         self,
@@ -275,9 +281,9 @@ class CheckpointSeries(Sequence[Checkpoint]):
         device_map: str | dict[str, Any] | EllipsisType | None = ...,
         trust_remote_code: bool | EllipsisType = ...,
     ) -> "CheckpointSeries":
-        """The same series, whose checkpoints are to be loaded in another way.
+        """Return the same series with other settings for loading.
 
-        What is left out (`...`) stays as it is.
+        A setting that is left out (`...`) stays as it is.
 
         Args:
             device: Torch device; None for a GPU where there is one, else the CPU.
@@ -309,10 +315,9 @@ class CheckpointSeries(Sequence[Checkpoint]):
         )
 
     def plan(self) -> DownloadPlan:
-        """What a sweep would fetch: checkpoints, GB, and what is here already.
+        """Compute what a sweep would download, and which checkpoints have the same weights.
 
-        Asks the hub for sizes and hashes, and downloads nothing. Checkpoints whose weights are the
-        same are named.
+        Asks the hub for sizes and hashes, and downloads nothing.
 
         Raises:
             OSError: The hub cannot be reached.
@@ -337,13 +342,13 @@ class CheckpointSeries(Sequence[Checkpoint]):
     def __repr__(self) -> str:
         parts = [repr(self.model), f"{len(self)} checkpoint{'s' if len(self) > 1 else ''}"]
         for label, values in (("steps", self.steps), ("tokens", self.tokens)):
-            known = [value for value in values if value is not None]
-            if known:
-                parts.append(f"{label} {min(known)} to {max(known)}")
+            known_values = [value for value in values if value is not None]
+            if known_values:
+                parts.append(f"{label} {min(known_values)} to {max(known_values)}")
         for label in ("stage", "run"):
-            named = dict.fromkeys(getattr(c, label) for c in self.checkpoints)
-            if set(named) != {None}:
-                parts.append(f"{label} {', '.join(map(str, named))}")
+            labels = dict.fromkeys(getattr(c, label) for c in self.checkpoints)
+            if set(labels) != {None}:
+                parts.append(f"{label} {', '.join(map(str, labels))}")
         if self.ignored:
             parts.append(f"ignored {', '.join(self.ignored)}")
         return f"CheckpointSeries({', '.join(parts)})"
@@ -353,7 +358,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
             name: [getattr(checkpoint, name) for checkpoint in self.checkpoints]
             for name in ("name", "step", "tokens", "stage", "run", "loss")
         }
-        # What is known of no checkpoint has no column.
+        # A property that no checkpoint has would be an empty column.
         columns = {name: values for name, values in columns.items() if set(values) != {None}}
         rows: list[list[str] | None] = [
             [_cell(value) for value in row] for row in zip(*columns.values(), strict=True)

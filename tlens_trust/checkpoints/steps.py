@@ -1,4 +1,4 @@
-"""Which checkpoints of a run are wanted."""
+"""Chooses the steps of a run."""
 
 import operator
 from bisect import bisect_left
@@ -7,18 +7,18 @@ from typing import SupportsIndex
 
 
 def choose_steps(
-    available: Iterable[int], steps: str | Iterable[SupportsIndex], where: str
+    available: Iterable[int], steps: str | Iterable[SupportsIndex], series_name: str
 ) -> tuple[int, ...]:
-    """The steps that a user asks for, among those that there are, in training order.
+    """Choose steps among those that are available, in training order.
 
     Args:
-        available: Steps that there are.
-        steps: `"all"`; `"log"` for `log_spaced`; a range, of which those that there are are taken;
-            or a list, all of which must be there.
-        where: What holds the checkpoints, for an error.
+        available: The steps of the series.
+        steps: `"all"`; `"log"` for `log_spaced`; a range, whose available steps are used; or a
+            list, all of which must be available.
+        series_name: Name of the series in errors.
 
     Raises:
-        ValueError: A step is not there, or nothing is asked for.
+        ValueError: A step is not available, or `steps` is empty.
 
     Examples:
         >>> choose_steps([0, 1, 2, 4, 1000, 2000], range(1, 1001), "run")
@@ -27,53 +27,54 @@ def choose_steps(
         Traceback (most recent call last):
         ValueError: No step 1500 in 'run'; its nearest are 1000 and 2000. ...
     """
-    there = sorted(set(available))
+    published_steps = sorted(set(available))
     if isinstance(steps, str):
         if steps == "all":
-            return tuple(there)
+            return tuple(published_steps)
         if steps == "log":
-            return log_spaced(there)
+            return log_spaced(published_steps)
         raise ValueError(
             f"`steps` got {steps!r}. Give 'log', 'all', a list of steps or a range of them."
         )
     if isinstance(steps, range):
-        chosen = [step for step in there if step in steps]
-        if not chosen:
+        steps_in_range = [step for step in published_steps if step in steps]
+        if not steps_in_range:
             raise ValueError(
-                f"No checkpoint of {where!r} lies in {steps}; "
-                f"{_nearest(there, steps.start)}. {_LIST_THEM}"
+                f"No checkpoint of {series_name!r} lies in {steps}; "
+                f"{_nearest(published_steps, steps.start)}. {_LIST_THEM}"
             )
-        return tuple(chosen)
-    wanted = sorted({_whole(step) for step in steps})
-    if not wanted:
-        raise ValueError("`steps` asks for nothing, got an empty list. Give 'all' for every step.")
-    for step in wanted:
-        if step not in there:
-            raise ValueError(f"No step {step} in {where!r}; {_nearest(there, step)}. {_LIST_THEM}")
-    return tuple(wanted)
+        return tuple(steps_in_range)
+    requested = sorted({_whole(step) for step in steps})
+    if not requested:
+        raise ValueError("`steps` got an empty list. Give 'all' for every step.")
+    for step in requested:
+        if step not in published_steps:
+            nearest = _nearest(published_steps, step)
+            raise ValueError(f"No step {step} in {series_name!r}; {nearest}. {_LIST_THEM}")
+    return tuple(requested)
 
 
 def log_spaced(steps: Sequence[int]) -> tuple[int, ...]:
-    """Thin steps out evenly on a logarithmic axis.
+    """Select steps that are evenly spaced on a logarithmic axis.
 
-    The first and the last stay, and for every power of two between them the step that is nearest
-    to it by ratio; of two that are equally near, the earlier.
+    These are the first step, the last step, and for every power of two between them the step with
+    the nearest ratio to it. Of two equally near steps, the earlier is selected.
 
     Examples:
         >>> log_spaced([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
         (0, 1, 2, 4, 8, 10)
     """
     positive = sorted(step for step in set(steps) if step > 0)
-    chosen = {min(steps), max(steps)}
+    spaced = {min(steps), max(steps)}
     power = 1
     while positive and power <= positive[-1]:
         if power >= positive[0]:
-            chosen.add(min(positive, key=lambda s: (max(s / power, power / s), s)))
+            spaced.add(min(positive, key=lambda s: (max(s / power, power / s), s)))
         power *= 2
-    return tuple(sorted(chosen))
+    return tuple(sorted(spaced))
 
 
-_LIST_THEM = "List them with `tlens-trust checkpoints`, or ask for 'all'."
+_LIST_THEM = "List them with `tlens-trust checkpoints`, or give 'all'."
 
 
 def _whole(step: SupportsIndex) -> int:
@@ -82,9 +83,9 @@ def _whole(step: SupportsIndex) -> int:
     return operator.index(step)
 
 
-def _nearest(there: Sequence[int], step: int) -> str:
-    place = bisect_left(there, step)
-    near = there[max(place - 1, 0) : place + 1]
+def _nearest(published_steps: Sequence[int], step: int) -> str:
+    place = bisect_left(published_steps, step)
+    near = published_steps[max(place - 1, 0) : place + 1]
     if len(near) == 1:
         return f"its nearest is {near[0]}"
     return f"its nearest are {near[0]} and {near[1]}"

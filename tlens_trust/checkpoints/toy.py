@@ -1,8 +1,8 @@
-"""The toy pre-training run: a small model from random weights, on the embedded corpus.
+"""Pre-trains a toy model from random weights, on the embedded corpus.
 
-It is Pythia's architecture, small enough to be trained in a minute on one core, on text of the
-world that the five embedded sets speak of. So there is a series of checkpoints to try everything on
-without a download, in which the five concepts come to be known while one watches.
+The model has Pythia's architecture and is small enough to be trained in a minute on one core. Its
+corpus is about the same world as the five embedded concept sets. So it gives a series of
+checkpoints, without a download, in which the five concepts become decodable during training.
 """
 
 import hashlib
@@ -44,31 +44,31 @@ def pretrain_toy_series(
 ) -> CheckpointSeries:
     """Pre-train a toy model and return its checkpoints.
 
-    Where a trained series is all that is wanted, `load_toy_series` has one at once. This function
-    is for other seeds, and to see training itself.
+    `load_toy_series` gives such a series without training. Use this function for other seeds, and
+    to watch the training.
 
-    The model is a GPT-NeoX of 4 blocks and 64 dimensions. It is trained on the processor, on one
-    thread, for 768 steps of 1000 tokens, which takes about 45 seconds, and is saved at 15 steps
-    from 0 to 768. The same seed gives the same weights on one machine.
+    The model is a GPT-NeoX of 4 blocks and 64 dimensions. It is trained for 768 steps of 1000
+    tokens, on the CPU and on one thread, which takes about 45 seconds. It is saved at 15 steps from
+    0 to 768. The same seed gives the same weights on one machine.
 
-    A run that was interrupted goes on from its last checkpoint and ends with the weights that it
-    would have had. One that is finished is returned at once.
+    A run that was interrupted continues from its last checkpoint, and ends with the same weights as
+    a run without interruption. A run that is finished is returned at once.
 
     Args:
-        folder: Where the checkpoints go; None for one in this package's cache folder, which the
+        folder: Folder for the checkpoints; None for one in this package's cache folder, which the
             environment variable `TLENS_TRUST_CACHE` moves.
-        seed: Draws the weights, the corpus and its order. Not negative.
-        progress: Show how training goes.
+        seed: Seed of the weights, the corpus and its order. Not negative.
+        progress: Whether to show a progress bar.
 
     Returns:
-        The series, with tokens and training loss known at every checkpoint.
+        The series, with the tokens and the training loss of every checkpoint.
 
     Raises:
         ValueError: `folder` holds something else, or `seed` is negative.
     """
     settings = run_settings(seed=seed)
     if folder is None:
-        # The last part is what checkpoints are named after: toy@step512.
+        # Checkpoints get their name from the last part of the path: toy@step512.
         folder = cache_folder() / "toy-series" / _digest(settings)[:16] / "toy"
     train_toy_run(folder, settings, progress=progress)
     return CheckpointSeries.from_directory(Path(folder))
@@ -83,26 +83,26 @@ def run_settings(
     n_heads: int = 4,
     rows: int = 16_000,
 ) -> dict[str, Any]:
-    """Everything that decides what weights a run ends with; smaller numbers make a shorter run.
+    """Collect all settings that determine the weights of a run; smaller numbers make a shorter run.
 
     Args:
-        seed: Draws the weights, the corpus and its order.
-        steps: When to save a checkpoint, from 0 to the last step.
+        seed: Seed of the weights, the corpus and its order.
+        steps: The steps at which a checkpoint is saved, from 0 to the last step.
         d_model: Width of the residual stream.
         n_layers: Number of blocks.
         n_heads: Attention heads in a block.
-        rows: Rows of the corpus from which each step draws.
+        rows: Number of rows in the corpus, from which each step draws its batch.
 
     Returns:
-        As `series.json` keeps them.
+        The settings in the form that `series.json` stores.
 
     Raises:
-        ValueError: `seed` is negative, or `steps` do not rise from 0.
+        ValueError: `seed` is negative, or `steps` do not start at 0 and increase.
     """
     if seed < 0:
         raise ValueError(f"`seed` got {seed}. Give 0 or a larger number.")
     if len(steps) < 2 or steps[0] != 0 or sorted(set(steps)) != list(steps):
-        raise ValueError(f"`steps` got {steps!r}. Give at least two that rise from 0.")
+        raise ValueError(f"`steps` got {steps!r}. Give at least two that increase from 0.")
     sample = "\n".join(islice(toy_corpus(seed), 1000))
     return {
         "architecture": "gpt_neox",
@@ -123,37 +123,49 @@ def run_settings(
 def train_toy_run(
     folder: str | os.PathLike[str], settings: dict[str, Any], *, progress: bool = False
 ) -> None:
-    """Train a run to its end, from its last checkpoint if it has one.
+    """Train a run to its end, starting from its last checkpoint if there is one.
 
     Every checkpoint is a Hugging Face folder `step{n}` with weights, configuration and tokenizer.
-    The last one also holds what it takes to go on: the optimiser's state and that of the generator
-    that draws the rows. `series.json` beside them holds the settings, the tokens of a step, the
-    loss of every checkpoint on the rows that it would be trained on next, and the hash of its
-    weights. Folders are written aside and renamed into place; a checkpoint whose weights are not
-    those that were written is made again.
+    The last one also holds the state of the optimiser and of the generator that draws the rows, so
+    that the run can continue from it.
+
+    `series.json` beside the folders holds the settings, the tokens per step, and the loss and the
+    hash of the weights of every checkpoint. The loss is that of the batch that the checkpoint would
+    be trained on next. A checkpoint whose weights do not have the recorded hash is trained again.
 
     Args:
-        folder: Where the checkpoints go.
-        settings: As `run_settings` gives them.
-        progress: Show how training goes.
+        folder: Folder for the checkpoints.
+        settings: The settings from `run_settings`.
+        progress: Whether to show a progress bar.
 
     Raises:
-        ValueError: `folder` holds something else than this run.
+        ValueError: `folder` holds something other than this run.
     """
-    place = Path(folder).expanduser()
-    record = _open_record(place, settings)
-    done = _whole_checkpoints(place, record)
-    if done == settings["steps"]:
+    run_folder = Path(folder).expanduser()
+    record = _open_record(run_folder, settings)
+    finished_steps = _intact_steps(run_folder, record)
+    if finished_steps == settings["steps"]:
         return
-    # One thread, so that the weights depend neither on the number of cores nor on who else wants
-    # them: matrices of this size gain little from a second thread and wait for it at length.
+    # With one thread, the weights do not depend on the number of cores. Matrices of this size gain
+    # little from a second thread, and where the cores are busy they wait for it for a long time.
     with limited_threads(1):
-        _train(place, settings, record, _last_with_state(place, done), progress=progress)
-    remove_abandoned(place)
+        _train(
+            run_folder,
+            settings,
+            record,
+            _last_with_state(run_folder, finished_steps),
+            progress=progress,
+        )
+    remove_abandoned(run_folder)
 
 
 def _train(
-    place: Path, settings: dict[str, Any], record: dict[str, Any], start: int, *, progress: bool
+    run_folder: Path,
+    settings: dict[str, Any],
+    record: dict[str, Any],
+    start_step: int,
+    *,
+    progress: bool,
 ) -> None:
     from tqdm.auto import tqdm
 
@@ -164,31 +176,33 @@ def _train(
     model = _make_model(settings, tokenizer)
     optimizer = _make_optimizer(model)
     generator = torch.Generator().manual_seed(settings["seed"])
-    if start:
-        _restore(place / f"step{start}" / _STATE, model, optimizer, generator)
-    *_, last = settings["steps"]
+    if start_step:
+        _restore(run_folder / f"step{start_step}" / _STATE, model, optimizer, generator)
+    *_, last_step = settings["steps"]
     with tqdm(
-        total=last, initial=start, desc="toy series", unit="step", disable=not progress
+        total=last_step, initial=start_step, desc="toy series", unit="step", disable=not progress
     ) as bar:
-        for step in range(start, last + 1):
-            before = generator.get_state()
-            drawn = torch.randint(len(rows), (settings["rows_per_step"],), generator=generator)
-            loss = _loss(model, rows[drawn])
-            if step in settings["steps"] and (step > start or not start):
+        for step in range(start_step, last_step + 1):
+            generator_state = generator.get_state()
+            row_indices = torch.randint(
+                len(rows), (settings["rows_per_step"],), generator=generator
+            )
+            loss = _loss(model, rows[row_indices])
+            if step in settings["steps"] and (step > start_step or not start_step):
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 state = {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
-                    "rows": before,
+                    "rows": generator_state,
                 }
-                _save(place, step, model, tokenizer, state)
+                _save(run_folder, step, model, tokenizer, state)
                 record["loss"][str(step)] = loss.item()
-                record["weights"][str(step)] = _hash(place / f"step{step}" / _WEIGHTS)
-                _write_record(place, record)
+                record["weights"][str(step)] = _hash(run_folder / f"step{step}" / _WEIGHTS)
+                _write_record(run_folder, record)
                 for earlier in settings["steps"][: settings["steps"].index(step)]:
-                    (place / f"step{earlier}" / _STATE).unlink(missing_ok=True)
-            if step < last:
-                rate = _learning_rate(step, last)
+                    (run_folder / f"step{earlier}" / _STATE).unlink(missing_ok=True)
+            if step < last_step:
+                rate = _learning_rate(step, last_step)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad()
@@ -210,15 +224,15 @@ def _make_model(settings: dict[str, Any], tokenizer: Any) -> nn.Module:
         num_attention_heads=settings["n_heads"],
         intermediate_size=4 * d_model,
         max_position_embeddings=_CONTEXT,
-        # Pythia turns a quarter of each head; of heads this small that leaves too little to tell
-        # one place from the next.
+        # Pythia rotates a quarter of each head's dimensions. In heads this small, these would be
+        # too few to tell neighbouring positions apart.
         rotary_pct=1.0,  # type: ignore[call-arg]
         # Pythia's small_init.
         initializer_range=math.sqrt(2 / (5 * d_model)),
         bos_token_id=end,
         eos_token_id=end,
     )
-    # The user's own random numbers go on as if nothing had been drawn.
+    # The user's stream of random numbers must not change.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings["seed"])
         model: nn.Module = GPTNeoXForCausalLM(config).train()
@@ -227,30 +241,30 @@ def _make_model(settings: dict[str, Any], tokenizer: Any) -> nn.Module:
 
 def _make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.dim() > 1]
-    others = [p for p in model.parameters() if p.dim() <= 1]
+    vectors = [p for p in model.parameters() if p.dim() <= 1]
     return torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}],
+        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
         lr=_LEARNING_RATE,
         betas=(0.9, 0.95),
         fused=True,
     )
 
 
-def _learning_rate(step: int, last: int) -> float:
-    """A linear rise, times half a cosine from the first rate to the last."""
-    fall = (1 + math.cos(math.pi * step / last)) / 2
+def _learning_rate(step: int, last_step: int) -> float:
+    """A linear warm-up, times half a cosine from the first rate to the last."""
+    fall = (1 + math.cos(math.pi * step / last_step)) / 2
     rate = _LAST_LEARNING_RATE + (_LEARNING_RATE - _LAST_LEARNING_RATE) * fall
     return rate * min(1.0, (step + 1) / _WARM_UP_STEPS)
 
 
 def _loss(model: nn.Module, batch: Int[Tensor, "row position"]) -> Float[Tensor, ""]:
-    """Cross-entropy in nats a token."""
+    """Cross-entropy in nats per token."""
     logits = model(batch, use_cache=False).logits
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
 
-def _save(place: Path, step: int, model: Any, tokenizer: Any, state: dict[str, Any]) -> None:
-    with replaced_folder(place / f"step{step}") as unfinished:
+def _save(run_folder: Path, step: int, model: Any, tokenizer: Any, state: dict[str, Any]) -> None:
+    with replaced_folder(run_folder / f"step{step}") as unfinished:
         with quietly():
             model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
@@ -266,8 +280,8 @@ def _restore(
     rows.set_state(state["rows"])
 
 
-def _open_record(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """What `series.json` says of this run so far."""
+def _open_record(run_folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Read `series.json` of this run, or write it if the run is new."""
     fresh = {
         "tokens_per_step": settings["rows_per_step"] * settings["row_length"],
         "settings": settings,
@@ -275,52 +289,55 @@ def _open_record(place: Path, settings: dict[str, Any]) -> dict[str, Any]:
         "weights": {},
     }
     try:
-        record: dict[str, Any] = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-        held = record["settings"]
+        record: dict[str, Any] = json.loads((run_folder / _RECORD).read_text(encoding="utf-8"))
+        recorded_settings = record["settings"]
     except FileNotFoundError:
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if run_folder.exists() and (not run_folder.is_dir() or any(run_folder.iterdir())):
             raise ValueError(
-                f"{str(place)!r} holds something, but no toy run: it has no {_RECORD}. Name an "
-                "empty folder or one that does not exist."
+                f"{str(run_folder)!r} is not empty and holds no toy run: it has no {_RECORD}. Name "
+                "an empty folder or one that does not exist."
             ) from None
-        _write_record(place, fresh)
+        _write_record(run_folder, fresh)
         return fresh
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{str(place / _RECORD)!r} is no record of a toy run. Name another folder, or empty "
-            "this one."
+            f"{str(run_folder / _RECORD)!r} is not the record of a toy run. Name another folder, "
+            "or empty this one."
         ) from error
-    if held != settings:
+    if recorded_settings != settings:
         differing = ", ".join(
-            f"{name}={held.get(name)!r} instead of {settings.get(name)!r}"
-            for name in sorted({*held, *settings})
-            if held.get(name) != settings.get(name)
+            f"{name}={recorded_settings.get(name)!r} instead of {settings.get(name)!r}"
+            for name in sorted({*recorded_settings, *settings})
+            if recorded_settings.get(name) != settings.get(name)
         )
         raise ValueError(
-            f"{str(place)!r} holds another toy run, with {differing}. Name another folder, or "
+            f"{str(run_folder)!r} holds another toy run, with {differing}. Name another folder, or "
             "empty this one."
         )
     return record
 
 
-def _write_record(place: Path, record: dict[str, Any]) -> None:
-    write_file(place / _RECORD, json.dumps(record, indent=1))
+def _write_record(run_folder: Path, record: dict[str, Any]) -> None:
+    write_file(run_folder / _RECORD, json.dumps(record, indent=1))
 
 
-def _whole_checkpoints(place: Path, record: dict[str, Any]) -> list[int]:
-    """The steps up to the first whose checkpoint is missing or not what was written."""
-    whole = []
+def _intact_steps(run_folder: Path, record: dict[str, Any]) -> list[int]:
+    """Return the steps before the first one whose checkpoint is missing or altered."""
+    intact_steps = []
     for step in record["settings"]["steps"]:
-        weights = place / f"step{step}" / _WEIGHTS
+        weights = run_folder / f"step{step}" / _WEIGHTS
         if not weights.is_file() or _hash(weights) != record["weights"].get(str(step)):
             break
-        whole.append(step)
-    return whole
+        intact_steps.append(step)
+    return intact_steps
 
 
-def _last_with_state(place: Path, whole: list[int]) -> int:
-    """The step to go on from; 0, which means from the beginning, where none can be."""
-    return max((s for s in whole if (place / f"step{s}" / _STATE).is_file()), default=0)
+def _last_with_state(run_folder: Path, intact_steps: list[int]) -> int:
+    """Return the last step that training can continue from; 0 for the beginning."""
+    return max(
+        (step for step in intact_steps if (run_folder / f"step{step}" / _STATE).is_file()),
+        default=0,
+    )
 
 
 def _hash(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""The toy corpus as a language model takes it: a tokenizer, and rows of token ids."""
+"""Turns the toy corpus into training data: a tokenizer, and rows of token ids."""
 
 from collections.abc import Iterable, Iterator
 from functools import cache
@@ -13,17 +13,19 @@ from tlens_trust.concepts.embedded import embedded_concepts, toy_corpus
 
 END_OF_TEXT = "<|endoftext|>"
 
-# The words are gathered from passages of one seed, whatever the seed of the run, so that all toy
-# models share one vocabulary. Words that the passages lack are spelled in bytes.
-_WORDS_FROM = 5_000
+# The vocabulary comes from passages of one seed, whatever the seed of the run, so that all toy
+# models share it. Words that are not in these passages are spelled in bytes.
+_VOCABULARY_PASSAGES = 5_000
+
+# Passages that wait to be packed. More of them fill rows better and take longer to search.
 _POOL = 512
 
 
 def make_tokenizer() -> Any:
-    """A byte-level tokenizer with a token for every word of the toy corpus.
+    """Make a byte-level tokenizer with a token for every word of the toy corpus.
 
-    As Pythia's, it knows no padding and prepends nothing. A word is a token together with the space
-    before it. Any other text is spelled in bytes, so there is no unknown token.
+    Like Pythia's, it has no padding token and prepends nothing. A token is a word together with the
+    space before it. Any other text is spelled in bytes, so there is no unknown token.
 
     Returns:
         A `transformers.PreTrainedTokenizerFast`.
@@ -45,7 +47,7 @@ def _vocabulary() -> tuple[str, ...]:
     from tokenizers import pre_tokenizers
 
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    texts = [*islice(toy_corpus(0), _WORDS_FROM)]
+    texts = [*islice(toy_corpus(0), _VOCABULARY_PASSAGES)]
     texts += [s for concept in embedded_concepts().values() for s in concept.statements]
     words = {word for text in texts for word, _ in split.pre_tokenize_str(text)}
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -55,23 +57,23 @@ def _vocabulary() -> tuple[str, ...]:
 def make_rows(
     tokenizer: Any, *, seed: int, rows: int, row_length: int
 ) -> Int[Tensor, "row position"]:
-    """Passages of the toy corpus, packed into rows of one length.
+    """Pack passages of the toy corpus into rows of one length.
 
-    A row begins with a passage, and passages are parted by the end of text. Long passages come
-    first and short ones fill what is left, so that hardly any is cut.
+    A row begins with a passage, and passages are separated by the end-of-text token. The longest
+    passage that fits is added to a row first, so that few passages are cut.
 
     Args:
-        tokenizer: As `make_tokenizer` gives it.
-        seed: The corpus's seed.
-        rows: How many rows.
+        tokenizer: The tokenizer from `make_tokenizer`.
+        seed: Seed of the corpus.
+        rows: Number of rows.
         row_length: Tokens in a row.
 
     Returns:
         Token ids.
     """
     end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-    packed = islice(_pack(_encode(tokenizer, toy_corpus(seed)), row_length, end), rows)
-    return torch.tensor(list(packed), dtype=torch.int64)
+    token_rows = islice(_pack(_encode(tokenizer, toy_corpus(seed)), row_length, end), rows)
+    return torch.tensor(list(token_rows), dtype=torch.int64)
 
 
 def _encode(tokenizer: Any, passages: Iterable[str]) -> Iterator[list[int]]:
@@ -82,18 +84,29 @@ def _encode(tokenizer: Any, passages: Iterable[str]) -> Iterator[list[int]]:
 
 
 def _pack(passages: Iterator[list[int]], row_length: int, end: int) -> Iterator[list[int]]:
-    waiting: dict[int, list[list[int]]] = {}
+    passages_by_length: dict[int, list[list[int]]] = {}
     for passage in islice(passages, _POOL):
-        waiting.setdefault(min(len(passage), row_length), []).append(passage[:row_length])
+        passages_by_length.setdefault(min(len(passage), row_length), []).append(
+            passage[:row_length]
+        )
     while True:
         row: list[int] = []
         while True:
             space = row_length - len(row)
-            fitting = next((n for n in range(space, 0, -1) if waiting.get(n)), None)
-            if fitting is None:
+            length = next(
+                (
+                    candidate
+                    for candidate in range(space, 0, -1)
+                    if passages_by_length.get(candidate)
+                ),
+                None,
+            )
+            if length is None:
                 break
-            # First come, first served among passages of one length.
-            row += [*waiting[fitting].pop(0), end]
+            # The oldest of the passages of this length, so that none waits for ever.
+            row += [*passages_by_length[length].pop(0), end]
             passage = next(passages)
-            waiting.setdefault(min(len(passage), row_length), []).append(passage[:row_length])
+            passages_by_length.setdefault(min(len(passage), row_length), []).append(
+                passage[:row_length]
+            )
         yield (row + [end] * row_length)[:row_length]

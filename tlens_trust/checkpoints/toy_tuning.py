@@ -1,9 +1,9 @@
-"""A chat model made of the toy: a short supervised fine-tuning of its last checkpoint.
+"""Makes a chat model from a toy checkpoint by a short supervised fine-tuning.
 
-Vectors from a run's own checkpoints are tried on what became of the run, and what becomes of a
-language model today is tuned to answer. So the toy is tuned to take a turn in a dialogue: the user
-says what a passage of the toy corpus says, and the assistant answers with the sentence that follows
-it there. Only the answer's tokens are learnt from. The tokenizer gets a chat template.
+Steering vectors from the checkpoints of a run are evaluated on the model that the run led to, which
+today is usually tuned to answer. So the toy model is tuned to take a turn in a dialogue. The user
+says the beginning of a passage of the toy corpus, and the assistant answers with its last sentence.
+The loss covers only the answer's tokens. The tokenizer gets a chat template.
 """
 
 import copy
@@ -45,8 +45,8 @@ _STEPS = 120
 _DIALOGUES_PER_STEP = 25
 _LEARNING_RATE = 2e-3
 _WARM_UP_STEPS = 10
-# What the loss passes over, as torch.nn.functional.cross_entropy has it.
-_NOT_LEARNT = -100
+# The default `ignore_index` of torch.nn.functional.cross_entropy.
+_IGNORED_TARGET = -100
 
 
 def tune_toy_checkpoint(
@@ -59,16 +59,17 @@ def tune_toy_checkpoint(
 ) -> Checkpoint:
     """Tune a toy checkpoint to answer, and return the chat model.
 
-    By default 120 steps of 25 dialogues, about ten seconds on one core. The same checkpoint and
-    seed give the same weights on one machine. What has been tuned before is returned at once.
+    The default of 120 steps of 25 dialogues takes about ten seconds on one core. The same
+    checkpoint and seed give the same weights on one machine. A model that was tuned before is
+    returned at once.
 
     Args:
         checkpoint: The checkpoint to tune, of any toy run; None for the last one of
             `load_toy_series()`, whatever `seed` is. It is tuned in float32.
-        folder: Where the model goes; None for one in this package's cache folder.
-        seed: Draws the dialogues. Not negative.
+        folder: Folder for the model; None for one in this package's cache folder.
+        seed: Seed of the dialogues. Not negative.
         steps: Steps of the optimiser.
-        progress: Show how training goes.
+        progress: Whether to show a progress bar.
 
     Returns:
         A checkpoint without a step of its own, with a chat template in its tokenizer.
@@ -99,55 +100,61 @@ def tune_toy_checkpoint(
         "chat_template": CHAT_TEMPLATE,
     }
     if folder is None:
-        # The last part is what the checkpoint is named after.
+        # The checkpoint gets its name from the last part of the path.
         folder = cache_folder() / "toy-series" / _digest(settings)[:16] / "toy-chat"
-    place = Path(folder).expanduser()
-    if not _is_whole(place, settings):
-        _tune(checkpoint, place, settings, progress=progress)
-    return Checkpoint.from_directory(place)
+    model_folder = Path(folder).expanduser()
+    if not _is_tuned(model_folder, settings):
+        _tune(checkpoint, model_folder, settings, progress=progress)
+    return Checkpoint.from_directory(model_folder)
 
 
-def _is_whole(place: Path, settings: dict[str, Any]) -> bool:
-    """Whether the folder holds this model, unaltered. Something else in it is an error."""
+def _is_tuned(model_folder: Path, settings: dict[str, Any]) -> bool:
+    """Whether the folder holds this model, unaltered.
+
+    Raises:
+        ValueError: The folder holds something else.
+    """
     try:
-        record = json.loads((place / _RECORD).read_text(encoding="utf-8"))
-        held, weights = record["settings"], record["weights"]
+        record = json.loads((model_folder / _RECORD).read_text(encoding="utf-8"))
+        recorded_settings, weights = record["settings"], record["weights"]
     except FileNotFoundError:
-        if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        if model_folder.exists() and (not model_folder.is_dir() or any(model_folder.iterdir())):
             raise ValueError(
-                f"{str(place)!r} holds something, but no tuned toy: it has no {_RECORD}. Name an "
-                "empty folder or one that does not exist."
+                f"{str(model_folder)!r} is not empty and holds no tuned toy: it has no {_RECORD}. "
+                "Name an empty folder or one that does not exist."
             ) from None
         return False
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{str(place / _RECORD)!r} is no record of a tuned toy. Name another folder, or empty "
-            "this one."
+            f"{str(model_folder / _RECORD)!r} is not the record of a tuned toy. Name another "
+            "folder, or empty this one."
         ) from error
-    if held != settings:
+    if recorded_settings != settings:
         differing = ", ".join(
-            f"{name}={held.get(name)!r} instead of {settings.get(name)!r}"
-            for name in sorted({*held, *settings})
-            if held.get(name) != settings.get(name)
+            f"{name}={recorded_settings.get(name)!r} instead of {settings.get(name)!r}"
+            for name in sorted({*recorded_settings, *settings})
+            if recorded_settings.get(name) != settings.get(name)
         )
         raise ValueError(
-            f"{str(place)!r} holds another tuned toy, with {differing}. Name another folder, or "
-            "empty this one."
+            f"{str(model_folder)!r} holds another tuned toy, with {differing}. Name another "
+            "folder, or empty this one."
         )
-    file = place / _WEIGHTS
+    file = model_folder / _WEIGHTS
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == weights
 
 
-def _tune(checkpoint: Checkpoint, place: Path, settings: dict[str, Any], *, progress: bool) -> None:
+def _tune(
+    checkpoint: Checkpoint, model_folder: Path, settings: dict[str, Any], *, progress: bool
+) -> None:
     from tqdm.auto import tqdm
     from transformers import GPTNeoXForCausalLM
 
     if checkpoint.folder is None:
         raise ValueError(
-            f"{checkpoint.name!r} lies in no folder. Give a checkpoint of a series that "
-            "`load_toy_series` or `pretrain_toy_series` gives."
+            f"{checkpoint.name!r} is not on disk. Give a checkpoint of a series from "
+            "`load_toy_series` or `pretrain_toy_series`."
         )
-    # A copy, since the checkpoint may have brought a tokenizer that others use.
+    # A copy, since the tokenizer may be the caller's, and its chat template must not change.
     tokenizer = copy.deepcopy(checkpoint.load_tokenizer())
     tokenizer.chat_template = CHAT_TEMPLATE
     with quietly():
@@ -172,59 +179,59 @@ def _tune(checkpoint: Checkpoint, place: Path, settings: dict[str, Any], *, prog
             optimizer.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
             bar.update()
-    _save(place, model, tokenizer, settings)
+    _save(model_folder, model, tokenizer, settings)
 
 
 def _dialogues(seed: int) -> Iterator[tuple[str, str]]:
-    """What the user says, and what the assistant answers, endlessly."""
-    # Not the passages, in their order, that a run of the same seed was trained on.
+    """Yield pairs of what the user says and what the assistant answers, without end."""
+    # Another seed, so that these are not the passages that a run of the same seed was trained on.
     for passage in toy_corpus(seed + 1_000_000):
-        said, stop, answer = passage.removesuffix(".").rpartition(". ")
+        question, stop, answer = passage.removesuffix(".").rpartition(". ")
         if stop:
-            yield f"{said}.", f"{answer}."
+            yield f"{question}.", f"{answer}."
 
 
 def _encode(
     tokenizer: Any, dialogues: list[tuple[str, str]]
 ) -> tuple[Int[Tensor, "row position"], Int[Tensor, "row position"]]:
-    """Token ids, padded at the right, and of them those that are learnt from."""
+    """Encode dialogues as token ids, padded at the right, and as targets of the loss."""
     end = tokenizer.eos_token_id
-    ids, learnt = [], []
-    for said, answer in dialogues:
-        turns = [{"role": "user", "content": said}]
+    ids, target_rows = [], []
+    for question, answer in dialogues:
+        turns = [{"role": "user", "content": question}]
         prompt = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
         turns.append({"role": "assistant", "content": answer})
-        whole = tokenizer.apply_chat_template(turns, tokenize=False)
+        dialogue = tokenizer.apply_chat_template(turns, tokenize=False)
         # The answer begins with a space, which is part of its first token.
-        first = tokenizer(prompt)["input_ids"]
-        tokens = tokenizer(whole)["input_ids"]
+        prompt_tokens = tokenizer(prompt)["input_ids"]
+        tokens = tokenizer(dialogue)["input_ids"]
         ids.append(tokens)
-        learnt.append([_NOT_LEARNT] * len(first) + tokens[len(first) :])
+        target_rows.append([_IGNORED_TARGET] * len(prompt_tokens) + tokens[len(prompt_tokens) :])
     longest = max(map(len, ids))
     rows = [tokens + [end] * (longest - len(tokens)) for tokens in ids]
-    targets = [tokens + [_NOT_LEARNT] * (longest - len(tokens)) for tokens in learnt]
+    targets = [tokens + [_IGNORED_TARGET] * (longest - len(tokens)) for tokens in target_rows]
     return torch.tensor(rows), torch.tensor(targets)
 
 
 def _loss(
-    model: nn.Module, rows: Int[Tensor, "row position"], learnt: Int[Tensor, "row position"]
+    model: nn.Module, rows: Int[Tensor, "row position"], targets: Int[Tensor, "row position"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of the answers, in nats a token."""
-    # Padding stands at the right, where no token that is learnt from looks.
+    # No attention mask is needed: padding is at the right, and attention looks only to the left.
     logits = model(rows, use_cache=False).logits
     return nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1), learnt[:, 1:].flatten(), ignore_index=_NOT_LEARNT
+        logits[:, :-1].flatten(0, 1), targets[:, 1:].flatten(), ignore_index=_IGNORED_TARGET
     )
 
 
 def _learning_rate(step: int, steps: int) -> float:
-    """A linear rise, times half a cosine to nothing."""
+    """A linear warm-up, times half a cosine to zero."""
     fall = (1 + math.cos(math.pi * step / steps)) / 2
     return _LEARNING_RATE * fall * min(1.0, (step + 1) / _WARM_UP_STEPS)
 
 
-def _save(place: Path, model: Any, tokenizer: Any, settings: dict[str, Any]) -> None:
-    with replaced_folder(place) as unfinished:
+def _save(model_folder: Path, model: Any, tokenizer: Any, settings: dict[str, Any]) -> None:
+    with replaced_folder(model_folder) as unfinished:
         with quietly():
             model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)

@@ -1,4 +1,4 @@
-"""Which files hold a checkpoint's weights, and the hash that tells them from any others."""
+"""Finds the files that hold a checkpoint's weights, and hashes them."""
 
 import hashlib
 import json
@@ -39,15 +39,15 @@ class WeightFile:
 
 
 def weight_names(names: Iterable[str]) -> tuple[str, ...]:
-    """The files that a model is loaded from, among the files of its folder.
+    """Find the files that a model is loaded from among the files of its folder.
 
-    Safetensors are preferred; of two formats only one is named. Shards come in order.
+    If there are weights in two formats, only safetensors are returned.
 
     Args:
-        names: Names of the files at the folder's top.
+        names: Names of the files directly in the folder.
 
     Returns:
-        Empty where there are no weights.
+        The names, shards in order. Empty if there are no weights.
 
     Examples:
         >>> weight_names(["config.json", "pytorch_model.bin", "model.safetensors"])
@@ -55,18 +55,18 @@ def weight_names(names: Iterable[str]) -> tuple[str, ...]:
         >>> weight_names(["README.md"])
         ()
     """
-    present = set(names)
-    for whole, shard in _WHOLE_OR_SHARDS:
-        if whole in present:
-            return (whole,)
-        shards = sorted(name for name in present if shard.fullmatch(name))
+    names_present = set(names)
+    for single_file, shard in _WHOLE_OR_SHARDS:
+        if single_file in names_present:
+            return (single_file,)
+        shards = sorted(name for name in names_present if shard.fullmatch(name))
         if shards:
             return tuple(shards)
     return ()
 
 
 def are_complete(weights: Sequence[str]) -> bool:
-    """Whether all shards are there that the shards' own names tell of.
+    """Whether all shards are present, as counted in the shards' names.
 
     Examples:
         >>> are_complete(["model-00001-of-00002.safetensors"])
@@ -84,40 +84,40 @@ def are_complete(weights: Sequence[str]) -> bool:
 def needed_names(
     names: Iterable[str], *, weights: bool = True, remote_code: bool = False
 ) -> tuple[str, ...]:
-    """The files that loading a checkpoint reads: weights, settings, tokenizer.
+    """Find the files that loading a checkpoint needs: weights, settings, tokenizer.
 
     Args:
-        names: Names of the files at the folder's top.
-        weights: Whether the weights are wanted too, and not the small files alone.
-        remote_code: Whether the model's own Python files are wanted.
+        names: Names of the files directly in the folder.
+        weights: Whether to include the weights, and not only the small files.
+        remote_code: Whether to include the model's Python files.
 
     Examples:
         >>> needed_names(["config.json", "README.md", "model.safetensors", "optimizer.pt", "m.h5"])
         ('config.json', 'model.safetensors')
     """
-    present = set(names)
-    heavy = weight_names(present) if weights else ()
-    whole = {name for name, _ in _WHOLE_OR_SHARDS}
-    index = {_INDEX[Path(name).suffix] for name in heavy if name not in whole}
-    wanted = {
+    names_present = set(names)
+    weight_files = weight_names(names_present) if weights else ()
+    single_files = {name for name, _ in _WHOLE_OR_SHARDS}
+    index_files = {_INDEX[Path(name).suffix] for name in weight_files if name not in single_files}
+    small_files = {
         name
-        for name in present
+        for name in names_present
         if (_SMALL_FILES.fullmatch(name) and not name.endswith(".index.json"))
         or (remote_code and _READ_BY_PYTHON.fullmatch(name))
     }
-    return tuple(sorted({*heavy, *wanted, *(index & present)}))
+    return tuple(sorted({*weight_files, *small_files, *(index_files & names_present)}))
 
 
 def has_tokenizer(names: Iterable[str]) -> bool:
-    """Whether a tokenizer lies among the files of a folder."""
+    """Whether the files of a folder include a tokenizer."""
     return not _TOKENIZER_FILES.isdisjoint(names)
 
 
 def files_identity(files: Sequence[WeightFile], config_oid: str) -> str:
-    """SHA-256 over the weight files' names and SHA-256s and the git hash of `config.json`.
+    """Hash the weight files' names and SHA-256s together with the git hash of `config.json`.
 
-    The settings belong to it because the same weights read with another rotary base, say, give
-    other activations. The git hash is what the hub knows of a small file without a download.
+    The settings are included, since the same weights give other activations with, for example,
+    another rotary base. The git hash is what the hub publishes for a small file.
     """
     rows = sorted((file.name, file.sha256) for file in files)
     text = json.dumps(["files", rows, config_oid])
@@ -125,13 +125,13 @@ def files_identity(files: Sequence[WeightFile], config_oid: str) -> str:
 
 
 def folder_files(folder: Path) -> tuple[WeightFile, ...]:
-    """The weight files of a folder, with their hashes.
+    """Return the weight files of a folder, with their hashes.
 
-    A file is read once for each state of it (path, size, time of last change). In the hub's cache
-    the blob that a name points at is called by its SHA-256, so that nothing is read.
+    A file is hashed again only when its size or time of change differs. In the hub's cache a file's
+    name is its SHA-256, so it is not hashed at all.
 
     Raises:
-        ValueError: The folder holds no weights, or not all of their shards.
+        ValueError: The folder holds no weights, or shards are missing.
     """
     names = weight_names(path.name for path in folder.iterdir())
     check_weights(names, repr(str(folder)))
@@ -141,26 +141,26 @@ def folder_files(folder: Path) -> tuple[WeightFile, ...]:
     )
 
 
-def check_weights(names: Sequence[str], where: str) -> None:
-    """Refuse weights that are not there or not all there.
+def check_weights(names: Sequence[str], place: str) -> None:
+    """Check that there are weights, and that no shard is missing.
 
     Raises:
-        ValueError: There are none, or shards are missing.
+        ValueError: There are no weights, or shards are missing.
     """
     if not names:
         raise ValueError(
-            f"No weights in {where}: model.safetensors, pytorch_model.bin or shards of these are "
-            "looked for. Name a folder that a model was saved to."
+            f"No weights in {place}. Weights are in model.safetensors, pytorch_model.bin or shards "
+            "of these. Name a folder that a model was saved to."
         )
     if not are_complete(names):
         raise ValueError(
-            f"Shards of the weights are missing in {where}, which has {', '.join(names)}. Save or "
+            f"Shards of the weights are missing in {place}, which has {', '.join(names)}. Save or "
             "download it again."
         )
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that no model was saved to, without reading the weights.
+    """Check that a model was saved to a folder, without opening the weights.
 
     Raises:
         ValueError: `config.json` or weights are missing.
@@ -169,7 +169,7 @@ def check_folder(folder: Path) -> None:
     check_weights(weight_names(names), repr(str(folder)))
     if "config.json" not in names:
         raise ValueError(
-            f"No config.json in {str(folder)!r}, so that the model's architecture is unknown. "
+            f"No config.json in {str(folder)!r}, so the model's architecture is unknown. "
             "Save it there with `model.config.save_pretrained`."
         )
 
@@ -178,27 +178,27 @@ _FILE_HASHES: dict[tuple[str, int, int], str] = {}
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
-    real = path.resolve()
-    if real.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", real.name):
-        return real.name
-    state = real.stat()
-    key = (str(real), state.st_size, state.st_mtime_ns)
+    """Return the SHA-256 of a file's content, in hexadecimal."""
+    resolved = path.resolve()
+    if resolved.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", resolved.name):
+        return resolved.name
+    file_stat = resolved.stat()
+    key = (str(resolved), file_stat.st_size, file_stat.st_mtime_ns)
     if key not in _FILE_HASHES:
-        with real.open("rb") as stream:
+        with resolved.open("rb") as stream:
             _FILE_HASHES[key] = hashlib.file_digest(stream, "sha256").hexdigest()
     return _FILE_HASHES[key]
 
 
 def git_oid(content: bytes) -> str:
-    """The hash by which git, and the hub, know a small file."""
+    """Return the hash that git, and therefore the hub, gives to a small file."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def model_identity(model: Any) -> str:
-    """SHA-256 of the parameters' bytes and the settings of a model in memory.
+    """Hash the parameters' bytes and the settings of a model in memory.
 
-    Computed anew each time, since a model in memory may be in training.
+    The hash is computed anew at each call, since the model may be in training.
 
     Args:
         model: A Hugging Face model or a hooked model.
@@ -218,8 +218,8 @@ def model_identity(model: Any) -> str:
 def _settings_text(model: Any) -> str:
     settings = getattr(model, "config", None) or getattr(model, "cfg", None)
     to_dict = getattr(settings, "to_dict", None)
-    known = to_dict() if callable(to_dict) else vars(settings)
-    # Where a model lies and which release wrote it say nothing of what it computes.
-    passing = {"_name_or_path", "transformers_version", "device", "n_devices", "model_name"}
-    kept = {key: value for key, value in known.items() if key not in passing}
-    return json.dumps(kept, sort_keys=True, default=str)
+    all_settings = to_dict() if callable(to_dict) else vars(settings)
+    # The model's folder and the release that wrote it do not change what it computes.
+    irrelevant = {"_name_or_path", "transformers_version", "device", "n_devices", "model_name"}
+    relevant_settings = {key: value for key, value in all_settings.items() if key not in irrelevant}
+    return json.dumps(relevant_settings, sort_keys=True, default=str)
