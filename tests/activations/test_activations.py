@@ -41,7 +41,7 @@ def test_selecting_keeps_names_and_numbers_together(read, asked):
 
 
 def test_a_site_that_was_not_read_is_named_with_what_was(read):
-    with pytest.raises(ValueError, match=r"Nothing was read at 'blocks\.1\.hook_attn_out'"):
+    with pytest.raises(ValueError, match=r"There are no activations at 'blocks\.1\.hook_attn_out'"):
         read.at("blocks.1.hook_attn_out")
     with pytest.raises(ValueError, match="No block 7"):
         read.at(7)
@@ -79,7 +79,7 @@ def test_a_site_is_named_once_and_lies_inside_the_model(read):
         Activations(read.values, SITES[:3] + SITES[:1])
     with pytest.raises(ValueError, match="has 3 blocks, from 0 to 2"):
         Activations(read.values, SITES, n_layers=3)
-    with pytest.raises(ValueError, match="is no site"):
+    with pytest.raises(ValueError, match="is not a site"):
         Activations(read.values, ("hook_embed", *SITES[1:]))
 
 

@@ -285,7 +285,9 @@ def test_what_does_not_change_a_reading_does_not_change_the_entry(
 
 
 def test_device_and_dtype_of_what_is_loaded_already_are_refused(bridge, concept):
-    with pytest.raises(ValueError, match=r"`device` and `dtype` say how a Checkpoint is loaded"):
+    with pytest.raises(
+        ValueError, match=r"`device` and `dtype` are settings for loading a Checkpoint"
+    ):
         collect_activations(bridge, concept, dtype=torch.bfloat16)
 
 

@@ -13,7 +13,7 @@ def test_an_index_stands_for_what_python_would_take(n, index):
         start, stop = span_of(index, n)
         assert tokens[start:stop] == [tokens[index]]
     else:
-        with pytest.raises(ValueError, match="stands for no token"):
+        with pytest.raises(ValueError, match="is no token of a statement"):
             span_of(index, n)
 
 
@@ -25,7 +25,7 @@ def test_a_span_is_a_slice_that_is_never_clipped(n, start, stop):
         first, last = span_of((start, stop), n)
         assert list(range(first, last)) == tokens[start:stop]
     else:
-        with pytest.raises(ValueError, match="Nothing is cut to fit"):
+        with pytest.raises(ValueError, match="leave the short statements out"):
             span_of((start, stop), n)
 
 

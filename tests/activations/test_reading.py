@@ -349,7 +349,7 @@ def test_what_is_indexed_by_pairs_of_tokens_is_no_site(bridge, tokenizer, words,
 
 
 def test_a_tensor_with_heads_wants_to_know_which(bridge, tokenizer, words):
-    with pytest.raises(ValueError, match=r"has 4 heads. Say which, as in .*hook_q\[0\]"):
+    with pytest.raises(ValueError, match=r"has 4 heads. Choose one, as in .*hook_q\[0\]"):
         collect_activations(bridge, [words(3)], sites="blocks.0.attn.hook_q", tokenizer=tokenizer)
     one = collect_activations(
         bridge, [words(3)], sites="blocks.0.attn.hook_q[3]", tokenizer=tokenizer

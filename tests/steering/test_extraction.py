@@ -187,7 +187,7 @@ def test_a_model_that_is_passed_and_its_checkpoint_give_one_vector(checkpoint, c
         ({"rows": [0, 0, 1]}, "names a statement twice"),
         ({"rows": [0, 2, 4]}, "label"),
         ({"rows": [0, 500]}, "there is no 500"),
-        ({"site": 0}, "Nothing was read at"),
+        ({"site": 0}, "There are no activations at"),
     ],
 )
 def test_what_cannot_be_extracted_is_said(settings, message, read):

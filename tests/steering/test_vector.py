@@ -130,7 +130,7 @@ def test_held_out_statements_share_no_group_with_those_it_was_made_of():
     [
         (lambda: SteeringVector(torch.ones(1, 3), SITES, "x"), "one direction per site"),
         (lambda: SteeringVector(torch.ones(2, 3), (SITES[0],) * 2, "x"), "twice"),
-        (lambda: SteeringVector(torch.ones(1, 3), ("resid",), "x"), "is no site"),
+        (lambda: SteeringVector(torch.ones(1, 3), ("resid",), "x"), "is not a site"),
         (
             lambda: SteeringVector(torch.full((1, 3), float("nan")), SITES[:1], "x"),
             "is not finite",

@@ -1,4 +1,4 @@
-"""What a model represents: one reading per statement and site."""
+"""The activations of a model: one vector per statement and site."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,23 +30,23 @@ class Activations:
             vectors of one site lie together in memory.
         sites: TransformerLens hook names, in the order of the `site` axis; one head of a
             `hook_z` is written `blocks.3.attn.hook_z[7]`.
-        checkpoint: Where the weights came from; None for a model that was passed in by hand.
-        concept: What was read; None for a bare list of statements.
-        position: The token position that was read, as `collect_activations` takes it.
-        n_layers: Blocks of the model; None where unknown.
+        checkpoint: The checkpoint of the weights; None for a model without one.
+        concept: The concept of the statements; None for a list of texts.
+        position: The token position of the activations, as `collect_activations` takes it.
+        n_layers: Number of blocks of the model; None where unknown.
 
     Raises:
-        ValueError: The axes of `values` do not match `sites` and `concept`, a site is named
-            twice or lies outside the model, or `values` are not on the CPU.
+        ValueError: The axes of `values` do not match `sites` and `concept`, a site is repeated
+            or not in the model, or `values` are not floating-point numbers on the CPU.
 
     Examples:
         >>> import torch
-        >>> read = Activations(torch.zeros(3, 2, 8), ("blocks.0.hook_resid_post",
-        ...                                           "blocks.1.hook_resid_post"), n_layers=2)
-        >>> read
+        >>> sites = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+        >>> activations = Activations(torch.zeros(3, 2, 8), sites, n_layers=2)
+        >>> activations
         Activations(3 statements × 2 sites × 8 wide, blocks.0.hook_resid_post …
         blocks.1.hook_resid_post, position 'last')
-        >>> read.at(1).shape, read.layers, read.depths
+        >>> activations.at(1).shape, activations.layers, activations.depths
         (torch.Size([3, 8]), (0, 1), (0.5, 1.0))
     """
 
@@ -75,20 +75,20 @@ class Activations:
         if self.concept is not None and len(self.concept) != len(values):
             raise ValueError(
                 f"`values` holds {len(values)} statements, but the concept "
-                f"{self.concept.name!r} has {len(self.concept)}. They go together row by row."
+                f"{self.concept.name!r} has {len(self.concept)}. Give one row per statement."
             )
         if len(set(self.sites)) < len(self.sites):
-            twice = next(site for site in self.sites if self.sites.count(site) > 1)
-            raise ValueError(f"`sites` names {twice!r} twice. Name each site once.")
-        outside = [
+            repeated = next(site for site in self.sites if self.sites.count(site) > 1)
+            raise ValueError(f"`sites` has {repeated!r} twice. Give each site once.")
+        unknown_sites = [
             site
             for site, layer in zip(self.sites, self.layers, strict=True)
             if self.n_layers is not None and layer >= self.n_layers
         ]
-        if outside:
+        if unknown_sites:
             raise ValueError(
-                f"`sites` names {outside[0]!r}, but the model has {self.n_layers} blocks, from 0 "
-                f"to {(self.n_layers or 0) - 1}."
+                f"`sites` has {unknown_sites[0]!r}, but the model has {self.n_layers} blocks, from "
+                f"0 to {(self.n_layers or 0) - 1}."
             )
 
     def __len__(self) -> int:
@@ -115,55 +115,55 @@ class Activations:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """The block of each site, from 0."""
+        """The block of each site, counted from 0."""
         return tuple(site_layer(site) for site in self.sites)
 
     @property
     def heads(self) -> tuple[int | None, ...]:
-        """Which head each site is, from 0; None where it is none."""
+        """The head of each site, counted from 0; None where the site is not a head."""
         return tuple(site_head(site) for site in self.sites)
 
     @property
     def depths(self) -> tuple[float, ...]:
-        """The fraction of the model's blocks that lies behind each site; NaN where unknown."""
+        """The depth of each site, as a fraction of the model's blocks; NaN where unknown."""
         if self.n_layers is None:
             return (nan,) * len(self.sites)
         return tuple(site_depth(site, self.n_layers) for site in self.sites)
 
     def at(self, site: str | int) -> Float[Tensor, "example d_model"]:
-        """What was read at one site.
+        """Return the activations at one site.
 
         Args:
-            site: Its name, or a layer number for the residual stream after that block.
+            site: The site's name, or a layer number for the residual stream after that block.
 
         Raises:
-            ValueError: It was not read.
+            ValueError: The site is not among these activations.
         """
         return self.select([site]).values[:, 0]
 
     def select(self, sites: str | int | Sequence[str | int]) -> "Activations":
-        """The same statements at fewer sites, without a copy where they lie in a row.
+        """Return the activations at some of the sites, without a copy where these are adjacent.
 
         Args:
-            sites: As `collect_activations` takes them.
+            sites: Sites as `collect_activations` takes them.
 
         Raises:
-            ValueError: One of them was not read.
+            ValueError: A site is not among these activations.
         """
-        wanted = resolve_sites(self._shape(), sites)
-        missing = [site for site in wanted if site not in self.sites]
-        if missing:
+        names = resolve_sites(self._shape(), sites)
+        missing_names = [site for site in names if site not in self.sites]
+        if missing_names:
             raise ValueError(
-                f"Nothing was read at {missing[0]!r}. Read were {', '.join(self.sites)}. "
-                "Collect it with `collect_activations(…, sites=…)`."
+                f"There are no activations at {missing_names[0]!r}, only at "
+                f"{', '.join(self.sites)}. Collect them with `collect_activations(…, sites=…)`."
             )
-        columns = [self.sites.index(site) for site in wanted]
-        first, last = columns[0], columns[-1] + 1
+        columns = [self.sites.index(site) for site in names]
+        start, stop = columns[0], columns[-1] + 1
         by_site = rearrange(self.values, "example site d_model -> site example d_model")
-        in_a_row = columns == list(range(first, last))
-        by_site = by_site[first:last] if in_a_row else by_site[columns]
+        are_adjacent = columns == list(range(start, stop))
+        by_site = by_site[start:stop] if are_adjacent else by_site[columns]
         values = rearrange(by_site, "site example d_model -> example site d_model")
-        return replace(self, values=values, sites=wanted)
+        return replace(self, values=values, sites=names)
 
     def _shape(self) -> ModelShape:
         name = "these activations" if self.checkpoint is None else checkpoint_name(self.checkpoint)
@@ -176,5 +176,5 @@ class Activations:
 
 
 def checkpoint_name(checkpoint: Checkpoint) -> str:
-    """A checkpoint's short label."""
+    """Return a checkpoint's short label."""
     return str(getattr(checkpoint, "name", None) or f"{checkpoint.model}@{checkpoint.revision}")

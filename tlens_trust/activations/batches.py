@@ -1,7 +1,7 @@
-"""Batches of statements of like length, filled to a budget of tokens.
+"""Groups statements of similar length into batches that hold at most a budget of tokens.
 
-What a batch costs is its padded size, statements × longest. Sorting by length keeps the padding
-small; the longest come first, so that a budget too large for the memory shows at once.
+The cost of a batch is its padded size, statements × longest. Sorting by length keeps the padding
+small. The longest statements come first, so that a budget too large for the memory fails at once.
 """
 
 import gc
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from tlens_trust.activations.reading_options import check_batch_tokens
 
-# What PyTorch says when the memory is at an end and there is no exception of its own for it:
-# the CPU allocator on Linux and on Windows, and Apple's GPUs.
+# Parts of PyTorch's messages where it has no exception type for missing memory: the CPU allocator
+# on Linux and on Windows, and Apple's GPUs.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -23,10 +23,10 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
     Args:
         lengths: Tokens of each statement.
-        batch_tokens: The budget. A statement longer than that is a batch by itself.
+        batch_tokens: The budget. A statement that is longer is a batch by itself.
 
     Returns:
-        Indices into `lengths`, longest first; the same for the same lengths and budget.
+        Batches of indices into `lengths`, longest first. They depend on nothing but the arguments.
 
     Raises:
         ValueError: `batch_tokens` is not positive.
@@ -45,47 +45,48 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 
 
 def read_in_batches(
-    lengths: Sequence[int], batch_tokens: int, read: Callable[[list[int]], None]
+    lengths: Sequence[int], batch_tokens: int, read_batch: Callable[[list[int]], None]
 ) -> int:
-    """Read every statement, with smaller batches from where the memory ran out.
+    """Read every statement, and continue with smaller batches when memory runs out.
 
     Args:
         lengths: Tokens of each statement.
         batch_tokens: Budget of a batch, padding included.
-        read: Reads one batch, given the indices of its statements. It is called again for the
-            same statements after it ran out of memory.
+        read_batch: Reads one batch, given the indices of its statements. It is called again for
+            the same statements after it ran out of memory.
 
     Returns:
-        The budget that was left at the end; `batch_tokens` where the memory sufficed.
+        The last budget; `batch_tokens` if memory never ran out.
 
     Raises:
-        torch.OutOfMemoryError: One statement alone is too much. (A `RuntimeError` on the CPU.)
+        torch.OutOfMemoryError: There is no memory for a single statement. (A `RuntimeError` on the
+            CPU.)
     """
     batches = plan_batches(lengths, batch_tokens)
     while batches:
         batch = batches[0]
         try:
-            read(batch)
+            read_batch(batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 error.add_note(
                     f"A batch of one statement of {lengths[batch[0]]} tokens needs more memory "
-                    "than there is. Load the model in a smaller dtype, or over several devices "
+                    "than there is. Load the model in a smaller dtype, or spread it over devices "
                     "with `device_map`."
                 )
                 raise
         else:
             batches.pop(0)
             continue
-        # Outside the `except`, where the traceback no longer holds on to the batch's tensors.
+        # Not inside the `except`, where the traceback still refers to the batch's tensors.
         _release_memory()
         batch_tokens = max(1, min(batch_tokens, lengths[batch[0]] * len(batch)) // 2)
-        left = sorted(index for batch in batches for index in batch)
+        remaining = sorted(index for batch in batches for index in batch)
         batches = [
-            [left[index] for index in batch]
-            for batch in plan_batches([lengths[index] for index in left], batch_tokens)
+            [remaining[index] for index in batch]
+            for batch in plan_batches([lengths[index] for index in remaining], batch_tokens)
         ]
     return batch_tokens
 
@@ -102,14 +103,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 def pad_batch(
     rows: Sequence[Sequence[int]], *, padding_side: str
 ) -> tuple[Int[Tensor, "batch pos"], Bool[Tensor, "batch pos"]]:
-    """Stack token ids of unlike length.
+    """Stack token ids of different lengths into one tensor.
 
     Args:
         rows: Token ids of each statement.
         padding_side: `"right"` or `"left"`.
 
     Returns:
-        The ids, padded with 0, which every vocabulary has, and where they are not padding.
+        The ids, padded with 0, which every vocabulary has, and a mask that is False at padding.
 
     Examples:
         >>> pad_batch([[5, 6], [7]], padding_side="left")
@@ -117,12 +118,12 @@ def pad_batch(
     """
     width = max(map(len, rows))
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    kept = torch.zeros(len(rows), width, dtype=torch.bool)
+    is_token = torch.zeros(len(rows), width, dtype=torch.bool)
     for row, ids in enumerate(rows):
         start = width - len(ids) if padding_side == "left" else 0
         tokens[row, start : start + len(ids)] = torch.tensor(ids)
-        kept[row, start : start + len(ids)] = True
-    return tokens, kept
+        is_token[row, start : start + len(ids)] = True
+    return tokens, is_token
 
 
 def _release_memory() -> None:

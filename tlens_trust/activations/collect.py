@@ -1,7 +1,7 @@
-"""From statements to activations: what a user calls, and what a sweep calls.
+"""Collects activations of statements, for users and for a sweep.
 
-One pass over a checkpoint serves every list of statements: the model is loaded once, and only
-when something is asked for that the store does not hold.
+One pass over a checkpoint serves every list of statements. The model is loaded once, and only if
+the store lacks some of the activations.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,44 +48,43 @@ def collect_activations(
     dtype: torch.dtype | EllipsisType = ...,
     progress: bool = False,
 ) -> Activations:
-    """Read what a model represents while it reads statements.
+    """Collect a model's activations for statements.
 
-    Every statement passes through the blocks once, whatever the number of sites, in batches of
-    like length; the unembedding is not computed. What is read depends on the statement alone:
-    how it is batched and padded moves a reading by less than 1e-4 of its size (in float32).
+    Every statement passes through the blocks once, whatever the number of sites. Batches hold
+    statements of similar length, and the unembedding is not computed. The activations depend on the
+    statement alone: batching and padding change them by less than 1e-4 of their size (in float32).
 
     Args:
-        model: A hooked model, a plain Hugging Face model (then `tokenizer` is needed; it is read
-            through forward hooks and left as it is), or a `Checkpoint`, which is loaded if the
-            store lacks anything.
+        model: A hooked model, a plain Hugging Face model, or a `Checkpoint`, which is loaded if
+            the store lacks some of the activations. A plain model needs a `tokenizer`. It is read
+            through forward hooks and not changed.
         statements: A concept, or texts.
-        sites: Where to read, as `resolve_sites` takes it.
-        position: Which of the statement's own tokens to read. `"last"`; `"mean"` over all of
-            them; a number, negative from the end; or a span `(start, stop)`, whose mean is read.
-            Special tokens that the tokenizer puts around the statement are read by the model but
-            not counted: token 0 is the statement's first, with or without a
+        sites: The sites to read, as `resolve_sites` takes them.
+        position: The token to read: `"last"`, `"mean"` over all tokens, a number (negative from the
+            end), or a span `(start, stop)`, whose mean is read. Special tokens that the tokenizer
+            adds are not counted: token 0 is the statement's first, with or without a
             beginning-of-sequence token before it.
         bos: Whether a beginning-of-sequence token stands before each statement. None follows the
-            tokenizer's own setting, as the model was trained.
+            tokenizer's own setting, with which the model was trained.
         tokenizer: A tokenizer from transformers; None for the model's own.
-        batch_tokens: Tokens read at once, padding included. Halved when memory runs out.
+        batch_tokens: Tokens in one batch, padding included. Halved when memory runs out.
         padding_side: `"right"` or `"left"`.
-        checkpoint: Where the weights of a model that is passed in came from.
-        store: Where readings are kept; None keeps none.
+        checkpoint: The checkpoint of the weights, for a model that is passed in.
+        store: Where activations are kept; None keeps none.
         device: Torch device that a `Checkpoint` is loaded on; None for the GPU where there is one.
-            What is left out (`...`) is as `checkpoint.loading` says; other ways of loading are
-            set with `checkpoint.loaded_with`.
+            The default (`...`) is the device in `checkpoint.loading`. `checkpoint.loaded_with`
+            changes the other settings for loading.
         dtype: Number format that a `Checkpoint` is loaded in.
-        progress: Whether to show a bar.
+        progress: Whether to show a progress bar.
 
     Returns:
-        Readings in float32 on the CPU, in the statements' own order.
+        Activations in float32 on the CPU, in the order of the statements.
 
     Raises:
-        ValueError: A site is unknown, a statement is empty or too long for the model's context,
-            a position lies outside a statement, a reading is not finite, the store is given
-            without a checkpoint to name the weights by, or `batch_tokens`, `device` or `dtype` is
-            none that anything could be read with (the store may hold what is asked for or not).
+        ValueError: A site is unknown, a statement is empty or too long for the model's context, a
+            position is outside a statement, or an activation is not finite. Or `store` is given for
+            a model without a checkpoint, or another argument is out of its range. Arguments are
+            checked even if the store holds all of the activations.
 
     Examples:
         >>> from tokenizers import Tokenizer, models
@@ -100,18 +99,18 @@ def collect_activations(
     if device is not ... or dtype is not ...:
         if not isinstance(model, Checkpoint):
             raise ValueError(
-                "`device` and `dtype` say how a Checkpoint is loaded, and `model` is a "
+                "`device` and `dtype` are settings for loading a Checkpoint, and `model` is a "
                 f"{type(model).__name__}, which is loaded already. Leave them out, and move or "
                 "convert the model itself."
             )
         model = model.loaded_with(device=device, dtype=dtype)
-    reading = ReadingOptions(
+    options = ReadingOptions(
         sites=sites, position=position, bos=bos, batch_tokens=batch_tokens, store=store
     )
     (activations,) = collect_concepts(
         model,
         [statements],
-        reading,
+        options,
         tokenizer=tokenizer,
         padding_side=padding_side,
         checkpoint=checkpoint,
@@ -123,28 +122,29 @@ def collect_activations(
 def collect_concepts(
     model: HookedModel | nn.Module | Checkpoint,
     statement_lists: Iterable[Concept | Sequence[str]] | Mapping[str, Concept],
-    reading: ReadingOptions,
+    options: ReadingOptions,
     *,
     tokenizer: Any = None,
     padding_side: str = "right",
     checkpoint: Checkpoint | None = None,
     progress: bool = False,
 ) -> Iterator[Activations]:
-    """Read several concepts in one pass over a checkpoint, one after the other.
+    """Collect the activations of several concepts in one pass over a checkpoint.
 
-    A checkpoint is loaded when the first list comes that the store lacks. It serves all lists that
-    follow, and its memory is given back at the end. The activations of one list depend on that list
-    alone, bit for bit at one batch budget: what else is read, and what the store holds already,
-    changes no batch. Lists of the same statements are read once.
+    A checkpoint is loaded at the first list that the store lacks. It stays loaded for all lists
+    that follow, and its memory is freed at the end. Lists of the same statements are read once.
+
+    The activations of one list depend on that list alone, bit for bit at one batch budget. Neither
+    the other lists nor the contents of the store change the batches.
 
     Args:
         model: A hooked model, a plain Hugging Face model, or a `Checkpoint`.
         statement_lists: Concepts, or lists of texts; or a mapping of concepts by name.
-        reading: Sites, position and the like.
+        options: Sites, position, batch budget and store.
         tokenizer: A tokenizer from transformers; None for the model's own.
         padding_side: `"right"` or `"left"`.
-        checkpoint: Where the weights of a model that is passed in came from.
-        progress: Whether to show a bar for each list.
+        checkpoint: The checkpoint of the weights, for a model that is passed in.
+        progress: Whether to show a progress bar for each list.
 
     Yields:
         The activations of each list, in order.
@@ -153,21 +153,21 @@ def collect_concepts(
         ValueError: As `collect_activations` does.
     """
     if padding_side not in ("left", "right"):
-        raise ValueError(f"`padding_side` is 'left' or 'right', got {padding_side!r}.")
+        raise ValueError(f"`padding_side` must be 'left' or 'right', got {padding_side!r}.")
     if isinstance(statement_lists, Mapping):
         statement_lists = statement_lists.values()
     lists = [_checked_list(statements) for statements in statement_lists]
     source = ModelSource(model, checkpoint=checkpoint, tokenizer=tokenizer)
-    if reading.store is not None and source.checkpoint is None:
+    if options.store is not None and source.checkpoint is None:
         raise ValueError(
-            "`store` keeps readings by the weights' identity, and a model that is passed in has "
+            "`store` keeps activations by the weights' identity, and a model that is passed in has "
             "none. Pass `checkpoint=` as well, or the Checkpoint itself, or store=None."
         )
-    bos = source.bos(reading.bos, tokenizer_given=tokenizer is not None)
+    bos = source.bos(options.bos, tokenizer_given=tokenizer is not None)
     return _collect(
         source,
         lists,
-        replace(reading, bos=bos),
+        replace(options, bos=bos),
         padding_side=padding_side,
         progress=progress,
     )
@@ -176,42 +176,44 @@ def collect_concepts(
 def _collect(
     source: ModelSource,
     lists: Sequence[tuple[tuple[str, ...], Concept | None]],
-    reading: ReadingOptions,
+    options: ReadingOptions,
     *,
     padding_side: str,
     progress: bool,
 ) -> Iterator[Activations]:
     fingerprints = [statements_fingerprint(texts) for texts, _ in lists]
     with source:
-        shared: dict[str, _Read] = {}
+        repeated_lists: dict[str, _ListValues] = {}
         for number, (texts, concept) in enumerate(lists):
             fingerprint = fingerprints[number]
-            read = shared.get(fingerprint) or _read_list(
+            list_values = repeated_lists.get(fingerprint) or _read_list(
                 source,
                 texts,
                 fingerprint,
-                reading,
+                options,
                 padding_side=padding_side,
                 progress=progress,
             )
             if fingerprint in fingerprints[number + 1 :]:
-                shared[fingerprint] = read
+                repeated_lists[fingerprint] = list_values
             else:
-                shared.pop(fingerprint, None)
-            result = Activations(
-                values=rearrange(read.values, "site example d_model -> example site d_model"),
-                sites=read.sites,
+                repeated_lists.pop(fingerprint, None)
+            activations = Activations(
+                values=rearrange(
+                    list_values.values, "site example d_model -> example site d_model"
+                ),
+                sites=list_values.sites,
                 checkpoint=source.checkpoint,
                 concept=concept,
-                position=reading.position,
-                n_layers=read.n_layers,
+                position=options.position,
+                n_layers=list_values.n_layers,
             )
-            del read  # what is yielded is the caller's alone
-            yield result
-            del result
+            del list_values  # so that only the caller refers to the values, and can free them
+            yield activations
+            del activations
 
 
-class _Read(NamedTuple):
+class _ListValues(NamedTuple):
     sites: tuple[str, ...]
     n_layers: int
     values: Float[Tensor, "site example d_model"]
@@ -221,70 +223,72 @@ def _read_list(
     source: ModelSource,
     texts: tuple[str, ...],
     fingerprint: str,
-    reading: ReadingOptions,
+    options: ReadingOptions,
     *,
     padding_side: str,
     progress: bool,
-) -> _Read:
-    store = reading.activation_store
-    found: dict[str, Tensor] = {}
+) -> _ListValues:
+    store = options.activation_store
+    stored: dict[str, Tensor] = {}
     key = None
     if store is not None:
-        key = source.key(fingerprint, bos=reading.bos, position=reading.position)
+        key = source.key(fingerprint, bos=options.bos, position=options.position)
         facts = store.facts(key)
         if facts is not None:
             shape = ModelShape(name=source.label, **facts)
-            wanted = resolve_sites(shape, reading.sites)
-            found = store.read(key, wanted)
-            if len(found) == len(wanted):
-                return _Read(wanted, shape.n_layers, _stacked(found, wanted, source))
+            site_names = resolve_sites(shape, options.sites)
+            stored = store.read(key, site_names)
+            if len(stored) == len(site_names):
+                return _ListValues(site_names, shape.n_layers, _stacked(stored, site_names, source))
     shape = ModelShape.of(source.model)
-    wanted = resolve_sites(shape, reading.sites)
-    missing = tuple(site for site in wanted if site not in found)
-    unique = list(dict.fromkeys(texts))
+    site_names = resolve_sites(shape, options.sites)
+    missing_names = tuple(site for site in site_names if site not in stored)
+    unique_texts = list(dict.fromkeys(texts))
     cfg: Any = source.model.cfg
-    number = {text: index for index, text in reversed(list(enumerate(texts)))}
+    first_number = {text: index for index, text in reversed(list(enumerate(texts)))}
 
     def describe(row: int) -> str:
-        return quoted(number[unique[row]], unique[row])
+        return quoted(first_number[unique_texts[row]], unique_texts[row])
 
     tokenised = tokenise_statements(
         source.tokenizer,
-        unique,
-        numbers=[number[text] for text in unique],
-        bos=reading.bos,
+        unique_texts,
+        numbers=[first_number[text] for text in unique_texts],
+        bos=options.bos,
         n_ctx=getattr(cfg, "n_ctx", None),
         d_vocab=getattr(cfg, "d_vocab", None),
     )
-    with _bar(progress, len(unique), source.label) as advance:
+    with _bar(progress, len(unique_texts), source.label) as advance:
         values = read_statements(
             source.model,
             tokenised,
-            sites=missing,
-            position=reading.position,
-            batch_tokens=reading.batch_tokens,
+            sites=missing_names,
+            position=options.position,
+            batch_tokens=options.batch_tokens,
             padding_side=padding_side,
             describe=describe,
             source=source.label,
             advance=advance,
         )
-    if len(unique) < len(texts):
-        row = {text: index for index, text in enumerate(unique)}
+    if len(unique_texts) < len(texts):
+        row = {text: index for index, text in enumerate(unique_texts)}
         values = values[:, [row[text] for text in texts]]
-    read = dict(zip(missing, values, strict=True))
+    values_by_site = dict(zip(missing_names, values, strict=True))
     if store is not None and key is not None:
         facts = {"n_layers": shape.n_layers, "n_heads": shape.n_heads}
-        store.write(key, read, facts=facts)
-    if not found:
-        return _Read(wanted, shape.n_layers, values)
-    return _Read(wanted, shape.n_layers, _stacked(found | read, wanted, source))
+        store.write(key, values_by_site, facts=facts)
+    if not stored:
+        return _ListValues(site_names, shape.n_layers, values)
+    return _ListValues(
+        site_names, shape.n_layers, _stacked(stored | values_by_site, site_names, source)
+    )
 
 
 def _stacked(
-    readings: dict[str, Tensor], sites: tuple[str, ...], source: ModelSource
+    values_by_site: dict[str, Tensor], sites: tuple[str, ...], source: ModelSource
 ) -> Float[Tensor, "site example d_model"]:
-    check_one_width({site: readings[site].shape[-1] for site in sites}, source.label)
-    return torch.stack([readings[site] for site in sites])
+    check_one_width({site: values_by_site[site].shape[-1] for site in sites}, source.label)
+    return torch.stack([values_by_site[site] for site in sites])
 
 
 def _checked_list(
@@ -294,8 +298,8 @@ def _checked_list(
         return statements.statements, statements
     if isinstance(statements, str):
         raise ValueError(
-            f"`statements` is a sequence of texts, got one text: {statements[:60]!r}. Put it in "
-            "a list."
+            f"`statements` must be a sequence of texts, got one text: {statements[:60]!r}. Put it "
+            "in a list."
         )
     texts = tuple(statements)
     if not texts:

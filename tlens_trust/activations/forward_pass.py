@@ -1,9 +1,8 @@
-"""The forward pass that fires hook points and computes nothing behind the blocks.
+"""Runs a forward pass that fires hook points and computes nothing after the blocks.
 
-Neither the unembedding, which costs as much as several blocks of a small model, nor a key-value
-cache. How far a hooked model can be cut short depends on what it is: a `HookedTransformer` stops
-at a layer; what wraps a Hugging Face model (a `TransformerBridge`, or a model that was passed in
-as it is) runs that model's `base_model`, which ends before the language-modelling head.
+It computes neither the unembedding, which costs as much as several blocks of a small model, nor a
+key-value cache. A `HookedTransformer` stops at a layer. A `TransformerBridge` and a `PlainModel`
+have a Hugging Face model inside, whose `base_model` ends before the unembedding.
 """
 
 import inspect
@@ -19,23 +18,23 @@ from tlens_trust.checkpoints import HookedModel, PlainModel
 
 
 class AllSitesRead(Exception):  # noqa: N818  (nothing went wrong)
-    """Raised from a hook when what lies behind it is not needed; caught by `run_blocks`."""
+    """Raised by a hook to end the forward pass early; `run_blocks` catches it."""
 
 
 def run_blocks(
     model: HookedModel,
     tokens: Int[Tensor, "batch pos"],
-    kept: Bool[Tensor, "batch pos"],
+    is_token: Bool[Tensor, "batch pos"],
 ) -> None:
     """Run a model's blocks, without the unembedding, and without gradients.
 
-    Hooks are expected to be in place, inside a `with`. One that has no need of the rest of the
-    pass may raise `AllSitesRead`, where `can_stop_early` allows.
+    The caller places the hooks inside a `with`. A hook may raise `AllSitesRead` to skip the rest of
+    the pass, if `can_stop_early` is True.
 
     Args:
         model: A hooked model.
         tokens: Token ids, padded.
-        kept: False where a token is padding, on either side.
+        is_token: False where a token is padding, on either side.
     """
     with torch.no_grad(), suppress(AllSitesRead):
         wrapped = wrapped_model(model)
@@ -45,15 +44,17 @@ def run_blocks(
                 tokens,
                 return_type=None,
                 stop_at_layer=int(model.cfg.n_layers),
-                attention_mask=kept.long(),
+                attention_mask=is_token.long(),
             )
         else:
-            base = getattr(wrapped, "base_model", wrapped)
-            base(input_ids=tokens, attention_mask=kept.long(), **_extras(base, kept))
+            body = getattr(wrapped, "base_model", wrapped)
+            body(
+                input_ids=tokens, attention_mask=is_token.long(), **_extra_arguments(body, is_token)
+            )
 
 
 def wrapped_model(model: HookedModel) -> nn.Module | None:
-    """The Hugging Face model inside a hooked model; None where there is none inside."""
+    """Return the Hugging Face model inside a hooked model; None where there is none."""
     inside = (
         model.model if isinstance(model, PlainModel) else getattr(model, "original_model", None)
     )
@@ -61,17 +62,17 @@ def wrapped_model(model: HookedModel) -> nn.Module | None:
 
 
 def can_stop_early(model: HookedModel) -> bool:
-    """Whether a pass may be left in the middle.
+    """Whether a forward pass may be ended before the last block.
 
-    Not where accelerate moves weights in before a module runs and out after it: left in the
-    middle, they would stay.
+    This is not possible where accelerate moves weights to the GPU before a module runs and away
+    after it. If the pass ended in between, the weights would stay there.
     """
     return not getattr(wrapped_model(model), "hf_device_map", None)
 
 
 @contextmanager
 def evaluation_mode(model: HookedModel) -> Iterator[None]:
-    """Dropout off for as long as the `with` lasts; each module's own mode comes back after it."""
+    """Switch dropout off for the length of a `with`, and then restore each module's mode."""
     module = model if isinstance(model, nn.Module) else wrapped_model(model)
     modes = [] if module is None else [(part, part.training) for part in module.modules()]
     if module is None or not any(training for _, training in modes):
@@ -87,22 +88,24 @@ def evaluation_mode(model: HookedModel) -> Iterator[None]:
 
 @contextmanager
 def without_idle_norms(model: HookedModel) -> Iterator[None]:
-    """Spare a bridge the work that its norms do for hooks that nobody has placed.
+    """Compute a bridge's norms once instead of twice where they have no hooks.
 
-    A bridge's norm computes its scale and its normalised input for two hook points, and then, if
-    no hook changed them, gives what the wrapped norm gives: every norm is computed twice. For as
-    long as the `with` lasts, norms without any hook give the wrapped norm's result straight away,
-    the same to the bit. To be entered with all hooks in place.
+    A bridge's norm computes its scale and its normalised input for two hook points. If no hook
+    changed them, it then returns the result of the norm that it wraps, so every norm is computed
+    twice. Inside the `with`, norms without hooks return that result at once. It is the same, bit
+    for bit. Enter the `with` after all hooks are placed.
     """
     wrapped = wrapped_model(model)
-    idle = [] if wrapped is None else [part for part in wrapped.modules() if _is_idle_norm(part)]
+    idle_norms = (
+        [] if wrapped is None else [part for part in wrapped.modules() if _is_idle_norm(part)]
+    )
     try:
-        for norm in idle:
-            # Past the bridge's own __setattr__, which would set it on the wrapped norm.
+        for norm in idle_norms:
+            # The bridge's own __setattr__ would set it on the wrapped norm.
             object.__setattr__(norm, "forward", _forward_of_wrapped(norm))
         yield
     finally:
-        for norm in idle:
+        for norm in idle_norms:
             vars(norm).pop("forward", None)
 
 
@@ -125,18 +128,18 @@ def _forward_of_wrapped(norm: Any) -> Callable[..., Tensor]:
 
 
 def attached_hooks(model: HookedModel) -> list[str]:
-    """Where functions hang on a model that could change what it computes.
+    """Name the places of a model with hook functions that could change what it computes.
 
-    The libraries' own do not count: transformers records outputs through hooks, accelerate moves
-    weights, and TransformerLens wires its blocks.
+    The hooks of three libraries are left out: transformers records outputs through hooks,
+    accelerate moves weights, and TransformerLens connects its blocks.
     """
-    found = [name for name, point in model.hook_dict.items() if getattr(point, "fwd_hooks", None)]
+    names = [name for name, point in model.hook_dict.items() if getattr(point, "fwd_hooks", None)]
     module = model if isinstance(model, nn.Module) else wrapped_model(model)
     for name, part in () if module is None else module.named_modules():
         hooks = [*part._forward_hooks.values(), *part._forward_pre_hooks.values()]
         if any(_package(hook) not in _HOOKING_LIBRARIES for hook in hooks):
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 _HOOKING_LIBRARIES = ("transformers", "accelerate", "transformer_lens")
@@ -147,21 +150,25 @@ def _package(hook: Any) -> str:
 
 
 def input_device(model: HookedModel) -> torch.device:
-    """The device that takes the tokens."""
+    """Return the device that the tokens must be on."""
     device = torch.device(getattr(model.cfg, "device", None) or "cpu")
-    # Weights that accelerate keeps elsewhere between their turns; it moves the tokens too.
+    # "meta" stands for weights that accelerate moves when they are needed. It moves tokens too.
     return torch.device("cpu") if device.type == "meta" else device
 
 
-def _extras(base: nn.Module, kept: Bool[Tensor, "batch pos"]) -> dict[str, Any]:
-    forward: Callable[..., Any] = base.forward
-    known = inspect.signature(forward).parameters
-    extras: dict[str, Any] = {}
-    if "use_cache" in known:
-        extras["use_cache"] = False
-    # Behind padding, a token's place in the row is not its place in the statement. Most models
-    # have to be told; those that count in three dimensions (`get_rope_index`) work it out from
-    # the mask.
-    if not kept[:, 0].all() and "position_ids" in known and not hasattr(base, "get_rope_index"):
-        extras["position_ids"] = (kept.long().cumsum(dim=1) - 1).clamp(min=0)
-    return extras
+def _extra_arguments(body: nn.Module, is_token: Bool[Tensor, "batch pos"]) -> dict[str, Any]:
+    forward: Callable[..., Any] = body.forward
+    parameters = inspect.signature(forward).parameters
+    arguments: dict[str, Any] = {}
+    if "use_cache" in parameters:
+        arguments["use_cache"] = False
+    # After padding on the left, a token's index in the row is not its position in the statement.
+    # Most models must be given the positions. Those with three-dimensional positions
+    # (`get_rope_index`) compute them from the mask.
+    if (
+        not is_token[:, 0].all()
+        and "position_ids" in parameters
+        and not hasattr(body, "get_rope_index")
+    ):
+        arguments["position_ids"] = (is_token.long().cumsum(dim=1) - 1).clamp(min=0)
+    return arguments

@@ -1,4 +1,4 @@
-"""Where readings come from: a model that is there, or a checkpoint that may have to be loaded."""
+"""The model to read: one that is loaded already, or a checkpoint that may have to be loaded."""
 
 import hashlib
 from importlib.metadata import version
@@ -21,16 +21,16 @@ from tlens_trust.concepts.concept import statements_fingerprint
 
 
 class ModelSource:
-    """A model to read, loaded no sooner than it is needed.
+    """A model to read, which is loaded only when it is needed.
 
-    To be used in a `with`: a checkpoint that it loaded is let go of at the end.
+    Use it in a `with`, which releases a checkpoint that was loaded here.
 
     Attributes:
-        checkpoint: Where the weights came from; None where nobody said.
-        label: How to call it in an error.
+        checkpoint: The checkpoint of the weights; None where unknown.
+        label: Name of the model in an error.
 
     Raises:
-        ValueError: `model` is nothing that can be read.
+        ValueError: `model` is neither a hooked model, a Hugging Face model nor a Checkpoint.
     """
 
     def __init__(
@@ -63,20 +63,20 @@ class ModelSource:
             self._model = model
         else:
             raise ValueError(
-                f"`model` is what is read, got a {type(model).__name__}. Allowed are a hooked "
-                "model from TransformerLens, a Hugging Face model, and a Checkpoint."
+                f"`model` must be a hooked model from TransformerLens, a Hugging Face model or a "
+                f"Checkpoint, got a {type(model).__name__}."
             )
 
     @property
     def label(self) -> str:
-        """How to call the model in an error."""
+        """Name of the model in an error."""
         if self.checkpoint is not None:
             return checkpoint_name(self.checkpoint)
         return repr(str(getattr(self.model.cfg, "model_name", None) or type(self.model).__name__))
 
     @property
     def model(self) -> HookedModel:
-        """The hooked model, loaded now if it is not there yet."""
+        """The hooked model, which is loaded at the first use."""
         if self._model is None:
             assert self._to_load is not None
             self._model = self._to_load.load()
@@ -84,10 +84,10 @@ class ModelSource:
 
     @property
     def tokenizer(self) -> Any:
-        """The tokenizer, had without the weights where a checkpoint has not been loaded.
+        """The tokenizer, which does not need a checkpoint's weights.
 
         Raises:
-            ValueError: There is none.
+            ValueError: The model has no tokenizer.
         """
         if self._tokenizer is None:
             if self._to_load is None:
@@ -100,30 +100,30 @@ class ModelSource:
             )
         return self._tokenizer
 
-    def bos(self, asked: bool | None, *, tokenizer_given: bool) -> bool | None:
-        """Whether a beginning-of-sequence token is wanted; None leaves it to the tokenizer."""
-        if asked is not None or tokenizer_given or self._to_load is not None:
-            return asked
+    def bos(self, bos: bool | None, *, tokenizer_given: bool) -> bool | None:
+        """Decide on a beginning-of-sequence token; None leaves it to the tokenizer."""
+        if bos is not None or tokenizer_given or self._to_load is not None:
+            return bos
         return own_bos(self.model)
 
     def key(self, statements: str, *, bos: bool | None, position: Position) -> ActivationKey:
-        """What readings of these weights are kept under.
+        """Make the key under which a store keeps activations of these weights.
 
         Args:
             statements: Fingerprint of the texts.
-            bos: As `bos` gives it.
-            position: As `checked_position` gives it.
+            bos: The result of `bos`.
+            position: The result of `checked_position`.
 
         Raises:
-            ValueError: Something hangs on the model, so that it is not the checkpoint any more.
+            ValueError: The model has hooks, so it may not compute what its checkpoint does.
         """
         assert self.checkpoint is not None
         if self._to_load is None:
             hooks = attached_hooks(self.model)
             if hooks:
                 raise ValueError(
-                    f"A function is hooked to {hooks[0]!r}, so that {self.label} may not compute "
-                    "what its checkpoint does, and a store must not take its readings for the "
+                    f"A function is hooked to {hooks[0]!r}, so {self.label} may not compute what "
+                    "its checkpoint does, and a store must not keep its activations as the "
                     "checkpoint's. Leave the `with` that attached it, or pass store=None."
                 )
         return ActivationKey(
@@ -140,7 +140,7 @@ class ModelSource:
         lens = f"transformer-lens {version('transformer-lens')}"
         transformers = f"transformers {version('transformers')}"
         if self._to_load is not None:
-            # The bridge reads every architecture, so that the settings need not be looked at.
+            # The bridge loads every architecture, so config.json is not needed.
             backend = self._to_load.loading.backend
             if backend != "bridge":
                 backend = self._to_load.resolve_backend()
@@ -171,36 +171,36 @@ class ModelSource:
     def _tokenizer_identity(self) -> str:
         if self._to_load is None or self._tokenizer is not None:
             return tokenizer_identity(self.tokenizer)
-        # A sweep asks at every checkpoint, and what it is told takes longer to load than the
-        # activations that the store holds.
+        # A sweep needs the identity at every checkpoint, and loading a tokenizer takes longer than
+        # loading the activations from the store. So identities are kept by the tokenizer's files.
         files = _tokenizer_files(self._to_load)
         if files is None:
             return tokenizer_identity(self.tokenizer)
-        if files not in _KNOWN_TOKENIZERS:
-            _KNOWN_TOKENIZERS[files] = tokenizer_identity(self.tokenizer)
-        return _KNOWN_TOKENIZERS[files]
+        if files not in _TOKENIZER_IDENTITIES:
+            _TOKENIZER_IDENTITIES[files] = tokenizer_identity(self.tokenizer)
+        return _TOKENIZER_IDENTITIES[files]
 
 
-def is_stored(checkpoint: Checkpoint, concept: Concept, reading: ReadingOptions) -> bool:
-    """Whether the store holds the activations, so that the model need not be loaded for them."""
-    store = reading.activation_store
+def is_stored(checkpoint: Checkpoint, concept: Concept, options: ReadingOptions) -> bool:
+    """Whether the store holds the activations, so the model need not be loaded."""
+    store = options.activation_store
     if store is None:
         return False
     with ModelSource(checkpoint) as source:
         fingerprint = statements_fingerprint(concept.statements)
-        key = source.key(fingerprint, bos=reading.bos, position=reading.position)
+        key = source.key(fingerprint, bos=options.bos, position=options.position)
         facts = store.facts(key)
         if facts is None:
             return False
-        sites = resolve_sites(ModelShape(name=source.label, **facts), reading.sites)
+        sites = resolve_sites(ModelShape(name=source.label, **facts), options.sites)
         return len(store.read(key, sites)) == len(sites)
 
 
-_KNOWN_TOKENIZERS: dict[str, str] = {}
+_TOKENIZER_IDENTITIES: dict[str, str] = {}
 
 
 def _tokenizer_files(checkpoint: Checkpoint) -> str | None:
-    """A hash of the files that a checkpoint's tokenizer is loaded from; None where unsure."""
+    """Describe the files that a checkpoint's tokenizer is loaded from; None where unknown."""
     if checkpoint.tokenizer is not None:
         return None
     if checkpoint.folder is None:
@@ -219,6 +219,6 @@ def _tokenizer_files(checkpoint: Checkpoint) -> str | None:
             (name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
             for name in needed_names(names, weights=False, remote_code=True)
         ]
-    # Two files that change along a series and say nothing of the tokenizer.
-    changing = ("trainer_state.json", "generation_config.json")
-    return repr(sorted(row for row in rows if row[0] not in changing))
+    # These two files change along a series and do not affect the tokenizer.
+    irrelevant = ("trainer_state.json", "generation_config.json")
+    return repr(sorted(row for row in rows if row[0] not in irrelevant))

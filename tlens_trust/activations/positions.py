@@ -1,7 +1,7 @@
-"""Which tokens of a statement are read, and how a hook takes them out of a batch.
+"""Finds the tokens of a statement that are read, and reads them from a batch.
 
-Every position comes down to one span of the statement's own tokens, whose mean is read. A span
-of one token is copied, so that it is the model's own number to the last bit.
+Every position is one span of the statement's own tokens, whose mean is read. A span of one token is
+copied, so that its numbers are exactly the model's.
 """
 
 import operator
@@ -16,10 +16,10 @@ Position: TypeAlias = str | int | tuple[int, int | None]
 
 
 def checked_position(position: Any) -> Position:
-    """A position as `Activations` and the store hold it.
+    """Check a position, and return it in the form that `Activations` and the store hold.
 
     Raises:
-        ValueError: It is neither `"last"`, `"mean"`, a whole number nor a span of two.
+        ValueError: It is none of `"last"`, `"mean"`, a whole number and a span of two.
 
     Examples:
         >>> checked_position([0, 4])
@@ -42,11 +42,11 @@ def checked_position(position: Any) -> Position:
 
 
 def span_of(position: Position, n_tokens: int) -> tuple[int, int]:
-    """The span `[start, stop)` of a statement's own tokens that a position stands for.
+    """Return the span `[start, stop)` of a statement's own tokens that a position means.
 
     Args:
-        position: As `checked_position` gives it.
-        n_tokens: How many tokens the statement has of its own.
+        position: A position from `checked_position`.
+        n_tokens: Number of the statement's own tokens.
 
     Raises:
         ValueError: The span is empty, or the statement has no such token.
@@ -60,18 +60,20 @@ def span_of(position: Position, n_tokens: int) -> tuple[int, int]:
     if position == "mean":
         return 0, n_tokens
     if isinstance(position, tuple):
-        first, last = position
-        start = first + n_tokens if first < 0 else first
-        stop = n_tokens if last is None else last + n_tokens if last < 0 else last
+        span_start, span_stop = position
+        start = span_start + n_tokens if span_start < 0 else span_start
+        stop = (
+            n_tokens if span_stop is None else span_stop + n_tokens if span_stop < 0 else span_stop
+        )
     else:
         start = int(position)
         start = start + n_tokens if start < 0 else start
         stop = start + 1
     if not 0 <= start < stop <= n_tokens:
         raise ValueError(
-            f"`position` {position!r} stands for no token of a statement of {n_tokens} "
-            f"{'token' if n_tokens == 1 else 'tokens'}. Nothing is cut to fit: choose a position "
-            "that every statement has, or leave the short ones out."
+            f"`position` {position!r} is no token of a statement of {n_tokens} "
+            f"{'token' if n_tokens == 1 else 'tokens'}. Choose a position that every statement "
+            "has, or leave the short statements out."
         )
     return start, stop
 
@@ -83,24 +85,24 @@ def read_span(
     *,
     single: bool,
 ) -> Float[Tensor, "batch ..."]:
-    """Mean of a span of positions in each row, as a tensor of its own.
+    """Compute the mean of a span of positions in each row, as a new tensor.
 
     Args:
-        x: What a hook point holds.
+        x: The activations at a hook point.
         starts: First position of each row's span.
         stops: One past the last.
-        single: Every span is one position wide.
+        single: Whether every span is one position wide.
 
     Returns:
-        A copy that keeps nothing of `x` alive: in its dtype for single positions, else float32.
+        A copy that shares no memory with `x`, in its dtype for single positions, else in float32.
     """
     if single:
         return x[torch.arange(len(x), device=x.device), starts]
     positions = torch.arange(x.shape[1], device=x.device)
-    outside = (positions < starts[:, None]) | (positions >= stops[:, None])
-    # Zeroing, and not multiplying by zero, keeps whatever stands in the padding out of the sum.
-    kept = x.masked_fill(outside.view(*outside.shape, *[1] * (x.ndim - 2)), 0.0)
-    total = kept.sum(dim=1, dtype=torch.float32)
+    is_outside = (positions < starts[:, None]) | (positions >= stops[:, None])
+    # Padding may hold NaN, and NaN times zero is NaN. So values are replaced by zero instead.
+    span_values = x.masked_fill(is_outside.view(*is_outside.shape, *[1] * (x.ndim - 2)), 0.0)
+    total = span_values.sum(dim=1, dtype=torch.float32)
     return total / (stops - starts).view(-1, *[1] * (x.ndim - 2))
 
 

@@ -1,7 +1,7 @@
-"""Reading statements: one forward pass a batch, all sites at once, gathered inside the hooks.
+"""Reads statements: one forward pass per batch collects the activations at all sites.
 
-A hook copies the one vector a statement that is asked for out of `[batch, pos, d_model]`, and
-nothing keeps the rest alive once the block is done with it.
+A hook copies one vector per statement out of `[batch, pos, d_model]`. The rest of the tensor can be
+freed as soon as the block is done with it.
 """
 
 from collections import defaultdict
@@ -45,20 +45,20 @@ def read_statements(
     Args:
         model: A hooked model.
         tokenised: The statements.
-        sites: Site names, as `resolve_sites` gives them.
-        position: Which tokens to read, as `checked_position` gives it.
-        batch_tokens: Tokens read at once, padding included; halved where memory runs out.
+        sites: Site names from `resolve_sites`.
+        position: The tokens to read, from `checked_position`.
+        batch_tokens: Tokens in one batch, padding included. Halved when memory runs out.
         padding_side: `"right"` or `"left"`.
-        describe: How to call a statement, by its number, in an error.
-        source: How to call the model in an error.
-        advance: Told the number of statements after each batch.
+        describe: Names a statement in an error, given its number.
+        source: Name of the model in an error.
+        advance: Called with the number of statements after each batch.
 
     Returns:
-        The readings in float32 on the CPU, in the order of the statements.
+        The activations in float32 on the CPU, in the order of the statements.
 
     Raises:
-        ValueError: A reading is not finite, a position lies outside a statement, or a hook point
-            does not fire or holds no vector per token.
+        ValueError: An activation is not finite, a position is outside a statement, or a hook point
+            does not fire or does not hold one vector per token.
     """
     spans = []
     for index, statement in enumerate(tokenised):
@@ -68,66 +68,66 @@ def read_statements(
             raise ValueError(f"{error} This is {describe(index)}.") from None
         spans.append((statement.start + start, statement.start + stop))
     device = input_device(model)
-    gathering = _Gathering(model, sites, source)
+    batch_reader = _BatchReader(model, sites, source)
     values: Tensor | None = None
 
-    def read(batch: list[int]) -> None:
+    def read_batch(batch: list[int]) -> None:
         nonlocal values
-        tokens, kept = pad_batch([tokenised[i].ids for i in batch], padding_side=padding_side)
-        padding = kept.long().argmax(dim=1)  # in front of each statement
-        here = torch.tensor([spans[i] for i in batch]) + padding[:, None]
-        gathering.begin(here, device, tokens.shape[1])
-        run_blocks(model, tokens.to(device), kept.to(device))
-        read = gathering.end()
+        tokens, is_token = pad_batch([tokenised[i].ids for i in batch], padding_side=padding_side)
+        padding = is_token.long().argmax(dim=1)  # in front of each statement
+        batch_spans = torch.tensor([spans[i] for i in batch]) + padding[:, None]
+        batch_reader.begin(batch_spans, device, tokens.shape[1])
+        run_blocks(model, tokens.to(device), is_token.to(device))
+        values_of_batch = batch_reader.end()
         if values is None:
-            values = torch.empty(len(sites), len(tokenised), read.shape[-1])
+            values = torch.empty(len(sites), len(tokenised), values_of_batch.shape[-1])
         rows = torch.tensor(batch)
-        _check_finite(read, sites, lambda row: describe(batch[row]), source)
-        values[:, rows] = read
+        _check_finite(values_of_batch, sites, lambda row: describe(batch[row]), source)
+        values[:, rows] = values_of_batch
         advance(len(batch))
 
-    with evaluation_mode(model), gathering.hooks(), without_idle_norms(model):
-        read_in_batches([len(statement) for statement in tokenised], batch_tokens, read)
+    with evaluation_mode(model), batch_reader.hooks(), without_idle_norms(model):
+        read_in_batches([len(statement) for statement in tokenised], batch_tokens, read_batch)
     if values is None:
         raise ValueError("There are no statements to read. Pass at least one.")
     return values
 
 
 def check_one_width(widths: Mapping[str, int], source: str) -> None:
-    """Refuse sites that do not fit in one tensor.
+    """Check that all sites have the same width, so that they fit in one tensor.
 
     Args:
-        widths: How many numbers each site gives for a statement.
-        source: How to call the model in an error.
+        widths: Width of the vectors at each site.
+        source: Name of the model in an error.
 
     Raises:
-        ValueError: The sites are of more than one width.
+        ValueError: The sites have different widths.
     """
     by_width = {width: site for site, width in reversed(list(widths.items()))}
     if len(by_width) > 1:
-        named = " and ".join(f"{site!r} {width}" for width, site in sorted(by_width.items()))
+        examples = " and ".join(f"{site!r} {width}" for width, site in sorted(by_width.items()))
         raise ValueError(
-            f"The sites that were asked for are of unlike width in {source}: {named}. Collect "
-            "them one width at a time; heads ('z') are narrower than the residual stream."
+            f"The sites have different widths in {source}: {examples}. Collect the sites of each "
+            "width separately. Heads ('z') are narrower than the residual stream."
         )
 
 
-# Indexed by pairs of tokens.
+# These hook points are indexed by pairs of tokens.
 _NOT_BY_TOKEN = ("attn.hook_pattern", "attn.hook_attn_scores")
 
 
-class _Gathering:
-    """What the hooks of one collecting pass hold: the batch they are in, and what they took."""
+class _BatchReader:
+    """Places the hooks of one reading, and holds the activations of the batch being read."""
 
     def __init__(self, model: HookedModel, sites: Sequence[str], source: str) -> None:
         self._model = model
         self._sites = sites
         self._source = source
-        # An alias and the name behind it are one hook point, and so are a layer's heads: each is
-        # hooked once and read once.
+        # An alias and the name behind it are one hook point, and so are the heads of a layer. Each
+        # hook point gets one hook.
         points = model.hook_dict
         self._columns: dict[str, list[tuple[int, int | None]]] = defaultdict(list)
-        self._asked: dict[str, str] = {}
+        self._requested_names: dict[str, str] = {}
         for column, site in enumerate(sites):
             hook, head = split_site(site)
             point = points[hook]
@@ -138,92 +138,98 @@ class _Gathering:
                 )
             name = getattr(point, "name", None) or hook
             self._columns[name].append((column, head))
-            self._asked.setdefault(name, hook)
+            self._requested_names.setdefault(name, hook)
         self._stop_early = can_stop_early(model)
 
     def hooks(self) -> Any:
-        """The hooks, inside a `with` of the model's own."""
+        """Place the hooks for the length of a `with`."""
         return self._model.hooks(fwd_hooks=[(name, self._hook(name)) for name in self._columns])
 
     def begin(self, spans: Int[Tensor, "batch 2"], device: torch.device, n_pos: int) -> None:
         self._single = bool((spans[:, 1] - spans[:, 0] == 1).all())
         self._starts, self._stops = spans.to(device).unbind(dim=1)
         self._shape = (len(spans), n_pos)
-        self._read: dict[str, Tensor] = {}
+        self._activations: dict[str, Tensor] = {}
 
     def end(self) -> Float[Tensor, "site batch d_model"]:
-        silent = [self._asked[name] for name in self._columns if name not in self._read]
-        if silent:
+        silent_hooks = [
+            self._requested_names[name] for name in self._columns if name not in self._activations
+        ]
+        if silent_hooks:
             raise ValueError(
-                f"The hook point {silent[0]!r} of {self._source} did not fire in a forward pass. "
-                "It exists, but this backend does not compute it. Read another site."
+                f"The hook point {silent_hooks[0]!r} of {self._source} did not fire in a forward "
+                "pass. It exists, but this backend does not compute it. Read another site."
             )
         rows: list[Tensor | None] = [None] * len(self._sites)
         for name, columns in self._columns.items():
-            read = self._read.pop(name).to("cpu", torch.float32)
+            activation = self._activations.pop(name).to("cpu", torch.float32)
             for column, head in columns:
-                rows[column] = self._vectors(name, read, head)
-        found = [row for row in rows if row is not None]
-        widths = {site: row.shape[-1] for site, row in zip(self._sites, found, strict=True)}
+                rows[column] = self._vectors(name, activation, head)
+        vectors = [row for row in rows if row is not None]
+        widths = {site: row.shape[-1] for site, row in zip(self._sites, vectors, strict=True)}
         check_one_width(widths, self._source)
-        return torch.stack(found)
+        return torch.stack(vectors)
 
     def _hook(self, name: str) -> Callable[[Tensor, Any], None]:
         def take(tensor: Tensor, hook: Any) -> None:
             if tuple(tensor.shape[:2]) != self._shape or tensor.ndim not in (3, 4):
                 raise ValueError(
-                    f"The hook point {self._asked[name]!r} of {self._source} holds shape "
+                    f"The hook point {self._requested_names[name]!r} of {self._source} holds shape "
                     f"{tuple(tensor.shape)} for {self._shape[0]} statements of "
                     f"{self._shape[1]} tokens, and not one vector per token. Read another site."
                 )
             starts, stops = self._starts.to(tensor.device), self._stops.to(tensor.device)
-            self._read[name] = read_span(tensor, starts, stops, single=self._single)
-            if self._stop_early and len(self._read) == len(self._columns):
+            self._activations[name] = read_span(tensor, starts, stops, single=self._single)
+            if self._stop_early and len(self._activations) == len(self._columns):
                 raise AllSitesRead
 
         return take
 
     def _vectors(
-        self, name: str, read: Float[Tensor, "batch ..."], head: int | None
+        self, name: str, activation: Float[Tensor, "batch ..."], head: int | None
     ) -> Float[Tensor, "batch d_model"]:
         if head is None:
-            if read.ndim == 2:
-                return read
+            if activation.ndim == 2:
+                return activation
             raise ValueError(
-                f"The hook point {self._asked[name]!r} of {self._source} has "
-                f"{read.shape[1]} heads. Say which, as in '{self._asked[name]}[0]'."
+                f"The hook point {self._requested_names[name]!r} of {self._source} has "
+                f"{activation.shape[1]} heads. Choose one, as in "
+                f"'{self._requested_names[name]}[0]'."
             )
-        if read.ndim == 2:
-            # Some architectures keep the heads side by side in one axis.
+        if activation.ndim == 2:
+            # Some architectures concatenate the heads on one axis.
             heads = int(self._model.cfg.n_heads)
-            if not self._asked[name].endswith("hook_z") or read.shape[1] % heads:
+            if not self._requested_names[name].endswith("hook_z") or activation.shape[1] % heads:
                 raise ValueError(
-                    f"The hook point {self._asked[name]!r} of {self._source} has no heads. "
-                    f"Leave out the [{head}]."
+                    f"The hook point {self._requested_names[name]!r} of {self._source} has no "
+                    f"heads. Leave out the [{head}]."
                 )
-            read = rearrange(read, "example (head d_head) -> example head d_head", head=heads)
-        if head >= read.shape[1]:
-            raise ValueError(
-                f"No head {head} at {self._asked[name]!r} of {self._source}, whose heads run "
-                f"from 0 to {read.shape[1] - 1}."
+            activation = rearrange(
+                activation, "example (head d_head) -> example head d_head", head=heads
             )
-        return read[:, head]
+        if head >= activation.shape[1]:
+            raise ValueError(
+                f"No head {head} at {self._requested_names[name]!r} of {self._source}, whose heads "
+                f"run from 0 to {activation.shape[1] - 1}."
+            )
+        return activation[:, head]
 
 
 def _check_finite(
-    read: Float[Tensor, "site batch d_model"],
+    values: Float[Tensor, "site batch d_model"],
     sites: Sequence[str],
     describe: Callable[[int], str],
     source: str,
 ) -> None:
-    # A sum is finite only if everything in it is, short of an overflow, which is then told apart.
-    if torch.isfinite(read.sum()):
+    # A quick check first: a finite sum has only finite terms. A sum that is not finite may come
+    # from an overflow, so the terms are then checked one by one.
+    if torch.isfinite(values.sum()):
         return
-    bad = (~torch.isfinite(read)).any(dim=-1).nonzero()
-    if not len(bad):
+    not_finite = (~torch.isfinite(values)).any(dim=-1).nonzero()
+    if not len(not_finite):
         return
-    site, row = bad[0].tolist()
-    value = read[site, row][~torch.isfinite(read[site, row])][0].item()
+    site, row = not_finite[0].tolist()
+    value = values[site, row][~torch.isfinite(values[site, row])][0].item()
     raise ValueError(
         f"The activations hold {value} at {sites[site]!r} of {source}, for {describe(row)}. "
         "The weights may be broken or the dtype too narrow: load the model in float32, and look "

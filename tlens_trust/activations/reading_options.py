@@ -1,6 +1,6 @@
-"""How statements are read: one value, checked before anything is loaded.
+"""The settings for reading statements, in one value that is checked before a model is loaded.
 
-Whether the store holds all of it already makes no difference to what is refused.
+Bad settings are refused even if the store holds all of the activations already.
 """
 
 import operator
@@ -20,20 +20,20 @@ Store: TypeAlias = ActivationStore | Literal["default"] | None
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How statements are read at a checkpoint.
+    """The settings for reading statements at a checkpoint.
 
     Attributes:
-        sites: Where to read: `"resid_post"` (after every block), `"attn_out"`, `"mlp_out"`,
+        sites: The sites to read: `"resid_post"` (after every block), `"attn_out"`, `"mlp_out"`,
             `"resid_mid"`, `"z"` (every head), layer numbers, or hook names.
-        position: Which token of a statement to read: `"last"`, `"mean"`, a number or a span.
+        position: The token of a statement to read: `"last"`, `"mean"`, a number or a span.
         bos: Whether a beginning-of-sequence token stands before each statement. None follows the
             tokenizer's own setting.
         batch_tokens: Tokens in one batch, padding included. Halved when memory runs out.
-        store: Where activations are kept. `"default"` is a folder in the user's cache, and becomes
-            that `ActivationStore`. None keeps none.
+        store: Where activations are kept. `"default"` becomes an `ActivationStore` in the user's
+            cache. None keeps none.
 
     Raises:
-        ValueError: An argument that nothing could be read with.
+        ValueError: An argument is not of the kind described above.
 
     Examples:
         >>> ReadingOptions(sites=range(2), store=None).sites
@@ -69,16 +69,19 @@ class ReadingOptions:
 
     @property
     def activation_store(self) -> ActivationStore | None:
-        """The store that `store` names; None where nothing is kept."""
+        """The `ActivationStore`; None where nothing is kept."""
         assert not isinstance(self.store, str)
         return self.store
 
 
 def checked_sites(sites: Any) -> str | int | tuple[str | int, ...]:
-    """Sites as `resolve_sites` takes them; which of them there are, only a model says.
+    """Check sites as far as possible without a model.
+
+    Returns:
+        Sites as `resolve_sites` takes them.
 
     Raises:
-        ValueError: They are no names or layer numbers, or none.
+        ValueError: A site is neither a name nor a layer number, or there are no sites.
 
     Examples:
         >>> checked_sites(range(2))
@@ -93,16 +96,16 @@ def checked_sites(sites: Any) -> str | int | tuple[str | int, ...]:
         return _checked_site(sites)
     if isinstance(sites, Mapping | set | frozenset):
         raise ValueError(
-            f"`sites` has an order, and a {type(sites).__name__} has none, got {sites!r}. Give a "
-            "list."
+            f"`sites` must have an order, and a {type(sites).__name__} has none, got {sites!r}. "
+            "Give a list."
         )
-    found = tuple(_checked_site(site) for site in sites)
-    if not found:
+    checked = tuple(_checked_site(site) for site in sites)
+    if not checked:
         raise ValueError(
-            "`sites` asks for nothing, got an empty sequence. "
+            "`sites` got an empty sequence. "
             "Leave it out to read the residual stream after every block."
         )
-    return found
+    return checked
 
 
 def _checked_site(site: Any) -> str | int:
@@ -120,13 +123,13 @@ def _checked_site(site: Any) -> str | int:
 
 
 def check_batch_tokens(batch_tokens: Any) -> None:
-    """Refuse a number of tokens that is not a whole number above 0.
+    """Check that a number of tokens is a whole number from 1.
 
     Raises:
-        ValueError: It is not.
+        ValueError: It is not a whole number, or it is below 1.
     """
-    whole = isinstance(batch_tokens, int) and not isinstance(batch_tokens, bool)
-    if not whole or batch_tokens < 1:
+    is_whole = isinstance(batch_tokens, int) and not isinstance(batch_tokens, bool)
+    if not is_whole or batch_tokens < 1:
         raise ValueError(
             "`batch_tokens` is the number of tokens in one batch, padding included, and must be "
             f"positive, got {batch_tokens!r}."

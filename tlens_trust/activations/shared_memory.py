@@ -1,7 +1,7 @@
-"""Activations that another process takes over without a copy.
+"""Hands activations to another process without a copy.
 
-They lie in a file that both processes map into their memory, on a file system in memory where there
-is room on one, so that no activation passes through a pipe.
+They are in a file that both processes map into their memory, so that no activation passes through a
+pipe. The file is on a file system in memory if that has room.
 """
 
 import os
@@ -21,22 +21,22 @@ from tlens_trust.concepts import Concept
 
 _PREFIX = "tlens-trust-"
 _SHARED_MEMORY = Path("/dev/shm")
-_STALE_AFTER = 24 * 60 * 60  # seconds until a file that nobody removed counts as abandoned
+_STALE_AFTER = 24 * 60 * 60  # seconds until a file that was not removed counts as abandoned
 
 
 @dataclass(frozen=True)
 class SharedActivations:
-    """Where activations lie that another process may open. Can be pickled.
+    """A file of activations that another process can open. This description can be pickled.
 
     Attributes:
         path: The file, which holds the values site by site and nothing else.
-        shape: Statements, sites and width.
-        dtype: Of the values.
-        sites: As in `Activations`, and so are the following.
-        checkpoint: Without its weights or tokenizer where these are in memory.
-        concept: What was read.
-        position: Which token was read.
-        n_layers: Blocks of the model.
+        shape: Numbers of statements and sites, and the width.
+        dtype: Number format of the values.
+        sites: Site names, as in `Activations`.
+        checkpoint: The checkpoint, without a model or tokenizer in memory.
+        concept: The concept of the statements.
+        position: The token position that was read.
+        n_layers: Number of blocks of the model.
     """
 
     path: Path
@@ -55,12 +55,12 @@ class SharedActivations:
         """Write activations to a file of their own.
 
         Args:
-            activations: What to hand over.
-            folder: Where; None for the shared memory of this machine, or the folder of temporary
-                files where there is not room for twice as much.
+            activations: The activations to hand over.
+            folder: Folder of the file; None for the shared memory of this machine, or for the
+                folder of temporary files where shared memory has no room for twice as much.
 
         Raises:
-            OSError: There is no room for them.
+            OSError: The disk is full.
         """
         values = activations.values.transpose(0, 1)
         if folder is None:
@@ -68,7 +68,7 @@ class SharedActivations:
         handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=".activations", dir=folder)
         path = Path(name)
         try:
-            # A disk that is full is an error here, and a signal when a mapped page is written to.
+            # Without this, a full disk would kill the process with a signal at a later write.
             with open(handle, "wb"):
                 if hasattr(os, "posix_fallocate") and values.nbytes:
                     os.posix_fallocate(handle, 0, values.nbytes)
@@ -92,15 +92,15 @@ class SharedActivations:
         )
 
     def open(self) -> Activations:
-        """The activations, their values mapped from the file.
+        """Open the activations, with their values mapped from the file.
 
         Raises:
-            FileNotFoundError: The file is not there, or not on this machine.
+            FileNotFoundError: The file does not exist on this machine.
         """
         if not self.path.is_file():
             raise FileNotFoundError(
-                f"The activations in {str(self.path)!r} are not there. They are handed over "
-                "within one machine, or through a run folder that all machines see: pass `out=`."
+                f"There is no file {str(self.path)!r} of activations. They are handed over within "
+                "one machine, or through a run folder that all machines share: pass `out=`."
             )
         examples, sites, width = self.shape
         values = _mapped(self.path, (sites, examples, width), self.dtype)
@@ -114,15 +114,15 @@ class SharedActivations:
         )
 
     def remove(self) -> None:
-        """Remove the file; who has it open keeps the values."""
+        """Remove the file. Activations that are open already keep their values."""
         self.path.unlink(missing_ok=True)
 
 
 def remove_abandoned(folder: str | os.PathLike[str] | None = None) -> None:
-    """Remove files of processes that were killed, once they are a day old.
+    """Remove the files of killed processes after a day.
 
     Args:
-        folder: As for `SharedActivations.write`.
+        folder: The folder that was given to `SharedActivations.write`.
     """
     places = (_SHARED_MEMORY, Path(tempfile.gettempdir())) if folder is None else (Path(folder),)
     for place in places:

@@ -1,10 +1,9 @@
-"""Where to read: from what a user asks for to TransformerLens hook names.
+"""Sites: the places in a model where activations are read.
 
-A site is one place in the model: a hook point inside a block, such as
-`blocks.8.hook_resid_post`, or one head of a hook point whose tensors have a head axis, written
-`blocks.3.attn.hook_z[7]`. Site names are `HookedTransformer`'s, whichever backend reads them: a
-`TransformerBridge` calls the same hook point `blocks.8.hook_out` and knows the other name as an
-alias.
+A site is a hook point inside a block, such as `blocks.8.hook_resid_post`. If the hook point's
+tensors have a head axis, a site is one head, such as `blocks.3.attn.hook_z[7]`. With every backend,
+site names are those of a `HookedTransformer`. A `TransformerBridge` calls the same hook point
+`blocks.8.hook_out` and has the other name as an alias.
 """
 
 import difflib
@@ -25,8 +24,8 @@ SITE_KINDS = {
     "z": "attn.hook_z",
 }
 
-# How much of its own block a hook point has behind it. What is not named here lies before the
-# attention's output, half way.
+# The fraction of its own block that comes before a hook point. Hook points that are not listed here
+# count as half way.
 _SHARE_OF_BLOCK = {
     "hook_resid_pre": 0.0,
     "hook_in": 0.0,
@@ -40,14 +39,14 @@ _SITE = re.compile(r"blocks\.(?P<layer>\d+)\.(?P<hook>[\w.]+?)(?:\[(?P<head>\d+)
 
 @dataclass(frozen=True)
 class ModelShape:
-    """What has to be known of a model to name its sites.
+    """The facts about a model that its site names depend on.
 
     Attributes:
-        name: What to call the model in an error.
-        n_layers: Blocks.
-        n_heads: Attention heads of a block.
-        hook_names: Every name in the model's `hook_dict`; None where it is not at hand, in which
-            case names are not checked against it.
+        name: Name of the model in an error.
+        n_layers: Number of blocks.
+        n_heads: Number of attention heads in a block.
+        hook_names: Every name in the model's `hook_dict`. None if it is unknown, and then names are
+            not checked against it.
     """
 
     name: str
@@ -57,7 +56,7 @@ class ModelShape:
 
     @classmethod
     def of(cls, model: HookedModel) -> "ModelShape":
-        """The shape of a hooked model."""
+        """Return the shape of a hooked model."""
         cfg: Any = model.cfg
         return cls(
             name=str(getattr(cfg, "model_name", None) or type(model).__name__),
@@ -70,21 +69,22 @@ class ModelShape:
 def resolve_sites(
     model: HookedModel | ModelShape, sites: str | int | Sequence[str | int] = "resid_post"
 ) -> tuple[str, ...]:
-    """Name every site that a user asks for.
+    """Turn the sites that a user gives into site names.
 
     Args:
         model: A hooked model, or the shape of one.
-        sites: `"resid_post"`, `"resid_pre"`, `"resid_mid"`, `"attn_out"` or `"mlp_out"` for that
-            place in every block; `"z"` for every head of every block; a layer number for the
-            residual stream after that block, negative ones counted from the end; a hook name
-            inside a block, where a bare `hook_z` stands for all its heads; or a sequence of these.
+        sites: One of these, or a sequence of them. `"resid_post"`, `"resid_pre"`, `"resid_mid"`,
+            `"attn_out"` or `"mlp_out"` is that place in every block. `"z"` is every head of every
+            block. A layer number is the residual stream after that block; negative numbers count
+            from the end. A hook name is a place inside a block, and a `hook_z` without a head is
+            all its heads.
 
     Returns:
-        Site names in the order asked for, each once.
+        Site names in the given order, each once.
 
     Raises:
-        ValueError: A name is unknown to the model, a layer or head is out of range, or nothing
-            is asked for.
+        ValueError: The model does not have a name, a layer or head is out of range, or `sites` is
+            empty.
 
     Examples:
         >>> shape = ModelShape("toy", n_layers=2, n_heads=2)
@@ -94,18 +94,18 @@ def resolve_sites(
         ('blocks.1.hook_resid_post', 'blocks.0.attn.hook_z[0]', 'blocks.0.attn.hook_z[1]')
     """
     shape = model if isinstance(model, ModelShape) else ModelShape.of(model)
-    asked = [sites] if isinstance(sites, str) or not isinstance(sites, Sequence) else list(sites)
-    names = [name for item in asked for name in _resolve(shape, item)]
+    items = [sites] if isinstance(sites, str) or not isinstance(sites, Sequence) else list(sites)
+    names = [name for item in items for name in _resolve(shape, item)]
     if not names:
         raise ValueError(
-            "`sites` asks for nothing, got an empty sequence. "
+            "`sites` got an empty sequence. "
             "Leave it out to read the residual stream after every block."
         )
     return tuple(dict.fromkeys(names))
 
 
 def split_site(site: str) -> tuple[str, int | None]:
-    """The hook name of a site, and which head of it; None for the whole tensor.
+    """Split a site into its hook name and its head; None for the whole tensor.
 
     Examples:
         >>> split_site("blocks.3.attn.hook_z[7]")
@@ -117,7 +117,7 @@ def split_site(site: str) -> tuple[str, int | None]:
 
 
 def site_head(site: str) -> int | None:
-    """Which head a site is, counted from 0; None where it is none.
+    """Return the head of a site, counted from 0; None where the site is not a head.
 
     Examples:
         >>> site_head("blocks.3.attn.hook_z[7]"), site_head("blocks.3.hook_resid_post")
@@ -127,7 +127,7 @@ def site_head(site: str) -> int | None:
 
 
 def site_layer(site: str) -> int:
-    """The block that a site lies in, counted from 0.
+    """Return the block of a site, counted from 0.
 
     Examples:
         >>> site_layer("blocks.3.attn.hook_z[7]")
@@ -137,9 +137,9 @@ def site_layer(site: str) -> int:
 
 
 def site_depth(site: str, n_layers: int) -> float:
-    """The fraction of the blocks that lies behind a site: 0 before the first, 1 after the last.
+    """Return a site's depth as a fraction of the blocks: 0 before the first, 1 after the last.
 
-    What lies between a block's attention and its MLP counts as half of that block.
+    Between a block's attention and its MLP, half of the block is counted.
 
     Examples:
         >>> site_depth("blocks.3.hook_resid_post", n_layers=4)
@@ -155,7 +155,7 @@ def _matched(site: str) -> re.Match[str]:
     match = _SITE.fullmatch(site)
     if match is None:
         raise ValueError(
-            f"{site!r} is no site. A site is a hook name inside a block, such as "
+            f"{site!r} is not a site. A site is a hook name inside a block, such as "
             "'blocks.8.hook_resid_post', or one head of it, such as 'blocks.3.attn.hook_z[7]'."
         )
     return match
@@ -188,7 +188,7 @@ def _resolve(shape: ModelShape, item: object) -> Iterator[str]:
 def _sites_of_kind(shape: ModelShape, kind: str) -> Iterator[str]:
     hooks = [f"blocks.{layer}.{SITE_KINDS[kind]}" for layer in range(shape.n_layers)]
     if shape.hook_names is not None:
-        # Hybrid models have blocks without attention: those have no such site.
+        # Hybrid models have blocks without attention, which lack these sites.
         hooks = [hook for hook in hooks if hook in shape.hook_names]
     if not hooks:
         raise ValueError(_why_no_kind(shape, kind))
@@ -231,15 +231,17 @@ def _heads_of(shape: ModelShape, hook: str) -> Iterator[str]:
 
 
 def _why_no_kind(shape: ModelShape, kind: str, name: str | None = None) -> str:
-    what = f"No {kind!r} in {shape.name!r}" if name is None else f"No {name!r} in {shape.name!r}"
-    known = shape.hook_names or frozenset()
-    if kind == "resid_mid" and any(hook.endswith(".hook_attn_out") for hook in known):
+    beginning = (
+        f"No {kind!r} in {shape.name!r}" if name is None else f"No {name!r} in {shape.name!r}"
+    )
+    hook_names = shape.hook_names or frozenset()
+    if kind == "resid_mid" and any(hook.endswith(".hook_attn_out") for hook in hook_names):
         return (
-            f"{what}: attention and MLP of its blocks read the same residual stream in parallel, "
-            "so that there is nothing between them. Read 'resid_pre', 'resid_post', 'attn_out' "
-            "or 'mlp_out'."
+            f"{beginning}: attention and MLP of its blocks read the same residual stream in "
+            "parallel, so there is nothing between them. Read 'resid_pre', 'resid_post', "
+            "'attn_out' or 'mlp_out'."
         )
-    return f"{what}: none of its blocks has `{SITE_KINDS[kind]}`. " + _LIST_THEM
+    return f"{beginning}: none of its blocks has `{SITE_KINDS[kind]}`. " + _LIST_THEM
 
 
 _LIST_THEM = "List its hook points with `sorted(model.hook_dict)`."
@@ -248,13 +250,13 @@ _LIST_THEM = "List its hook points with `sorted(model.hook_dict)`."
 def _why_no_site(shape: ModelShape, name: str) -> str:
     if shape.hook_names is not None and name in shape.hook_names:
         return (
-            f"The hook point {name!r} of {shape.name!r} lies outside the blocks, and a site lies "
-            "inside one. What enters the first block is 'blocks.0.hook_resid_pre', what leaves "
-            f"the last 'blocks.{shape.n_layers - 1}.hook_resid_post'."
+            f"The hook point {name!r} of {shape.name!r} is outside the blocks, and a site is "
+            "inside one. The input of the first block is 'blocks.0.hook_resid_pre', and the output "
+            f"of the last is 'blocks.{shape.n_layers - 1}.hook_resid_post'."
         )
-    known = [*SITE_KINDS, *sorted(shape.hook_names or ())]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    choices = [*SITE_KINDS, *sorted(shape.hook_names or ())]
+    similar = difflib.get_close_matches(name, choices, n=1)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
     return (
         f"No hook point named {name!r} in {shape.name!r}.{hint} Allowed are "
         f"{', '.join(map(repr, SITE_KINDS))}, layer numbers from 0 to {shape.n_layers - 1}, and "

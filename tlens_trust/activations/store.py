@@ -1,13 +1,13 @@
-"""Activations kept on disk, so that what was read once is not read again.
+"""Keeps activations on disk, so that no statement is read twice.
 
-An entry is found by its content address: the SHA-256 of everything that changes a reading. It
-lies in one or more safetensors files, each holding some sites, one tensor a site; asking for
-further sites adds a file, and asking for fewer reads only those tensors. Every tensor is stored
-with its own SHA-256, which also covers the entry and the site it belongs to: what does not match
-is removed and counts as absent.
+An entry is found by its content address: the SHA-256 of everything that the activations depend on.
+It is in one or more safetensors files with one tensor per site. New sites of an entry go to a new
+file, and only the tensors of the requested sites are loaded. Every tensor is stored with a SHA-256
+of its values, its entry and its site. A file that does not match its hashes is removed.
 
-Files are written beside their place and renamed into it, so that several processes may share a
-store: a reader sees a whole file or none, and two that write the same entry write the same thing.
+Files are written under a temporary name and then renamed, so that several processes may share a
+store. A process sees a whole file or none, and two processes that write the same entry write the
+same content.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ _FORMAT = "tlens-trust-activations-1"
 
 @dataclass(frozen=True)
 class ActivationKey:
-    """Everything that changes a reading, beside the site.
+    """Everything that activations depend on, apart from the site.
 
     Attributes:
         checkpoint: `Checkpoint.identity`, a hash of the weights' content.
         tokenizer: `tokenizer_identity` of the model's tokenizer.
-        bos: As `collect_activations` takes it.
-        backend: What runs the model, with the version of each part.
-        dtype: What the model computes in.
-        position: As `collect_activations` takes it.
+        bos: The setting that `collect_activations` takes.
+        backend: The backend that runs the model, with the releases of its libraries.
+        dtype: The model's number format.
+        position: The position that `collect_activations` takes.
         statements: Fingerprint of the texts in their order.
     """
 
@@ -61,16 +61,16 @@ class ActivationKey:
 
 
 class ActivationStore:
-    """A folder of activations, of bounded size, safe to share between processes.
+    """A folder of activations of limited size, which processes can share.
 
-    What the entry is keyed by is in `ActivationKey`. The batch budget, the padding side, the
-    device and the number of threads are no part of it: they move a reading by less than 1e-4 of
-    its size, so that what a GPU read can be used on a laptop.
+    `ActivationKey` lists what identifies an entry. The batch budget, the padding side, the device
+    and the number of threads are left out, since they change activations by less than 1e-4 of their
+    size. So activations that were collected on a GPU can be used on a laptop.
 
     Args:
-        folder: Where; None for `activations` in this package's cache folder, which the
+        folder: The folder; None for `activations` in this package's cache folder, which the
             environment variable `TLENS_TRUST_CACHE` moves.
-        max_gb: How much it may hold, in 10⁹ bytes. What was used least recently goes first.
+        max_gb: Largest size in GB (10⁹ bytes). The entries used least recently are removed first.
 
     Raises:
         ValueError: `max_gb` is not positive.
@@ -84,7 +84,7 @@ class ActivationStore:
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_gb: float | int = 20.0):
         if not max_gb > 0:
             raise ValueError(
-                f"`max_gb` is how much the store may hold and must be positive, got {max_gb}. "
+                f"`max_gb` is the largest size of the store and must be positive, got {max_gb}. "
                 "To keep nothing, pass store=None where activations are collected."
             )
         if folder is None:
@@ -99,11 +99,11 @@ class ActivationStore:
 
     @property
     def n_bytes(self) -> int:
-        """What the store holds now, in bytes."""
+        """Size of the store in bytes."""
         return sum(size for _, size, _ in self._files())
 
     def facts(self, key: ActivationKey) -> dict[str, Any] | None:
-        """What was noted beside an entry, such as the model's shape; None where there is none."""
+        """Return the facts stored with an entry, such as the model's shape; None if absent."""
         for path in self._parts(key):
             with suppress(OSError, SafetensorError, ValueError):
                 facts: dict[str, Any] = json.loads(_header(path, key)["facts"])
@@ -113,67 +113,67 @@ class ActivationStore:
     def read(
         self, key: ActivationKey, sites: Sequence[str]
     ) -> dict[str, Float[Tensor, "example d_model"]]:
-        """Take sites out of an entry.
+        """Load sites of an entry.
 
         Args:
-            key: What was read.
+            key: The key of the entry.
             sites: Site names.
 
         Returns:
-            The readings of those sites that the store holds whole; nothing where it holds none
-            of them. What was torn or altered is removed.
+            The activations by site, for those sites that the store holds. Files that are torn or
+            altered are removed.
         """
-        wanted = set(sites)
-        found: dict[str, Tensor] = {}
+        requested = set(sites)
+        values_by_site: dict[str, Tensor] = {}
         for path in self._parts(key):
-            if not wanted - found.keys():
+            if not requested - values_by_site.keys():
                 break
             try:
-                taken = _read_part(path, key, wanted - found.keys())
-                if taken:
+                values_in_file = _read_part(path, key, requested - values_by_site.keys())
+                if values_in_file:
                     os.utime(path)  # the time of last use
-            except OSError:  # gone: another process let go of it
+            except OSError:  # another process removed it
                 continue
             except (SafetensorError, ValueError):
                 with suppress(OSError):
                     path.unlink()
                 continue
-            found.update(taken)
-        return found
+            values_by_site.update(values_in_file)
+        return values_by_site
 
     def write(
         self,
         key: ActivationKey,
-        readings: Mapping[str, Float[Tensor, "example d_model"]],
+        values_by_site: Mapping[str, Float[Tensor, "example d_model"]],
         *,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        """Keep sites of an entry, and let go of what was used least recently if need be.
+        """Store sites of an entry, and remove the least recently used files if there is no room.
 
         Args:
-            key: What was read.
-            readings: By site, finite.
-            facts: What to note beside them, as JSON holds it.
+            key: The key of the entry.
+            values_by_site: Activations by site. Finite.
+            facts: Facts to store with the entry, such as the model's shape. They become JSON.
         """
         limit = int(self.max_gb * 1e9)
-        size = sum(values.numel() * values.element_size() for values in readings.values())
+        size = sum(values.numel() * values.element_size() for values in values_by_site.values())
         if size > limit:
             warnings.warn(
-                f"{size / 1e9:.2g} GB of activations are more than {self!r} may hold, and are not "
-                "kept. Raise `max_gb`.",
+                f"{size / 1e9:.2g} GB of activations are more than {self!r} may hold, so they are "
+                "not kept. Raise `max_gb`.",
                 stacklevel=2,
             )
             return
-        tensors = {site: values.contiguous() for site, values in readings.items()}
-        noted = json.dumps(dict(facts or {}), sort_keys=True)
-        digests = {site: _digest(key, site, row, noted) for site, row in tensors.items()}
-        header = {"key": _text(key), "facts": noted, "digests": json.dumps(digests)}
-        path = self._path(key, list(readings))
+        tensors = {site: values.contiguous() for site, values in values_by_site.items()}
+        facts_text = json.dumps(dict(facts or {}), sort_keys=True)
+        digests = {site: _digest(key, site, row, facts_text) for site, row in tensors.items()}
+        header = {"key": _text(key), "facts": facts_text, "digests": json.dumps(digests)}
+        path = self._path(key, list(values_by_site))
         try:
             with replaced_file(path) as unfinished:
                 save_file(tensors, unfinished, metadata=header)
         except PermissionError:
-            # Windows does not replace a file that another process reads. That one is as good.
+            # Windows cannot replace a file that another process has open. That file holds the same.
             if not path.exists():
                 raise
         self._evict(limit, keep=path)
@@ -187,7 +187,7 @@ class ActivationStore:
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         for path in self.folder.glob("*/*.safetensors"):
-            with suppress(FileNotFoundError):  # another process let go of it
+            with suppress(FileNotFoundError):  # another process removed it
                 stat = path.stat()
                 yield stat.st_mtime, stat.st_size, path
 
@@ -199,7 +199,7 @@ class ActivationStore:
             if total <= limit:
                 return
             if path != keep:
-                with suppress(OSError):  # gone already, or being read on Windows
+                with suppress(OSError):  # removed already, or open in another process on Windows
                     path.unlink()
                 total -= size
 
@@ -209,7 +209,7 @@ def _text(key: ActivationKey) -> str:
 
 
 def _header(path: Path, key: ActivationKey) -> dict[str, str]:
-    """The header of one file.
+    """Load the header of one file.
 
     Raises:
         OSError: The file cannot be read.
@@ -227,21 +227,30 @@ def _checked_header(file: Any, path: Path, key: ActivationKey) -> dict[str, str]
     return header
 
 
-def _read_part(path: Path, key: ActivationKey, wanted: set[str]) -> dict[str, Tensor]:
-    """Wanted sites of one file; raises as `_header` does, `ValueError` for altered contents."""
+def _read_part(path: Path, key: ActivationKey, requested: set[str]) -> dict[str, Tensor]:
+    """Load the requested sites of one file.
+
+    Raises:
+        OSError: The file cannot be read.
+        SafetensorError: It is torn.
+        ValueError: It belongs to something else, or it was altered.
+    """
     with safe_open(path, framework="numpy") as file:
         header = _checked_header(file, path, key)
-        here = set(file.keys())
-        taken = {site: torch.from_numpy(file.get_tensor(site)) for site in sorted(wanted & here)}
+        names_in_file = set(file.keys())
+        values_by_site = {
+            site: torch.from_numpy(file.get_tensor(site))
+            for site in sorted(requested & names_in_file)
+        }
     digests = json.loads(header["digests"])
-    for site, values in taken.items():
+    for site, values in values_by_site.items():
         if digests.get(site) != _digest(key, site, values, header["facts"]):
             raise ValueError(f"{path} was altered")
-    return taken
+    return values_by_site
 
 
-def _digest(key: ActivationKey, site: str, values: Tensor, noted: str) -> str:
-    what = [key.digest, site, str(values.dtype), list(values.shape), noted]
-    digest = hashlib.sha256(json.dumps(what).encode())
+def _digest(key: ActivationKey, site: str, values: Tensor, facts_text: str) -> str:
+    description = [key.digest, site, str(values.dtype), list(values.shape), facts_text]
+    digest = hashlib.sha256(json.dumps(description).encode())
     digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Reading every token of a text, to see where in it a direction is written."""
+"""Collects the activations at every token of a text."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -16,24 +16,24 @@ from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth,
 from tlens_trust.activations.tokens import TokenisedStatement, quoted, tokenise_statements
 from tlens_trust.checkpoints import Checkpoint, HookedModel
 
-# What a decoder writes for bytes that are no whole character yet.
+# A decoder writes this character for bytes that are not a whole character yet.
 _BROKEN = "\ufffd"
 
 
 @dataclass(frozen=True, eq=False)
 class TokenActivations:
-    """What a model represents at every token of a text.
+    """The activations of a model at every token of a text.
 
     Attributes:
-        tokens: The text of each token, special tokens included, as it is to be shown: characters
-            without a shape, such as those that turn the direction of writing, are written by their
-            code, and a token that ends in the middle of a character shows `�`; the token that
-            completes the character shows it.
+        tokens: The text of each token for display, special tokens included. Invisible characters,
+            such as those that change the direction of writing, are shown by their code. A token
+            that ends within a character shows `�`, and the token that completes it shows the
+            character.
         ids: Token ids.
-        values: Readings in float32 on the CPU.
-        sites: Where was read.
-        layers: The block of each site.
-        depths: The fraction of the blocks behind each site.
+        values: Activations in float32 on the CPU.
+        sites: Site names.
+        layers: The block of each site, counted from 0.
+        depths: The depth of each site, as a fraction of the blocks.
     """
 
     tokens: tuple[str, ...]
@@ -54,23 +54,23 @@ def collect_tokens(
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     checkpoint: Checkpoint | None = None,
 ) -> TokenActivations:
-    """Read every token of one text, at all sites.
+    """Collect the activations at every token of one text.
 
-    The text is read once for each of its tokens, so this is for texts that one looks at, and not
-    for books. Nothing is kept.
+    The text is read once for each of its tokens, so this is meant for short texts. Nothing is
+    stored.
 
     Args:
-        model: A hooked model, a plain Hugging Face model (then `tokenizer` is needed), or a
-            `Checkpoint`, which is loaded and let go of.
-        text: What to read.
-        sites: This and what follows: as for `collect_activations`.
+        model: A hooked model, a plain Hugging Face model, which needs a `tokenizer`, or a
+            `Checkpoint`, which is loaded and released again.
+        text: The text to read.
+        sites: The sites to read, as for `collect_activations`.
         bos: Whether a beginning-of-sequence token stands before the text.
         tokenizer: A tokenizer from transformers; None for the model's own.
-        batch_tokens: Tokens read at once.
-        checkpoint: Where the weights of a model that is passed in came from.
+        batch_tokens: Tokens in one batch, padding included.
+        checkpoint: The checkpoint of the weights, for a model that is passed in.
 
     Raises:
-        ValueError: As `collect_activations`.
+        ValueError: An argument is refused for the reasons given in `collect_activations`.
 
     Examples:
         >>> from tokenizers import Tokenizer, models, pre_tokenizers
@@ -79,14 +79,14 @@ def collect_tokens(
         >>> words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
         >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]")
         >>> model = GPT2LMHeadModel(GPT2Config(vocab_size=2, n_layer=2, n_embd=16, n_head=2))
-        >>> readings = collect_tokens(model, "true false", tokenizer=tokenizer)
-        >>> readings.values.shape
+        >>> activations = collect_tokens(model, "true false", tokenizer=tokenizer)
+        >>> activations.values.shape
         torch.Size([2, 2, 16])
     """
-    reading = ReadingOptions(sites=sites, bos=bos, batch_tokens=batch_tokens, store=None)
+    options = ReadingOptions(sites=sites, bos=bos, batch_tokens=batch_tokens, store=None)
     with ModelSource(model, checkpoint=checkpoint, tokenizer=tokenizer) as source:
         shape = ModelShape.of(source.model)
-        wanted = resolve_sites(shape, reading.sites)
+        site_names = resolve_sites(shape, options.sites)
         cfg: Any = source.model.cfg
         (tokenised,) = tokenise_statements(
             source.tokenizer,
@@ -97,9 +97,9 @@ def collect_tokens(
         )
         values = read_statements(
             source.model,
-            # The token that is read of each copy is its last own one.
+            # The k-th copy of the text has token k as its last own token, which is what is read.
             [TokenisedStatement(tokenised.ids, k, k + 1) for k in range(len(tokenised))],
-            sites=wanted,
+            sites=site_names,
             position="last",
             batch_tokens=batch_tokens,
             padding_side="right",
@@ -111,14 +111,14 @@ def collect_tokens(
         tokens=tokens,
         ids=tokenised.ids,
         values=rearrange(values, "site token d_model -> token site d_model"),
-        sites=wanted,
-        layers=tuple(site_layer(site) for site in wanted),
-        depths=tuple(site_depth(site, shape.n_layers) for site in wanted),
+        sites=site_names,
+        layers=tuple(site_layer(site) for site in site_names),
+        depths=tuple(site_depth(site, shape.n_layers) for site in site_names),
     )
 
 
 def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    r"""The text of each token, as it is to be shown (see `TokenActivations`).
+    r"""Return the text of each token for display, as `TokenActivations` describes it.
 
     Examples:
         >>> from tlens_trust.checkpoints.toy_text import make_tokenizer
@@ -126,19 +126,22 @@ def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
         >>> shown_tokens(tokenizer, tokenizer("The cod é\u202e")["input_ids"])
         ('The', ' cod', ' ', '�', 'é', '�', '�', '⟨U+202E⟩')
     """
-    shown = []
-    done = ""
+    texts = []
+    previous_text = ""
     for number, token in enumerate(ids, start=1):
-        whole = tokenizer.decode(list(ids[:number]), clean_up_tokenization_spaces=False)
-        settled = whole.rstrip(_BROKEN)
-        if settled.startswith(done):
-            new = settled[len(done) :] + _BROKEN * (len(settled) < len(whole))
+        decoded = tokenizer.decode(list(ids[:number]), clean_up_tokenization_spaces=False)
+        complete_text = decoded.rstrip(_BROKEN)
+        if complete_text.startswith(previous_text):
+            token_text = complete_text[len(previous_text) :] + _BROKEN * (
+                len(complete_text) < len(decoded)
+            )
         else:
-            # A decoder that writes the beginning of a text anew once it knows how it goes on.
-            new = str(tokenizer.convert_ids_to_tokens(token))
-        done = settled
-        shown.append("".join(map(_visible, new)))
-    return tuple(shown)
+            # Some decoders change earlier text when a token is added. Then the token itself is
+            # shown as the vocabulary spells it.
+            token_text = str(tokenizer.convert_ids_to_tokens(token))
+        previous_text = complete_text
+        texts.append("".join(map(_visible, token_text)))
+    return tuple(texts)
 
 
 def _visible(character: str) -> str:

@@ -1,4 +1,4 @@
-"""Statements as the model's own tokenizer reads them. Nothing is ever cut."""
+"""Tokenises statements with the model's own tokenizer, and never cuts one."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from weakref import WeakKeyDictionary
 
 @dataclass(frozen=True)
 class TokenisedStatement:
-    """One statement as the model reads it.
+    """The tokens of one statement.
 
     Attributes:
-        ids: Token ids, with what the tokenizer adds around the statement.
-        start: Where the statement's own tokens begin: 1 behind a beginning-of-sequence token.
-        stop: One past the statement's last own token.
+        ids: Token ids, including the special tokens that the tokenizer adds.
+        start: Index of the statement's own first token: 1 after a beginning-of-sequence token.
+        stop: One past the index of the statement's own last token.
     """
 
     ids: tuple[int, ...]
@@ -29,7 +29,7 @@ class TokenisedStatement:
 
 
 def quoted(index: int, statement: str) -> str:
-    """A statement for an error message: its number and its first words."""
+    """Describe a statement in an error message by its number and its first words."""
     text = statement if len(statement) <= 60 else f"{statement[:57]}..."
     return f"statement {index}, {text!r}"
 
@@ -43,24 +43,24 @@ def tokenise_statements(
     n_ctx: int | None = None,
     d_vocab: int | None = None,
 ) -> list[TokenisedStatement]:
-    """Tokenise statements, one by one and whole.
+    """Tokenise statements one by one, without cutting or padding.
 
     Args:
-        tokenizer: The model's own, from transformers.
+        tokenizer: The model's own tokenizer, from transformers.
         statements: The texts.
-        numbers: What to call each of them by in an error; None counts from 0.
+        numbers: The statements' numbers in errors; None counts from 0.
         bos: Whether a beginning-of-sequence token stands before each statement; None follows
             the tokenizer's own setting.
-        n_ctx: Longest sequence that the model reads, in tokens; None for no limit.
+        n_ctx: The model's context length in tokens; None for no limit.
         d_vocab: Size of the model's vocabulary; None leaves token ids unchecked.
 
     Returns:
         One entry per statement, in order, without padding.
 
     Raises:
-        ValueError: A statement has no tokens or more than `n_ctx`, the tokenizer has no
-            beginning-of-sequence token and `bos` is True, or the tokenizer gives ids that the
-            model does not know.
+        ValueError: A statement has no tokens or more than `n_ctx`, or a token id is outside the
+            model's vocabulary. Or `bos` is True and the tokenizer has no beginning-of-sequence
+            token.
     """
     bos_id = getattr(tokenizer, "bos_token_id", None)
     if bos and bos_id is None:
@@ -70,13 +70,13 @@ def tokenise_statements(
         )
     if not statements:
         return []
-    encoded = tokenizer(
+    encodings = tokenizer(
         list(statements), return_special_tokens_mask=True, return_attention_mask=False
     )
     numbers = range(len(statements)) if numbers is None else numbers
     tokenised = []
     for number, statement, ids, special in zip(
-        numbers, statements, encoded["input_ids"], encoded["special_tokens_mask"], strict=True
+        numbers, statements, encodings["input_ids"], encodings["special_tokens_mask"], strict=True
     ):
         if 0 not in special:
             raise ValueError(
@@ -91,9 +91,9 @@ def tokenise_statements(
             ids, start, stop = ids[1:], start - 1, stop - 1
         if n_ctx is not None and len(ids) > n_ctx:
             raise ValueError(
-                f"Too long to read: {quoted(number, statement)} has {len(ids)} tokens, "
-                f"and the model's context holds {n_ctx}. Nothing is cut: shorten it or leave "
-                "it out."
+                f"Too long to read: {quoted(number, statement)} has {len(ids)} tokens, and the "
+                f"model's context holds {n_ctx}. Statements are not cut, so shorten it or leave it "
+                "out."
             )
         if d_vocab is not None and max(ids) >= d_vocab:
             raise ValueError(
@@ -106,10 +106,10 @@ def tokenise_statements(
 
 
 def tokenizer_identity(tokenizer: Any) -> str:
-    """SHA-256 of everything in a tokenizer that decides which ids a text gets.
+    """Hash everything in a tokenizer that determines the ids of a text.
 
-    Two tokenizers that share it give every text the same ids. Padding and truncation are left
-    out: each call sets them, and the tokenizer neither pads nor cuts a statement here.
+    Two tokenizers with the same identity give every text the same ids. Padding and truncation are
+    not included, since statements are tokenised without them.
 
     Args:
         tokenizer: A tokenizer from transformers, fast or not.
@@ -118,9 +118,9 @@ def tokenizer_identity(tokenizer: Any) -> str:
         64 hexadecimal digits.
     """
     state = _settings(tokenizer)
-    known_state, known = _IDENTITIES.get(tokenizer, (None, ""))
-    if known_state == state:
-        return known
+    cached_state, cached_identity = _IDENTITIES.get(tokenizer, (None, ""))
+    if cached_state == state:
+        return cached_identity
     digest = hashlib.sha256(repr(getattr(tokenizer, "bos_token_id", None)).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -138,8 +138,8 @@ def tokenizer_identity(tokenizer: Any) -> str:
     return identity
 
 
-# Serialising a large vocabulary takes a good part of a second, and a sweep asks again for
-# every concept.
+# A large vocabulary takes most of a second to serialise, and a sweep needs the identity for every
+# concept.
 _IDENTITIES: WeakKeyDictionary[Any, tuple[list[Any] | None, str]] = WeakKeyDictionary()
 
 

@@ -143,11 +143,11 @@ def is_offline() -> bool:
 
 
 def list_revisions(model: str) -> tuple[str, ...]:
-    """Names of a repository's branches and tags; offline, of those that the cache knows.
+    """List a repository's branches and tags, or, offline, those whose weights are in the cache.
 
     Raises:
-        ValueError: There is no such repository, or, offline, nothing of it in the cache.
-        OSError: The hub cannot be reached, or does not let this user in.
+        ValueError: The hub has no such repository, or, offline, nothing of it is in the cache.
+        OSError: The hub cannot be reached, or refuses access.
     """
     if is_offline():
         return _cached_revisions(model)
