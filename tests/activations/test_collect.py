@@ -8,14 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.activations import (
-    ActivationStore,
-    ReadingOptions,
-    collect_activations,
-    collect_concepts,
-    model_source,
-    reading,
-)
+from tlens_trust.activations import ActivationStore, collect_activations, model_source, reading
+from tlens_trust.activations.collect import collect_concepts
+from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 

@@ -1,7 +1,12 @@
 import pytest
 
-from tlens_trust.activations import resolve_sites, site_depth, site_layer
-from tlens_trust.activations.sites import ModelShape, split_site
+from tlens_trust.activations.sites import (
+    ModelShape,
+    resolve_sites,
+    site_depth,
+    site_layer,
+    split_site,
+)
 
 TOY = ModelShape("toy", n_layers=4, n_heads=3)
 NAMED = ModelShape(

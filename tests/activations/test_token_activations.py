@@ -1,8 +1,7 @@
 import pytest
 import torch
 
-from tlens_trust.activations import collect_tokens
-from tlens_trust.activations.token_activations import shown_tokens
+from tlens_trust.activations.token_activations import collect_tokens, shown_tokens
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.checkpoints.toy_text import make_tokenizer
 

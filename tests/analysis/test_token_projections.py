@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tlens_trust import CheckpointSeries
-from tlens_trust.activations import collect_tokens
+from tlens_trust.activations.token_activations import collect_tokens
 from tlens_trust.analysis import project_tokens
 from tlens_trust.measures import LinearProbe
 from tlens_trust.steering import ProbeFires, SteeringVector, steer

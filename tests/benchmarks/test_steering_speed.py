@@ -12,7 +12,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from tlens_trust.checkpoints import Checkpoint, PlainModel
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.steering import SteeringVector, steer
 
 ROUNDS = 9

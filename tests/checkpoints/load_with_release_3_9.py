@@ -22,7 +22,8 @@ def compare(model, folder):
     """Largest relative error of any site and of the logits, and what the model is."""
     from transformers import AutoModelForCausalLM
 
-    from tlens_trust.checkpoints import HookedModel, PlainModel, own_bos, own_tokenizer
+    from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
+    from tlens_trust.checkpoints.plain_model import PlainModel
 
     published = AutoModelForCausalLM.from_pretrained(folder).eval()
     plain = PlainModel(published)

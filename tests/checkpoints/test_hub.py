@@ -16,8 +16,9 @@ import huggingface_hub.constants as constants
 import pytest
 import torch
 
-from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, own_tokenizer
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
 from tlens_trust.checkpoints.download_plan import DownloadPlan, PlannedCheckpoint
+from tlens_trust.checkpoints.hooked_model import own_tokenizer
 from tlens_trust.checkpoints.weights import git_oid
 
 MODEL = "org/tiny-run"

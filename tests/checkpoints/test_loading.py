@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, own_bos, own_tokenizer, release
-from tlens_trust.checkpoints.loading import has_hooked_transformer
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
+from tlens_trust.checkpoints.hooked_model import own_bos, own_tokenizer
+from tlens_trust.checkpoints.loading import has_hooked_transformer, release
 
 TOKENS = torch.arange(14).reshape(2, 7)
 ARCHITECTURES = ("gpt2", "gpt_neox", "llama", "olmo", "olmo2")

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 
 TOKENS = torch.arange(14).reshape(2, 7)
 PARALLEL = {"gpt_neox": {}}

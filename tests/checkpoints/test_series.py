@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from tlens_trust.checkpoints import CheckpointSeries, HookedModel, Loading, PlainModel
+from tlens_trust.checkpoints import CheckpointSeries, Loading
 from tlens_trust.checkpoints import published_runs as published_module
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 
 
 @pytest.fixture(autouse=True)

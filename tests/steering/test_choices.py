@@ -3,7 +3,7 @@ import copy
 import numpy as np
 import pytest
 
-from tlens_trust.checkpoints import PlainModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.concepts import Concept, load_concepts
 from tlens_trust.concepts.embedded import toy_corpus
 from tlens_trust.steering import EVERYDAY_QUESTIONS, FOLLOW_UPS, PAPER_CHOICES, ForcedChoice

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tlens_trust.checkpoints import PlainModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.contrasts import CandidateTask, StatementTask, contrast_task
 from tlens_trust.steering.likelihood import Continuation, Likelihoods

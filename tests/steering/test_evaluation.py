@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.checkpoints import PlainModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering import (
     ForcedChoice,

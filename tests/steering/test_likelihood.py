@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.checkpoints import PlainModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.steering import SteeringVector, steer
 from tlens_trust.steering.likelihood import (
     Continuation,

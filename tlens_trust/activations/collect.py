@@ -27,7 +27,8 @@ from tlens_trust.activations.reading_options import (
 )
 from tlens_trust.activations.sites import ModelShape, resolve_sites
 from tlens_trust.activations.tokens import quoted, tokenise_statements
-from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.concept import statements_fingerprint
 
@@ -59,7 +60,9 @@ def collect_activations(
             the store lacks some of the activations. A plain model needs a `tokenizer`. It is read
             through forward hooks and not changed.
         statements: A concept, or texts.
-        sites: The sites to read, as `resolve_sites` takes them.
+        sites: The sites to read: `"resid_post"` (after every block), `"resid_pre"`, `"resid_mid"`,
+            `"attn_out"`, `"mlp_out"`, `"z"` (every head), layer numbers, hook names, or a sequence
+            of these. `tlens_trust.activations.sites.resolve_sites` describes them.
         position: The token to read: `"last"`, `"mean"` over all tokens, a number (negative from the
             end), or a span `(start, stop)`, whose mean is read. Special tokens that the tokenizer
             adds are not counted: token 0 is the statement's first, with or without a

@@ -14,7 +14,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from tlens_trust.checkpoints import HookedModel, PlainModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 
 
 class AllSitesRead(Exception):  # noqa: N818  (nothing went wrong)

@@ -12,9 +12,10 @@ from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import ModelShape, resolve_sites
 from tlens_trust.activations.store import ActivationKey
 from tlens_trust.activations.tokens import tokenizer_identity
-from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.checkpoints.loading import release
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.checkpoints.weights import has_tokenizer, needed_names
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.concept import statements_fingerprint

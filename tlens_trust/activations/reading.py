@@ -25,7 +25,7 @@ from tlens_trust.activations.forward_pass import (
 from tlens_trust.activations.positions import Position, read_span, span_of
 from tlens_trust.activations.sites import split_site
 from tlens_trust.activations.tokens import TokenisedStatement
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 
 
 def read_statements(

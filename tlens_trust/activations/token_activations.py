@@ -14,7 +14,8 @@ from tlens_trust.activations.reading import read_statements
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, ReadingOptions, Sites
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_depth, site_layer
 from tlens_trust.activations.tokens import TokenisedStatement, quoted, tokenise_statements
-from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
 
 # A decoder writes this character for bytes that are not a whole character yet.
 _BROKEN = "\ufffd"

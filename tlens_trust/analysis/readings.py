@@ -11,9 +11,11 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from tlens_trust.activations import Activations, ActivationStore, ReadingOptions, collect_concepts
+from tlens_trust.activations import Activations, ActivationStore
 from tlens_trust.activations.activations import checkpoint_name
+from tlens_trust.activations.collect import collect_concepts
 from tlens_trust.activations.positions import Position
+from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.tracing.assembly import head_coordinate

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tlens_trust.activations import collect_activations
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.choices import ForcedChoice, choice_task

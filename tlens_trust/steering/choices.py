@@ -11,7 +11,7 @@ import numpy as np
 from einops import rearrange, reduce
 from jaxtyping import Int
 
-from tlens_trust.checkpoints import HookedModel, own_tokenizer
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_tokenizer
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.likelihood import Continuation, Likelihoods, tokenise_candidates
 from tlens_trust.steering.quantities import Quantity

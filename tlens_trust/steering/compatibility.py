@@ -5,8 +5,9 @@ from typing import Any
 
 from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.activations.sites import ModelShape, resolve_sites, split_site
-from tlens_trust.checkpoints import HookedModel, PlainModel
 from tlens_trust.checkpoints.families import parse_revision
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.steering.vector import SteeringVector
 
 OTHER_MODEL = ("warn", "allow", "refuse")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.likelihood import (
     Continuation,

@@ -8,7 +8,7 @@ from typing import Any
 from scipy.optimize import brentq
 from torch import nn
 
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.neutral_reading import NeutralReading

@@ -12,8 +12,9 @@ from torch import nn
 
 from tlens_trust.activations import collect_activations
 from tlens_trust.activations.sites import resolve_sites, site_layer
-from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.steering.battery import Battery, Manner

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from einops import rearrange
 
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.steering.choices import as_turn, between_turns, wants_chat
 from tlens_trust.steering.likelihood import Continuation, Likelihoods, tokenise_candidates
 from tlens_trust.steering.quantities import Quantity

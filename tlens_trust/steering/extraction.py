@@ -13,8 +13,9 @@ from tlens_trust.activations.activations import checkpoint_name
 from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.activations.sites import split_site
-from tlens_trust.checkpoints import Checkpoint, HookedModel, PlainModel
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.compatibility import run_name
 from tlens_trust.steering.heads import choose_heads

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from tlens_trust.activations.batches import pad_batch, read_in_batches
 from tlens_trust.activations.forward_pass import evaluation_mode, input_device, wrapped_model
 from tlens_trust.activations.tokens import tokenise_statements
-from tlens_trust.checkpoints import HookedModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.choices import as_turn, wants_chat
 from tlens_trust.steering.damage import distinct_share
 from tlens_trust.steering.quantities import Quantity

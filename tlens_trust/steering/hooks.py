@@ -13,8 +13,8 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from tlens_trust.activations.sites import resolve_sites, site_layer, split_site
-from tlens_trust.checkpoints import HookedModel, PlainModel
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints.hooked_model import HookedModel
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.compatibility import check_fits
 from tlens_trust.steering.conditions import ProbeFires

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from tlens_trust.activations.batches import pad_batch, read_in_batches
 from tlens_trust.activations.forward_pass import evaluation_mode, input_device, without_idle_norms
 from tlens_trust.activations.tokens import tokenise_statements
-from tlens_trust.checkpoints import HookedModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.hooks import Steering
 from tlens_trust.steering.logits import read_logits
 

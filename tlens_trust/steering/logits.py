@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from tlens_trust.activations.forward_pass import wrapped_model
-from tlens_trust.checkpoints import HookedModel
+from tlens_trust.checkpoints.hooked_model import HookedModel
 
 
 def read_logits(

@@ -12,7 +12,8 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS as READ_TOKENS
 from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import site_layer
-from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.model_cache import ModelCache, same_model
 from tlens_trust.concepts import Concept

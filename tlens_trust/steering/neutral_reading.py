@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tlens_trust.activations.batches import pad_batch, plan_batches
 from tlens_trust.activations.forward_pass import evaluation_mode, input_device, without_idle_norms
 from tlens_trust.activations.tokens import tokenise_statements
-from tlens_trust.checkpoints import HookedModel, PlainModel, own_bos, own_tokenizer
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.conditions import ProbeFires
 from tlens_trust.steering.hooks import steer

@@ -36,7 +36,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from tlens_trust.activations.forward_pass import wrapped_model
-from tlens_trust.checkpoints import HookedModel, own_tokenizer
+from tlens_trust.checkpoints.hooked_model import HookedModel, own_tokenizer
 from tlens_trust.steering.positions import Layout
 
 # What generates text, and the loops inside that run on when a generator is asked for more.

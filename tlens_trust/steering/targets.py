@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tlens_trust.checkpoints import Checkpoint, HookedModel
+from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.choices import ForcedChoice

@@ -15,7 +15,7 @@ import xarray as xr
 from einops import rearrange
 from jaxtyping import Bool
 
-from tlens_trust.activations import site_head
+from tlens_trust.activations.sites import site_head
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.multiplicity import benjamini_hochberg

@@ -17,9 +17,15 @@ from typing import Any
 import torch
 import xarray as xr
 
-from tlens_trust.activations import Activations, ReadingOptions, collect_concepts
+from tlens_trust.activations import Activations
+from tlens_trust.activations.collect import collect_concepts
 from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Sites, Store
+from tlens_trust.activations.reading_options import (
+    DEFAULT_BATCH_TOKENS,
+    ReadingOptions,
+    Sites,
+    Store,
+)
 from tlens_trust.activations.tokens import tokenizer_identity
 from tlens_trust.checkpoints import Checkpoint, Loading
 from tlens_trust.concepts import Concept

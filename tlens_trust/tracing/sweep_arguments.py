@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, Loading, PlainModel
-from tlens_trust.checkpoints.plain_model import is_plain_model
+from tlens_trust.checkpoints import Checkpoint, CheckpointSeries, Loading
+from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure, logistic_probe
 from tlens_trust.tracing.assembly import CheckpointRecord, is_step_0
