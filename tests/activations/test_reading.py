@@ -83,7 +83,9 @@ def test_left_padding_would_show_without_positions_of_its_own(
     from tlens_trust.activations import forward_pass
 
     model, statements, streams = alone["gpt2"]
-    monkeypatch.setattr(forward_pass, "_extra_arguments", lambda body, is_token: {"use_cache": False})
+    monkeypatch.setattr(
+        forward_pass, "_extra_arguments", lambda body, is_token: {"use_cache": False}
+    )
     read = collect_activations(model, statements, tokenizer=tokenizer, padding_side="left")
     expected = expected_at(streams, range(len(LENGTHS)), "last")
     assert relative_error(read.values[:-1], expected[:-1]) > 1e-2
