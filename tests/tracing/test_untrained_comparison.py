@@ -211,19 +211,19 @@ def test_auto_draws_nothing_where_it_can_not_and_a_request_is_refused():
         """Made by TransformerLens."""
 
     hooked = [Checkpoint("h", "step8", step=8, in_memory=Hooked())]
-    assert choose(hooked).named == ""
-    assert choose(hooked).drawn_like is None
-    assert "TransformerLens made" in choose(hooked).unknown
-    with pytest.raises(ValueError, match=r"no random weights to be had.*TransformerLens made"):
+    assert choose(hooked).name == ""
+    assert choose(hooked).template is None
+    assert "TransformerLens made" in choose(hooked).missing_reason
+    with pytest.raises(ValueError, match=r"Random weights cannot be drawn.*TransformerLens made"):
         choose(hooked, "random")
     spread = [Checkpoint("h", "step8", step=8)]
-    assert choose(spread).drawn_like is spread[0]
+    assert choose(spread).template is spread[0]
     spread = [spread[0].loaded_with(device_map="auto")]
-    assert "device_map" in choose(spread).unknown
+    assert "device_map" in choose(spread).missing_reason
     several = [Checkpoint(f"h{seed}", f"step{8 * seed}", step=8 * seed) for seed in (1, 2)]
-    assert "2 models" in choose(several).unknown
+    assert "2 models" in choose(several).missing_reason
     run = CheckpointSeries("h", tuple(several))
-    assert choose(several, series=run).drawn_like is several[0]
+    assert choose(several, series=run).template is several[0]
 
 
 def test_step_0_that_is_asked_for_must_be_there():
@@ -231,7 +231,7 @@ def test_step_0_that_is_asked_for_must_be_there():
     with pytest.raises(ValueError, match=r"untrained='step0' needs step 0 of 'h'.*'random'"):
         choose(late, "step0")
     known = [record("h", "step0", 0)]
-    assert choose(late, "step0", known=known).named == ""
+    assert choose(late, "step0", known=known).name == ""
     with pytest.raises(ValueError, match=r"'auto', 'step0', 'random' or None, got 'first'"):
         choose(late, "first")
 

@@ -1,4 +1,4 @@
-"""Probing a series by a protocol that has a name."""
+"""The entrance function that probes a series by a named protocol."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -38,37 +38,37 @@ def probe_checkpoints(
 ) -> Trace:
     """Probe concepts at every site of every checkpoint of a series.
 
-    `trace_checkpoints` with one measure. By the protocol `"grouped"` it is the logistic probe:
-    grouped, stratified 5-fold cross-validation, features standardised and the penalty chosen inside
-    the training folds. By `"tracingllm"` it is that of Qian et al. (2024), to reproduce published
-    figures with: the first 80% of the rows are trained on and the last 20% tested, features are
-    scaled over all rows, groups are not heeded. What leaks by it is counted in the trace, as
-    `leak_group` and the like (see `tracingllm_probe`). The paper read its files as they are:
-    `load_concepts(…, clean=False)`.
+    This is `trace_checkpoints` with one measure, which the protocol chooses:
 
-    Both can be had side by side, as
-    `trace_checkpoints(…, measures=[logistic_probe(), tracingllm_probe()])`.
+    - `"grouped"` is the logistic probe: grouped, stratified 5-fold cross-validation. Features are
+      standardised, and the penalty is chosen, inside the training folds.
+    - `"tracingllm"` is the probe of Qian et al. (2024), to reproduce published figures. It is
+      trained on the first 80% of the rows and tested on the last 20%. Features are scaled over all
+      rows, and groups are ignored. The trace counts what leaks, as `leak_group` and the like (see
+      `tracingllm_probe`). The paper did not clean its files: `load_concepts(…, clean=False)`.
+
+    `trace_checkpoints(…, measures=[logistic_probe(), tracingllm_probe()])` gives both.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints; `series.loaded_with` sets
             device, number format and backend.
         concepts: A concept, several, or a mapping whose keys are the names in the trace.
         protocol: `"grouped"` or `"tracingllm"`, as described above.
-        sites: As for `trace_checkpoints`, and so are the following.
+        sites: Where to read. This and the following are as for `trace_checkpoints`.
         position: Which token of a statement to read.
         bos: Whether a beginning-of-sequence token stands before each statement.
         out: Run folder.
         store: Where activations are kept between sweeps.
-        seed: Deals folds and draws resamples.
-        batch_tokens: Tokens read at once.
-        untrained: What weights tell how much was there before training.
-        jobs: How many processes measure cells; None for what pays.
+        seed: Seed of folds and resamples.
+        batch_tokens: Tokens in one batch.
+        untrained: The untrained weights that checkpoints are compared with.
+        jobs: Number of processes that measure cells.
         executor: Measures cells in place of `jobs`.
         progress: Whether to show a bar.
 
     Returns:
         A trace with `accuracy`, `balanced_accuracy`, `auroc` and `cross_entropy` (nats), each with
-        its interval, its n and the levels to hold it against.
+        its interval, its n and its reference levels.
 
     Raises:
         ValueError: As `trace_checkpoints`, or `protocol` is unknown.

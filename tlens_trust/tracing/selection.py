@@ -1,4 +1,4 @@
-"""Taking a part of a trace by name, step or layer."""
+"""Selecting a part of a trace by name, step or layer."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias
@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from tlens_trust.tracing.provenance import listed
 
-Choice: TypeAlias = int | np.integer | Sequence[int] | np.ndarray | slice | None
+Selector: TypeAlias = int | np.integer | Sequence[int] | np.ndarray | slice | None
 
 _AXIS = {
     "concept": "concept",
@@ -25,114 +25,117 @@ _AXIS = {
 
 
 def checkpoint_numbers(
-    names: Sequence[str], steps: Sequence[float | int] | np.ndarray, wanted: object
+    names: Sequence[str], steps: Sequence[float | int] | np.ndarray, selector: object
 ) -> list[int]:
-    """Where checkpoints stand that a user names, or gives by their training step.
+    """Find the positions of checkpoints that a user gives by name or training step.
 
     Args:
-        names: Of all checkpoints there are.
+        names: Names of all checkpoints.
         steps: Their steps; NaN where unknown.
-        wanted: One name or step, or several of either.
+        selector: One name or step, or several of either.
 
     Returns:
-        A place for each, in the order asked for.
+        The position of each among `names`, in the order of `selector`.
 
     Raises:
-        ValueError: One is not there, several are of that step, or nothing is asked for.
+        ValueError: A checkpoint does not exist, several have the same step, or `selector` is empty.
 
     Examples:
         >>> checkpoint_numbers(["m@step0", "m@step8"], [0, 8], [8, "m@step0"])
         [1, 0]
     """
-    if isinstance(wanted, str) or not isinstance(wanted, Iterable):
-        wanted = [wanted]
-    found = [_checkpoint_number(names, np.asarray(steps, dtype=float), each) for each in wanted]
-    if not found:
+    if isinstance(selector, str) or not isinstance(selector, Iterable):
+        selector = [selector]
+    step_array = np.asarray(steps, dtype=float)
+    numbers = [_checkpoint_number(names, step_array, checkpoint) for checkpoint in selector]
+    if not numbers:
         raise ValueError(
-            f"`checkpoints` chooses nothing, got {wanted!r}. Leave it out to take everything."
+            f"`checkpoints` selects nothing, got {selector!r}. Leave it out to select everything."
         )
-    return found
+    return numbers
 
 
-def _checkpoint_number(names: Sequence[str], steps: np.ndarray, which: object) -> int:
-    if isinstance(which, str):
-        found = [number for number, name in enumerate(names) if name == which]
-        what, held = "checkpoint", listed(names)
-    elif isinstance(which, int | np.integer) and not isinstance(which, bool):
-        found = np.flatnonzero(steps == which).tolist()
-        what = "step"
-        held = listed([names[n] for n in found] or [int(n) for n in steps if np.isfinite(n)])
+def _checkpoint_number(names: Sequence[str], steps: np.ndarray, checkpoint: object) -> int:
+    if isinstance(checkpoint, str):
+        numbers = [number for number, name in enumerate(names) if name == checkpoint]
+        noun, allowed_values = "checkpoint", listed(names)
+    elif isinstance(checkpoint, int | np.integer) and not isinstance(checkpoint, bool):
+        numbers = np.flatnonzero(steps == checkpoint).tolist()
+        noun = "step"
+        allowed_values = listed(
+            [names[n] for n in numbers] or [int(step) for step in steps if np.isfinite(step)]
+        )
     else:
         raise ValueError(
-            f"A checkpoint is chosen by its name or its training step, got {which!r}. Choose one "
-            f"of {listed(names)}."
+            f"A checkpoint is chosen by its name or its training step, got {checkpoint!r}. Choose "
+            f"one of {listed(names)}."
         )
-    if len(found) != 1:
-        number = f"{len(found)} checkpoints of" if found else "no"
+    if len(numbers) != 1:
+        count = f"{len(numbers)} checkpoints of" if numbers else "no"
         raise ValueError(
-            f"The run holds {number} {what} {which!r}. Choose "
-            f"{'by name ' if found else ''}one of {held}."
+            f"The run holds {count} {noun} {checkpoint!r}. Choose "
+            f"{'by name ' if numbers else ''}one of {allowed_values}."
         )
-    return int(found[0])
+    return int(numbers[0])
 
 
-def choose(data: xr.Dataset, **choices: str | Sequence[str] | Choice) -> xr.Dataset:
-    """Keep what is chosen along each axis, in the order in which it stands.
+def select(data: xr.Dataset, **selectors: str | Sequence[str] | Selector) -> xr.Dataset:
+    """Select labels along the axes of a data set. They keep their order.
 
     Args:
         data: A data set as a `Trace` holds it.
-        choices: By coordinate: one value, several, or for numbers a `slice` with both ends
-            included. None chooses nothing.
+        selectors: By coordinate: one value, several, or for numbers a `slice` with both ends
+            included. None selects everything.
 
     Raises:
-        ValueError: A value is not there, or nothing is left.
+        ValueError: A value does not exist, or nothing meets all conditions.
     """
-    kept: dict[str, Bool[np.ndarray, " axis"]] = {}
-    said: dict[str, list[str]] = {}
-    for name, wanted in choices.items():
-        if wanted is None:
+    masks: dict[str, Bool[np.ndarray, " axis"]] = {}
+    conditions: dict[str, list[str]] = {}
+    for name, selector in selectors.items():
+        if selector is None:
             continue
         axis = _AXIS[name]
         if name not in data.coords or axis not in data.dims:
-            raise ValueError(_why_no_coordinate(data, name, wanted))
-        mask = _mask(data[name].values, name, wanted)
-        kept[axis] = kept.get(axis, True) & mask
-        said.setdefault(axis, []).append(f"{name}={wanted!r}")
-    for axis, mask in kept.items():
+            raise ValueError(_missing_coordinate_message(data, name, selector))
+        mask = _mask(data[name].values, name, selector)
+        masks[axis] = masks.get(axis, True) & mask
+        conditions.setdefault(axis, []).append(f"{name}={selector!r}")
+    for axis, mask in masks.items():
         if not mask.any():
             raise ValueError(
-                f"No {axis} has {' and '.join(said[axis])}. The trace holds "
+                f"No {axis} has {' and '.join(conditions[axis])}. The trace holds "
                 f"{listed(data[axis].values.tolist())}."
             )
-    return data.isel({axis: np.flatnonzero(mask) for axis, mask in kept.items()})
+    return data.isel({axis: np.flatnonzero(mask) for axis, mask in masks.items()})
 
 
 def _mask(
-    held: np.ndarray, name: str, wanted: str | Sequence[str] | Choice
+    labels: np.ndarray, name: str, selector: str | Sequence[str] | Selector
 ) -> Bool[np.ndarray, " axis"]:
-    if isinstance(wanted, slice):
-        low = -np.inf if wanted.start is None else wanted.start
-        high = np.inf if wanted.stop is None else wanted.stop
-        if wanted.step is not None or held.dtype.kind not in "iuf":
+    if isinstance(selector, slice):
+        low = -np.inf if selector.start is None else selector.start
+        high = np.inf if selector.stop is None else selector.stop
+        if selector.step is not None or labels.dtype.kind not in "iuf":
             raise ValueError(
-                f"A slice of {name!r} goes from one number to another, got {wanted!r}. "
-                "List what to take instead."
+                f"A slice of {name!r} goes from one number to another, got {selector!r}. "
+                "Give a list instead."
             )
-        inside: Bool[np.ndarray, " axis"] = (held >= low) & (held <= high)
-        return inside
-    values = np.atleast_1d(np.asarray(wanted)).tolist()
-    there = held.tolist()
-    missing = [value for value in values if value not in there]
-    if missing or not values:
-        raise ValueError(_why_missing(there, name, missing))
-    return np.isin(held, values)
+        is_inside: Bool[np.ndarray, " axis"] = (labels >= low) & (labels <= high)
+        return is_inside
+    values = np.atleast_1d(np.asarray(selector)).tolist()
+    label_list = labels.tolist()
+    missing_values = [value for value in values if value not in label_list]
+    if missing_values or not values:
+        raise ValueError(_missing_value_message(label_list, name, missing_values))
+    return np.isin(labels, values)
 
 
-def _why_missing(there: list[object], name: str, missing: list[object]) -> str:
-    if not missing:
-        return f"`{name}` chooses nothing, got an empty list. Leave it out to take everything."
-    value = missing[0]
-    numbers = sorted({n for n in there if isinstance(n, int | float) and n == n})
+def _missing_value_message(labels: list[object], name: str, missing_values: list[object]) -> str:
+    if not missing_values:
+        return f"`{name}` selects nothing, got an empty list. Leave it out to select everything."
+    value = missing_values[0]
+    numbers = sorted({n for n in labels if isinstance(n, int | float) and n == n})
     if name == "step" and numbers and isinstance(value, int | float):
         below = [f"{n:g}" for n in numbers if n < value][-1:]
         above = [f"{n:g}" for n in numbers if n > value][:1]
@@ -143,19 +146,19 @@ def _why_missing(there: list[object], name: str, missing: list[object]) -> str:
         )
     return (
         f"There is no {name} {value!r} in this trace. It holds "
-        f"{listed(list(dict.fromkeys(numbers or there)))}."
+        f"{listed(list(dict.fromkeys(numbers or labels)))}."
     )
 
 
-def _why_no_coordinate(data: xr.Dataset, name: str, wanted: object) -> str:
+def _missing_coordinate_message(data: xr.Dataset, name: str, selector: object) -> str:
     if name in ("probe", "run"):
         return (
             f"This trace has one value for each concept, checkpoint and site, and no axis of "
-            f"{name}s to choose {wanted!r} from. Leave `{name}` out."
+            f"{name}s to select {selector!r} from. Leave `{name}` out."
         )
     if name == "head":
         return (
-            f"No site of this trace is a head, got head={wanted!r}. Heads are read with "
+            f"No site of this trace is a head, got head={selector!r}. Heads are read with "
             "`sites='z'`."
         )
-    return f"This trace knows no {name!r}, got {wanted!r}. It knows {listed(list(data.coords))}."
+    return f"This trace has no {name!r}, got {selector!r}. It has {listed(list(data.coords))}."

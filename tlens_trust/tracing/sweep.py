@@ -1,10 +1,12 @@
 """One pass over a series of checkpoints, for every concept and every measure.
 
-A model is loaded once, and only if something is asked of it that neither the run folder nor the
-store of activations holds; each list of statements is read once, at all sites; the model is gone
-before the next one is loaded. What one checkpoint takes is a task of its own, a top-level function
-of one picklable argument; what is kept is one cell, a checkpoint and a concept. Models are read in
-this process, and cells are measured here or in worker processes (`workers`).
+A model is loaded once, and only if neither the run folder nor the store of activations holds what
+is needed. Each list of statements is read once, at all sites. A model is freed before the next one
+is loaded.
+
+The unit of work is one checkpoint: `trace_checkpoint`, a top-level function of one picklable task.
+The unit that is written is one cell, a checkpoint and a concept. Models are read in this process.
+Cells are measured here or in worker processes (`workers`).
 """
 
 import os
@@ -55,13 +57,13 @@ from tlens_trust.tracing.workers import (
     Executor,
     MeasuredCell,
     check_workers,
-    noting,
+    error_note,
 )
 
 
 @dataclass(frozen=True)
 class CheckpointTask:
-    """Everything that tracing one checkpoint takes. Can be pickled.
+    """Everything that is needed to trace one checkpoint. Can be pickled.
 
     Attributes:
         checkpoint: The checkpoint to load.
@@ -69,9 +71,9 @@ class CheckpointTask:
         measures: The measures of each cell.
         reading: How statements are read.
         seed: The seed of the sweep.
-        run: The folder that cells are written to; None for memory.
-        untrained: What its record says of untrained weights.
-        drawn: Whether these are random weights that the others are held against.
+        run: The folder that cells are written to; None to keep them in memory.
+        untrained: The untrained weights it is compared with, as `CheckpointRecord` has them.
+        drawn: Whether these are the random weights that the others are compared with.
     """
 
     checkpoint: Checkpoint
@@ -86,17 +88,17 @@ class CheckpointTask:
 
 @dataclass(frozen=True)
 class TracedCheckpoint:
-    """What came of a task.
+    """The result of a task.
 
     Attributes:
         record: The checkpoint.
-        cells: Cells that were made, by concept, light.
-        kept: Keys of the cells that stand in the run folder already, by concept.
+        cells: The cells that were measured, by concept, as `compact_cell` gives them.
+        finished_keys: Keys of the cells that the run folder held before, by concept.
     """
 
     record: CheckpointRecord
     cells: Mapping[str, xr.Dataset]
-    kept: Mapping[str, str]
+    finished_keys: Mapping[str, str]
 
 
 def trace_checkpoints(
@@ -118,26 +120,26 @@ def trace_checkpoints(
 ) -> Trace:
     """Measure concepts at every site of every checkpoint of a series.
 
-    With `out`, what is done is kept: each cell (one checkpoint, one concept) is written as soon as
-    it is measured, with held-out scores of every statement, and is not made again. A call that
-    was interrupted, or failed at some checkpoint, is continued by the same call; further concepts
-    and checkpoints extend the folder. The result is the same, bit for bit, whatever the order of
-    checkpoints and concepts, however often the sweep was interrupted and whatever `jobs` is, at one
-    batch budget, device and thread count. Without `out` everything stays in memory and scores of
-    statements are not kept.
+    With `out`, each cell (one checkpoint, one concept) is written as soon as it is measured, with
+    held-out scores of every statement. It is not measured again. The same call continues a sweep
+    that was interrupted or failed; further concepts and checkpoints extend the folder. Without
+    `out` everything stays in memory, and scores of statements are discarded.
+
+    The result is the same, bit for bit, in any order of checkpoints and concepts, after any number
+    of interruptions, and for any `jobs`. This holds at one batch budget, device and thread count.
 
     Models are read in this process, one after the other, with torch's own number of threads. The
-    statistics of a cell run on one thread, or on a few where the matrices are large (see
-    `tlens_trust.threads`), and in worker processes where there is enough to do, so that the next
-    checkpoint is read while the last is measured. As many readings wait at one time as there are
-    workers, and one more; more than two only within 2 GiB.
+    statistics of a cell run on one thread, or on a few if the matrices are large (see
+    `tlens_trust.threads`). If there is enough work, worker processes measure one checkpoint while
+    the next is read. The activations that wait for workers take at most 2 GiB, or those of two
+    cells if these take more.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints. Device, number format and
             backend are theirs: `series.loaded_with(device="cuda", dtype=torch.bfloat16)`.
         concepts: A concept, several, or a mapping whose keys are the names in the trace.
-        measures: What to measure, each with a name of its own; None for the logistic probe. What
-            several of them give gets the axis `probe`.
+        measures: What to measure, each under its own name; None for the logistic probe. A
+            variable that several of them give has the axis `probe`.
         sites: Where to read: `"resid_post"` (after every block), `"attn_out"`, `"mlp_out"`,
             `"resid_mid"`, `"z"` (every head), layer numbers, or hook names.
         position: Which token of a statement to read: `"last"`, `"mean"`, a number or a span.
@@ -146,21 +148,21 @@ def trace_checkpoints(
         out: Run folder: a new or empty folder, or one whose cells were made with the same settings.
         store: Where activations are kept between sweeps; by default a folder in the user's
             cache. None keeps none.
-        seed: Deals folds and draws resamples, for each concept by its content, alike at every
-            checkpoint.
-        batch_tokens: Tokens read at once, padding included. Halved when memory runs out.
-        untrained: What `accuracy_untrained` and `accuracy_above_untrained` are taken from.
+        seed: Seed of folds and resamples. Those of a concept depend on its content, and are the
+            same at every checkpoint.
+        batch_tokens: Tokens in one batch, padding included. Halved when memory runs out.
+        untrained: The weights that `accuracy_untrained` and `accuracy_above_untrained` are of.
             `"step0"`: step 0 of the same model, from this call or an earlier one with the same
-            `out`; it must be there. `"random"`: random weights in the architecture of the first
-            checkpoint, drawn from `seed` (see `Checkpoint.untrained`), which is one checkpoint more
-            to read, though none to fetch. `"auto"`: step 0 where it is there, else random weights
-            where they can be drawn. None: nothing; no checkpoint is read for it.
-        jobs: How many processes measure cells; 1 for this process alone. This process is one of
-            them, unless it reads on a GPU. None: one for each core that this process may use, and
-            this process alone where the work is too small for others to be worth their start.
-        executor: Measures cells in place of `jobs`: anything whose `submit(function, argument)`
-            gives something with `result()`, as `concurrent.futures.ProcessPoolExecutor()` or a Dask
-            client's `get_executor()`. On other machines it needs an `out` that they see too.
+            `out`. `"random"`: random weights in the architecture of the first checkpoint, drawn
+            from `seed` (see `Checkpoint.untrained`), which is one checkpoint more to read, but not
+            to download. `"auto"`: step 0 if there is one, else random weights if they can be drawn.
+            None: no comparison.
+        jobs: Number of processes that measure cells; 1 for this process alone. This process is one
+            of them, unless it reads on a GPU. None: one for each core that this process may use,
+            or this process alone if the work is too small to start others.
+        executor: Measures cells in place of `jobs`. Its `submit(function, argument)` returns an
+            object with `result()`, like that of `concurrent.futures.ProcessPoolExecutor()` or of a
+            Dask client's `get_executor()`. Other machines must see the folder `out`.
         progress: Whether to show a bar.
 
     Returns:
@@ -168,11 +170,11 @@ def trace_checkpoints(
         run folder, and `Trace.load(out)`, hold those of earlier calls too.)
 
     Raises:
-        ValueError: Nothing to trace, a name that stands twice, an argument that nothing could be
-            read with, a run folder made with other settings, or what loading, reading or measuring
-            finds wrong, with a note that says at which concept, checkpoint and sites. What was
-            finished before is kept.
-        RuntimeError: A worker process was killed twice at one cell. What was finished is kept.
+        ValueError: There is nothing to trace, two things have the same name, an argument has a
+            value that is not allowed, or the run folder was made with other settings. Or loading,
+            reading or measuring fails; a note then names concept, checkpoint and sites. Finished
+            cells are kept.
+        RuntimeError: A worker process was killed twice at one cell. Finished cells are kept.
 
     Warns:
         UserWarning: Worker processes cannot be started, or one was killed and its cells are
@@ -204,27 +206,27 @@ def trace_checkpoints(
     check_workers(jobs, executor)
     seed = checked_seed(seed)
     checkpoints = checked_checkpoints(series)
-    named = checked_concepts(concepts)
-    taken = checked_measures(measures)
+    concept_list = checked_concepts(concepts)
+    measure_list = checked_measures(measures)
     loading = shared_loading(checkpoints)
     run = None if out is None else RunFolder.at(out)
-    against = choose_untrained(untrained, series, checkpoints, _known(run), seed=seed)
+    weights = choose_untrained(untrained, series, checkpoints, _earlier_records(run), seed=seed)
     origin = {
-        "settings": _settings(reading, loading, taken, seed),
+        "settings": _settings(reading, loading, measure_list, seed),
         "arguments": {
             "batch_tokens": batch_tokens,
             "device": None if loading.device is None else str(loading.device),
             "device_map": None if loading.device_map is None else str(loading.device_map),
             "trust_remote_code": loading.trust_remote_code,
             "untrained": untrained,
-            "untrained_unknown": against.unknown,
+            "untrained_unknown": weights.missing_reason,
         },
         "versions": versions(),
     }
     if run is not None:
         run.begin(
             origin["settings"],
-            {concept.name: concept for concept in named},
+            {concept.name: concept for concept in concept_list},
             arguments=origin["arguments"],
             versions=origin["versions"],
             checkpoints=[checkpoint.name for checkpoint in checkpoints],
@@ -233,22 +235,22 @@ def trace_checkpoints(
     tasks = (
         CheckpointTask(
             checkpoint=checkpoint,
-            concepts=named,
-            measures=taken,
+            concepts=concept_list,
+            measures=measure_list,
             reading=reading,
             seed=seed,
             run=run,
-            untrained=against.named,
-            drawn=drawn,
+            untrained=weights.name,
+            drawn=is_drawn,
         )
-        for checkpoint, drawn in _to_read(checkpoints, against, seed)
+        for checkpoint, is_drawn in _checkpoints_to_read(checkpoints, weights, seed)
     )
-    total = (len(checkpoints) + (against.drawn_like is not None)) * len(named)
-    traced: list[TracedCheckpoint] = []
+    total = (len(checkpoints) + (weights.template is not None)) * len(concept_list)
+    traced_checkpoints: list[TracedCheckpoint] = []
     with (
         tqdm(total=total, desc="trace", unit="cell", disable=not progress) as bar,
         CellMeasurer(
-            taken,
+            measure_list,
             seed=seed,
             cells=total,
             are_kept=run is not None,
@@ -260,27 +262,30 @@ def trace_checkpoints(
     ):
         for task in tasks:
             bar.set_postfix_str(task.checkpoint.name)
-            traced.append(trace_checkpoint(task, measurer=measurer, advance=bar.update))
+            traced_checkpoints.append(trace_checkpoint(task, measurer=measurer, advance=bar.update))
     cells = {
-        (each.record.name, concept): cell for each in traced for concept, cell in each.cells.items()
+        (traced.record.name, concept): cell
+        for traced in traced_checkpoints
+        for concept, cell in traced.cells.items()
     }
     if run is not None:
-        whole = Trace(run.assemble(cells))
-        asked = tuple(c.name for c in checkpoints), tuple(c.name for c in named)
-        if (whole.checkpoints, whole.concepts) == asked:
-            return whole
-        cells = _filled(cells, traced, run)
-    records = [each.record for each in traced]
-    beside = [record for record in records if record.drawn]
+        run_trace = Trace(run.assemble(cells))
+        names = tuple(c.name for c in checkpoints), tuple(c.name for c in concept_list)
+        if (run_trace.checkpoints, run_trace.concepts) == names:
+            return run_trace
+        # The folder holds more than this call is about.
+        cells = _with_finished_cells(cells, traced_checkpoints, run)
+    records = [traced.record for traced in traced_checkpoints]
+    untrained_records = [record for record in records if record.drawn]
     if run is not None:
-        beside += _add_step_0(cells, records, named, run)
+        untrained_records += _add_step_0(cells, records, concept_list, run)
     data = assemble_trace_data(
         cells,
         [record for record in records if not record.drawn],
-        {concept.name: concept_provenance(concept) for concept in named},
+        {concept.name: concept_provenance(concept) for concept in concept_list},
         provenance=origin,
-        statements={concept.name: concept for concept in named},
-        against=beside,
+        statements={concept.name: concept for concept in concept_list},
+        against=untrained_records,
     )
     return Trace(data)
 
@@ -291,12 +296,12 @@ def trace_checkpoint(
     measurer: CellMeasurer | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> TracedCheckpoint:
-    """Do one checkpoint: take what is finished from the run folder, and make the rest.
+    """Trace one checkpoint: read and measure the cells that the run folder does not hold yet.
 
     Args:
-        task: What to do.
-        measurer: Measures the cells; None for this process. Cells are in the result when the
-            measurer has finished them, at the end of its `with`.
+        task: Checkpoint, concepts and measures.
+        measurer: Measures the cells; None for this process. A cell is in the result only when the
+            measurer has finished it, at the end of its `with` at the latest.
         advance: Called for each cell.
 
     Raises:
@@ -312,18 +317,18 @@ def trace_checkpoint(
         ) as measurer:
             return trace_checkpoint(task, measurer=measurer, advance=advance)
     checkpoint, run = task.checkpoint, task.run
-    with noting(f"This was at checkpoint {checkpoint.name!r}."):
+    with error_note(f"This was at checkpoint {checkpoint.name!r}."):
         record = CheckpointRecord.of(checkpoint, drawn=task.drawn, untrained=task.untrained)
         keys = {} if run is None else _cell_keys(task, run, record)
-    kept = {
+    finished_keys = {
         name: key
         for name, key in keys.items()
         if run is not None and run.has_cell(record.name, name, key)
     }
-    for _ in kept:
+    for _ in finished_keys:
         measurer.skip()
         advance()
-    pending = [concept for concept in task.concepts if concept.name not in kept]
+    pending = [concept for concept in task.concepts if concept.name not in finished_keys]
     cells: dict[str, xr.Dataset] = {}
 
     def finish(name: str, made_with: Mapping[str, Any], cell: MeasuredCell) -> None:
@@ -332,11 +337,11 @@ def trace_checkpoint(
         cells[name] = cell.data
         advance()
 
-    with closing(_readings(task, pending)) as readings:
+    with closing(_collect_activations(task, pending)) as activations_of_concepts:
         for concept in pending:
             where = f"concept {concept.name!r} at checkpoint {record.name!r}"
-            with noting(f"This was in reading {where}."):
-                activations = next(readings)
+            with error_note(f"This was in reading {where}."):
+                activations = next(activations_of_concepts)
             made_with = {
                 "device": str(checkpoint.loading.device),
                 "batch_tokens": task.reading.batch_tokens,
@@ -346,31 +351,37 @@ def trace_checkpoint(
             measurer.measure(
                 activations,
                 partial(finish, concept.name, made_with),
-                where=f"{where}, {_span(activations.sites)}",
+                where=f"{where}, {_site_range(activations.sites)}",
             )
-            del activations  # before the next ones are read
-    return TracedCheckpoint(record, cells, kept)
+            # Memory must not hold two of them while the next ones are read.
+            del activations
+    return TracedCheckpoint(record, cells, finished_keys)
 
 
-def _filled(
-    cells: Mapping[tuple[str, str], xr.Dataset], traced: Sequence[TracedCheckpoint], run: RunFolder
+def _with_finished_cells(
+    cells: Mapping[tuple[str, str], xr.Dataset],
+    traced_checkpoints: Sequence[TracedCheckpoint],
+    run: RunFolder,
 ) -> dict[tuple[str, str], xr.Dataset]:
-    """The cells that were made, and those that were kept."""
-    filled = dict(cells)
-    for each in traced:
-        for concept, key in each.kept.items():
-            cell = run.read_cell(each.record.name, concept, key)
+    """Add the cells of these checkpoints that the run folder held before."""
+    all_cells = dict(cells)
+    for traced in traced_checkpoints:
+        for concept, key in traced.finished_keys.items():
+            cell = run.read_cell(traced.record.name, concept, key)
             if cell is not None:
-                filled[each.record.name, concept] = compact_cell(cell)
-    return filled
+                all_cells[traced.record.name, concept] = compact_cell(cell)
+    return all_cells
 
 
-def _to_read(
-    checkpoints: Sequence[Checkpoint], against: UntrainedWeights, seed: int
+def _checkpoints_to_read(
+    checkpoints: Sequence[Checkpoint], weights: UntrainedWeights, seed: int
 ) -> Iterator[tuple[Checkpoint, bool]]:
-    """Random weights first, which are drawn only now, since a model may be large."""
-    if against.drawn_like is not None:
-        yield against.drawn_like.untrained(seed=seed), True
+    """Yield the checkpoints, random weights first, with whether their weights are random.
+
+    Random weights are drawn only when they are read, since a model may be large.
+    """
+    if weights.template is not None:
+        yield weights.template.untrained(seed=seed), True
     for checkpoint in checkpoints:
         yield checkpoint, False
 
@@ -381,25 +392,28 @@ def _add_step_0(
     concepts: Sequence[Concept],
     run: RunFolder,
 ) -> list[CheckpointRecord]:
-    """Add what an earlier sweep made of step 0 to the cells, and say which checkpoints it is."""
-    known = run.checkpoints()
-    there = {record.name for record in records}
-    found = [find_untrained(record, [r for r, _ in known.values()]) for record in records]
-    added = {r.name: r for r in found if r is not None and r.name not in there}
-    for name in added:
+    """Add the cells of step 0 from an earlier sweep, and return the records of these checkpoints."""
+    run_checkpoints = run.checkpoints()
+    run_records = [record for record, _ in run_checkpoints.values()]
+    names = {record.name for record in records}
+    candidates = [find_untrained(record, run_records) for record in records]
+    step_0 = {r.name: r for r in candidates if r is not None and r.name not in names}
+    for name in step_0:
         for concept in concepts:
-            key = run.cell_key(known[name][1], concept.name)
+            key = run.cell_key(run_checkpoints[name][1], concept.name)
             cell = run.read_cell(name, concept.name, key)
             if cell is not None:
                 cells[name, concept.name] = compact_cell(cell)
-    return list(added.values())
+    return list(step_0.values())
 
 
-def _known(run: RunFolder | None) -> list[CheckpointRecord]:
+def _earlier_records(run: RunFolder | None) -> list[CheckpointRecord]:
     return [] if run is None else [record for record, _ in run.checkpoints().values()]
 
 
-def _readings(task: CheckpointTask, concepts: Sequence[Concept]) -> Generator[Activations]:
+def _collect_activations(
+    task: CheckpointTask, concepts: Sequence[Concept]
+) -> Generator[Activations]:
     yield from collect_concepts(task.checkpoint, concepts, task.reading)
 
 
@@ -420,14 +434,14 @@ def _cell_keys(task: CheckpointTask, run: RunFolder, record: CheckpointRecord) -
 def _settings(
     reading: ReadingOptions, loading: Loading, measures: Sequence[Measure], seed: int
 ) -> dict[str, Any]:
-    """What changes a cell, beside weights and concept; as JSON holds it."""
+    """Everything besides weights and concept that changes a cell, as JSON holds it."""
 
-    def listed_if_many(value: Any) -> Any:
+    def as_json(value: Any) -> Any:
         return list(value) if isinstance(value, tuple) else value
 
     return {
-        "sites": listed_if_many(reading.sites),
-        "position": listed_if_many(reading.position),
+        "sites": as_json(reading.sites),
+        "position": as_json(reading.position),
         "bos": reading.bos,
         "dtype": str(loading.dtype).removeprefix("torch."),
         "backend": loading.backend,
@@ -443,5 +457,5 @@ def _reads_on_cpu(loading: Loading) -> bool:
     return torch.device(loading.device).type == "cpu"
 
 
-def _span(sites: Sequence[str]) -> str:
+def _site_range(sites: Sequence[str]) -> str:
     return f"site {sites[0]}" if len(sites) == 1 else f"sites {sites[0]} to {sites[-1]}"

@@ -1,4 +1,4 @@
-"""What a user names for a sweep: checkpoints, concepts and measures, checked and in order."""
+"""Checks of what a sweep is given: its checkpoints, concepts, measures and untrained weights."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,28 +15,27 @@ Concepts: TypeAlias = Concept | Iterable[Concept] | Mapping[str, Concept]
 
 
 def checked_checkpoints(series: Any) -> tuple[Checkpoint, ...]:
-    """The checkpoints of a sweep, in order.
+    """List the checkpoints of a sweep, in order.
 
     Raises:
-        ValueError: None, something else, or two of one name.
+        ValueError: There is no checkpoint, something that is none, or two have the same name.
     """
     if isinstance(series, str) or not isinstance(series, Checkpoint | Iterable):
-        series = [series]  # and say what it is
-    found = (series,) if isinstance(series, Checkpoint) else tuple(series)
-    strange = [each for each in found if not isinstance(each, Checkpoint)]
-    if strange or not found:
-        got = f"a {type(strange[0]).__name__}" if strange else "none"
-        raise ValueError(
-            f"A series holds at least one Checkpoint, and nothing else, got {got}. Make one with "
-            "`CheckpointSeries.from_hub`, `.from_directory` or, of models in memory, "
-            "`.from_models`."
-        )
-    _check_distinct("checkpoint", [each.name for each in found], "Take each checkpoint once.")
-    return found
+        series = [series]  # The error below then names its type.
+    checkpoints = (series,) if isinstance(series, Checkpoint) else tuple(series)
+    _check_types(
+        checkpoints,
+        Checkpoint,
+        "A series holds at least one Checkpoint",
+        "Make one with `CheckpointSeries.from_hub`, `.from_directory` or, of models in memory, "
+        "`.from_models`.",
+    )
+    _check_distinct("checkpoint", [c.name for c in checkpoints], "Give each checkpoint once.")
+    return checkpoints
 
 
 def shared_loading(checkpoints: Sequence[Checkpoint]) -> Loading:
-    """The one way in which all checkpoints of a sweep are loaded.
+    """Find the one way in which all checkpoints of a sweep are loaded.
 
     Raises:
         ValueError: Two checkpoints are loaded in different ways, so that their activations could
@@ -53,24 +52,24 @@ def shared_loading(checkpoints: Sequence[Checkpoint]) -> Loading:
 
 
 def checked_concepts(concepts: Any) -> tuple[Concept, ...]:
-    """The concepts of a sweep, in order, each under the name that it has in the trace.
+    """List the concepts of a sweep, in order, each under the name that it has in the trace.
 
     Raises:
-        ValueError: None, something else, two of one name, or a name that no file can hold.
+        ValueError: There is no concept, something that is none, two have the same name, or a file
+            cannot hold a name.
     """
     if isinstance(concepts, Mapping):
         pairs = list(concepts.items())
     else:
-        one = isinstance(concepts, str | Concept) or not isinstance(concepts, Iterable)
-        single = [concepts] if one else list(concepts)
-        pairs = [(getattr(each, "name", ""), each) for each in single]
-    strange = [each for _, each in pairs if not isinstance(each, Concept)]
-    if strange or not pairs:
-        got = f"a {type(strange[0]).__name__}" if strange else "none"
-        raise ValueError(
-            f"`concepts` holds at least one Concept, and nothing else, got {got}. Get the "
-            "embedded ones with `load_concepts()`, or make one with `Concept.from_csv`."
-        )
+        is_one = isinstance(concepts, str | Concept) or not isinstance(concepts, Iterable)
+        items = [concepts] if is_one else list(concepts)
+        pairs = [(getattr(item, "name", ""), item) for item in items]
+    _check_types(
+        [item for _, item in pairs],
+        Concept,
+        "`concepts` holds at least one Concept",
+        "Get the embedded ones with `load_concepts()`, or make one with `Concept.from_csv`.",
+    )
     _check_distinct(
         "concept", [name for name, _ in pairs], "Pass a mapping from a name to each concept."
     )
@@ -82,104 +81,112 @@ def checked_concepts(concepts: Any) -> tuple[Concept, ...]:
 
 
 def checked_measures(measures: Any) -> tuple[Measure, ...]:
-    """The measures of a sweep, in order; the logistic probe for None.
+    """List the measures of a sweep, in order; the logistic probe for None.
 
     Raises:
-        ValueError: None, something else, or two of one name.
+        ValueError: There is no measure, something that is none, or two have the same name.
     """
     if measures is None:
         return (logistic_probe(),)
-    one = isinstance(measures, str | Measure) or not isinstance(measures, Iterable)
-    taken = (measures,) if one else tuple(measures)
-    strange = [each for each in taken if not isinstance(each, Measure)]
-    if strange or not taken:
-        got = f"a {type(strange[0]).__name__}" if strange else "none"
-        raise ValueError(
-            "`measures` holds at least one Measure (a name, an identity, and a call), and nothing "
-            f"else, got {got}. `logistic_probe()` and `mass_mean_probe()` make one."
-        )
-    _check_distinct("measure", [m.name for m in taken], "Give each a name of its own.")
-    return taken
+    is_one = isinstance(measures, str | Measure) or not isinstance(measures, Iterable)
+    items = (measures,) if is_one else tuple(measures)
+    _check_types(
+        items,
+        Measure,
+        "`measures` holds at least one Measure (a name, an identity, and a call)",
+        "`logistic_probe()` and `mass_mean_probe()` make one.",
+    )
+    _check_distinct("measure", [measure.name for measure in items], "Give each its own name.")
+    return items
 
 
 @dataclass(frozen=True)
 class UntrainedWeights:
-    """What a sweep holds its checkpoints against.
+    """The untrained weights that a sweep compares its checkpoints with.
 
     Attributes:
-        named: What a checkpoint's record says: the name of random weights, "" for step 0 of the
-            same model, None for nothing.
-        drawn_like: The checkpoint in whose architecture random weights are drawn; None where none
-            are.
-        unknown: Why there are none for some; empty where there are for all.
+        name: The name of random weights; "" for step 0 of the same model; None for no comparison.
+        template: The checkpoint in whose architecture random weights are drawn; None if none are
+            drawn.
+        missing_reason: Why some checkpoints have no untrained weights; empty if all have them.
     """
 
-    named: str | None
-    drawn_like: Checkpoint | None = None
-    unknown: str = ""
+    name: str | None
+    template: Checkpoint | None = None
+    missing_reason: str = ""
 
 
 def choose_untrained(
     untrained: Any,
     series: Any,
     checkpoints: Sequence[Checkpoint],
-    known: Sequence[CheckpointRecord],
+    earlier_records: Sequence[CheckpointRecord],
     *,
     seed: int,
 ) -> UntrainedWeights:
-    """Which untrained weights a sweep takes.
+    """Choose the untrained weights of a sweep.
 
     Args:
         untrained: `"auto"`, `"step0"`, `"random"` or None.
-        series: The series as it was given.
-        checkpoints: What is in it.
-        known: Checkpoints of earlier sweeps into the same run folder.
-        seed: Draws random weights.
+        series: The series as the user gave it.
+        checkpoints: The checkpoints in it.
+        earlier_records: Checkpoints of earlier sweeps into the same run folder.
+        seed: Seed that draws random weights.
 
     Raises:
-        ValueError: Another word; or what was asked for is not to be had.
+        ValueError: `untrained` is another value, or there are no such weights.
     """
     if untrained is None:
-        return UntrainedWeights(None, unknown="not asked for")
+        return UntrainedWeights(None, missing_reason="not asked for")
     if untrained not in ("auto", "step0", "random"):
         raise ValueError(
             f"`untrained` must be 'auto', 'step0', 'random' or None, got {untrained!r}."
         )
-    there: list[Checkpoint | CheckpointRecord] = [*checkpoints, *known]
-    begun = {each.model for each in there if is_step_0(each)}
-    lacking = [each for each in checkpoints if each.model not in begun]
-    if untrained != "random" and not lacking:
+    available: list[Checkpoint | CheckpointRecord] = [*checkpoints, *earlier_records]
+    models_with_step_0 = {c.model for c in available if is_step_0(c)}
+    without_step_0 = [c for c in checkpoints if c.model not in models_with_step_0]
+    if untrained != "random" and not without_step_0:
         return UntrainedWeights("")
     if untrained == "step0":
         raise ValueError(
-            f"untrained='step0' needs step 0 of {lacking[0].model!r} among the checkpoints, and it "
-            "is not there. Add it to the series, or take 'random' weights, or None."
+            f"untrained='step0' needs step 0 of {without_step_0[0].model!r} among the "
+            "checkpoints, and it is not there. Add it to the series, or choose 'random' or None."
         )
-    like = (lacking or checkpoints)[0]
-    name = replace(like, random_seed=seed).name
-    if name in (each.name for each in checkpoints):
+    template = (without_step_0 or checkpoints)[0]
+    name = replace(template, random_seed=seed).name
+    if name in (checkpoint.name for checkpoint in checkpoints):
         return UntrainedWeights(name)
-    obstacle = _why_not_drawn(like, series, checkpoints)
+    obstacle = _obstacle_to_drawing(template, series, checkpoints)
     if obstacle and untrained == "random":
-        raise ValueError(f"There are no random weights to be had: {obstacle}. Take None.")
+        raise ValueError(f"Random weights cannot be drawn: {obstacle}. Choose None.")
     if obstacle:
-        return UntrainedWeights("", unknown=f"there is no step 0, and {obstacle}")
-    return UntrainedWeights(name, drawn_like=like)
+        return UntrainedWeights("", missing_reason=f"there is no step 0, and {obstacle}")
+    return UntrainedWeights(name, template=template)
 
 
-def _why_not_drawn(like: Checkpoint, series: Any, checkpoints: Sequence[Checkpoint]) -> str:
-    models = dict.fromkeys(each.model for each in checkpoints)
+def _obstacle_to_drawing(
+    template: Checkpoint, series: Any, checkpoints: Sequence[Checkpoint]
+) -> str:
+    """Why random weights cannot be drawn; empty if they can."""
+    models = dict.fromkeys(checkpoint.model for checkpoint in checkpoints)
     if len(models) > 1 and not isinstance(series, CheckpointSeries):
         return f"the checkpoints are of {len(models)} models, where random weights are of one"
-    model = like.in_memory
+    model = template.in_memory
     if model is not None and not isinstance(model, PlainModel) and not is_plain_model(model):
         return "models in memory that TransformerLens made do not tell how weights are drawn"
-    if like.loading.device_map is not None:
+    if template.loading.device_map is not None:
         return "random weights are drawn in one place, while `device_map` spreads the others"
     return ""
 
 
-def _check_distinct(what: str, names: Sequence[str], way_out: str) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"There are two {what}s named {twice[0]!r}. {way_out}")
+def _check_types(items: Sequence[object], expected: type, rule: str, advice: str) -> None:
+    wrong = [item for item in items if not isinstance(item, expected)]
+    if wrong or not items:
+        description = f"a {type(wrong[0]).__name__}" if wrong else "none"
+        raise ValueError(f"{rule}, and nothing else, got {description}. {advice}")
+
+
+def _check_distinct(noun: str, names: Sequence[str], advice: str) -> None:
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"There are two {noun}s named {repeated[0]!r}. {advice}")

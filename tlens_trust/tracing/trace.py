@@ -16,7 +16,7 @@ from tlens_trust.files import write_file
 from tlens_trust.html import render
 from tlens_trust.tracing.netcdf import dataset_from_bytes, dataset_to_bytes
 from tlens_trust.tracing.provenance import listed
-from tlens_trust.tracing.selection import Choice, choose
+from tlens_trust.tracing.selection import Selector, select
 from tlens_trust.tracing.trace_checks import check_trace_data
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _T = TypeVar("_T", bound=type)
 
 Names: TypeAlias = str | Sequence[str]
 
-# What stands beside a quantity under its name and one of these belongs to it.
+# A variable whose name is that of a quantity and one of these suffixes belongs to the quantity.
 _SUFFIXES = (
     "_ci", "_se", "_draws", "_n", "_null", "_p", "_p_best", "_q", "_chance", "_floor", "_floor_ci",
     "_above_floor", "_above_floor_ci", "_untrained", "_untrained_ci", "_above_untrained",
@@ -36,34 +36,42 @@ _SUFFIXES = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trace:
-    """Quantities of concepts along training, by checkpoint and site, each labelled.
+    """The quantities that a sweep measures, by concept, checkpoint and site, with labels.
 
-    `data` has the dimensions `concept`, `checkpoint` and `site`, `probe` on what several measures
-    give, `run` where several series stand side by side (`combine_runs`), and `bound` (low, high) on
-    intervals. Along `concept` stand the coordinates `dimension`,
-    `polarity`, `n_statements` and `n_groups`; along `checkpoint` `step`, `tokens`, `stage`,
-    `revision`, `loss` and `identity` (a hash of the weights); along `site` `layer` and `depth`,
-    the fraction of the blocks behind the site, and where heads were read `head` (NaN for a site
-    that is none). Every variable has `units` and `long_name` in its
-    attributes. A quantity `accuracy` may be joined by `accuracy_ci` (its interval) and
-    `accuracy_n` (what it rests on; where there is no `…_n`, all `n_statements`), and by the levels
-    that it has to be held against: `accuracy_chance` (the larger class), `accuracy_null` (a band
-    where labels are permuted), `accuracy_p` and `accuracy_p_best` (p-values of a site by itself and
-    among all), `accuracy_q` (of the best site, corrected for all concepts and checkpoints that the
-    trace held when it was put together), `accuracy_floor` (a classifier of the text alone),
-    `accuracy_above_floor`, `accuracy_untrained` (the same site of untrained weights: step 0, or
-    random ones; its attribute `untrained` says which, or why it is unknown) and
-    `accuracy_above_untrained`.
-    NaN, and "" among texts, stand for "unknown".
+    `data` has the dimensions `concept`, `checkpoint` and `site`. It has `probe` if several measures
+    give a variable, `run` if several series are combined (`combine_runs`), and `bound` (low, high)
+    for intervals. NaN stands for an unknown number, and "" for an unknown text.
 
-    Two traces are equal if they hold the same labels and numbers, to the last bit, and the same
-    attributes, `created` apart.
+    The coordinates are:
+
+    - along `concept`: `dimension`, `polarity`, `n_statements` and `n_groups`;
+    - along `checkpoint`: `step`, `tokens`, `stage`, `revision`, `loss` and `identity` (a hash of
+      the weights);
+    - along `site`: `layer`, `depth` (the fraction of the blocks up to the site) and, if heads were
+      read, `head` (NaN for a site that is no head).
+
+    Every variable has the attributes `units` and `long_name`. A quantity such as `accuracy` comes
+    with other variables, as far as its measure gives them:
+
+    - `accuracy_ci`: its interval;
+    - `accuracy_n`: the number of statements it is computed from; without it, all `n_statements`;
+    - `accuracy_chance`: the share of the larger class;
+    - `accuracy_null`: the band of accuracies with permuted labels;
+    - `accuracy_p`, `accuracy_p_best`: p-values of a site, alone and among all sites;
+    - `accuracy_q`: the p-value of the best site, corrected for all concepts and checkpoints that
+      were assembled together;
+    - `accuracy_floor`, `accuracy_above_floor`: a classifier of the text alone, and the difference;
+    - `accuracy_untrained`, `accuracy_above_untrained`: the same site of untrained weights, and the
+      difference. The attribute `untrained` names the weights, or says why they are unknown.
+
+    Two traces are equal if their labels, numbers (to the last bit) and attributes are equal,
+    except for the attribute `created`.
 
     Attributes:
         data: The labelled numbers. Take a copy before changing it.
 
     Raises:
-        ValueError: `data` lacks a dimension or a coordinate, a name stands twice on an axis, or a
+        ValueError: `data` lacks a dimension or a coordinate, an axis has a name twice, or a
             variable has no unit or long name.
 
     Examples:
@@ -133,37 +141,37 @@ class Trace:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Variables that are no interval, count or level of another one."""
+        """Names of the variables that are no interval, count or level of another one."""
         names = [str(name) for name in self.data.data_vars]
-        own = {name + suffix for name in names for suffix in _SUFFIXES}
-        return tuple(name for name in names if name not in own)
+        companions = {name + suffix for name in names for suffix in _SUFFIXES}
+        return tuple(name for name in names if name not in companions)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the trace was made with: versions, settings, arguments, concepts' sources.
+        """Versions, settings, arguments and sources of concepts that the trace was made with.
 
         Empty for a trace that was not made by a sweep.
         """
-        found: dict[str, Any] = json.loads(self.data.attrs.get("provenance", "{}"))
-        return found
+        provenance: dict[str, Any] = json.loads(self.data.attrs.get("provenance", "{}"))
+        return provenance
 
     def sel(
         self,
         *,
         concept: Names | None = None,
         checkpoint: Names | None = None,
-        step: Choice = None,
+        step: Selector = None,
         stage: Names | None = None,
         site: Names | None = None,
-        layer: Choice = None,
-        head: Choice = None,
+        layer: Selector = None,
+        head: Selector = None,
         probe: Names | None = None,
         run: Names | None = None,
     ) -> "Trace":
-        """Take a part of the trace.
+        """Select a part of the trace.
 
-        Axes stay, with length 1 where one thing is chosen; only `probe` and `run` go when one is
-        chosen, so that the result is the trace of that probe or run.
+        Axes stay, with length 1 if one label is selected. Only `probe` and `run` are dropped if
+        one is selected, so that the result is the trace of that probe or run.
 
         Args:
             concept: One or several names.
@@ -172,22 +180,22 @@ class Trace:
             stage: One or several training stages.
             site: One or several hook names.
             layer: One or several layers, or a `slice` of them with both ends included. Every site
-                in them is taken.
-            head: One or several heads, or a `slice` of them, of the layers that are chosen; of a
-                sweep with `sites="z"`.
-            probe: One or several measures' names.
-            run: One or several runs' names, where several series stand side by side.
+                in them is selected.
+            head: One or several heads, or a `slice` of them, in the selected layers. For a sweep
+                with `sites="z"`.
+            probe: Names of one or several measures.
+            run: Names of one or several runs, if the trace combines several series.
 
         Raises:
-            ValueError: Something is chosen that the trace does not hold; the message lists what
-                it does hold, and for a step its neighbours.
+            ValueError: The trace does not hold what is selected. The message lists what it holds,
+                or for a step its neighbours.
 
         Examples:
             >>> from tlens_trust.tracing import Trace
             >>> trace = Trace.load("trace.nc")  # doctest: +SKIP
             >>> trace.sel(concept="toxicity", layer=8, step=1000)  # doctest: +SKIP
         """
-        chosen = choose(
+        selection = select(
             self.data,
             concept=concept,
             checkpoint=checkpoint,
@@ -199,27 +207,27 @@ class Trace:
             probe=probe,
             run=run,
         )
-        for axis, wanted in (("probe", probe), ("run", run)):
-            if isinstance(wanted, str):
-                chosen = chosen.isel({axis: 0})
-        return Trace(chosen)
+        for axis, name in (("probe", probe), ("run", run)):
+            if isinstance(name, str):
+                selection = selection.isel({axis: 0})
+        return Trace(selection)
 
     def best_site(self, variable: str = "accuracy", *, lowest: bool = False) -> xr.Dataset:
-        """The site with the largest value, for each concept and checkpoint.
+        """Find the site with the largest value, for each concept and checkpoint.
 
-        The site is chosen by the very numbers that are then shown, so the value is optimistic:
-        the largest of several noisy numbers lies above what that site would give on fresh
-        statements, and its interval does not know of the choice. A statement about the best site
-        needs it chosen on other statements.
+        The value is optimistic, since the site is chosen by the same numbers. The largest of
+        several noisy numbers lies above what its site would give on new statements, and its
+        interval does not account for the choice. To claim something about the best site, choose it
+        on other statements.
 
         Args:
             variable: A quantity along `site`.
-            lowest: Take the smallest value, as for a cross-entropy.
+            lowest: Whether to find the smallest value, as for a cross-entropy.
 
         Returns:
-            The variable and what stands beside it (`…_ci`, `…_n`) at that site, without the `site`
-            axis; `site`, `layer` and `depth` become coordinates along what remains. NaN, with the
-            site "", where the variable is unknown at every site.
+            The variable and its companions (`…_ci`, `…_n`) at that site, without the `site` axis.
+            `site`, `layer` and `depth` become coordinates along the other axes. If the variable is
+            unknown at every site, it is NaN and the site is "".
 
         Raises:
             ValueError: The trace holds no such quantity.
@@ -235,39 +243,39 @@ class Trace:
             >>> best.accuracy.values.tolist(), best.site.values.tolist()
             ([[0.6, 0.9]], [['y', 'x']])
         """
-        held = [name for name in self.quantities if "site" in self.data[name].dims]
-        if variable not in held:
+        names = [name for name in self.quantities if "site" in self.data[name].dims]
+        if variable not in names:
             raise ValueError(
-                f"The trace holds no quantity {variable!r} along `site`. It holds {listed(held)}."
+                f"The trace holds no quantity {variable!r} along `site`. It holds {listed(names)}."
             )
         values = self.data[variable]
         worst = np.inf if lowest else -np.inf
         ranked = values.astype(float).fillna(worst)
         index = ranked.argmin("site") if lowest else ranked.argmax("site")
-        known = values.notnull().any("site")
-        beside = [variable, *(f"{variable}{suffix}" for suffix in _SUFFIXES)]
-        best = self.data[[name for name in beside if name in self.data]].isel(site=index)
+        is_known = values.notnull().any("site")
+        group = [variable, *(f"{variable}{suffix}" for suffix in _SUFFIXES)]
+        best = self.data[[name for name in group if name in self.data]].isel(site=index)
         best = best.reset_coords(["site", "layer"])
-        if not known.all():
-            best = best.where(known)
-            best["site"] = best["site"].where(known, "").astype(str)
+        if not is_known.all():
+            best = best.where(is_known)
+            best["site"] = best["site"].where(is_known, "").astype(str)
         extreme = "smallest" if lowest else "largest"
         best.attrs["note"] = f"site of the {extreme} {variable}, chosen post hoc: optimistic"
         return best.set_coords(["site", "layer"])
 
     def above_floor(self, variable: str = "accuracy") -> xr.DataArray:
-        """Where the representation adds something to the text.
+        """Find where the probe classifies better than a classifier of the text alone.
 
-        Statement by statement, the probe is right more often than a classifier of the text alone on
-        the same folds: the 95% interval of the difference lies above 0. Each interval speaks for
-        itself, and is not corrected for sites, checkpoints or concepts.
+        The two are compared statement by statement, on the same folds. True means that the 95%
+        interval of the difference lies above 0. The intervals are not corrected for the number of
+        sites, checkpoints or concepts.
 
         Args:
-            variable: A quantity that a measure gives a floor of.
+            variable: A quantity with a text floor.
 
         Returns:
             True or False for each concept, checkpoint and site (and probe); False where unknown.
-            By how much stands in `trace.data.accuracy_above_floor`.
+            `trace.data.accuracy_above_floor` is the size of the difference.
 
         Raises:
             ValueError: The trace holds no such floor.
@@ -279,18 +287,18 @@ class Trace:
         return self._above(variable, "floor", "Probes measure it unless `floor=False`.")
 
     def above_untrained(self, variable: str = "accuracy") -> xr.DataArray:
-        """Where training has added something to what untrained weights hold.
+        """Find where the probe classifies better than one on the same site of untrained weights.
 
-        Statement by statement, the probe is right more often than one on the same site of untrained
-        weights, on the same folds: the 95% interval of the difference lies above 0. Each interval
-        speaks for itself, and is not corrected for sites, checkpoints or concepts.
+        The two are compared statement by statement, on the same folds. True means that the 95%
+        interval of the difference lies above 0. The intervals are not corrected for the number of
+        sites, checkpoints or concepts.
 
         Args:
-            variable: A quantity that a sweep holds against untrained weights.
+            variable: A quantity that a sweep compares with untrained weights.
 
         Returns:
             True or False for each concept, checkpoint and site (and probe); False where unknown.
-            By how much stands in `trace.data.accuracy_above_untrained`.
+            `trace.data.accuracy_above_untrained` is the size of the difference.
 
         Raises:
             ValueError: The trace holds no such comparison.
@@ -299,32 +307,34 @@ class Trace:
             >>> trace = Trace.load("run")  # doctest: +SKIP
             >>> trace.above_untrained().any("site")  # doctest: +SKIP
         """
-        return self._above(variable, "untrained", "Sweeps take it for a probe's accuracy.")
+        return self._above(variable, "untrained", "A sweep computes it for the accuracy of probes.")
 
-    def _above(self, variable: str, level: str, way_out: str) -> xr.DataArray:
+    def _above(self, variable: str, level: str, advice: str) -> xr.DataArray:
         name = f"{variable}_above_{level}_ci"
         if name not in self.data:
-            held = [q for q in self.quantities if f"{q}_above_{level}_ci" in self.data]
-            what = "floor" if level == "floor" else "untrained level"
+            names = [q for q in self.quantities if f"{q}_above_{level}_ci" in self.data]
+            noun = "floor" if level == "floor" else "untrained level"
             raise ValueError(
-                f"The trace holds no {what} of {variable!r}. It holds those of {listed(held)}. "
-                f"{way_out}"
+                f"The trace holds no {noun} of {variable!r}. It holds those of {listed(names)}. "
+                f"{advice}"
             )
         above = (self.data[name].sel(bound="low", drop=True) > 0).rename(name.removesuffix("_ci"))
-        what = "its floor" if level == "floor" else "that of untrained weights"
-        return above.assign_attrs(units="1", long_name=f"whether the {variable} is above {what}")
+        reference = "its floor" if level == "floor" else "that of untrained weights"
+        return above.assign_attrs(
+            units="1", long_name=f"whether the {variable} is above {reference}"
+        )
 
     def to_frame(self, *variables: str) -> "pandas.DataFrame":
-        """A tidy table: a row for each concept, checkpoint, site (and probe, and run).
+        """Make a tidy table with a row for each concept, checkpoint, site (and probe, and run).
 
-        An interval `accuracy_ci` becomes the columns `accuracy_low` and `accuracy_high`, any other
-        variable with bounds, such as `accuracy_null`, `accuracy_null_low` and `…_high`.
+        An interval `accuracy_ci` becomes the columns `accuracy_low` and `accuracy_high`. Any other
+        variable with bounds, such as `accuracy_null`, becomes `accuracy_null_low` and `…_high`.
         Coordinates are columns too.
 
         Args:
-            variables: What to lay out; by default everything that has these axes and no others.
-                What has more, such as the width of a kernel, is asked for by name, and gets a row
-                for each of its places.
+            variables: The variables of the table; by default all that have these axes and no
+                others. A variable with a further axis, such as the width of a kernel, must be
+                named. It gets a row for each label of that axis.
 
         Raises:
             ValueError: The trace holds no such variable.
@@ -340,9 +350,9 @@ class Trace:
                 f"The trace holds no variable {missing[0]!r}. It holds "
                 f"{listed([str(name) for name in self.data])}."
             )
-        held = self.data[list(variables)] if variables else self._without_further_axes()
+        table = self.data[list(variables)] if variables else self._without_further_axes()
         columns: dict[str, xr.DataArray] = {}
-        for name, variable in held.data_vars.items():
+        for name, variable in table.data_vars.items():
             if "bound" in variable.dims:
                 stem = str(name).removesuffix("_ci")
                 for bound in ("low", "high"):
@@ -354,23 +364,23 @@ class Trace:
             {name: c for name, c in self.data.coords.items() if set(c.dims) <= set(flat.dims)}
         )
         axes = ["concept", "checkpoint", "site"]
-        order = [*(axis for axis in axes if axis in flat.dims), *_others(flat.dims, axes)]
+        order = [*(axis for axis in axes if axis in flat.dims), *_without(flat.dims, axes)]
         return flat.to_dataframe(dim_order=order).reset_index()
 
     def _without_further_axes(self) -> xr.Dataset:
-        known = {"concept", "checkpoint", "site", "probe", "run", "bound"}
-        return self.data[[n for n, v in self.data.data_vars.items() if set(v.dims) <= known]]
+        axes = {"concept", "checkpoint", "site", "probe", "run", "bound"}
+        return self.data[[n for n, v in self.data.data_vars.items() if set(v.dims) <= axes]]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the trace as a NetCDF file, which `load` gives back exactly.
+        """Write the trace as a NetCDF file, which `load` reads back exactly.
 
-        The file is written beside its place and renamed into it.
+        The file is written under another name and then renamed, so that it is never incomplete.
 
         Args:
-            path: A file; what is there is replaced.
+            path: The file. An existing one is replaced.
 
         Raises:
-            ValueError: An attribute is nothing that a file can hold.
+            ValueError: A file cannot hold one of the attributes.
         """
         write_file(path, dataset_to_bytes(self.data))
 
@@ -378,8 +388,8 @@ class Trace:
     def load(cls, path: str | os.PathLike[str]) -> "Trace":
         """Read a trace from a file that `save` wrote, or from a run folder.
 
-        Of a run folder everything that is finished is read, whatever calls it was written by; a
-        concept and checkpoint that have not met yet are NaN.
+        Everything that is finished in a run folder is read, from all its calls. The numbers of a
+        concept and a checkpoint that no sweep has combined yet are NaN.
 
         Raises:
             ValueError: There is no such file or folder, or it holds no trace.
@@ -441,24 +451,24 @@ class Trace:
         return list(self.data[name].values.tolist())
 
     def _cells_without_a_number(self) -> int:
-        first = self.data[self.quantities[0]]
-        if not {"concept", "checkpoint"} <= set(first.dims):
+        quantity = self.data[self.quantities[0]]
+        if not {"concept", "checkpoint"} <= set(quantity.dims):
             return 0
-        rest = _others(first.dims, ["concept", "checkpoint"])
-        return int(first.isnull().all(rest).sum())
+        other_axes = _without(quantity.dims, ["concept", "checkpoint"])
+        return int(quantity.isnull().all(other_axes).sum())
 
 
 def register_trace_accessor(name: str) -> Callable[[_T], _T]:
     """Register a class so that `trace.NAME` is an instance of it, made with the trace.
 
     Args:
-        name: A public identifier that `Trace` does not have yet.
+        name: A public identifier that is not an attribute of `Trace` yet.
 
     Returns:
         A class decorator.
 
     Raises:
-        ValueError: `name` is no public identifier, or is taken.
+        ValueError: `name` is no public identifier, or is an attribute already.
 
     Examples:
         >>> @register_trace_accessor("counts")
@@ -475,8 +485,8 @@ def _undated(data: xr.Dataset) -> xr.Dataset:
     return data.assign_attrs(created="")
 
 
-def _others(dims: Any, known: Sequence[str]) -> list[Any]:
-    return [dim for dim in dims if dim not in known]
+def _without(dims: Any, names: Sequence[str]) -> list[Any]:
+    return [dim for dim in dims if dim not in names]
 
 
 def _ends(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a data set must hold to be a `Trace`."""
+"""Checks of the data set that a `Trace` is made of."""
 
 import numpy as np
 import xarray as xr
@@ -44,7 +44,7 @@ def check_trace_data(data: xr.Dataset) -> None:
             or data[name].dtype.kind not in "iuf"
         ):
             raise ValueError(
-                f"A trace has numbers {name!r} along {axis!r}, and this one has not. Add them with "
+                f"A trace has numbers {name!r} along {axis!r}, but this one has none. Add them with "
                 f"`data.assign_coords({name}=({axis!r}, [...]))`; NaN stands for unknown."
             )
     if not data.data_vars:
@@ -55,9 +55,9 @@ def check_trace_data(data: xr.Dataset) -> None:
 
 def _check_names(axis: str, names: list[str]) -> None:
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        name = next(name for name in names if names.count(name) > 1)
         raise ValueError(
-            f"The {axis} {twice!r} stands twice in a trace. Give each {axis} a name of its own."
+            f"The {axis} {name!r} stands twice in a trace. Give each {axis} its own name."
         )
     for name in names:
         check_text(name, f"The name of a {axis}")

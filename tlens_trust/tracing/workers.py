@@ -236,7 +236,7 @@ class CellMeasurer:
     ) -> None:
         assert activations.concept is not None
         start = time.perf_counter()
-        with noting(f"This was in measuring {where}."):
+        with error_note(f"This was in measuring {where}."):
             cell = MeasuredCell.of(
                 measure_cell(activations, activations.concept, self._measures, seed=self._seed),
                 is_kept=self._are_kept,
@@ -320,7 +320,7 @@ class CellMeasurer:
 
     def _finish(self, cell: _CellInFlight) -> None:
         try:
-            with noting(f"This was in measuring {cell.where}."):
+            with error_note(f"This was in measuring {cell.where}."):
                 measured: MeasuredCell = cell.future.result()
         except BrokenExecutor as error:
             if self._executor is not None:
@@ -437,7 +437,7 @@ def check_workers(jobs: object, executor: object) -> None:
 
 
 @contextmanager
-def noting(text: str) -> Iterator[None]:
+def error_note(text: str) -> Iterator[None]:
     """Say where an error came from, once."""
     try:
         yield

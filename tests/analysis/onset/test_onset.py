@@ -517,7 +517,7 @@ def test_checkpoints_are_named_or_given_by_step(sweep, probe, told_by_a_word, tm
     for asked, told in (
         ([7], r"no step 7\. Choose one of 0, 8, 64"),
         (["step8"], r"no checkpoint 'step8'\. Choose one of.*tiny@step8"),
-        ([], "chooses nothing"),
+        ([], "selects nothing"),
     ):
         with pytest.raises(ValueError, match=told):
             find_onset(tmp_path, checkpoints=asked, floor=False)

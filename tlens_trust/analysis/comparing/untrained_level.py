@@ -68,9 +68,9 @@ def with_untrained(
         return listing, UntrainedReading(None if untrained is None else "")
     checkpoints = checked_checkpoints(listing)
     chosen = choose_untrained(untrained, listing, checkpoints, (), seed=seed)
-    if chosen.drawn_like is None:
-        return listing, UntrainedReading(chosen.named)
-    drawn = chosen.drawn_like.untrained(seed=seed)
+    if chosen.template is None:
+        return listing, UntrainedReading(chosen.name)
+    drawn = chosen.template.untrained(seed=seed)
     return [drawn, *checkpoints], UntrainedReading(drawn.name, added=1)
 
 

@@ -19,7 +19,7 @@ from tlens_trust.analysis.onset.crossings import FirstCrossing
 from tlens_trust.analysis.onset.reasons import NOT_MEASURED
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder
-from tlens_trust.tracing.selection import checkpoint_numbers, choose
+from tlens_trust.tracing.selection import checkpoint_numbers, select
 from tlens_trust.tracing.statement_scores import load_run_variables, one_split_message
 
 _FRACTION = "fraction of statements"
@@ -91,7 +91,7 @@ def ask_everywhere(
     Raises:
         ValueError: As `find_onset`.
     """
-    axes = choose(run.trace_data(), concept=concepts)
+    axes = select(run.trace_data(), concept=concepts)
     if checkpoints is not None:
         names, steps = axes["checkpoint"].values.tolist(), axes["step"].values
         axes = axes.isel(checkpoint=sorted(set(checkpoint_numbers(names, steps, checkpoints))))
