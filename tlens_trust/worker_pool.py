@@ -1,7 +1,7 @@
 """The worker processes of this process, which all sweeps share.
 
-Importing this module takes next to no time, so that a command can start workers first of all: they
-import what they need while it does so itself.
+Importing this module is quick, so that a command can start workers first. They import libraries
+while the command does so itself.
 """
 
 from collections.abc import Sequence
@@ -9,21 +9,22 @@ from concurrent.futures import BrokenExecutor
 from importlib import import_module
 from typing import Any
 
-_IDLE_SECONDS = 60  # after which workers that nothing is asked of stop
+# Workers without work stop after this time.
+_IDLE_SECONDS = 60
 
 
 def available_cores() -> int:
-    """How many cores this process may use, by its affinity and its control group."""
+    """Count the cores that this process may use, by its affinity and its control group."""
     from loky import cpu_count
 
     return int(cpu_count())
 
 
 def worker_pool(workers: int) -> Any:
-    """An executor with so many processes: the one that was here before, if it is as large.
+    """Give an executor with a number of processes; the existing one if it is as large.
 
     Args:
-        workers: How many.
+        workers: Number of processes.
 
     Raises:
         OSError: No process can be started.
@@ -34,13 +35,13 @@ def worker_pool(workers: int) -> Any:
 
 
 def start_workers(workers: int, *, modules: Sequence[str]) -> None:
-    """Start workers now and let them import, so that they are ready when there is work.
+    """Start workers and let them import modules, so that they are ready when there is work.
 
-    Where none can be started, whatever needs them says so.
+    No error is raised if none can be started. The sweep that needs them warns.
 
     Args:
-        workers: How many, or 0.
-        modules: What to import.
+        workers: Number of workers, or 0.
+        modules: Names of the modules to import.
     """
     try:
         for _ in range(workers):

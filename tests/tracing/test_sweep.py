@@ -195,7 +195,7 @@ def test_a_protocol_that_is_not_there_is_refused_with_those_that_are(checkpoints
 def test_the_paper_s_protocol_is_traced_by_its_name_and_says_what_leaks(
     checkpoints, concepts, tmp_path
 ):
-    options = {"store": None, "progress": False, "device": "cpu"}
+    options = {"store": None, "progress": False}
     trace = probe_checkpoints(
         checkpoints[:2], concepts[0], protocol="tracingllm", out=tmp_path, **options
     )

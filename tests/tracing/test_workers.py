@@ -223,7 +223,7 @@ def test_where_every_process_dies_at_once_cells_are_measured_here(sweep, folder,
     monkeypatch.setattr(workers_module, "_receive", _die)
     with (
         pytest.warns(UserWarning, match="A worker process died"),
-        pytest.warns(UserWarning, match="do not live here"),
+        pytest.warns(UserWarning, match="cannot run here"),
     ):
         sweep(measures=Recorded(folder), jobs=2)
     assert Recorded(folder).processes() == {os.getpid()}

@@ -1,6 +1,7 @@
-"""From cells to the data set of a `Trace`.
+"""Assembling the data set of a `Trace` from cells.
 
-What compares checkpoints with each other belongs here: cells do not know of one another.
+Whatever compares checkpoints with each other is computed here, since a cell is independent of all
+others.
 """
 
 import json
@@ -27,7 +28,7 @@ from tlens_trust.tracing.untrained_comparison import UntrainedComparison, untrai
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """What a trace knows of a checkpoint.
+    """A checkpoint as a trace and a run folder record it.
 
     Attributes:
         name: Its label on the `checkpoint` axis.
@@ -38,10 +39,10 @@ class CheckpointRecord:
         stage: Stage of training, or None.
         loss: Training loss in nats a token, or None.
         identity: Hash of the weights' content.
-        drawn: Whether these are random weights that a sweep added to hold others against, and that
-            are not on the axis.
-        untrained: Name of the random weights to hold this checkpoint against; "" for step 0 of the
-            same model, wherever that is among the checkpoints; None for nothing.
+        drawn: Whether these are random weights that a sweep added for comparison. They are not on
+            the `checkpoint` axis.
+        untrained: Name of the random weights that this checkpoint is compared with; "" for step 0
+            of the same model, if that is among the checkpoints; None for no comparison.
     """
 
     name: str
@@ -59,7 +60,7 @@ class CheckpointRecord:
     def of(
         cls, checkpoint: Checkpoint, *, drawn: bool = False, untrained: str | None = ""
     ) -> "CheckpointRecord":
-        """Note a checkpoint, its identity included, and what it is to be held against."""
+        """Record a checkpoint, its identity, and the weights that it is compared with."""
         return cls(
             name=checkpoint.name,
             model=str(checkpoint.model),
@@ -75,10 +76,10 @@ class CheckpointRecord:
 
 
 def is_step_0(checkpoint: Checkpoint | CheckpointRecord) -> bool:
-    """Whether these are a run's own weights from before training.
+    """Whether a checkpoint holds a run's own weights from before training.
 
-    Not so where step 0 begins a later stage, where tokens have been seen by then, or where steps
-    count saved checkpoints (`ckpt_000`).
+    Step 0 does not if it begins a later stage, if tokens have been seen before, or if steps count
+    saved checkpoints (`ckpt_000`).
     """
     return _has_seen_nothing(
         checkpoint.step, checkpoint.tokens, checkpoint.stage, checkpoint.revision
@@ -86,12 +87,12 @@ def is_step_0(checkpoint: Checkpoint | CheckpointRecord) -> bool:
 
 
 def at_step_0(data: xr.Dataset) -> Bool[np.ndarray, " checkpoint"]:
-    """Which checkpoints of a trace are weights from before training, as `is_step_0` says it."""
-    known = [
+    """Find the checkpoints of a trace that are weights from before training, as `is_step_0`."""
+    columns = [
         data[name].values.tolist() if name in data.coords else [None] * data.sizes["checkpoint"]
         for name in ("step", "tokens", "stage", "revision")
     ]
-    return np.array([_has_seen_nothing(*each) for each in zip(*known, strict=True)], dtype=bool)
+    return np.array([_has_seen_nothing(*row) for row in zip(*columns, strict=True)], dtype=bool)
 
 
 def _has_seen_nothing(
@@ -100,27 +101,27 @@ def _has_seen_nothing(
     stage: str | None,
     revision: str | None,
 ) -> bool:
-    first = not stage or re.sub(r"\D", "", stage) in ("", "1")
-    counted = re.fullmatch(r"ckpt_\d+", revision or "") is not None
-    # Tokens that are not known are NaN in a trace.
-    unseen = not tokens or tokens != tokens
-    return step == 0 and unseen and first and not counted
+    is_first_stage = not stage or re.sub(r"\D", "", stage) in ("", "1")
+    counts_checkpoints = re.fullmatch(r"ckpt_\d+", revision or "") is not None
+    # Unknown tokens are NaN in a trace.
+    no_tokens = not tokens or tokens != tokens
+    return step == 0 and no_tokens and is_first_stage and not counts_checkpoints
 
 
 def find_untrained(
     record: CheckpointRecord, records: Sequence[CheckpointRecord]
 ) -> CheckpointRecord | None:
-    """The untrained weights that a checkpoint is held against, if they are among the records."""
+    """Find the untrained weights that a checkpoint is compared with; None if there are none."""
     if record.untrained is None:
         return None
     if record.untrained:
         return next((r for r in records if r.name == record.untrained), None)
-    own = (r for r in records if not r.drawn and r.model == record.model and is_step_0(r))
-    return next(own, None)
+    step_0 = (r for r in records if not r.drawn and r.model == record.model and is_step_0(r))
+    return next(step_0, None)
 
 
 def in_training_order(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
-    """Stages in the order of their first checkpoint, steps ascending, unknown steps last."""
+    """Sort by stage (in order of appearance), then by step, with unknown steps last."""
     stages = list(dict.fromkeys(record.stage for record in records))
     return sorted(
         records,
@@ -137,25 +138,29 @@ def assemble_trace_data(
     statements: Mapping[str, Concept] | None = None,
     against: Sequence[CheckpointRecord] = (),
 ) -> xr.Dataset:
-    """Put cells side by side.
+    """Assemble cells into the data set of a `Trace`.
+
+    The smallest p-value over sites (`accuracy_p_best`) is corrected for all concepts and
+    checkpoints that are assembled (`accuracy_q`). So `accuracy_q` of a cell depends on the other
+    cells.
 
     Args:
-        cells: By name of checkpoint and concept, as `measure_cell` gives them; what is missing
-            becomes NaN.
-        checkpoints: Along the `checkpoint` axis, in order.
-        concepts: What `concept_provenance` says of each concept along the `concept` axis.
+        cells: Cells by names of checkpoint and concept, as `measure_cell` gives them. A cell that
+            is missing becomes NaN.
+        checkpoints: The checkpoints along the `checkpoint` axis, in order.
+        concepts: The result of `concept_provenance` for each concept along the `concept` axis.
         provenance: What else the trace was made with.
-        statements: The concepts themselves, by name: those that are to be held against untrained
-            weights, so that `…_untrained` and `accuracy_above_untrained` stand beside their scores.
-        against: Untrained weights that are not on the axis, whose cells are there.
+        statements: The concepts that are compared with untrained weights, by name. Their scores are
+            joined by `…_untrained` and `accuracy_above_untrained`.
+        against: Untrained weights that have cells, but are not on the axis.
 
     Returns:
-        What a `Trace` holds. Variables along `example` are left out. For every p-value among sites
-        (`accuracy_p_best`), its least over sites is corrected for all concepts and checkpoints that
-        are put together here (`accuracy_q`): with other cells beside it, a cell has another.
-        Replicates (`…_draws`) take a byte each; `replicates` gives them in their own unit.
+        The data of a `Trace`, without variables along `example`. Replicates (`…_draws`) take a byte
+        each; `unpack_replicates` gives them in their own unit.
     """
-    cells, told = _beside_untrained(cells, checkpoints, against, statements or {}, provenance)
+    cells, weights_note = _compare_with_untrained(
+        cells, checkpoints, against, statements or {}, provenance
+    )
     labels = _axis_labels(cells)
     grid = [(record.name, concept) for concept in concepts for record in checkpoints]
     present = [cells[where] for where in grid if where in cells]
@@ -173,8 +178,8 @@ def assemble_trace_data(
         variables[name] = (("concept", "checkpoint", *shaped.dims), array, attributes)
     for name in variables:
         if str(name).endswith(("_untrained", "accuracy_above_untrained")):
-            variables[name][2]["untrained"] = told
-    variables.update(_corrected(variables))
+            variables[name][2]["untrained"] = weights_note
+    variables.update(_corrected_p_values(variables))
     variables = pack_replicates(variables)
     data = xr.Dataset(variables, coords={**labels, "concept": list(concepts)})
     data = data.assign_coords(checkpoint=[record.name for record in checkpoints])
@@ -186,14 +191,14 @@ def assemble_trace_data(
     )
 
 
-def _beside_untrained(
+def _compare_with_untrained(
     cells: Mapping[tuple[str, str], xr.Dataset],
     checkpoints: Sequence[CheckpointRecord],
     against: Sequence[CheckpointRecord],
     statements: Mapping[str, Concept],
     provenance: Mapping[str, Any],
 ) -> tuple[dict[tuple[str, str], xr.Dataset], str]:
-    """Cells with the scores of untrained weights beside their own, and which weights those are."""
+    """Add the scores of untrained weights to cells, and name these weights."""
     records = [*checkpoints, *against]
     untrained = {record.name: find_untrained(record, records) for record in checkpoints}
     comparisons = {
@@ -202,64 +207,64 @@ def _beside_untrained(
         )
         for name, concept in statements.items()
     }
-    asked = {record.name for record in checkpoints if record.untrained is not None}
-    found = {}
+    compared_names = {record.name for record in checkpoints if record.untrained is not None}
+    compared_cells = {}
     for (checkpoint, concept), cell in cells.items():
         if checkpoint not in untrained:
             continue
-        if concept in comparisons and checkpoint in asked:
-            other = untrained[checkpoint]
-            there = None if other is None else cells.get((other.name, concept))
-            cell = cell.assign(comparisons[concept].beside(cell, there).data_vars)
-            cell = cell.assign(untrained_levels(cell, there))
-        found[checkpoint, concept] = cell
-    names = dict.fromkeys(other.name for other in untrained.values() if other is not None)
-    told = ", ".join(names)
+        if concept in comparisons and checkpoint in compared_names:
+            record = untrained[checkpoint]
+            untrained_cell = None if record is None else cells.get((record.name, concept))
+            cell = cell.assign(comparisons[concept].compare(cell, untrained_cell).data_vars)
+            cell = cell.assign(untrained_levels(cell, untrained_cell))
+        compared_cells[checkpoint, concept] = cell
+    names = dict.fromkeys(record.name for record in untrained.values() if record is not None)
+    note = ", ".join(names)
     if None in untrained.values():
-        why = provenance["arguments"].get("untrained_unknown") or "there is no step 0"
-        told = f"{told}; for others unknown: {why}" if told else f"unknown: {why}"
-    return found, told
+        reason = provenance["arguments"].get("untrained_unknown") or "there is no step 0"
+        note = f"{note}; for others unknown: {reason}" if note else f"unknown: {reason}"
+    return compared_cells, note
 
 
-def _corrected(
+def _corrected_p_values(
     variables: Mapping[Any, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]],
 ) -> dict[str, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]]:
-    """The false discovery rate of the best site, over concepts and checkpoints.
+    """Correct the p-value of the best site for the number of concepts and checkpoints.
 
-    Each probe is a family of its own, as if it were the only one.
+    Each probe is corrected separately, as if it were the only one.
     """
-    corrected = {}
+    q_values = {}
     for name, (dims, array, attributes) in variables.items():
         stem = str(name).removesuffix("_p_best")
         if stem == name or "site" not in dims:
             continue
-        # fmin leaves NaN out, unless there is nothing else.
-        least = np.fmin.reduce(array, axis=dims.index("site"))
-        families = least.reshape(*least.shape[:2], -1)
-        q = np.stack([benjamini_hochberg(each) for each in np.moveaxis(families, -1, 0)], axis=-1)
-        corrected[f"{stem}_q"] = (
+        # fmin ignores NaN, unless all are NaN.
+        smallest = np.fmin.reduce(array, axis=dims.index("site"))
+        families = np.moveaxis(smallest.reshape(*smallest.shape[:2], -1), -1, 0)
+        q = np.stack([benjamini_hochberg(family) for family in families], axis=-1)
+        q_values[f"{stem}_q"] = (
             tuple(dim for dim in dims if dim != "site"),
-            q.reshape(least.shape),
+            q.reshape(smallest.shape),
             {
                 **{key: attributes[key] for key in ("units", "permutations") if key in attributes},
                 "long_name": "p-value of the best site, by the null of the maximum over sites, "
                 "corrected for the concepts and checkpoints of the trace (Benjamini and Hochberg)",
             },
         )
-    return corrected
+    return q_values
 
 
 def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[Any]]:
-    """Labels of every axis within cells, in the order of first appearance."""
+    """Collect the labels of every axis of the cells, in order of appearance."""
     labels: dict[Any, dict[Any, None]] = {}
     for cell in cells.values():
-        # What only leads along statements (a fold left out) is no axis of a trace.
-        used = {axis for v in cell.data_vars.values() if "example" not in v.dims for axis in v.dims}
-        used.add("site")
+        # An axis that only variables by statement have, such as `left_out`, is none of a trace.
+        axes = {axis for v in cell.data_vars.values() if "example" not in v.dims for axis in v.dims}
+        axes.add("site")
         for axis, index in cell.indexes.items():
-            if axis in used:
+            if axis in axes:
                 labels.setdefault(axis, {}).update(dict.fromkeys(index.tolist()))
-    return {axis: list(found) for axis, found in labels.items()}
+    return {axis: list(axis_labels) for axis, axis_labels in labels.items()}
 
 
 def _side_by_side(
@@ -291,18 +296,18 @@ def _side_by_side(
 
 
 def _common_attributes(attributes: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
-    """What all cells say alike; how many groups there are, say, differs from concept to concept."""
-    first, *others = attributes
+    """Keep the attributes that all cells share. Others, such as `groups`, differ by concept."""
+    reference, *others = attributes
     return {
         key: value
-        for key, value in first.items()
+        for key, value in reference.items()
         if all(key in other and other[key] == value for other in others)
     }
 
 
 def _concept_coordinates(concepts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     def along(key: str) -> tuple[str, np.ndarray]:
-        return "concept", np.array([known[key] for known in concepts.values()])
+        return "concept", np.array([entry[key] for entry in concepts.values()])
 
     return {
         "dimension": along("dimension"),
@@ -339,7 +344,7 @@ def _checkpoint_coordinates(checkpoints: Sequence[CheckpointRecord]) -> dict[str
 
 
 def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict[str, Any]:
-    known: dict[str, tuple[int, float]] = {}
+    layers_and_depths: dict[str, tuple[int, float]] = {}
     for cell in cells:
         for site, layer, depth in zip(
             cell["site"].values.tolist(),
@@ -347,24 +352,24 @@ def _site_coordinates(cells: Sequence[xr.Dataset], sites: Sequence[str]) -> dict
             cell["depth"].values.tolist(),
             strict=True,
         ):
-            known.setdefault(site, (layer, depth))
+            layers_and_depths.setdefault(site, (layer, depth))
     return {
         **head_coordinate(sites),
         "layer": (
             "site",
-            np.array([known[site][0] for site in sites], dtype=np.int64),
+            np.array([layers_and_depths[site][0] for site in sites], dtype=np.int64),
             {"units": "1", "long_name": "block, counted from 0"},
         ),
         "depth": (
             "site",
-            np.array([known[site][1] for site in sites], dtype=float),
+            np.array([layers_and_depths[site][1] for site in sites], dtype=float),
             {"units": "1", "long_name": "fraction of the blocks behind the site"},
         ),
     }
 
 
 def head_coordinate(sites: Sequence[str]) -> dict[str, Any]:
-    """Which head each site is, as a coordinate; NaN for a site that is none. Nothing without heads.
+    """Make the coordinate `head` of sites; NaN for a site that is no head. Empty without heads.
 
     Examples:
         >>> head_coordinate(["blocks.0.attn.hook_z[0]", "blocks.0.attn.hook_z[1]"])["head"][1]
@@ -372,12 +377,12 @@ def head_coordinate(sites: Sequence[str]) -> dict[str, Any]:
         >>> head_coordinate(["blocks.0.hook_resid_post"])
         {}
     """
-    # Sites of a user's own data may be called anything.
+    # In a user's own data, sites may have any name.
     heads = [site_head(site) if site.endswith("]") else None for site in sites]
     if heads == [None] * len(heads):
         return {}
-    whole = None not in heads
-    numbers = np.array(heads, dtype=np.int64 if whole else float)  # None becomes NaN.
+    # None becomes NaN, which only a float can be.
+    numbers = np.array(heads, dtype=float if None in heads else np.int64)
     return {"head": ("site", numbers, {"units": "1", "long_name": "head, counted from 0"})}
 
 

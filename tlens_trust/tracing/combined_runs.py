@@ -1,8 +1,8 @@
-"""Several series side by side: seeds of one model, or sizes of one family.
+"""Combining the traces of several series: seeds of one model, or sizes of one family.
 
-One training run is one draw: what happens at a step of it may be luck. Several seeds say what is
-not. Sizes have layers that do not match one to one, so that their sites stand by depth, the
-fraction of the blocks behind them.
+One training run is one sample: a change at some step may be chance. Several seeds show which
+changes are not. Layers of models of several sizes do not match one to one, so their sites are
+compared by depth, the fraction of the blocks up to the site.
 """
 
 import json
@@ -15,29 +15,29 @@ import xarray as xr
 from tlens_trust.tracing.provenance import listed
 from tlens_trust.tracing.trace import Trace
 
-# Of a checkpoint, these are each run's own.
-_OF_A_RUN = ("revision", "identity", "loss")
+# These coordinates of a checkpoint differ from run to run by nature.
+_RUN_COORDINATES = ("revision", "identity", "loss")
 
 
 def combine_runs(traces: Mapping[str, Trace], *, by: Literal["step", "tokens"] = "step") -> Trace:
-    """Put the traces of several series into one, along a new axis `run`.
+    """Combine the traces of several series into one, along a new axis `run`.
 
-    Checkpoints of the same step (or of as many tokens) stand together. What a run does not have, a
-    step, a site of a larger model, a concept, is NaN there: nothing is interpolated.
+    Checkpoints are matched by step or by tokens. A step, site or concept that a run lacks is NaN;
+    nothing is interpolated.
 
     Args:
-        traces: By the name of each run, as `{"seed 1": ..., "seed 2": ...}`.
-        by: What makes two checkpoints the same.
+        traces: Traces by the name of the run, such as `{"seed 1": ..., "seed 2": ...}`.
+        by: What checkpoints are matched by.
 
     Returns:
-        A trace with the axis `run` on every variable. `checkpoint` is called `step512` or the
-        like; `loss`, `revision` and `identity` go along `run` too, and so does the one of `step`
-        and `tokens` that checkpoints were not matched by, where runs differ in it, and `depth`,
-        where their depths differ.
+        A trace with the axis `run` on every variable. Labels of `checkpoint` are `step512` or the
+        like. The coordinates `loss`, `revision` and `identity` have the axis `run` too. So have
+        `depth`, and `step` or `tokens` (whichever did not match checkpoints), if runs differ in
+        them.
 
     Raises:
-        ValueError: There are fewer than two traces, one of them holds several runs or has a
-            checkpoint whose step is unknown or stands twice, or their units differ.
+        ValueError: There are fewer than two traces, a trace holds several runs, the step of a
+            checkpoint is unknown or occurs twice, or units differ.
 
     Examples:
         >>> import xarray as xr
@@ -52,21 +52,21 @@ def combine_runs(traces: Mapping[str, Trace], *, by: Literal["step", "tokens"] =
         0.85
     """
     if len(traces) < 2:
-        raise ValueError(f"Runs to combine are two or more, got {listed(list(traces))}.")
+        raise ValueError(f"`combine_runs` needs two or more traces, got {listed(list(traces))}.")
     if by not in ("step", "tokens"):
         raise ValueError(f"Checkpoints are matched by 'step' or by 'tokens', got {by!r}.")
-    prepared = {name: _prepared(name, trace, by) for name, trace in traces.items()}
-    _check_units(prepared)
+    datasets = {name: _labelled_by_count(name, trace, by) for name, trace in traces.items()}
+    _check_units(datasets)
     data = xr.concat(
-        list(prepared.values()),
-        dim=xr.DataArray(list(prepared), dims="run", name="run"),
+        list(datasets.values()),
+        dim=xr.DataArray(list(datasets), dims="run", name="run"),
         join="outer",
         coords="minimal",
         compat="override",
         data_vars="all",
         combine_attrs="drop_conflicts",
     )
-    data = data.assign_coords(_matched_coordinates(data, prepared, by))
+    data = data.assign_coords(_matched_coordinates(data, datasets, by))
     data = data.sortby("checkpoint_order").drop_vars("checkpoint_order")
     models = list(
         dict.fromkeys(str(trace.data.attrs.get("model", "")) for trace in traces.values())
@@ -79,7 +79,7 @@ def combine_runs(traces: Mapping[str, Trace], *, by: Literal["step", "tokens"] =
     )
 
 
-def _prepared(name: str, trace: Trace, by: str) -> xr.Dataset:
+def _labelled_by_count(name: str, trace: Trace, by: str) -> xr.Dataset:
     data = trace.data
     if "run" in data.dims:
         raise ValueError(
@@ -99,85 +99,91 @@ def _prepared(name: str, trace: Trace, by: str) -> xr.Dataset:
             "`trace.sel(stage=...)`."
         )
     labels = [f"{by if by == 'step' else 'tokens'}{count:.0f}" for count in counts]
-    # Whole numbers cannot say that they are unknown, which they are where a run lacks a cell.
+    # A cell that a run lacks becomes NaN, which whole numbers cannot be.
     data = data.map(lambda v: v if v.dtype.kind == "f" else v.astype(float), keep_attrs=True)
     return data.assign_coords(checkpoint=labels)
 
 
-def _check_units(prepared: Mapping[str, xr.Dataset]) -> None:
+def _check_units(datasets: Mapping[str, xr.Dataset]) -> None:
     units: dict[str, tuple[str, str]] = {}
-    for run, data in prepared.items():
+    for run, data in datasets.items():
         for name, variable in data.data_vars.items():
             unit = str(variable.attrs["units"])
-            first, known = units.setdefault(str(name), (run, unit))
-            if unit != known:
+            first_run, first_unit = units.setdefault(str(name), (run, unit))
+            if unit != first_unit:
                 raise ValueError(
-                    f"{name!r} is in {known!r} in {first!r} and in {unit!r} in {run!r}. Trace both "
-                    "runs with the same version of this package."
+                    f"{name!r} is in {first_unit!r} in {first_run!r} and in {unit!r} in {run!r}. "
+                    "Trace both runs with the same version of this package."
                 )
 
 
 def _matched_coordinates(
-    data: xr.Dataset, prepared: Mapping[str, xr.Dataset], by: str
+    data: xr.Dataset, datasets: Mapping[str, xr.Dataset], by: str
 ) -> dict[str, Any]:
-    """Coordinates of checkpoints and sites, from whichever run knows them."""
-    found: dict[str, Any] = {}
+    """Collect the coordinates of checkpoints, sites and concepts from all runs."""
+    coordinates: dict[str, Any] = {}
     for axis in ("checkpoint", "site", "concept"):
         names = data[axis].values.tolist()
         of_axis = {
             str(name): coordinate.attrs
-            for each in prepared.values()
-            for name, coordinate in each.coords.items()
+            for dataset in datasets.values()
+            for name, coordinate in dataset.coords.items()
             if coordinate.dims == (axis,) and name != axis
         }
         for name, attributes in of_axis.items():
             text = any(
-                each[name].dtype.kind in "US" for each in prepared.values() if name in each.coords
+                dataset[name].dtype.kind in "US"
+                for dataset in datasets.values()
+                if name in dataset.coords
             )
-            rows = [_along(each, axis, name, names, text=text) for each in prepared.values()]
-            common = _common(rows)
-            own = axis == "checkpoint" and name in _OF_A_RUN
-            if common is None or own:
-                found[name] = (("run", axis), np.stack(rows), attributes)
+            rows = [
+                _values_at(dataset, axis, name, names, text=text) for dataset in datasets.values()
+            ]
+            common = _common_values(rows)
+            is_of_run = axis == "checkpoint" and name in _RUN_COORDINATES
+            if common is None or is_of_run:
+                coordinates[name] = (("run", axis), np.stack(rows), attributes)
             else:
-                found[name] = (axis, _as_it_was(common, prepared, name), attributes)
-    order = np.asarray(found[by][1], dtype=float)
-    found["checkpoint_order"] = ("checkpoint", order)
-    if np.ndim(np.asarray(found["step"][1])) > 1:
-        # A trace has steps along its checkpoints; where runs differ in them there is none.
-        found["step_of_run"] = found["step"]
-        found["step"] = ("checkpoint", np.full(len(order), np.nan), {"units": "steps"})
-    return found
+                coordinates[name] = (axis, _original_kind(common, datasets, name), attributes)
+    order = np.asarray(coordinates[by][1], dtype=float)
+    coordinates["checkpoint_order"] = ("checkpoint", order)
+    if np.ndim(np.asarray(coordinates["step"][1])) > 1:
+        # A trace needs one step for each checkpoint. If runs differ in it, it is unknown.
+        coordinates["step_of_run"] = coordinates["step"]
+        coordinates["step"] = ("checkpoint", np.full(len(order), np.nan), {"units": "steps"})
+    return coordinates
 
 
-def _along(data: xr.Dataset, axis: str, name: str, names: list[str], *, text: bool) -> np.ndarray:
-    """A coordinate of one run at the names of all runs; NaN, or "" of a text, where it has none."""
+def _values_at(
+    data: xr.Dataset, axis: str, name: str, names: list[str], *, text: bool
+) -> np.ndarray:
+    """The values of one run's coordinate at the labels of all runs; NaN or "" where it has none."""
     if name not in data.coords:
         return np.full(len(names), "" if text else np.nan)
-    own = dict(zip(data[axis].values.tolist(), data[name].values.tolist(), strict=True))
+    values = dict(zip(data[axis].values.tolist(), data[name].values.tolist(), strict=True))
     if data[name].dtype.kind in "US":
-        return np.array([own.get(each, "") for each in names])
-    return np.array([own.get(each, np.nan) for each in names], dtype=float)
+        return np.array([values.get(label, "") for label in names])
+    return np.array([values.get(label, np.nan) for label in names], dtype=float)
 
 
-def _common(rows: list[np.ndarray]) -> np.ndarray | None:
-    """What all runs that know it agree on; None where two do not."""
+def _common_values(rows: list[np.ndarray]) -> np.ndarray | None:
+    """The values that all runs agree on, as far as they have them; None if two differ."""
     common = rows[0].copy()
     for row in rows[1:]:
         if row.dtype.kind == "U":
             common = common.astype(np.result_type(common.dtype, row.dtype))
-            known, other = common != "", row != ""
+            in_common, in_row = common != "", row != ""
         else:
-            known, other = np.isfinite(common), np.isfinite(row)
-        if (common[known & other] != row[known & other]).any():
+            in_common, in_row = np.isfinite(common), np.isfinite(row)
+        if (common[in_common & in_row] != row[in_common & in_row]).any():
             return None
-        common[~known] = row[~known]
+        common[~in_common] = row[~in_common]
     return common
 
 
-def _as_it_was(common: np.ndarray, prepared: Mapping[str, xr.Dataset], name: str) -> np.ndarray:
-    """Whole numbers and truth values again, where every one is known."""
-    kind = next(data[name].dtype for data in prepared.values() if name in data.coords)
+def _original_kind(common: np.ndarray, datasets: Mapping[str, xr.Dataset], name: str) -> np.ndarray:
+    """Turn floats back into whole numbers or truth values, if none is unknown."""
+    kind = next(data[name].dtype for data in datasets.values() if name in data.coords)
     if kind.kind not in "iub" or not np.isfinite(common).all():
         return common
     return common.astype(kind)

@@ -1,8 +1,8 @@
-"""Data sets as NetCDF files that come back exactly as they were.
+"""Data sets as NetCDF files that are read back exactly as they were.
 
-NetCDF attributes are texts and numbers. Whatever else an attribute holds (None, a truth value, a
-list) is written as JSON and named in the attribute `json_encoded`, and so is a number, since
-NetCDF would give it back as an array.
+NetCDF attributes are texts and numbers. Any other value (None, a truth value, a list) is written as
+JSON, and the attribute `json_encoded` lists the names of such attributes. Numbers are written as
+JSON too, since NetCDF would read them back as arrays.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any
 import xarray as xr
 
 _JSON = "json_encoded"
-# Bytes of a variable from which on it is compressed: a third is left of a trace of a long sweep.
+# Variables of more bytes are compressed, which reduces the trace of a long sweep to a third.
 _LARGE = 2**20
 # The NetCDF library may be called by one thread at a time.
 _LOCK = threading.Lock()
@@ -25,8 +25,8 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
     """Encode a data set as a NetCDF 4 file.
 
     Raises:
-        ValueError: A text cannot be written: it holds a NUL character, or half of a surrogate
-            pair; or an attribute is nothing that JSON can hold.
+        ValueError: A text holds a NUL character or half of a surrogate pair, or JSON cannot hold
+            an attribute.
     """
     encoded = data.copy().drop_encoding()
     encoded.attrs = _encode_attributes(data.attrs)
@@ -40,7 +40,7 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         for name, variable in encoded.variables.items()
         if variable.dtype.kind in "fiu" and variable.ndim and variable.nbytes > _LARGE
     }
-    # Made in memory, a file would be filled up to the next power of two.
+    # NetCDF would pad a file that it makes in memory to the next power of two.
     with TemporaryDirectory() as folder, _LOCK:
         path = Path(folder, "data.nc")
         encoded.to_netcdf(path, engine="netcdf4", encoding=large)
@@ -48,18 +48,18 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
 
 
 def dataset_from_bytes(content: bytes, *, variables: Sequence[str] | None = None) -> xr.Dataset:
-    """Decode what `dataset_to_bytes` made.
+    """Decode a file that `dataset_to_bytes` encoded.
 
     Args:
-        content: The file.
-        variables: Which to decode, of those that are there; the coordinates along their axes come
-            too. None for all.
+        content: The content of the file.
+        variables: Names of the variables to decode, with the coordinates along their axes. A name
+            that is missing is ignored. None for all.
 
     Raises:
-        ValueError: The bytes are no whole NetCDF file.
+        ValueError: The bytes are not a complete NetCDF file.
     """
     try:
-        # What is measured in seconds is a number here, and no time span.
+        # xarray would turn numbers in seconds into time spans.
         with (
             _LOCK,
             xr.open_dataset(
@@ -78,16 +78,16 @@ def dataset_from_bytes(content: bytes, *, variables: Sequence[str] | None = None
     return data
 
 
-def check_text(text: object, what: str) -> None:
-    """Refuse a text that a file cannot give back as it was.
+def check_text(text: object, description: str) -> None:
+    """Refuse a text that cannot be written to a file and read back unchanged.
 
     Raises:
-        ValueError: It holds a NUL character, or half of a surrogate pair.
+        ValueError: The text holds a NUL character or half of a surrogate pair.
     """
     if isinstance(text, str) and not _is_writable(text):
         raise ValueError(
-            f"{what} must be a text that a file can hold, got {text!r}, with a NUL character or "
-            "a broken Unicode pair in it. Rename it."
+            f"{description} must be a text that a file can hold, got {text!r}, with a NUL "
+            "character or a broken Unicode pair in it. Rename it."
         )
 
 

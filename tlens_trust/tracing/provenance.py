@@ -1,4 +1,4 @@
-"""What a result was made with: versions, settings, the concepts' sources."""
+"""What a result was made with: versions of libraries, sources of concepts, the command line."""
 
 import platform
 import shlex
@@ -22,24 +22,24 @@ _RECORDED = (
     "numpy",
     "xarray",
 )
-# What reads a model. Another version of the others moves no reading, and what a measure makes of
-# a reading is in the measure's own identity.
+# Only these libraries change activations. What a measure computes from activations is part of the
+# measure's own identity.
 _READING = ("torch", "transformers", "transformer-lens")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package, and the libraries behind a number."""
-    found = {"python": platform.python_version(), "tlens-trust": _version("tlens-trust")}
-    return found | {name: _version(name) for name in _RECORDED}
+    """Give the versions of Python, this package, and the libraries that numbers depend on."""
+    own_versions = {"python": platform.python_version(), "tlens-trust": _version("tlens-trust")}
+    return own_versions | {name: _version(name) for name in _RECORDED}
 
 
 def reading_versions() -> dict[str, str]:
-    """Versions of what reads a model, without the label of the build (`+cpu`, `+cu130`)."""
+    """Give the versions of the libraries that change activations, without `+cpu` or `+cu130`."""
     return {name: _version(name).partition("+")[0] for name in _READING}
 
 
 def concept_provenance(concept: Concept) -> dict[str, Any]:
-    """What is known of a concept, as JSON can hold it."""
+    """Describe a concept and its source, as JSON can hold it."""
     return {
         "dimension": concept.dimension,
         "polarity": concept.polarity,
@@ -52,20 +52,20 @@ def concept_provenance(concept: Concept) -> dict[str, Any]:
 
 
 def shell_command() -> str:
-    """The command line by which this program was started; "" if it is not `tlens-trust`."""
-    started = Path(sys.argv[0]).name if sys.argv else ""
-    return shlex.join([started, *sys.argv[1:]]) if started == "tlens-trust" else ""
+    """Give the command line of this program; "" if it is not `tlens-trust`."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    return shlex.join([program, *sys.argv[1:]]) if program == "tlens-trust" else ""
 
 
 def now() -> str:
-    """Date and time in UTC."""
+    """Give the date and time in UTC."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def listed(values: Sequence[object], *, most: int = 12) -> str:
-    """Names for an error message, the first ones of many."""
-    shown = ", ".join(map(repr, values[:most]))
-    return f"{shown} and {len(values) - most} more" if len(values) > most else shown or "none"
+    """Join names for an error message; only the first ones if there are many."""
+    names = ", ".join(map(repr, values[:most]))
+    return f"{names} and {len(values) - most} more" if len(values) > most else names or "none"
 
 
 @cache

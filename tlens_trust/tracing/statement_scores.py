@@ -1,4 +1,4 @@
-"""Scores of single statements, kept by a sweep in its run folder."""
+"""Scores of single statements, which a sweep writes to its run folder."""
 
 import os
 from collections.abc import Sequence
@@ -15,37 +15,37 @@ from tlens_trust.tracing.run_folder import RunFolder
 def load_scores(
     run_folder: str | os.PathLike[str], concept: str, *, variable: str = "score"
 ) -> xr.DataArray:
-    """Read what a sweep kept of every statement: held-out scores, for one concept.
+    """Load the held-out scores of every statement of one concept from a run folder.
 
     A statement has the same number, label, group and fold at every checkpoint, so that
     checkpoints can be compared statement by statement.
 
     Args:
         run_folder: The `out=` of a sweep.
-        concept: Its name.
-        variable: `"score"`, the held-out log-odds of label 1 in nats; `"score_floor"`, those of a
-            classifier of the text alone; `"score_fewer"`, those of probes that were fitted without
-            one more fold, along `left_out`; or another variable that a measure gives by statement.
+        concept: Name of the concept.
+        variable: `"score"`: the held-out log-odds of label 1 in nats. `"score_floor"`: those of a
+            classifier of the text alone. `"score_fewer"`: those of probes that were fitted without
+            one more fold, along `left_out`. Or another variable with the axis `example`.
 
     Returns:
-        The variable with the dimensions `checkpoint`, `site` and `example` (and `probe` where
-        several measures give it; without `site` what is of no site). Along `example` stand the
-        coordinates `label`, `group`, `statement`, and `fold` where all probes share the folds;
-        along `checkpoint` and `site` those of a `Trace`.
+        The variable with the dimensions `checkpoint`, `site` and `example`. It has `probe` if
+        several measures give it, and no `site` if it belongs to none. Coordinates along `example`
+        are `label`, `group`, `statement`, and `fold` if all probes share the folds. Those along
+        `checkpoint` and `site` are as in a `Trace`.
 
     Raises:
-        ValueError: The folder is no run folder, does not hold the concept, nothing of the concept
+        ValueError: The folder is no run folder or does not hold the concept, no cell of the concept
             is finished, or no measure gave such a variable.
 
     Examples:
         >>> scores = load_scores("run", "toxicity")  # doctest: +SKIP
-        >>> right = (scores > 0) == (scores.label == 1)  # doctest: +SKIP
+        >>> is_correct = (scores > 0) == (scores.label == 1)  # doctest: +SKIP
     """
     data = load_run_variables(run_folder, concept, [variable, "fold"])
     if variable not in data or "example" not in data[variable].dims:
         raise ValueError(
             f"The run folder {str(run_folder)!r} holds no {variable!r} by statement. It holds "
-            f"{listed(_by_statement(run_folder, concept))}."
+            f"{listed(_statement_variables(run_folder, concept))}."
         )
     scores = data[variable].transpose("checkpoint", ..., "example")
     folds = np.empty((0, len(scores["example"])))
@@ -60,19 +60,19 @@ def load_scores(
 def load_run_variables(
     run_folder: str | os.PathLike[str], concept: str, variables: Sequence[str]
 ) -> xr.Dataset:
-    """Several variables that a sweep kept of one concept, by statement or not.
+    """Load several variables of one concept from a run folder, by statement or not.
 
     Args:
         run_folder: The `out=` of a sweep.
-        concept: Its name.
-        variables: Their names; what no measure gave is left out.
+        concept: Name of the concept.
+        variables: Names of the variables. A name that no measure gave is ignored.
 
     Returns:
-        The variables along `checkpoint`, with the coordinates that `load_scores` describes, `fold`
-        apart: that is a variable.
+        The variables along `checkpoint`, with the coordinates that `load_scores` describes, except
+        `fold`, which is a variable.
 
     Raises:
-        ValueError: The folder is no run folder, does not hold the concept, or nothing of the
+        ValueError: The folder is no run folder, does not hold the concept, or no cell of the
             concept is finished.
     """
     run = RunFolder.at(run_folder)
@@ -82,16 +82,16 @@ def load_run_variables(
         cell = run.read_cell(name, concept, key, variables=variables)
         if cell is not None:
             records.append(record)
-            # What is known by statement is assembled like any other variable.
+            # Assembling leaves out the axis `example`, but not an axis of another name.
             cells[name, concept] = cell.rename(example="row") if "example" in cell.dims else cell
     if not cells:
         raise ValueError(
             f"Nothing of {concept!r} in the run folder {str(run.path)!r} is finished yet. Call the "
-            "sweep with the same arguments; it continues."
+            "sweep again with the same arguments to continue it."
         )
     manifest = run.manifest
-    known = {concept: manifest["concepts"][concept]}
-    data = assemble_trace_data(cells, records, known, provenance=provenance_of(manifest))
+    entries = {concept: manifest["concepts"][concept]}
+    data = assemble_trace_data(cells, records, entries, provenance=provenance_of(manifest))
     data = data.isel(concept=0)
     if "row" not in data.dims:
         return data
@@ -103,23 +103,23 @@ def load_run_variables(
 
 
 def one_split_message(run_folder: str | os.PathLike[str]) -> str:
-    """What to say of a run that trained on some statements and tested the others."""
+    """Write the error message for a run that trained on some statements and tested the others."""
     return (
-        f"The run folder {str(run_folder)!r} was swept by one split, as protocol='tracingllm' has "
-        "it: most statements were trained on and have no held-out score, and others of their "
-        "groups may stand among the tested ones. Sweep with `probe_checkpoints(…, "
+        f"The run folder {str(run_folder)!r} was swept with one split (protocol='tracingllm'). "
+        "Most statements were trained on and have no held-out score, and the tested ones may "
+        "belong to the same groups. Sweep with `probe_checkpoints(…, "
         "protocol='grouped', out=…)` into another folder, and give that."
     )
 
 
-def _by_statement(run_folder: str | os.PathLike[str], concept: str) -> list[str]:
-    """Names of what the first cell that can be read holds by statement."""
+def _statement_variables(run_folder: str | os.PathLike[str], concept: str) -> list[str]:
+    """Names of the variables by statement in the first cell that can be read."""
     run = RunFolder.at(run_folder)
     for name, (_, key) in _cell_keys(run, concept).items():
         cell = run.read_cell(name, concept, key)
         if cell is not None:
-            held = {str(n): v.dims for n, v in cell.data_vars.items()}
-            return [n for n, dims in held.items() if "example" in dims and n != "fold"]
+            dims = {str(variable): cell[variable].dims for variable in cell.data_vars}
+            return [n for n, axes in dims.items() if "example" in axes and n != "fold"]
     return []
 
 

@@ -392,7 +392,7 @@ def _add_step_0(
     concepts: Sequence[Concept],
     run: RunFolder,
 ) -> list[CheckpointRecord]:
-    """Add the cells of step 0 from an earlier sweep, and return the records of these checkpoints."""
+    """Add cells of step 0 from an earlier sweep, and return the records of its checkpoints."""
     run_checkpoints = run.checkpoints()
     run_records = [record for record, _ in run_checkpoints.values()]
     names = {record.name for record in records}

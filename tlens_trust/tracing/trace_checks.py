@@ -44,8 +44,8 @@ def check_trace_data(data: xr.Dataset) -> None:
             or data[name].dtype.kind not in "iuf"
         ):
             raise ValueError(
-                f"A trace has numbers {name!r} along {axis!r}, but this one has none. Add them with "
-                f"`data.assign_coords({name}=({axis!r}, [...]))`; NaN stands for unknown."
+                f"A trace has numbers {name!r} along {axis!r}, but this one has none. Add them "
+                f"with `data.assign_coords({name}=({axis!r}, [...]))`; NaN stands for unknown."
             )
     if not data.data_vars:
         raise ValueError("A trace holds at least one variable, got none.")

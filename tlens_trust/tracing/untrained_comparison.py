@@ -1,7 +1,7 @@
-"""How much of a score was there before training: every checkpoint against untrained weights.
+"""The untrained baseline: every checkpoint compared with untrained weights.
 
 The untrained weights are step 0 of the run, or random ones in the same architecture. A linear probe
-on them is not at chance: length, position and the tokens themselves can be read from random
+on them is not at chance: length, position and the tokens themselves can be decoded from random
 features. Folds are the same at every checkpoint, so the two are compared statement by statement.
 """
 
@@ -22,60 +22,60 @@ _GAIN = "accuracy above that of untrained weights"
 
 
 def compact_cell(cell: xr.Dataset) -> xr.Dataset:
-    """A cell as it is held in memory beside many others.
+    """Reduce a cell to what must stay in memory during a sweep.
 
-    Of what is known by statement there remains what tells right from wrong: the sign of each
-    held-out score (0 where it is unknown), and the folds.
+    Of the values by statement it keeps the folds and the sign of each held-out score (0 where it is
+    unknown). They suffice to compare accuracies.
     """
-    compared = _COMPARED if "accuracy" in cell else ()
-    light = cell.drop_vars(
+    names = _COMPARED if "accuracy" in cell else ()
+    compact = cell.drop_vars(
         [
             name
             for name, variable in cell.data_vars.items()
-            if "example" in variable.dims and name not in compared
+            if "example" in variable.dims and name not in names
         ]
     )
-    for name in {"score", "score_fewer"} & set(light.data_vars):
-        values = light[name].values
+    for name in {"score", "score_fewer"} & set(compact.data_vars):
+        values = compact[name].values
         signs = np.where(values > 0, 1, np.where(values < 0, -1, 0)).astype(np.int8)
-        light[name] = (light[name].dims, signs, light[name].attrs)
-    return light
+        compact[name] = (compact[name].dims, signs, compact[name].attrs)
+    return compact
 
 
 def untrained_levels(
     cell: xr.Dataset, untrained: xr.Dataset | None
 ) -> dict[Hashable, xr.DataArray]:
-    """What untrained weights give of everything that has replicates, as dependences have.
+    """Take the values of untrained weights for every variable with replicates.
 
     Args:
-        cell: One checkpoint.
-        untrained: The cell of the untrained weights for the same concept; None where there is none.
+        cell: The cell of one checkpoint.
+        untrained: The cell of the untrained weights for the same concept; None if there is none.
 
     Returns:
-        `…_untrained` for each such variable; NaN where untrained weights have no such number at
-        the same places.
+        `…_untrained` for each such variable; NaN if the untrained weights have no such variable
+        with the same labels.
     """
     levels: dict[Hashable, xr.DataArray] = {}
-    for name, own in cell.data_vars.items():
+    for name, variable in cell.data_vars.items():
         if f"{name}_draws" not in cell:
             continue
-        found = None if untrained is None else untrained.get(name)
-        if found is None or not all(
-            found.indexes[dim].equals(index) for dim, index in own.indexes.items()
+        level = None if untrained is None else untrained.get(name)
+        if level is None or not all(
+            level.indexes[dim].equals(index) for dim, index in variable.indexes.items()
         ):
-            found = xr.full_like(own, np.nan)
-        about = f"{own.attrs['long_name']}, of untrained weights"
-        known = {**own.attrs, "long_name": about}
-        levels[f"{name}_untrained"] = found.astype(np.float32).assign_attrs(known)
+            level = xr.full_like(variable, np.nan)
+        long_name = f"{variable.attrs['long_name']}, of untrained weights"
+        attributes = {**variable.attrs, "long_name": long_name}
+        levels[f"{name}_untrained"] = level.astype(np.float32).assign_attrs(attributes)
     return levels
 
 
 class UntrainedComparison:
-    """What stands beside the scores of a concept's cells: untrained weights, and the difference.
+    """Compares the scores of a concept's cells with those of untrained weights.
 
     Args:
         concept: Labels and groups.
-        seed: Of the concept's cells, whose resamples of groups are drawn again.
+        seed: The seed of the concept's cells, so that the same groups are resampled.
     """
 
     def __init__(self, concept: Concept, *, seed: int) -> None:
@@ -84,49 +84,49 @@ class UntrainedComparison:
         self._seed = seed
         self._drawn: dict[tuple[bytes, int], GroupBootstrap] = {}
 
-    def beside(self, cell: xr.Dataset, untrained: xr.Dataset | None) -> xr.Dataset:
-        """The scores of untrained weights, and by how much the cell's accuracy lies above.
+    def compare(self, cell: xr.Dataset, untrained: xr.Dataset | None) -> xr.Dataset:
+        """Give the scores of untrained weights, and how much the cell's accuracy lies above.
 
         Args:
-            cell: One checkpoint; light will do.
+            cell: The cell of one checkpoint, whole or as `compact_cell` gives it.
             untrained: The cell of the untrained weights for the same concept, by the same measures;
-                None where there is none.
+                None if there is none.
 
         Returns:
-            For each score of the cell `…_untrained` and its interval; `accuracy_above_untrained`
-            and its interval. All NaN where there are no untrained weights, or they were read at
-            other sites; the difference alone where they were read on other folds. Empty where the
-            cell holds no accuracy with scores by statement.
+            For each score of the cell, `…_untrained` and its interval; and
+            `accuracy_above_untrained` and its interval. All are NaN if there are no untrained
+            weights, or they were read at other sites. Only the difference is NaN if the folds
+            differ. Empty if the cell holds no accuracy with scores by statement.
         """
         if not {"accuracy", "accuracy_ci", "score", "fold"} <= set(cell.data_vars):
             return xr.Dataset()
         if untrained is not None and not untrained.indexes["site"].equals(cell.indexes["site"]):
             untrained = None
-        beside = xr.Dataset()
+        levels = xr.Dataset()
         for name in _SCORES:
             for suffix in ("", "_ci"):
-                own = cell.get(f"{name}{suffix}")
-                if own is None:
+                score = cell.get(f"{name}{suffix}")
+                if score is None:
                     continue
-                found = None if untrained is None else untrained.get(own.name)
-                known = xr.full_like(own, np.nan) if found is None else found.copy()
-                known.attrs = {
-                    **{k: v for k, v in own.attrs.items() if k != "leaks"},
-                    "long_name": f"{own.attrs['long_name']}, of untrained weights",
+                level = None if untrained is None else untrained.get(score.name)
+                level = xr.full_like(score, np.nan) if level is None else level.copy()
+                level.attrs = {
+                    **{k: v for k, v in score.attrs.items() if k != "leaks"},
+                    "long_name": f"{score.attrs['long_name']}, of untrained weights",
                 }
-                beside[f"{name}_untrained{suffix}"] = known
+                levels[f"{name}_untrained{suffix}"] = level
         accuracy, interval = cell["accuracy"], cell["accuracy_ci"]
         gain, gain_interval = xr.full_like(accuracy, np.nan), xr.full_like(interval, np.nan)
         if untrained is not None:
             self._compare(cell, untrained, gain, gain_interval)
-        gain.attrs = {**_kept(accuracy.attrs), "long_name": _GAIN}
+        gain.attrs = {**_shared_attributes(accuracy.attrs), "long_name": _GAIN}
         gain_interval.attrs = {
-            **_kept(interval.attrs),
+            **_shared_attributes(interval.attrs),
             "long_name": f"95% interval of the {_GAIN}, statement by statement",
         }
-        beside["accuracy_above_untrained"] = gain
-        beside["accuracy_above_untrained_ci"] = gain_interval
-        return beside
+        levels["accuracy_above_untrained"] = gain
+        levels["accuracy_above_untrained_ci"] = gain_interval
+        return levels
 
     def _compare(
         self,
@@ -141,17 +141,18 @@ class UntrainedComparison:
         probes = accuracy["probe"].values.tolist() if several else [accuracy.attrs.get("measure")]
         resamples = int(cell["accuracy_ci"].attrs.get("resamples", _RESAMPLES))
         for number, probe in enumerate(probes):
-            fold, other_fold = (_of_probe(each, "fold", probe) for each in (cell, untrained))
+            fold, other_fold = (_probe_values(c, "fold", probe) for c in (cell, untrained))
             if fold is None or other_fold is None or not np.array_equal(fold, other_fold):
                 continue
-            rows = fold >= 0  # below 0 where a statement is only ever trained on
-            scores, others = (_signs(each, "score", probe, rows) for each in (cell, untrained))
-            if scores is None or others is None:
+            # The fold is below 0 for a statement that is trained on and never scored.
+            rows = fold >= 0
+            scores, untrained_scores = (_signs(c, "score", probe, rows) for c in (cell, untrained))
+            if scores is None or untrained_scores is None:
                 continue
-            fewer = [_signs(each, "score_fewer", probe, rows) for each in (cell, untrained)]
+            fewer = [_signs(c, "score_fewer", probe, rows) for c in (cell, untrained)]
             value, bounds = accuracy_gain(
                 scores,
-                others,
+                untrained_scores,
                 self._labels[rows],
                 fold[rows].astype(np.int64),
                 self._bootstrap(rows, resamples),
@@ -170,14 +171,14 @@ class UntrainedComparison:
         return self._drawn[key]
 
 
-def _kept(attributes: dict[str, object]) -> dict[str, object]:
+def _shared_attributes(attributes: dict[str, object]) -> dict[str, object]:
     return {k: v for k, v in attributes.items() if k in ("units", "resamples", "groups", "measure")}
 
 
-def _of_probe(
+def _probe_values(
     cell: xr.Dataset, name: str, probe: str | None
 ) -> Int[np.ndarray, "..."] | Float[np.ndarray, "..."] | None:
-    """What one probe gave of a variable by statement; None where it did not."""
+    """The values of a variable by statement for one probe; None if it gave none."""
     if name not in cell:
         return None
     variable = cell[name]
@@ -193,6 +194,6 @@ def _of_probe(
 def _signs(
     cell: xr.Dataset, name: str, probe: str | None, rows: Bool[np.ndarray, " example"]
 ) -> Float[np.ndarray, "..."] | None:
-    """Scores of the statements that are scored; light ones are as good."""
-    values = _of_probe(cell, name, probe)
+    """The scores of some statements; their signs, if the cell was made compact."""
+    values = _probe_values(cell, name, probe)
     return None if values is None else np.asarray(values[..., rows, :], dtype=np.float64)

@@ -1,10 +1,10 @@
-"""Cells that are measured in worker processes while the next checkpoint is read.
+"""Measuring cells in worker processes while the next checkpoint is read.
 
-The process of the sweep reads models, one at a time, and commits cells. What lies between, the
-statistics of a cell, is a pure function of its activations, and runs wherever there is room: in
-worker processes that are started when the work is worth it, here where all of them are busy, or in
-an executor of the user's. The result is the same, bit for bit, since the number of threads goes by
-the size of the problem and not by where it is solved.
+The process of the sweep reads models, one at a time, and commits cells. Between the two, the
+statistics of a cell are a pure function of its activations. They run in worker processes, which are
+started if there is enough work; in this process if all workers are busy; or in the user's executor.
+The result is the same, bit for bit: the number of threads depends on the size of the problem, not
+on the process.
 """
 
 import pickle
@@ -31,20 +31,20 @@ from tlens_trust.tracing.netcdf import dataset_to_bytes
 from tlens_trust.tracing.untrained_comparison import compact_cell
 from tlens_trust.worker_pool import available_cores, worker_pool
 
-# Workers take about this many seconds to start and to import what they need, so that work which
-# takes less is done sooner here.
+# Workers take about this many seconds to start and to import libraries. Less work than this is done
+# sooner without them.
 _SECONDS_WORTH_WORKERS = 12.0
-# Readings that wait or are being measured: two at least, more only within so many bytes.
+# Cells that wait for workers or are in work: at least two, more only within this many bytes.
 _BYTES_IN_FLIGHT = 2**31
 _ATTEMPTS = 2
 
 
 @runtime_checkable
 class Executor(Protocol):
-    """Where work may be sent, as `concurrent.futures` has it."""
+    """An object that runs functions elsewhere, like those of `concurrent.futures`."""
 
     def submit(self, function: Callable[[Any], Any], argument: Any, /) -> Any:
-        """Call a function somewhere; what is returned has `result()`."""
+        """Call a function elsewhere, and return an object with `result()`."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class CellTask:
     """The statistics of one cell. Can be pickled.
 
     Attributes:
-        activations: What was read of the concept at the checkpoint, the concept with it.
-        measures: What to make of it.
-        seed: The sweep's.
-        threads: How many threads to use.
-        is_kept: Whether a file is to be made of the cell.
+        activations: The activations of the concept at the checkpoint, with the concept.
+        measures: The measures to take.
+        seed: The seed of the sweep.
+        threads: Number of threads.
+        is_kept: Whether the cell is encoded as a file.
     """
 
     activations: SharedActivations
@@ -71,22 +71,22 @@ class MeasuredCell:
     """The statistics of one cell.
 
     Attributes:
-        data: As it is held in memory beside others (`compact_cell`).
-        content: All of it as a NetCDF file, which takes as long to encode as a small cell takes to
-            measure; None where no file is made of it.
-        warned: Warnings on the way: message, category, file and line.
+        data: The part that stays in memory (`compact_cell`).
+        content: The whole cell as a NetCDF file; None if no file is written. Workers encode it,
+            since that takes as long as measuring a small cell.
+        warnings: Warnings that were given meanwhile: message, category, file and line.
     """
 
     data: xr.Dataset
     content: bytes | None
-    warned: tuple[tuple[Warning, type[Warning], str, int], ...] = ()
+    warnings: tuple[tuple[Warning, type[Warning], str, int], ...] = ()
 
     @classmethod
     def of(cls, cell: xr.Dataset, *, is_kept: bool) -> "MeasuredCell":
-        """What `measure_cell` gave, ready to be held in memory and written.
+        """Prepare a result of `measure_cell` for memory and, if it is kept, for a file.
 
         Raises:
-            ValueError: No file can hold it.
+            ValueError: A file cannot hold the cell.
         """
         return cls(compact_cell(cell), dataset_to_bytes(cell) if is_kept else None)
 
@@ -96,7 +96,7 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
 
     Raises:
         ValueError: As `measure_cell`.
-        FileNotFoundError: The activations cannot be seen from here.
+        FileNotFoundError: This process cannot open the activations.
     """
     activations = task.activations.open()
     assert activations.concept is not None
@@ -112,16 +112,16 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
             ),
             is_kept=task.is_kept,
         )
-    warned = tuple(
+    given_warnings = tuple(
         (warning.message, warning.category, warning.filename, warning.lineno)
         for warning in caught
         if isinstance(warning.message, Warning)
     )
-    return replace(cell, warned=warned)
+    return replace(cell, warnings=given_warnings)
 
 
 def _receive(measures: tuple[Measure, ...]) -> None:
-    """Nothing; that it was called shows that a worker lives and knows the measures."""
+    """Do nothing. A call that returns shows that a worker runs and can unpickle the measures."""
 
 
 @dataclass
@@ -135,22 +135,22 @@ class _CellInFlight:
 
 
 class CellMeasurer:
-    """Measures the cells of a sweep, here or elsewhere, and hands each over when it is finished.
+    """Measures the cells of a sweep, in this or other processes, and reports each finished cell.
 
-    To be used in a `with`, at whose end every cell is finished. After an error the cells that are
-    being measured are waited for and handed over, and those that wait are let go of.
+    Use it in a `with`. At its end every cell is finished. After an error, cells in work are
+    finished and reported, and waiting ones are dropped.
 
     Args:
-        measures: What to make of a reading.
-        seed: The sweep's.
-        cells: How many cells there may be, at most.
-        are_kept: Whether files are to be made of the cells.
-        jobs: How many processes measure; 1 for this one alone. None: as many as there are cores,
-            where that pays.
-        executor: Where to measure in place of that.
-        folder: Where activations are handed over to `executor`; None for this machine's memory.
-        takes_part: Whether this process is one of those that measure. It is not where it reads on a
-            GPU, which then never waits for statistics.
+        measures: The measures to take.
+        seed: The seed of the sweep.
+        cells: Number of cells, at most.
+        are_kept: Whether cells are encoded as files.
+        jobs: Number of processes that measure; 1 for this one alone. None: one for each core, if
+            there is enough work.
+        executor: Where to measure in place of `jobs`.
+        folder: Where activations are written for `executor`; None for this machine's shared memory.
+        takes_part: Whether this process measures too. It does not if it reads on a GPU, which
+            would then wait for statistics.
 
     Raises:
         ValueError: `jobs` is no whole number from 1, `executor` has no `submit`, or both are given.
@@ -203,28 +203,28 @@ class CellMeasurer:
             self._abandon()
 
     def skip(self) -> None:
-        """Count a cell that needs no measuring, so that fewer are expected."""
+        """Count a cell that needs no measuring, so that fewer remain."""
         self._remaining -= 1
 
     def measure(
         self, activations: Activations, finish: Callable[[MeasuredCell], None], *, where: str
     ) -> None:
-        """Measure a cell, now or soon.
+        """Measure a cell at once, or send it to a worker.
 
         Args:
-            activations: What was read, its concept with it.
-            finish: Called in this process with the cell, before the `with` ends.
-            where: Concept, checkpoint and sites, for an error.
+            activations: The activations of the cell, with their concept.
+            finish: Called in this process with the measured cell, before the `with` ends.
+            where: Concept, checkpoint and sites, for an error message.
 
         Raises:
-            ValueError: As `measure_cell`, of this cell or of one before it.
+            ValueError: As `measure_cell`, for this cell or an earlier one.
         """
         self._remaining -= 1
         workers = self._wanted_workers(activations)
         if workers and self._has_room(activations, workers):
-            shared = self._shared(activations)
+            shared = self._share(activations)
             if shared is not None:
-                # The mapped values in place of a second copy.
+                # The values are mapped from shared memory, so that there is no second copy.
                 cell = _CellInFlight(shared.open(), shared, finish, where)
                 self._in_flight.append(cell)
                 self._submit(cell)
@@ -245,7 +245,7 @@ class CellMeasurer:
         finish(cell)
 
     def _wanted_workers(self, activations: Activations) -> int:
-        """How many workers to measure with; 0 for none."""
+        """The number of workers to measure with; 0 for none."""
         if self._executor is not None:
             return int(getattr(self._executor, "_max_workers", None) or available_cores())
         if self._confined:
@@ -262,25 +262,25 @@ class CellMeasurer:
         return self._workers
 
     def _is_worth_workers(self, cells: int) -> bool:
-        # The first cell of a process pays for what is imported on the way.
-        known = self._seconds[1:] or [s for s in self._seconds if s > _SECONDS_WORTH_WORKERS]
-        return bool(known) and min(known) * cells > _SECONDS_WORTH_WORKERS
+        # The first cell also imports libraries, so its time counts only if it is very long.
+        seconds = self._seconds[1:] or [s for s in self._seconds if s > _SECONDS_WORTH_WORKERS]
+        return bool(seconds) and min(seconds) * cells > _SECONDS_WORTH_WORKERS
 
     def _has_room(self, activations: Activations, workers: int) -> bool:
-        """Whether a worker can take a cell now, or soon where this process has nothing to do."""
+        """Whether a worker can take a cell. A process that does not measure waits until one can."""
         n_bytes = activations.values.nbytes
         while True:
-            waiting = len(self._in_flight)
-            many = waiting >= 2 and (waiting + 1) * n_bytes > _BYTES_IN_FLIGHT
-            if waiting <= workers and not many:
+            n_cells = len(self._in_flight)
+            exceeds_memory = n_cells >= 2 and (n_cells + 1) * n_bytes > _BYTES_IN_FLIGHT
+            if n_cells <= workers and not exceeds_memory:
                 return True
-            done = [cell for cell in self._in_flight if _is_done(cell.future)]
-            if self._takes_part and not done:
+            is_any_done = any(_is_done(cell.future) for cell in self._in_flight)
+            if self._takes_part and not is_any_done:
                 return False
             self._wait()
 
-    def _shared(self, activations: Activations) -> SharedActivations | None:
-        """The activations where a worker can open them."""
+    def _share(self, activations: Activations) -> SharedActivations | None:
+        """Write the activations where a worker can open them; None if there is no room."""
         try:
             return SharedActivations.write(activations, self._folder)
         except OSError as error:
@@ -292,30 +292,34 @@ class CellMeasurer:
         task = CellTask(cell.shared, self._measures, self._seed, threads, self._are_kept)
         cell.attempts += 1
         try:
-            cell.future = (self._executor or self._started()).submit(measure_shared_cell, task)
+            cell.future = (self._executor or self._start_pool()).submit(measure_shared_cell, task)
         except BrokenExecutor as error:
             if self._executor is not None:
                 raise
-            self._do_again(error)
+            self._restart_workers(error)
         except Exception as error:
             if self._executor is not None or self._returned:
                 raise
-            self._give_up(f"Worker processes cannot be started here ({_first_line(error)}).")
+            self._measure_without_workers(
+                f"Worker processes cannot be started here ({_first_line(error)})."
+            )
 
-    def _started(self) -> Any:
+    def _start_pool(self) -> Any:
         if self._pool is None:
             remove_abandoned()
             self._pool = worker_pool(self._workers)
         return self._pool
 
     def _wait(self) -> None:
-        """Finish the cells that are measured; wait for one if none is."""
+        """Finish the cells that are measured; if none is, wait for one."""
         futures = [cell.future for cell in self._in_flight]
-        with suppress(TypeError, AttributeError):  # of a kind that `concurrent.futures` cannot wait
+        # `concurrent.futures` cannot wait for the futures of some executors.
+        with suppress(TypeError, AttributeError):
             wait_for(futures, return_when="FIRST_COMPLETED")
-        done = [cell for cell in self._in_flight if _is_done(cell.future)]
-        for cell in done or self._in_flight[:1]:
-            if cell in self._in_flight:  # and was not measured here meanwhile
+        measured_cells = [cell for cell in self._in_flight if _is_done(cell.future)]
+        for cell in measured_cells or self._in_flight[:1]:
+            # Finishing one cell may have made this process measure all others.
+            if cell in self._in_flight:
                 self._finish(cell)
 
     def _finish(self, cell: _CellInFlight) -> None:
@@ -327,12 +331,14 @@ class CellMeasurer:
                 self._in_flight.remove(cell)
                 cell.shared.remove()
                 raise
-            self._do_again(error)
+            self._restart_workers(error)
             return
         except pickle.PicklingError as error:
             if self._executor is not None:
                 raise
-            self._give_up(f"A measure cannot be sent to a worker process ({_first_line(error)}).")
+            self._measure_without_workers(
+                f"A measure cannot be sent to a worker process ({_first_line(error)})."
+            )
             return
         except BaseException:
             self._in_flight.remove(cell)
@@ -341,75 +347,80 @@ class CellMeasurer:
         self._returned += 1
         self._in_flight.remove(cell)
         cell.shared.remove()
-        for message, category, filename, line in measured.warned:
+        for message, category, filename, line in measured.warnings:
             warnings.warn_explicit(message, category, filename, line)
         cell.finish(measured)
 
-    def _do_again(self, error: BaseException) -> None:
-        """Start workers anew after one of them died, and measure again what they had."""
-        lost = list(self._in_flight)
+    def _restart_workers(self, error: BaseException) -> None:
+        """Start new workers after one of them died, and send the lost cells again."""
+        lost_cells = list(self._in_flight)
         self._pool = None
-        if any(cell.attempts >= _ATTEMPTS for cell in lost):
-            which = next(cell.where for cell in lost if cell.attempts >= _ATTEMPTS)
+        repeated = [cell.where for cell in lost_cells if cell.attempts >= _ATTEMPTS]
+        if repeated:
             raise RuntimeError(
-                f"A worker process died twice while {len(lost)} cells were measured, one of them "
-                f"{which}: {_first_line(error)}. Often the memory is used up. Cells that were "
-                "finished are kept. Call again with fewer `jobs=`, or with `jobs=1` to measure in "
+                f"A worker process died twice while {len(lost_cells)} cells were measured, one of "
+                f"them {repeated[0]}: {_first_line(error)}. Often the memory is used up. Finished "
+                "cells are kept. Call again with fewer `jobs=`, or with `jobs=1` to measure in "
                 "this process."
             ) from error
         warnings.warn(
-            f"A worker process died ({_first_line(error)}). What workers had is measured again.",
+            f"A worker process died ({_first_line(error)}). Its cells are measured again.",
             stacklevel=2,
         )
         try:
-            # A cell that kills workers must not be measured here, but workers may die of anything.
-            self._started().submit(_receive, self._measures).result()
+            # A task that does nothing shows whether workers run here at all. Only if they do not
+            # are the cells measured in this process, which a cell that kills workers would kill.
+            self._start_pool().submit(_receive, self._measures).result()
         except Exception as failure:
-            self._give_up(f"Worker processes do not live here ({_first_line(failure)}).")
+            self._measure_without_workers(
+                f"Worker processes cannot run here ({_first_line(failure)})."
+            )
             return
-        for cell in lost:
+        for cell in lost_cells:
             if cell in self._in_flight:
                 self._submit(cell)
 
-    def _give_up(self, why: str) -> None:
-        """Measure in this process what workers cannot."""
-        self._confine(why)
-        lost, self._in_flight = self._in_flight, []
-        for cell in lost:
+    def _measure_without_workers(self, reason: str) -> None:
+        """Measure in this process what workers cannot, now and later."""
+        self._confine(reason)
+        lost_cells, self._in_flight = self._in_flight, []
+        for cell in lost_cells:
             cell.shared.remove()
             self._measure_here(cell.activations, cell.finish, cell.where)
 
-    def _confine(self, why: str) -> None:
+    def _confine(self, reason: str) -> None:
+        """Use no more workers, and say so once."""
         if not self._confined:
             warnings.warn(
-                f"{why} Cells are measured in this process, one after the other.", stacklevel=2
+                f"{reason} Cells are measured in this process, one after the other.", stacklevel=2
             )
         self._confined = True
 
     def _rescue(self) -> None:
-        """Hand over what is finished or being measured, after an error elsewhere."""
+        """Finish the cells that are measured or in work, after an error elsewhere."""
         for cell in self._in_flight:
             with suppress(AttributeError):
                 cell.future.cancel()
         for cell in list(self._in_flight):
-            # The first error is the one that is told.
+            # The error that came first is the one to raise.
             with suppress(Exception):
                 if not cell.future.cancelled():
                     self._finish(cell)
 
     def _abandon(self) -> None:
-        left, self._in_flight = self._in_flight, []
-        for cell in left:
+        """Drop the cells that are not finished, and stop workers that still measure some."""
+        dropped_cells, self._in_flight = self._in_flight, []
+        for cell in dropped_cells:
             with suppress(Exception):
                 cell.future.cancel()
             cell.shared.remove()
-        if left and self._pool is not None:
+        if dropped_cells and self._pool is not None:
             self._pool.shutdown(wait=False, kill_workers=True)
         self._pool = None
 
 
 def check_workers(jobs: object, executor: object) -> None:
-    """Refuse what nothing can be measured with.
+    """Check the arguments that say where cells are measured.
 
     Raises:
         ValueError: `jobs` is no whole number from 1, `executor` has no `submit`, or both are given.
@@ -425,20 +436,20 @@ def check_workers(jobs: object, executor: object) -> None:
         return
     if not isinstance(executor, Executor):
         raise ValueError(
-            f"`executor` is where cells are measured and has `submit(function, argument)`, got a "
-            f"{type(executor).__name__}. `concurrent.futures.ProcessPoolExecutor()` makes one; "
-            "leave it out for worker processes on this machine."
+            "`executor` must have a method `submit(function, argument)`, got a "
+            f"{type(executor).__name__}. `concurrent.futures.ProcessPoolExecutor()` is one. Leave "
+            "it out for worker processes on this machine."
         )
     if jobs is not None:
         raise ValueError(
-            f"`jobs` is for worker processes of the sweep's own, got jobs={jobs} beside an "
+            f"`jobs` is the number of the sweep's own worker processes, got jobs={jobs} beside an "
             "`executor`, which has its own number. Leave one of them out."
         )
 
 
 @contextmanager
 def error_note(text: str) -> Iterator[None]:
-    """Say where an error came from, once."""
+    """Add a note to an exception that is raised inside the `with`."""
     try:
         yield
     except Exception as error:
@@ -447,8 +458,8 @@ def error_note(text: str) -> Iterator[None]:
 
 
 def _is_done(future: Any) -> bool:
-    done = getattr(future, "done", None)
-    return bool(done()) if callable(done) else False
+    method = getattr(future, "done", None)
+    return bool(method()) if callable(method) else False
 
 
 def _first_line(error: BaseException) -> str:
