@@ -19,7 +19,7 @@ TOLD = {
     "onset at half a step": r"by its name or its training step, got 0.5\. Choose one of",
     "sweep by jobs in letters": r"`jobs` must be a whole number from 1, got .two.",
     "sweep by half a job": r"`jobs` must be a whole number from 1, got 2.5",
-    "sweep by the name of an executor": r"has `submit.*got a str",
+    "sweep by the name of an executor": r"must have a method `submit.*got a str",
     "scores of None": r"run folder is named by its path, got None",
     "comparison of a list of concepts": r"name of one concept, got \['truth'\].*call once for each",
     "comparison with None": r"by its name or its training step, got None",
