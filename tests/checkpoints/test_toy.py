@@ -9,7 +9,8 @@ from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy import pretrain_toy_series, run_settings, train_toy_run
 from tlens_trust.checkpoints.toy_text import END_OF_TEXT, make_rows, make_tokenizer
-from tlens_trust.concepts.embedded import embedded_concepts, toy_corpus
+from tlens_trust.concepts.embedded.corpus import toy_corpus
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 
 STEPS = (0, 1, 2, 4, 7)
 

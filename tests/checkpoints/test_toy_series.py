@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tlens_trust.checkpoints import toy
-from tlens_trust.concepts.embedded import embedded_concepts
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 

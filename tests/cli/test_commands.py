@@ -10,7 +10,7 @@ import tlens_trust
 from tlens_trust.checkpoints import loading
 from tlens_trust.cli import probe_command
 from tlens_trust.cli.series_options import checked_device
-from tlens_trust.concepts.controls import CONTROLS
+from tlens_trust.concepts.controls.controls import CONTROLS
 from tlens_trust.tracing.provenance import versions
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")

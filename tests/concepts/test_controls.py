@@ -5,7 +5,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 
 from tlens_trust.concepts import load_concepts
-from tlens_trust.concepts.controls import CONTROLS
+from tlens_trust.concepts.controls.controls import CONTROLS
 from tlens_trust.concepts.controls.words import AGENTS, VERBS, WEATHER
 
 MATCHED = ["tense", "number", "topic"]

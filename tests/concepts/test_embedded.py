@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from tlens_trust.concepts import Concept
-from tlens_trust.concepts.embedded import embedded_concepts
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 SURFACES = {"words": ("word", (1, 2)), "characters": ("char", (2, 5))}

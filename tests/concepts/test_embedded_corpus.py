@@ -4,15 +4,9 @@ from itertools import islice
 
 import pytest
 
-from tlens_trust.concepts.embedded import (
-    embedded_concepts,
-    fairness,
-    privacy,
-    reliability,
-    robustness,
-    toxicity,
-    toy_corpus,
-)
+from tlens_trust.concepts.embedded import fairness, privacy, reliability, robustness, toxicity
+from tlens_trust.concepts.embedded.corpus import toy_corpus
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 
 WORLDS = {
     "reliability": reliability,

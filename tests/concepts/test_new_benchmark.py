@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tlens_trust.concepts import available_benchmarks, lint_file, load_concepts
-from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark, PaperFile, ReleaseFiles
+from tlens_trust.concepts.benchmarks import BENCHMARKS
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile, ReleaseFiles
 from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.tables import Table, binary_labels, texts
 

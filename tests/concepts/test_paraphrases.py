@@ -8,9 +8,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from tlens_trust.checkpoints.toy_text import make_tokenizer
 from tlens_trust.concepts import Concept, load_concepts, text_floor
-from tlens_trust.concepts.embedded import toxicity, toy_corpus
-from tlens_trust.concepts.paraphrases import PARAPHRASES
+from tlens_trust.concepts.embedded import toxicity
+from tlens_trust.concepts.embedded.corpus import toy_corpus
 from tlens_trust.concepts.paraphrases.frames import PAIRED, VERDICTS
+from tlens_trust.concepts.paraphrases.paraphrases import PARAPHRASES
 
 DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 FIELD = r"[a-zA-Z]+"

@@ -135,7 +135,7 @@ def test_texts_that_hold_nothing_to_predict_are_refused(own_plains, tokenizer):
 
 def test_the_toys_neutral_text_is_in_its_words_and_in_no_concept():
     from tlens_trust.checkpoints.toy_text import make_tokenizer
-    from tlens_trust.concepts.embedded import embedded_concepts
+    from tlens_trust.concepts.embedded.sets import embedded_concepts
 
     toy = make_tokenizer()
     texts = neutral_text(toy)

@@ -14,11 +14,11 @@ from markupsafe import escape
 
 from tlens_trust.tracing import Trace, combine_runs
 from tlens_trust.views import Figure
-from tlens_trust.views.report import write_report
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.findings_section import list_findings
+from tlens_trust.views.report.trace_report import write_report
 from tlens_trust.views.summary import summarise, summary_table
-from tlens_trust.views.tokens import TokenView
+from tlens_trust.views.tokens.token_view import TokenView
 
 _spec = importlib.util.spec_from_file_location("figures", Path(__file__).parent / "test_figures.py")
 figures = importlib.util.module_from_spec(_spec)

@@ -5,7 +5,9 @@ import pytest
 import xarray as xr
 
 from tlens_trust.views import tokens
-from tlens_trust.views.tokens import TokenView, draw_tokens, token_view, write_page
+from tlens_trust.views.tokens import token_view
+from tlens_trust.views.tokens.page import write_page
+from tlens_trust.views.tokens.token_view import TokenView, draw_tokens
 
 HOSTILE = (
     "<script>window.ran = 1</script>",

@@ -22,7 +22,7 @@ from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.loading import quietly
 from tlens_trust.checkpoints.series import CheckpointSeries
 from tlens_trust.checkpoints.toy_text import make_rows, make_tokenizer
-from tlens_trust.concepts.embedded import toy_corpus
+from tlens_trust.concepts.embedded.corpus import toy_corpus
 from tlens_trust.files import remove_abandoned, replaced_folder, write_file
 from tlens_trust.threads import limited_threads
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from tlens_trust.concepts.embedded import embedded_concepts, toy_corpus
+from tlens_trust.concepts.embedded.corpus import toy_corpus
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 
 END_OF_TEXT = "<|endoftext|>"
 

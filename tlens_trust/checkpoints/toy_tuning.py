@@ -24,7 +24,7 @@ from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.loading import quietly
 from tlens_trust.checkpoints.toy_embedded import load_toy_series
-from tlens_trust.concepts.embedded import toy_corpus
+from tlens_trust.concepts.embedded.corpus import toy_corpus
 from tlens_trust.files import replaced_folder
 from tlens_trust.threads import limited_threads
 

@@ -3,7 +3,8 @@
 from tlens_trust.concepts.concept import Concept, RowEdit
 from tlens_trust.concepts.floor import text_floor
 from tlens_trust.concepts.floor_scores import TextFloor
-from tlens_trust.concepts.lint import LintFinding, LintReport, lint_file
+from tlens_trust.concepts.lint.lint import lint_file
+from tlens_trust.concepts.lint.report import LintFinding, LintReport
 from tlens_trust.concepts.load import available_benchmarks, load_concepts
 
 __all__ = [

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark
+from tlens_trust.concepts.benchmarks import BENCHMARKS
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.concept import Concept
-from tlens_trust.concepts.controls import CONTROLS, control_concepts
-from tlens_trust.concepts.embedded import embedded_concepts
+from tlens_trust.concepts.controls.controls import CONTROLS, control_concepts
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 from tlens_trust.concepts.lint.known import identify_paper_file
-from tlens_trust.concepts.paraphrases import PARAPHRASES, paraphrased_concepts
+from tlens_trust.concepts.paraphrases.paraphrases import PARAPHRASES, paraphrased_concepts
 from tlens_trust.concepts.sources import (
     file_name,
     is_address,

@@ -9,17 +9,20 @@ from tlens_trust.views.comparing.matrix_figures import (
 )
 from tlens_trust.views.comparing.transfers import draw_transfer_curves, transfer_table
 from tlens_trust.views.figure import Figure
-from tlens_trust.views.information import draw_information, draw_plane
+from tlens_trust.views.information.information_curves import draw_information
+from tlens_trust.views.information.plane_figure import draw_plane
 from tlens_trust.views.information.plane_table import plane_table
 from tlens_trust.views.onset_figure import draw_onsets
 from tlens_trust.views.onset_table import onset_table
-from tlens_trust.views.report import TraceReport, report_run
+from tlens_trust.views.report.run_folder_report import report_run
+from tlens_trust.views.report.trace_report import TraceReport
 from tlens_trust.views.steering.effect_figures import draw_steering, draw_steering_curve
 from tlens_trust.views.steering.matrix_table import matrix_table
 from tlens_trust.views.steering.steering_table import generations_table, steering_table
 from tlens_trust.views.steering.trade_off import draw_trade_off
 from tlens_trust.views.summary import summarise, summary_table
-from tlens_trust.views.tokens import GenerationsView, TokenView, draw_generations, draw_tokens
+from tlens_trust.views.tokens.generations_view import GenerationsView, draw_generations
+from tlens_trust.views.tokens.token_view import TokenView, draw_tokens
 from tlens_trust.views.trace_plot import TracePlot
 
 __all__ = [

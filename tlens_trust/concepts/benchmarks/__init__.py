@@ -1,6 +1,5 @@
 """Readers for the public benchmarks of trustworthiness."""
 
-from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile, ReleaseFiles
 from tlens_trust.concepts.benchmarks.confaide import CONFAIDE
 from tlens_trust.concepts.benchmarks.sst2 import SST2
 from tlens_trust.concepts.benchmarks.stereoset import STEREOSET
@@ -10,5 +9,3 @@ from tlens_trust.concepts.benchmarks.truthfulqa import TRUTHFULQA
 BENCHMARKS = {
     benchmark.name: benchmark for benchmark in (TRUTHFULQA, CONFAIDE, TOXIGEN, STEREOSET, SST2)
 }
-
-__all__ = ["BENCHMARKS", "Benchmark", "PaperFile", "ReleaseFiles"]

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from tlens_trust.concepts.benchmarks import BENCHMARKS, Benchmark, PaperFile
+from tlens_trust.concepts.benchmarks import BENCHMARKS
+from tlens_trust.concepts.benchmarks.benchmark import Benchmark, PaperFile
 from tlens_trust.concepts.lint.report import LintFinding, Severity
 from tlens_trust.concepts.lint.rows import plain_text
 from tlens_trust.concepts.tables import Table

@@ -8,14 +8,9 @@ from types import MappingProxyType
 import numpy as np
 
 from tlens_trust.concepts.concept import Concept
-from tlens_trust.concepts.embedded import (
-    embedded_concepts,
-    fairness,
-    privacy,
-    reliability,
-    robustness,
-)
+from tlens_trust.concepts.embedded import fairness, privacy, reliability, robustness
 from tlens_trust.concepts.embedded.contrast import draw_names, fill
+from tlens_trust.concepts.embedded.sets import embedded_concepts
 from tlens_trust.concepts.paraphrases.frames import PAIRED, VERDICTS
 
 _WORLDS = {

@@ -5,7 +5,7 @@ from markupsafe import Markup
 
 from tlens_trust.analysis import Phase, Phases
 from tlens_trust.views.axes import format_count
-from tlens_trust.views.information import draw_plane
+from tlens_trust.views.information.plane_figure import draw_plane
 from tlens_trust.views.information.plane_parts import panel_name, site_of
 from tlens_trust.views.report.elements import (
     render_figure,

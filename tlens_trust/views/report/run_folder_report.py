@@ -10,7 +10,7 @@ from tlens_trust.analysis import Phases, find_onset, find_phases, information_pl
 from tlens_trust.tracing import Trace, load_results
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.views.report.trace_report import write_report
-from tlens_trust.views.tokens import draw_tokens
+from tlens_trust.views.tokens.token_view import draw_tokens
 
 # Finding the phases of more curves than this takes longer than a reader wants to wait for a page.
 _MOST_CURVES = 120

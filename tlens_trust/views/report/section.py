@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tlens_trust.analysis import Phases
 from tlens_trust.tracing import Trace
 from tlens_trust.views.summary import summarise
-from tlens_trust.views.tokens import PagePart
+from tlens_trust.views.tokens.page import PagePart
 
 SummaryRow = dict[str, Any]
 

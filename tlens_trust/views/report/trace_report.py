@@ -17,7 +17,7 @@ from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.section import ReportContent
 from tlens_trust.views.report.sections import list_sections
 from tlens_trust.views.report.trace_labels import report_lead, report_title
-from tlens_trust.views.tokens import PagePart
+from tlens_trust.views.tokens.page import PagePart
 from tlens_trust.views.tokens.script import circuitsvis_script
 
 
