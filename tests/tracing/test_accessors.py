@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from tlens_trust import accessors
-from tlens_trust.tracing import Trace, register_trace_accessor
+from tlens_trust.tracing import Trace
+from tlens_trust.tracing.trace import register_trace_accessor
 
 
 def test_plot_is_there_for_one_who_imports_nothing_but_the_trace():

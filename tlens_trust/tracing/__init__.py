@@ -6,7 +6,7 @@ from tlens_trust.tracing.replicates import unpack_replicates
 from tlens_trust.tracing.run_results import load_results, save_result
 from tlens_trust.tracing.statement_scores import load_scores
 from tlens_trust.tracing.sweep import trace_checkpoints
-from tlens_trust.tracing.trace import Trace, register_trace_accessor
+from tlens_trust.tracing.trace import Trace
 
 __all__ = [
     "Trace",
@@ -14,7 +14,6 @@ __all__ = [
     "load_results",
     "load_scores",
     "probe_checkpoints",
-    "register_trace_accessor",
     "save_result",
     "trace_checkpoints",
     "unpack_replicates",

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.colors import sample_colorscale
 
-from tlens_trust.tracing import Trace, register_trace_accessor
+from tlens_trust.tracing import Trace
+from tlens_trust.tracing.trace import register_trace_accessor
 from tlens_trust.views.axes import format_count, log_positions, training_axis
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.panels import (

@@ -12,7 +12,8 @@ from plotly.offline import get_plotlyjs
 from tlens_trust.analysis import Phases
 from tlens_trust.files import write_file
 from tlens_trust.html import page_file, render
-from tlens_trust.tracing import Trace, register_trace_accessor
+from tlens_trust.tracing import Trace
+from tlens_trust.tracing.trace import register_trace_accessor
 from tlens_trust.views.report.cautions import find_cautions
 from tlens_trust.views.report.section import ReportContent
 from tlens_trust.views.report.sections import list_sections
