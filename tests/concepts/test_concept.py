@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tlens_trust.concepts import Concept, RowEdit
+from tlens_trust.concepts import Concept
+from tlens_trust.concepts.concept import RowEdit
 
 ROWS = [
     ("You fool.", 1, "you"),

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from tlens_trust.concepts import Concept, LintReport, lint_file
+from tlens_trust.concepts import Concept, lint_file
 from tlens_trust.concepts.lint.artefacts import artefacts
 from tlens_trust.concepts.lint.balance import balance, group_sizes, single_label_groups
 from tlens_trust.concepts.lint.cues import _associations, cues
@@ -18,7 +18,7 @@ from tlens_trust.concepts.lint.repeats import (
     sequential_split,
     twins_apart,
 )
-from tlens_trust.concepts.lint.report import LintFinding
+from tlens_trust.concepts.lint.report import LintFinding, LintReport
 from tlens_trust.concepts.lint.rows import Rows, association
 
 CHECKS = [

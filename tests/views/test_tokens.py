@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from tlens_trust.views import tokens
 from tlens_trust.views.tokens import token_view
 from tlens_trust.views.tokens.page import write_page
 from tlens_trust.views.tokens.token_view import TokenView, draw_tokens
@@ -167,19 +166,3 @@ def test_scores_of_tokens_become_a_view_with_their_unit_steps_and_layers():
 def test_something_else_is_no_scores_of_tokens():
     with pytest.raises(ValueError, match="trace_tokens"):
         draw_tokens(xr.Dataset({"accuracy": 1}))
-
-
-def test_the_package_names_what_is_public():
-    assert set(tokens.__all__) == {
-        "GenerationsView",
-        "PagePart",
-        "TokenView",
-        "draw_generations",
-        "draw_tokens",
-        "write_page",
-    }
-
-
-def test_the_repr_of_a_view_is_one_line():
-    shown = TokenView("score", ("a", "b"), np.zeros((1, 3, 2)), sites=("0", "1", "2"))
-    assert repr(shown) == "TokenView('score', 1 checkpoint × 3 sites × 2 tokens)"

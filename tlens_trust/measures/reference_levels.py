@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from tlens_trust.concepts import Concept, TextFloor, text_floor
+from tlens_trust.concepts import Concept, text_floor
+from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import (
     clopper_pearson,

@@ -20,7 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from tlens_trust.activations import Activations
-from tlens_trust.concepts import Concept, TextFloor
+from tlens_trust.concepts import Concept
+from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.rows import plain_text
 from tlens_trust.measures.arguments import check_counts, checked_share
