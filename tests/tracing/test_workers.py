@@ -345,7 +345,7 @@ def test_a_model_in_memory_is_not_handed_over(checkpoints, concepts):
 def test_activations_that_are_gone_say_so(checkpoints, concepts):
     shared = SharedActivations.write(collect_activations(checkpoints[0], concepts[0]))
     shared.remove()
-    with pytest.raises(FileNotFoundError, match=r"are not there.*`out=`"):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*`out=`"):
         shared.open()
 
 
