@@ -158,7 +158,7 @@ def test_a_torn_cell_is_left_out_of_what_is_loaded_and_told_of(sweep, tmp_path):
     whole = sweep(out=tmp_path)
     flip_one_number(*cell_files(tmp_path, "tiny@step8", "truth"))
     (tmp_path / "trace.nc").unlink()
-    with pytest.warns(UserWarning, match=r"truth at tiny@step8.*makes them again"):
+    with pytest.warns(UserWarning, match=r"truth at tiny@step8.*to measure them again"):
         loaded = Trace.load(tmp_path)
     assert np.isnan(loaded.sel(concept="truth", step=8).data["norm"]).all()
     for part in ({"concept": "kindness"}, {"concept": "truth", "step": [0, 64]}):

@@ -70,7 +70,7 @@ class CsvOptions:
 
 def choose_concepts(
     names: list[str] | None,
-    own: CsvOptions | None = None,
+    csv_options: CsvOptions | None = None,
     *,
     clean: bool = True,
     option: str = "--concepts",
@@ -79,7 +79,7 @@ def choose_concepts(
 
     Args:
         names: The values of the option.
-        own: The user's own concept; None for a command without `--csv`.
+        csv_options: The user's own concept; None for a command without `--csv`.
         clean: Whether the paper's files are cleaned.
         option: The name of the option, for errors.
 
@@ -102,12 +102,12 @@ def choose_concepts(
             )
         # `clean=False` is for the paper's files. Sets from elsewhere have no uncleaned form.
         concepts.update(load_concepts(name, path=path or None, clean=clean or not path))
-    concept = None if own is None else own.load()
-    if own is not None and concept is not None:
+    concept = None if csv_options is None else csv_options.load()
+    if csv_options is not None and concept is not None:
         if concept.name in concepts:
             raise ValueError(
-                f"--csv {str(own.csv)!r} is a concept named {concept.name!r}, and so is one of "
-                f"{option}. Rename the file, or leave one of them out."
+                f"--csv {str(csv_options.csv)!r} is a concept named {concept.name!r}, and so is "
+                f"one of {option}. Rename the file, or leave one of them out."
             )
         concepts[concept.name] = concept
     return concepts or load_concepts()

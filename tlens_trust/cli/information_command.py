@@ -49,7 +49,7 @@ def information(
     series: Series,
     *,
     concepts: Concepts = None,
-    own: CsvOptions,
+    csv_options: CsvOptions,
     estimator: Annotated[
         Estimator,
         typer.Option(
@@ -74,7 +74,7 @@ def information(
 ) -> None:
     """Estimate how much activations of SERIES tell of input and labels, and find phases."""
     check_output_folder(out)
-    chosen_concepts = choose_concepts(concepts, own)
+    chosen_concepts = choose_concepts(concepts, csv_options)
 
     from tlens_trust import trace_checkpoints
     from tlens_trust.analysis import find_phases, information_plane

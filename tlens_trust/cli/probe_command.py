@@ -42,7 +42,7 @@ def probe(
     series: Series,
     *,
     concepts: Concepts = None,
-    own: CsvOptions,
+    csv_options: CsvOptions,
     probes: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,7 +93,7 @@ def probe(
         )
     check_output_folder(out)
     chosen_concepts = choose_concepts(
-        concepts, own, clean=not is_paper_protocol if clean is None else clean
+        concepts, csv_options, clean=not is_paper_protocol if clean is None else clean
     )
     check_texts(texts or [], list(chosen_concepts))
 

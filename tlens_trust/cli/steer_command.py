@@ -60,7 +60,7 @@ def steer(
         str | None,
         typer.Option(help="Embedded set or benchmark; NAME=PATH reads one from a file."),
     ] = None,
-    own: CsvOptions,
+    csv_options: CsvOptions,
     site: Annotated[
         str | None, typer.Option(help="A layer, or a site's name; by default the middle layer.")
     ] = None,
@@ -117,7 +117,7 @@ def steer(
     quiet: Quiet = False,
 ) -> None:
     """Steer --to by a vector made at --from. Report effect, damage, controls and continuations."""
-    chosen_concept = _choose_one_concept(concept, own)
+    chosen_concept = _choose_one_concept(concept, csv_options)
     if groups is not None:
         if groups < 4:
             raise ValueError(
@@ -175,14 +175,18 @@ def steer(
         typer.echo(f"\ndata     {out}")
 
 
-def _choose_one_concept(concept: str | None, own: CsvOptions) -> "Concept":
-    if concept is None and own.csv is None:
+def _choose_one_concept(concept: str | None, csv_options: CsvOptions) -> "Concept":
+    if concept is None and csv_options.csv is None:
         raise ValueError(
             "Which concept is the vector of? Name a set by --concept, or give your own by --csv."
         )
-    chosen = choose_concepts(None if concept is None else [concept], own, option="--concept")
+    chosen = choose_concepts(
+        None if concept is None else [concept], csv_options, option="--concept"
+    )
     if len(chosen) != 1:
-        options = f"--concept got {concept!r}" + ("" if own.csv is None else " beside --csv")
+        options = f"--concept got {concept!r}" + (
+            "" if csv_options.csv is None else " beside --csv"
+        )
         raise ValueError(f"{options}, which names {len(chosen)} sets. Name one.")
     return next(iter(chosen.values()))
 

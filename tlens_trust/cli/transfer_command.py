@@ -41,7 +41,7 @@ def transfer(
             "from a file. --csv adds a set of your own.",
         ),
     ] = None,
-    own: CsvOptions,
+    csv_options: CsvOptions,
     steps: Steps = "log",
     family: FamilyOptions,
     where: SiteOptions,
@@ -55,7 +55,7 @@ def transfer(
 ) -> None:
     """Score probes of one set of statements on another, at every checkpoint of SERIES."""
     check_output_folder(out)
-    if targets is None and own.csv is None:
+    if targets is None and csv_options.csv is None:
         raise ValueError(
             "What are the probes to be scored on? Name sets by --to, or give your own by --csv."
         )
@@ -65,7 +65,7 @@ def transfer(
             f"--from got {source!r}, which names {len(source_sets)} sets. Name the one that "
             "probes are fitted to."
         )
-    target_sets = choose_concepts(targets, own, option="--to")
+    target_sets = choose_concepts(targets, csv_options, option="--to")
 
     from tlens_trust.analysis import trace_transfer
     from tlens_trust.views import draw_transfer_curves, transfer_table

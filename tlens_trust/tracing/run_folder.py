@@ -1,4 +1,4 @@
-"""A folder in which a sweep keeps what it has done, cell by cell.
+"""The folder that a sweep writes its results to, cell by cell.
 
     manifest.json                        settings, the calls that were made with their arguments
                                          and versions, concepts
@@ -9,9 +9,9 @@
     trace.nc                             everything, assembled
 
 A cell's file name ends in the first digits of its key, a hash of everything that changes the
-cell: settings, weights, tokenizer, concept. So a cell of other weights under the same name never
-stands for another. A cell counts as done when its commit record is there, holds the same key, and
-names the SHA-256 that the file has; whatever is torn or altered is as good as absent.
+cell: settings, weights, tokenizer, concept. So a cell of other weights is never taken for it, even
+if the checkpoint has the same name. A cell is finished if its commit record exists, holds the same
+key, and holds the SHA-256 of the file. A torn or altered cell is treated as missing.
 """
 
 import hashlib
@@ -59,10 +59,10 @@ from tlens_trust.tracing.untrained_comparison import compact_cell
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where the cells of sweeps with the same settings are kept.
+    """The folder of the cells of sweeps with the same settings.
 
-    Several processes may write to one run folder: files are renamed into place, each cell is a
-    pure function of its key, and what two of them write is the same.
+    Several processes may write to one run folder. Files are renamed into place, and a cell is a
+    pure function of its key, so that two processes write the same.
 
     Attributes:
         path: The folder.
@@ -72,7 +72,7 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `manifest.json` holds.
+        """The content of `manifest.json`.
 
         Raises:
             ValueError: The folder is no run folder.
@@ -81,15 +81,15 @@ class RunFolder:
 
     @classmethod
     def at(cls, place: object) -> "RunFolder":
-        """The run folder that a user names.
+        """Make a `RunFolder` of the path that a user gives.
 
         Raises:
-            ValueError: It is named by something else than a path.
+            ValueError: `place` is not a path.
         """
         if isinstance(place, str | os.PathLike):
             return cls(Path(place))
         hint = (
-            " A trace holds nothing by statement; what a sweep kept of them lies in its run folder."
+            " A trace holds nothing by statement. A sweep writes that to its run folder."
             if "tracing.trace" in type(place).__module__
             else ""
         )
@@ -107,30 +107,29 @@ class RunFolder:
         versions: Mapping[str, str],
         checkpoints: Sequence[str] = (),
     ) -> None:
-        """Make the folder, or continue it, and note this call in its manifest.
+        """Make the folder, or continue it, and record this call in its manifest.
 
-        A folder without a finished cell takes other settings and other concepts: what is in it is
-        of a sweep that failed. A manifest that is torn is made again from the concepts that are
-        kept beside it, with a warning, if the cells are found by these settings.
+        A folder without a finished cell accepts other settings and concepts, since its content is
+        that of a sweep that failed. A torn manifest is restored, with a warning, from the concepts
+        in the folder, if its cells were made with these settings.
 
         Args:
-            settings: What changes a cell, beside weights and concept; as JSON holds it.
-            concepts: By name.
-            arguments: What else the call was made with; as JSON holds it.
-            versions: Of the libraries.
-            checkpoints: Names of those that are to be read, which `unfinished` holds against those
-                that have been.
+            settings: Everything besides weights and concept that changes a cell, as JSON holds it.
+            concepts: The concepts, by name.
+            arguments: The other arguments of the call, as JSON holds them.
+            versions: Versions of the libraries.
+            checkpoints: Names of the checkpoints of the sweep, for `unfinished`.
 
         Raises:
             ValueError: The folder holds cells of other settings, or another concept under one of
                 the names; or it is no run folder and not empty. Nothing is changed then.
         """
-        described = {name: concept_provenance(concept) for name, concept in concepts.items()}
-        manifest = self._open_manifest(as_json(settings), first=list(concepts))
-        check_same_concepts(self.path, manifest["concepts"], described)
+        entries = {name: concept_provenance(concept) for name, concept in concepts.items()}
+        manifest = self._open_manifest(as_json(settings), leading_names=list(concepts))
+        check_same_concepts(self.path, manifest["concepts"], entries)
         for name, concept in concepts.items():
             self._write_concept(name, concept)
-        manifest["concepts"].update(as_json(described))
+        manifest["concepts"].update(as_json(entries))
         manifest["checkpoints"] = list(
             dict.fromkeys([*manifest.get("checkpoints", []), *checkpoints])
         )
@@ -152,16 +151,16 @@ class RunFolder:
         *,
         settings: Mapping[str, Any] | None = None,
     ) -> str:
-        """Hash of everything that changes a cell.
+        """Hash everything that changes a cell.
 
         Args:
-            identities: Of the weights and the tokenizer.
-            concept: Its name, as in the manifest.
-            settings: Those that a cell is made with; None for the manifest's.
+            identities: Identities of the weights and the tokenizer.
+            concept: Name of the concept in the manifest.
+            settings: The settings of the cell; None for those of the manifest.
 
         Raises:
-            ValueError: The manifest says otherwise: since it was begun, another sweep took the
-                folder, which held no cell.
+            ValueError: The manifest has other settings: another sweep has begun in the folder
+                before it held a cell.
         """
         manifest = self.manifest
         if settings is not None:
@@ -169,7 +168,7 @@ class RunFolder:
         return cell_key(manifest, identities, concept)
 
     def has_cell(self, checkpoint: str, concept: str, key: str) -> bool:
-        """Whether a cell is finished and whole."""
+        """Whether a cell is finished and its file is intact."""
         return self._cell_content(checkpoint, concept, key) is not None
 
     def read_cell(
@@ -180,13 +179,13 @@ class RunFolder:
         *,
         variables: Sequence[str] | None = None,
     ) -> xr.Dataset | None:
-        """A finished cell; None where there is none, or where it was torn or altered.
+        """Read a finished cell; None if there is none, or it is torn or altered.
 
         Args:
             checkpoint: Name of the checkpoint.
             concept: Name of the concept.
-            key: As `cell_key` gives it.
-            variables: Which of its variables to read, where they are there; None for all.
+            key: The result of `cell_key`.
+            variables: Names of the variables to read, as far as the cell has them; None for all.
         """
         content = self._cell_content(checkpoint, concept, key)
         if content is None:
@@ -204,14 +203,14 @@ class RunFolder:
         *,
         made_with: Mapping[str, Any],
     ) -> None:
-        """Keep a cell: first its file, then the record that says it is whole.
+        """Write a cell: first its file, then the record that says it is finished.
 
         Args:
             checkpoint: Name of the checkpoint.
             concept: Name of the concept.
-            key: As `cell_key` gives it.
-            content: What `measure_cell` gives, as `dataset_to_bytes` encodes it.
-            made_with: What does not change a cell and is worth knowing, such as the device.
+            key: The result of `cell_key`.
+            content: The result of `measure_cell`, encoded by `dataset_to_bytes`.
+            made_with: Facts that do not change a cell, such as the device, for the record.
         """
         path = self._cell_path(checkpoint, concept, key, ".nc")
         digest = write_file(path, content)
@@ -226,103 +225,103 @@ class RunFolder:
         write_json(path.with_suffix(".json"), record)
 
     def note_checkpoint(self, record: CheckpointRecord, identities: Mapping[str, str]) -> None:
-        """Keep what is known of a checkpoint, before its cells."""
+        """Write the record of a checkpoint, before its cells."""
         path = self.path / "cells" / file_name(record.name) / "checkpoint.json"
-        known = {**asdict(record), "identities": dict(identities)}
-        if read_json(path) != as_json(known):
-            write_json(path, known)
+        entry = {**asdict(record), "identities": dict(identities)}
+        if read_json(path) != as_json(entry):
+            write_json(path, entry)
 
     def checkpoints(
         self, *, drawn: bool = False
     ) -> dict[str, tuple[CheckpointRecord, dict[str, str]]]:
-        """Every checkpoint that was begun, with its identities, in training order.
+        """List every checkpoint with a record, with its identities, in training order.
 
         Args:
-            drawn: Whether to name random weights too, against which the others are held.
+            drawn: Whether to include random weights, which the others are compared with.
         """
-        found = {}
+        records = {}
         for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
-            # A file that was altered names no checkpoint; the next sweep writes it again.
+            # An altered record is ignored. The next sweep writes it again.
             with suppress(TypeError, KeyError):
-                known = read_json(path) or {}
-                identities = known.pop("identities")
-                record = CheckpointRecord(**known)
+                entry = read_json(path) or {}
+                identities = entry.pop("identities")
+                record = CheckpointRecord(**entry)
                 if drawn or not record.drawn:
-                    found[record.name] = (record, identities)
-        ordered = in_training_order([record for record, _ in found.values()])
-        return {record.name: found[record.name] for record in ordered}
+                    records[record.name] = (record, identities)
+        ordered = in_training_order([record for record, _ in records.values()])
+        return {record.name: records[record.name] for record in ordered}
 
     def unfinished(self) -> list[str]:
-        """Checkpoints that a sweep was to read, and of which no cell is finished yet.
+        """List the checkpoints of a sweep that have no finished cell yet.
 
-        Empty too for a run folder of a version that did not note them.
+        Empty for a run folder of an earlier version, which did not record them.
         """
         manifest = self.manifest
-        known = self.checkpoints()
+        records = self.checkpoints()
         return [
             name
             for name in manifest.get("checkpoints", [])
-            if name not in known
+            if name not in records
             or not any(
-                self._commit_record(name, concept, cell_key(manifest, known[name][1], concept))
+                self._commit_record(name, concept, cell_key(manifest, records[name][1], concept))
                 for concept in manifest["concepts"]
             )
         ]
 
     def read_concept(self, name: str) -> Concept:
-        """A concept as it was swept.
+        """Read a concept as the sweep used it.
 
         Raises:
-            ValueError: The folder does not hold it, or its file was altered.
+            ValueError: The folder does not hold the concept, or its file is torn or altered.
         """
-        known = self._known_concept(name)
-        stored = read_json(self.path / "concepts" / f"{file_name(name)}.json")
+        entry = self._concept_entry(name)
+        content = read_json(self.path / "concepts" / f"{file_name(name)}.json")
         with suppress(TypeError, ValueError, KeyError):
-            concept = Concept.from_json(stored or {})
-            if concept.fingerprint == known["fingerprint"]:
+            concept = Concept.from_json(content or {})
+            if concept.fingerprint == entry["fingerprint"]:
                 return concept
         raise ValueError(
             f"The statements of {name!r} in {str(self.path)!r} are torn or altered. Sweep with the "
             "concept once more, with the same `out`: finished cells are kept."
         )
 
-    def assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
-        """Everything that is finished, as the data of a `Trace`; kept as `trace.nc`.
+    def assemble(self, cells_in_memory: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
+        """Assemble all finished cells into the data of a `Trace`, and write it as `trace.nc`.
 
         Args:
-            at_hand: Cells by checkpoint and concept that need not be read again.
+            cells_in_memory: Cells by checkpoint and concept that need not be read from disk.
         """
-        data = self._assembled()
+        data = self._read_assembled()
         if data is None:
-            data = self._assemble(at_hand)
+            data = self._assemble(cells_in_memory)
             digest = write_file(self.path / "trace.nc", dataset_to_bytes(data))
             manifest = self.manifest
-            manifest["trace"] = {"sha256": digest, "made_of": self._made_of(manifest)}
+            manifest["trace"] = {"sha256": digest, "made_of": self._content_hash(manifest)}
             merge_manifest(self.path, manifest)
         return data
 
     def trace_data(self) -> xr.Dataset:
-        """The data of a `Trace`: from `trace.nc` where that is whole and up to date.
+        """Give the data of a `Trace`, from `trace.nc` if that is intact and up to date.
 
         Raises:
             ValueError: The folder is no run folder, or nothing in it is finished.
         """
-        data = self._assembled()
+        data = self._read_assembled()
         return self._assemble({}) if data is None else data
 
-    def _assembled(self) -> xr.Dataset | None:
-        """What `trace.nc` holds, if that is whole and nothing came after it."""
+    def _read_assembled(self) -> xr.Dataset | None:
+        """Read `trace.nc`; None if it is torn, or cells were added after it was written."""
         manifest = self.manifest
-        noted = manifest.get("trace", {})
+        entry = manifest.get("trace", {})
         with suppress(OSError, ValueError):
             content = (self.path / "trace.nc").read_bytes()
-            whole = hashlib.sha256(content).hexdigest() == noted.get("sha256")
-            if whole and self._made_of(manifest) == noted.get("made_of"):
+            is_intact = hashlib.sha256(content).hexdigest() == entry.get("sha256")
+            if is_intact and self._content_hash(manifest) == entry.get("made_of"):
                 return dataset_from_bytes(content)
         return None
 
-    def _made_of(self, manifest: Mapping[str, Any]) -> str:
-        """Hash of everything that an assembled trace is made of."""
+    def _content_hash(self, manifest: Mapping[str, Any]) -> str:
+        """Hash everything that an assembled trace depends on."""
         parts: list[Any] = [provenance_of(manifest), manifest["concepts"]]
         for name, (record, identities) in self.checkpoints(drawn=True).items():
             parts.append(asdict(record))
@@ -331,10 +330,10 @@ class RunFolder:
                 parts.append(self._commit_record(name, concept, key))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def _assemble(self, at_hand: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
+    def _assemble(self, cells_in_memory: Mapping[tuple[str, str], xr.Dataset]) -> xr.Dataset:
         manifest = self.manifest
         checkpoints = self.checkpoints(drawn=True)
-        cells, torn = dict(at_hand), []
+        cells, torn_cells = dict(cells_in_memory), []
         for name, (_, identities) in checkpoints.items():
             for concept in manifest["concepts"]:
                 if (name, concept) in cells:
@@ -344,32 +343,33 @@ class RunFolder:
                 if cell is not None:
                     cells[name, concept] = compact_cell(cell)
                 elif self._commit_record(name, concept, key) is not None:
-                    torn.append(f"{concept} at {name}")
+                    torn_cells.append(f"{concept} at {name}")
         if not cells:
             raise ValueError(
                 f"Nothing in the run folder {str(self.path)!r} is finished yet. Call the sweep "
                 "with the same arguments; it continues."
             )
-        if torn:
+        if torn_cells:
             warnings.warn(
-                f"{len(torn)} cells of {str(self.path)!r} are torn or altered and left out: "
-                f"{listed(torn)}. Call the sweep with the same arguments; it makes them again.",
+                f"{len(torn_cells)} cells of {str(self.path)!r} are torn or altered and left out: "
+                f"{listed(torn_cells)}. Call the sweep again with the same arguments to measure "
+                "them again.",
                 stacklevel=4,
             )
-        begun = {checkpoint for checkpoint, _ in cells}
-        met = {concept for _, concept in cells}
+        checkpoint_names = {checkpoint for checkpoint, _ in cells}
+        concept_names = {concept for _, concept in cells}
         statements = {}
-        for name in met:
-            # Where the statements were altered, nothing is compared.
+        for name in concept_names:
+            # Without intact statements there is no comparison with untrained weights.
             with suppress(ValueError):
                 statements[name] = self.read_concept(name)
         return assemble_trace_data(
             cells,
-            [r for r, _ in checkpoints.values() if r.name in begun and not r.drawn],
-            {name: known for name, known in manifest["concepts"].items() if name in met},
+            [r for r, _ in checkpoints.values() if r.name in checkpoint_names and not r.drawn],
+            {n: entry for n, entry in manifest["concepts"].items() if n in concept_names},
             provenance=provenance_of(manifest),
             statements=statements,
-            against=[r for r, _ in checkpoints.values() if r.name in begun and r.drawn],
+            against=[r for r, _ in checkpoints.values() if r.name in checkpoint_names and r.drawn],
         )
 
     def _cell_content(self, checkpoint: str, concept: str, key: str) -> bytes | None:
@@ -382,14 +382,14 @@ class RunFolder:
 
     def _commit_record(self, checkpoint: str, concept: str, key: str) -> dict[str, Any] | None:
         record = read_json(self._cell_path(checkpoint, concept, key, ".json"))
-        whole = record is not None and record.get("key") == key and "sha256" in record
-        return record if whole else None
+        is_valid = record is not None and record.get("key") == key and "sha256" in record
+        return record if is_valid else None
 
     def _cell_path(self, checkpoint: str, concept: str, key: str, ending: str) -> Path:
         folder = self.path / "cells" / file_name(checkpoint)
         return folder / f"{slug(concept)}-{key[:12]}{ending}"
 
-    def _known_concept(self, name: str) -> dict[str, Any]:
+    def _concept_entry(self, name: str) -> dict[str, Any]:
         concepts: dict[str, dict[str, Any]] = self.manifest["concepts"]
         if not isinstance(name, str):
             raise ValueError(
@@ -404,18 +404,18 @@ class RunFolder:
         return concepts[name]
 
     def _committed_keys(self) -> set[str]:
-        """Keys of all cells that are finished, by whatever settings."""
+        """Collect the keys of all finished cells, of any settings."""
         records = (read_json(path) or {} for path in (self.path / "cells").glob("*/*.json"))
         return {record["key"] for record in records if {"key", "sha256"} <= record.keys()}
 
     def _open_manifest(
-        self, settings: Mapping[str, Any], *, first: Sequence[str]
+        self, settings: Mapping[str, Any], *, leading_names: Sequence[str]
     ) -> dict[str, Any]:
-        """The manifest to go on with, for these settings; nothing is written yet but a reset.
+        """Read, reset, restore or make the manifest. Only a reset is written at once.
 
         Args:
-            settings: Those of the sweep.
-            first: Names of its concepts, which come before the others in a restored manifest.
+            settings: The settings of the sweep.
+            leading_names: Names of its concepts, which come first in a restored manifest.
         """
         file = self.path / MANIFEST
         if read_json(file) is not None:
@@ -436,44 +436,46 @@ class RunFolder:
             raise ValueError(f"{str(self.path)!r} is a file. Give a folder as `out`.")
         manifest = new_manifest(settings)
         if is_torn:
-            self._restore_concepts(manifest, first=first)
+            self._restore_concepts(manifest, leading_names=leading_names)
         return manifest
 
-    def _restore_concepts(self, manifest: dict[str, Any], *, first: Sequence[str]) -> None:
-        """Put the concepts into a manifest that is made again, if its cells go with it.
+    def _restore_concepts(self, manifest: dict[str, Any], *, leading_names: Sequence[str]) -> None:
+        """Restore the concepts of a manifest from their files, if its settings match the cells.
 
         Args:
-            manifest: What is known of it.
-            first: Names of the concepts that stand before the others.
+            manifest: The new manifest, with settings and no concepts.
+            leading_names: Names of the concepts that come first.
 
         Raises:
             ValueError: There are cells, and none of them was made with the manifest's settings.
         """
-        committed = self._committed_keys()
-        if not committed:
+        committed_keys = self._committed_keys()
+        if not committed_keys:
             return
-        kept = {}
+        entries = {}
         for path in sorted((self.path / "concepts").glob("*.json")):
             with suppress(TypeError, ValueError, KeyError):
                 concept = Concept.from_json(read_json(path) or {})
-                kept[concept.name] = as_json(concept_provenance(concept))
-        manifest["concepts"] = {name: kept[name] for name in first if name in kept} | kept
+                entries[concept.name] = as_json(concept_provenance(concept))
+        manifest["concepts"] = {
+            name: entries[name] for name in leading_names if name in entries
+        } | entries
         keys = {
             cell_key(manifest, identities, concept)
             for _, identities in self.checkpoints(drawn=True).values()
             for concept in manifest["concepts"]
         }
-        found = len(committed & keys)
-        if not found:
+        matches = len(committed_keys & keys)
+        if not matches:
             raise ValueError(
                 f"The manifest.json of {str(self.path)!r} is torn, and none of the "
-                f"{len(committed)} cells beside it was made with these settings. Call with the "
-                "settings that they were made with, which makes the manifest again, or give "
+                f"{len(committed_keys)} cells beside it was made with these settings. Call with "
+                "the settings that they were made with, which restores the manifest, or give "
                 "another folder as `out`."
             )
         warnings.warn(
-            f"The manifest.json of {str(self.path)!r} is torn, and is made again. {found} of "
-            f"{len(committed)} cells were made with these settings and are kept.",
+            f"The manifest.json of {str(self.path)!r} is torn, and is made again. {matches} of "
+            f"{len(committed_keys)} cells were made with these settings and are kept.",
             stacklevel=5,
         )
 
@@ -482,10 +484,10 @@ class RunFolder:
         with suppress(ValueError):
             if path.exists() and self.read_concept(name) == concept:
                 return
-        # A sweep may know the concept by another name than its own.
+        # In a sweep, a concept may have another name than its own.
         write_json(path, {**concept.to_json(), "name": name})
 
 
-def _describe(given: object) -> str:
-    plain = isinstance(given, bool | int | float | None)
-    return repr(given) if plain else f"a {type(given).__name__}"
+def _describe(value: object) -> str:
+    is_short = isinstance(value, bool | int | float | None)
+    return repr(value) if is_short else f"a {type(value).__name__}"

@@ -44,23 +44,23 @@ class Trace:
 
     The coordinates are:
 
-    - along `concept`: `dimension`, `polarity`, `n_statements` and `n_groups`;
+    - along `concept`: `dimension`, `polarity`, `n_statements` and `n_groups`.
     - along `checkpoint`: `step`, `tokens`, `stage`, `revision`, `loss` and `identity` (a hash of
-      the weights);
+      the weights).
     - along `site`: `layer`, `depth` (the fraction of the blocks up to the site) and, if heads were
       read, `head` (NaN for a site that is no head).
 
     Every variable has the attributes `units` and `long_name`. A quantity such as `accuracy` comes
     with other variables, as far as its measure gives them:
 
-    - `accuracy_ci`: its interval;
-    - `accuracy_n`: the number of statements it is computed from; without it, all `n_statements`;
-    - `accuracy_chance`: the share of the larger class;
-    - `accuracy_null`: the band of accuracies with permuted labels;
-    - `accuracy_p`, `accuracy_p_best`: p-values of a site, alone and among all sites;
+    - `accuracy_ci`: its interval.
+    - `accuracy_n`: the number of statements it is computed from; without it, all `n_statements`.
+    - `accuracy_chance`: the share of the larger class.
+    - `accuracy_null`: the band of accuracies with permuted labels.
+    - `accuracy_p`, `accuracy_p_best`: p-values of a site, alone and among all sites.
     - `accuracy_q`: the p-value of the best site, corrected for all concepts and checkpoints that
-      were assembled together;
-    - `accuracy_floor`, `accuracy_above_floor`: a classifier of the text alone, and the difference;
+      were assembled together.
+    - `accuracy_floor`, `accuracy_above_floor`: a classifier of the text alone, and the difference.
     - `accuracy_untrained`, `accuracy_above_untrained`: the same site of untrained weights, and the
       difference. The attribute `untrained` names the weights, or says why they are unknown.
 
