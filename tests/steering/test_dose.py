@@ -4,7 +4,8 @@ import torch
 from tlens_trust.measures import LinearProbe
 from tlens_trust.steering import (
     NEUTRAL_TEXT,
-    NeutralReading,
+    Intervention,
+    NeutralPredictions,
     ProbeFires,
     SteeringVector,
     calibrate_strength,
@@ -21,8 +22,8 @@ def vector(direction):
 
 
 @pytest.fixture(scope="module")
-def reading(own_plains, tokenizer):
-    return NeutralReading(own_plains["llama"], TEXTS, tokenizer=tokenizer, batch_tokens=30)
+def predictions(own_plains, tokenizer):
+    return NeutralPredictions(own_plains["llama"], TEXTS, tokenizer=tokenizer, batch_tokens=30)
 
 
 def kl_by_hand(model, tokenizer, vector, strength, text):
@@ -36,8 +37,8 @@ def kl_by_hand(model, tokenizer, vector, strength, text):
     return float(kl[(ids.shape[1] + 1) // 2 - 1 :].sum()), ids.shape[1]
 
 
-def test_the_divergence_is_that_of_each_text_alone(reading, own_plains, tokenizer, vector):
-    effect = reading.steered(vector, strength=2.0)
+def test_the_divergence_is_that_of_each_text_alone(predictions, own_plains, tokenizer, vector):
+    effect = predictions.effect_of(vector, Intervention(strength=2.0))
     for number, text in enumerate(TEXTS):
         expected, length = kl_by_hand(own_plains["llama"], tokenizer, vector, 2.0, text)
         assert float(effect.kl[number]) == pytest.approx(expected, rel=1e-3)
@@ -47,7 +48,7 @@ def test_the_divergence_is_that_of_each_text_alone(reading, own_plains, tokenize
     assert bool((effect.tokens == effect.predictions - 1).all())
 
 
-def test_perplexity_is_that_of_the_texts_own_tokens(reading, own_plains, tokenizer, vector):
+def test_perplexity_is_that_of_the_texts_own_tokens(predictions, own_plains, tokenizer, vector):
     surprise, tokens = 0.0, 0
     for text in TEXTS:
         ids = torch.tensor([tokenizer(text)["input_ids"]])
@@ -56,67 +57,72 @@ def test_perplexity_is_that_of_the_texts_own_tokens(reading, own_plains, tokeniz
         for place in range((ids.shape[1] + 1) // 2, ids.shape[1]):
             surprise -= float(log_p[place - 1, ids[0, place]])
             tokens += 1
-    effect = reading.steered(vector, strength=1.0)
+    effect = predictions.effect_of(vector, Intervention(strength=1.0))
     expected = torch.tensor(surprise / tokens).exp()
     assert effect.unsteered_perplexity == pytest.approx(float(expected), rel=1e-4)
     assert effect.perplexity != pytest.approx(effect.unsteered_perplexity, rel=1e-3)
-    still = reading.steered(vector, strength=0.0)
+    still = predictions.effect_of(vector, Intervention(strength=0.0))
     assert still.mean_kl == 0
     assert still.perplexity == still.unsteered_perplexity
 
 
 @pytest.mark.parametrize("target", [0.001, 0.05, 1.0])
 @pytest.mark.parametrize("mode", ["add", "rotate"])
-def test_the_target_is_reached(mode, target, reading, vector):
-    dose = calibrate_strength(reading.model, vector, target_kl=target, text=reading, mode=mode)
+def test_the_target_is_reached(mode, target, predictions, vector):
+    dose = calibrate_strength(
+        predictions.model, vector, target_kl=target, text=predictions, mode=mode
+    )
     assert dose.strength > 0
     assert dose.kl == pytest.approx(target, rel=5e-3)
-    again = reading.steered(vector, strength=dose.strength, mode=mode)
+    again = predictions.effect_of(vector, Intervention(strength=dose.strength, mode=mode))
     assert again.mean_kl == dose.kl
     assert dose.evaluations < 25
 
 
-def test_a_dose_does_not_depend_on_the_vectors_length_or_the_units(reading, vector):
-    model = reading.model
-    one = calibrate_strength(model, vector, target_kl=0.1, text=reading)
-    ten = calibrate_strength(model, 10 * vector, target_kl=0.1, text=reading)
-    rms = calibrate_strength(model, vector, target_kl=0.1, text=reading, units="rms")
+def test_a_dose_does_not_depend_on_the_vectors_length_or_the_units(predictions, vector):
+    model = predictions.model
+    one = calibrate_strength(model, vector, target_kl=0.1, text=predictions)
+    ten = calibrate_strength(model, 10 * vector, target_kl=0.1, text=predictions)
+    rms = calibrate_strength(model, vector, target_kl=0.1, text=predictions, units="rms")
     assert one.strength == pytest.approx(10 * ten.strength, rel=1e-2)
     assert one.strength * float(vector.norms) == pytest.approx(20 * rms.strength, rel=1e-2)
 
 
 @pytest.mark.parametrize("positions", ["prompt", "generated", "last", (-1, None)])
-def test_every_policy_has_a_dose(positions, reading, vector):
+def test_every_policy_has_a_dose(positions, predictions, vector):
     dose = calibrate_strength(
-        reading.model, vector, target_kl=0.02, text=reading, positions=positions
+        predictions.model, vector, target_kl=0.02, text=predictions, positions=positions
     )
     assert dose.kl == pytest.approx(0.02, rel=1e-2)
 
 
-def test_a_small_dose_grows_with_the_square_of_the_strength(reading, vector):
-    small, twice = (reading.steered(vector, strength=s).mean_kl for s in (0.05, 0.1))
+def test_a_small_dose_grows_with_the_square_of_the_strength(predictions, vector):
+    small, twice = (
+        predictions.effect_of(vector, Intervention(strength=strength)).mean_kl
+        for strength in (0.05, 0.1)
+    )
     assert twice / small == pytest.approx(4, rel=0.1)
 
 
-def test_what_cannot_be_reached_is_said(reading, vector):
-    model = reading.model
-    with pytest.raises(ValueError, match="is not reached: the largest seen is"):
-        calibrate_strength(model, vector, target_kl=1000.0, text=reading)
-    with pytest.raises(ValueError, match="taking all of the projection away moves the model by"):
-        calibrate_strength(model, vector, target_kl=10.0, text=reading, mode="ablate")
+def test_what_cannot_be_reached_is_said(predictions, vector):
+    model = predictions.model
+    with pytest.raises(ValueError, match="is not reached: the largest measured is"):
+        calibrate_strength(model, vector, target_kl=1000.0, text=predictions)
+    with pytest.raises(ValueError, match="removing the whole projection moves the model by"):
+        calibrate_strength(model, vector, target_kl=10.0, text=predictions, mode="ablate")
     never = ProbeFires(LinearProbe(torch.ones(32), 0.0), above=1e9)
     with pytest.raises(ValueError, match="steering changes nothing"):
-        calibrate_strength(model, vector, target_kl=0.1, text=reading, when=never)
+        calibrate_strength(model, vector, target_kl=0.1, text=predictions, when=never)
     with pytest.raises(ValueError, match="no small dose"):
-        calibrate_strength(model, vector, target_kl=0.1, text=reading, mode="clamp")
+        calibrate_strength(model, vector, target_kl=0.1, text=predictions, mode="clamp")
     with pytest.raises(ValueError, match="must be positive, got 0"):
-        calibrate_strength(model, vector, target_kl=0.0, text=reading)
+        calibrate_strength(model, vector, target_kl=0.0, text=predictions)
 
 
-def test_ablation_has_a_dose_up_to_all_of_it(reading, vector):
-    whole = reading.steered(vector, strength=1.0, mode="ablate").mean_kl
+def test_ablation_has_a_dose_up_to_all_of_it(predictions, vector):
+    whole = predictions.effect_of(vector, Intervention(strength=1.0, mode="ablate")).mean_kl
     dose = calibrate_strength(
-        reading.model, vector, target_kl=whole / 4, text=reading, mode="ablate"
+        predictions.model, vector, target_kl=whole / 4, text=predictions, mode="ablate"
     )
     assert 0 < dose.strength < 1
 
@@ -124,13 +130,13 @@ def test_ablation_has_a_dose_up_to_all_of_it(reading, vector):
 def test_texts_that_hold_nothing_to_predict_are_refused(own_plains, tokenizer):
     model = own_plains["llama"]
     with pytest.raises(ValueError, match="is one token"):
-        NeutralReading(model, ["w1"], tokenizer=tokenizer)
+        NeutralPredictions(model, ["w1"], tokenizer=tokenizer)
     with pytest.raises(ValueError, match="`text` is empty"):
-        NeutralReading(model, [], tokenizer=tokenizer)
+        NeutralPredictions(model, [], tokenizer=tokenizer)
     with pytest.raises(ValueError, match="Put it in a list"):
-        NeutralReading(model, "w1 w2 w3", tokenizer=tokenizer)
+        NeutralPredictions(model, "w1 w2 w3", tokenizer=tokenizer)
     with pytest.raises(ValueError, match="has no tokenizer"):
-        NeutralReading(model, ["w1 w2"])
+        NeutralPredictions(model, ["w1 w2"])
 
 
 def test_the_toys_neutral_text_is_in_its_words_and_in_no_concept():

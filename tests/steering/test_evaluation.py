@@ -9,6 +9,9 @@ from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.concepts import Concept
 from tlens_trust.steering import (
     ForcedChoice,
+    Intervention,
+    SamplingOptions,
+    SteeringTasks,
     SteeringVector,
     evaluate_steering,
     extract_steering_vector,
@@ -16,7 +19,7 @@ from tlens_trust.steering import (
     steer,
     training_rows,
 )
-from tlens_trust.steering.battery import Battery
+from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.generations import generation_quantities
 
 SITE = 1
@@ -40,17 +43,20 @@ def vector(model, concept):
     return extract_steering_vector(model, concept, site=SITE, rows=training_rows(concept))
 
 
-def evaluate(model, vector, concept, **arguments):
-    options = {
-        "target_kl": 0.05,
-        "choices": [CHOICE],
-        "neutral": NEUTRAL,
-        "everyday": False,
-        "draws": 50,
-        "resamples": 300,
-        "max_new_tokens": 4,
-    }
-    return evaluate_steering(model, vector, concept, **(options | arguments))
+DOSE = Intervention(target_kl=0.05)
+TASKS = SteeringTasks(choices=[CHOICE], neutral_text=NEUTRAL, everyday=False, max_new_tokens=4)
+
+
+def evaluate(model, vector, concept, *, intervention=DOSE, tasks=TASKS, draws=50, **options):
+    return evaluate_steering(
+        model,
+        vector,
+        concept,
+        intervention=intervention,
+        tasks=tasks,
+        sampling=SamplingOptions(draws=draws, resamples=300),
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +79,8 @@ def test_another_model_is_warned_of_let_pass_or_refused(plant, vector, concept):
     made, tokenizer, _ = plant()
     tuned = PlainModel(made, tokenizer, name="org/tuned")
     strange = replace(vector, model="org/base")
-    options = {"draws": 1, "choices": [], "controls": "equal_norm"}
+    tasks = replace(TASKS, choices=[])
+    options = {"draws": 1, "tasks": tasks, "controls": "equal_norm"}
     with pytest.warns(UserWarning, match="comes from 'org/base', and 'org/tuned'"):
         evaluate(tuned, strange, concept, **options)
     evaluate(tuned, strange, concept, **options, other_model="allow")
@@ -121,13 +128,13 @@ def test_a_vector_that_has_seen_every_group_is_refused(model, concept):
 
 def test_a_vector_that_does_not_say_what_it_has_seen_is_warned_of(model, concept, plant):
     own = SteeringVector.from_direction(plant()[2], site=SITE)
-    with pytest.warns(UserWarning, match="does not say what it was made of"):
+    with pytest.warns(UserWarning, match="does not say which statements"):
         found = evaluate(model, own, concept, draws=1)
     assert found.attrs["statements"] == len(concept)
 
 
 def test_a_vector_of_another_concept_is_warned_of(model, vector, planted_concept):
-    with pytest.warns(UserWarning, match="was made of 'planted', and not of 'other'"):
+    with pytest.warns(UserWarning, match="was estimated from 'planted', and not from 'other'"):
         evaluate(model, vector, planted_concept(seed=3, name="other"), draws=1)
 
 
@@ -164,7 +171,7 @@ def test_the_first_few_random_directions_are_those_of_many(found, model, vector,
 
 
 def test_a_given_strength_is_used_as_it_is(model, vector, concept):
-    found = evaluate(model, vector, concept, target_kl=None, strength=0.5, draws=2)
+    found = evaluate(model, vector, concept, intervention=Intervention(strength=0.5), draws=2)
     assert found.strength.values.tolist() == [0.0, 0.5, -0.5]
     assert found.random_strength.sel(control="equal_norm").values.tolist() == [0.5, 0.5]
 
@@ -172,14 +179,15 @@ def test_a_given_strength_is_used_as_it_is(model, vector, concept):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"strength": 1.0}, "Give one of them"),
-        ({"target_kl": None}, "Give one of them"),
-        ({"draws": 0}, "`draws`"),
         ({"controls": "none"}, "`controls`"),
-        ({"controls": ()}, "held against nothing"),
-        ({"choices": [CHOICE, CHOICE]}, "Two choices"),
-        ({"probe_site": 0}, "one site behind block 1"),
-        ({"prompts": ["w1 w2"], "max_new_tokens": 31}, "shorten the prompt"),
+        ({"controls": ()}, "compared with nothing"),
+        ({"other_model": "never"}, "`other_model` is"),
+        ({"seed": -1}, "`seed`"),
+        ({"probe_site": 0}, "one site after block 1"),
+        (
+            {"tasks": replace(TASKS, prompts=["w1 w2"], max_new_tokens=31)},
+            "shorten the prompt",
+        ),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(model, vector, concept, arguments, said):
@@ -205,9 +213,10 @@ def test_no_hook_is_left_where_a_judge_fails(model, vector, concept):
     def failing(texts):
         raise RuntimeError("no opinion")
 
+    tasks = replace(TASKS, prompts=["w1 w2"], judge=failing)
     before = [len(module._forward_hooks) for module in model.model.modules()]
     with pytest.raises(RuntimeError, match="no opinion"):
-        evaluate(model, vector, concept, prompts=["w1 w2"], judge=failing, draws=1)
+        evaluate(model, vector, concept, tasks=tasks, draws=1)
     assert [len(module._forward_hooks) for module in model.model.modules()] == before
 
 
@@ -219,7 +228,8 @@ def test_a_judge_sees_what_is_written_in_each_condition(model, vector, concept):
         return [float(text.count("w62") - text.count("w63")) for text in texts]
 
     prompts = ["w1 w2 w3", "w4 w5"]
-    found = evaluate(model, vector, concept, prompts=prompts, judge=judge, draws=1)
+    tasks = replace(TASKS, prompts=prompts, judge=judge)
+    found = evaluate(model, vector, concept, tasks=tasks, draws=1)
     assert len(seen) == 3
     assert found.generation.sel(condition="steered").values.tolist() == seen[1]
     assert found.generation["prompt"].values.tolist() == prompts
@@ -237,13 +247,13 @@ def test_a_model_is_not_changed_by_being_evaluated(plant, concept, vector):
 
 def test_a_pass_is_made_for_each_condition_and_each_direction(model, vector, concept, monkeypatch):
     passes = []
-    read = Battery.read
+    run_pass = EvaluatedModel.evaluate
 
     def counted(self, *arguments, **options):
         passes.append(options.get("effects_only", False))
-        return read(self, *arguments, **options)
+        return run_pass(self, *arguments, **options)
 
-    monkeypatch.setattr(Battery, "read", counted)
+    monkeypatch.setattr(EvaluatedModel, "evaluate", counted)
     evaluate(model, vector, concept, draws=4)
     assert passes == [False] * 3 + [True] * 8
 

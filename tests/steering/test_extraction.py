@@ -214,5 +214,5 @@ def test_activations_of_another_concept_are_refused(read):
 def test_a_model_needs_a_site_and_a_concept(own_plains, concept, tokenizer):
     with pytest.raises(ValueError, match="`site` says where"):
         extract_steering_vector(own_plains["llama"], concept, tokenizer=tokenizer)
-    with pytest.raises(ValueError, match="`concept` says what"):
+    with pytest.raises(ValueError, match="`concept` holds the statements"):
         extract_steering_vector(own_plains["llama"], site=1, tokenizer=tokenizer)

@@ -65,7 +65,7 @@ def test_a_torn_or_strange_file_is_refused(vector, tmp_path):
     with pytest.raises(ValueError, match="is no safetensors file, or a torn one"):
         SteeringVector.load(file)
     save_file({"w": torch.ones(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match="holds no steering vector of ours"):
+    with pytest.raises(ValueError, match="holds no steering vector of tlens_trust"):
         SteeringVector.load(tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="No file"):
         SteeringVector.load(tmp_path / "none.safetensors")

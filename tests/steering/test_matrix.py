@@ -7,13 +7,17 @@ from tlens_trust.activations import ActivationStore, collect_activations
 from tlens_trust.checkpoints import Checkpoint, model_cache
 from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.steering import (
+    EstimationOptions,
     ForcedChoice,
+    Intervention,
+    SamplingOptions,
+    SteeringTasks,
     evaluate_steering,
     extract_steering_vector,
     steering_matrix,
     training_rows,
 )
-from tlens_trust.steering.battery import Battery
+from tlens_trust.steering.evaluated_model import EvaluatedModel
 
 SITE = 1
 CHOICE = ForcedChoice("answer", "{statement}", (" w62",), (" w63",))
@@ -56,19 +60,33 @@ def concept(planted_concept):
     return planted_concept(groups=30)
 
 
-def make(sources, targets, concept, **arguments):
-    options = {
-        "site": SITE,
-        "target_kl": 0.05,
-        "choices": [CHOICE],
-        "neutral": NEUTRAL,
-        "everyday": False,
-        "draws": 19,
-        "resamples": 300,
-        "store": None,
-        "progress": False,
-    }
-    return steering_matrix(sources, targets, concept, **(options | arguments))
+DOSE = Intervention(target_kl=0.05)
+TASKS = SteeringTasks(choices=[CHOICE], neutral_text=NEUTRAL, everyday=False)
+
+
+def make(
+    sources,
+    targets,
+    concept,
+    *,
+    intervention=DOSE,
+    tasks=TASKS,
+    draws=19,
+    rows=None,
+    store=None,
+    **options,
+):
+    return steering_matrix(
+        sources,
+        targets,
+        concept,
+        EstimationOptions(sites=SITE, rows=rows, store=store),
+        intervention=intervention,
+        tasks=tasks,
+        sampling=SamplingOptions(draws=draws, resamples=300),
+        progress=False,
+        **options,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -80,18 +98,18 @@ def matrix(in_memory, concept):
 def counts(monkeypatch):
     """Which checkpoints were loaded, and how many passes of evaluation were made, by kind."""
     seen = {"loads": [], "full": 0, "effects": 0}
-    load, read = Checkpoint.load, Battery.read
+    load, run_pass = Checkpoint.load, EvaluatedModel.evaluate
 
     def counted_load(self, **arguments):
         seen["loads"].append(self.name)
         return load(self, **arguments)
 
-    def counted_read(self, *arguments, effects_only=False):
+    def counted_pass(self, *arguments, effects_only=False):
         seen["effects" if effects_only else "full"] += 1
-        return read(self, *arguments, effects_only=effects_only)
+        return run_pass(self, *arguments, effects_only=effects_only)
 
     monkeypatch.setattr(Checkpoint, "load", counted_load)
-    monkeypatch.setattr(Battery, "read", counted_read)
+    monkeypatch.setattr(EvaluatedModel, "evaluate", counted_pass)
     return seen
 
 
@@ -138,11 +156,15 @@ def test_ten_sources_on_themselves_take_ten_loads_and_one_pass_a_cell(
     ten, planted_concept, counts, tmp_path, monkeypatch
 ):
     # Loads and passes are counted; looking for the dose would take most of the time.
-    monkeypatch.setattr(Battery, "matched_strength", lambda self, *_, **__: 1.0)
+    monkeypatch.setattr(
+        EvaluatedModel,
+        "at_dose",
+        lambda self, vector, intervention, **_: intervention.at_strength(1.0),
+    )
     store = ActivationStore(tmp_path)  # empty
     few = planted_concept(groups=8)
-    options = {"choices": [], "neutral": NEUTRAL[:2], "target_kl": 0.01, "draws": 1}
-    found = make(ten, ten, few, store=store, **options)
+    tasks = SteeringTasks(neutral_text=NEUTRAL[:2], everyday=False)
+    found = make(ten, ten, few, store=store, tasks=tasks, draws=1)
     assert sorted(counts["loads"]) == sorted(each.name for each in ten)
     cells, targets = 100, 10
     assert counts["full"] == cells + targets
@@ -209,8 +231,9 @@ def test_nothing_stays_loaded_after_an_error(series, concept, monkeypatch):
         return loaded[-1]
 
     monkeypatch.setattr(Checkpoint, "load", kept_load)
-    with pytest.raises(ValueError, match="`mode` is one of"):
-        make(series, series, concept, draws=1, mode="push")
+    two_tokens = Intervention(target_kl=0.05, positions={"w1 w2"})
+    with pytest.raises(ValueError, match="is 2 tokens"):
+        make(series, series, concept, draws=1, intervention=two_tokens)
     assert len(loaded) == 3
     assert all(weight.numel() == 0 for model in loaded for weight in model.parameters())
 
@@ -243,13 +266,10 @@ def test_a_cell_is_what_evaluating_that_vector_on_that_target_gives(matrix, in_m
         in_memory[2],
         vector,
         concept,
-        target_kl=0.05,
-        choices=[CHOICE],
-        neutral=NEUTRAL,
-        everyday=False,
-        draws=2,
+        intervention=DOSE,
+        tasks=TASKS,
+        sampling=SamplingOptions(draws=2, resamples=300),
         controls="equal_kl",
-        resamples=300,
     )
     cell = matrix.isel(source=1, target=2)
     for name in ("answer_log_odds", "log_odds", "neutral_loss"):
@@ -299,7 +319,8 @@ def test_a_target_of_another_run_warns_once_and_of_the_same_run_never(in_memory,
     other = Checkpoint(
         "org/other", in_memory=in_memory[2].in_memory, tokenizer=in_memory[2].tokenizer
     )
-    sources, options = in_memory[1:], {"draws": 1, "choices": []}
+    tasks = SteeringTasks(neutral_text=NEUTRAL, everyday=False)
+    sources, options = in_memory[1:], {"draws": 1, "tasks": tasks}
     with pytest.warns(UserWarning, match="'org/other' is another model") as seen:
         make(sources, [other, in_memory[2]], concept, **options)
     assert len(seen) == 1
@@ -324,5 +345,23 @@ def test_what_is_no_checkpoint_is_refused(in_memory, concept):
     for none in (0, -1, True):
         with pytest.raises(ValueError, match="`loaded_at_once` is how many"):
             make(in_memory, in_memory, concept, draws=1, loaded_at_once=none)
-    with pytest.raises(ValueError, match="`draws`"):
-        make(in_memory, in_memory, concept, draws=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"intervention": Intervention(strength=1.0)}, "compared at one dose"),
+        ({"tasks": SteeringTasks(prompts=["w1"])}, "`steering_matrix` generates no text"),
+        ({"other_model": "never"}, "`other_model` is"),
+        ({"loaded_at_once": 0}, "`loaded_at_once` is how many"),
+        ({"seed": -1}, "`seed`"),
+        ({"rows": range(60)}, "does not hold both labels"),
+        ({"rows": [0, 0]}, "names a statement twice"),
+    ],
+)
+def test_arguments_are_checked_before_a_checkpoint_is_loaded(
+    options, message, series, concept, counts
+):
+    with pytest.raises(ValueError, match=message):
+        make(series, series, concept, **options)
+    assert not counts["loads"]

@@ -11,7 +11,7 @@ import torch
 
 from tlens_trust.concepts import Concept
 from tlens_trust.steering import (
-    NeutralReading,
+    NeutralPredictions,
     calibrate_strength,
     extract_steering_vector,
     steer,
@@ -152,10 +152,10 @@ def test_it_steers_held_out_statements_further_than_random_directions_of_equal_d
     texts = [concept.statements[row] for row in held]
     plain = log_odds(model, texts, tokenizer)
     neutral = [f"w{40 + k} w{45 + k} w{60 + k} w{41 + k}" for k in range(20)]
-    reading = NeutralReading(model, neutral, tokenizer=tokenizer)
+    predictions = NeutralPredictions(model, neutral, tokenizer=tokenizer)
 
     def effect(direction):
-        dose = calibrate_strength(model, direction, target_kl=0.05, text=reading)
+        dose = calibrate_strength(model, direction, target_kl=0.05, text=predictions)
         assert dose.kl == pytest.approx(0.05, rel=1e-2)
         with steer(model, direction, strength=dose.strength):
             return log_odds(model, texts, tokenizer) - plain

@@ -88,7 +88,7 @@ def test_a_rule_means_the_tokens_that_a_count_by_hand_finds(layout, rule):
             expected[row, column] = bool(kept[row, place]) and is_meant(
                 rule, position, length, int(layout.tokens[row, column])
             )
-    chosen = checked_positions(rule).chosen(layout)
+    chosen = checked_positions(rule).mask(layout)
     if isinstance(chosen, bool):
         chosen = torch.full((rows, columns), chosen)
     assert chosen.tolist() == expected.tolist()
@@ -100,28 +100,28 @@ def step(full=None, past=7, columns=1):
 
 @pytest.mark.parametrize("rule", ["all", "generated", (-1, None), (3, None)])
 def test_a_step_after_the_prompt_is_steered_whole_without_a_mask(rule):
-    assert checked_positions(rule).chosen(step()) is True
+    assert checked_positions(rule).mask(step()) is True
 
 
 @pytest.mark.parametrize("rule", ["prompt", "last", (-3, -1), (1, -1), (2, 5)])
 def test_a_step_after_the_prompt_is_left_alone_without_a_mask(rule):
-    assert checked_positions(rule).chosen(step()) is False
+    assert checked_positions(rule).mask(step()) is False
 
 
 def test_padding_before_the_prompt_leaves_a_step_whole():
     full = torch.ones(2, 8, dtype=torch.bool)
     full[0, :3] = False
-    assert checked_positions("generated").chosen(step(full)) is True
-    assert checked_positions("last").chosen(step(full)) is False
+    assert checked_positions("generated").mask(step(full)) is True
+    assert checked_positions("last").mask(step(full)) is False
 
 
 def test_padding_in_the_step_itself_is_not_steered():
     full = torch.ones(2, 8, dtype=torch.bool)
     full[0, 7] = False
-    assert checked_positions("generated").chosen(step(full)).tolist() == [[False], [True]]
+    assert checked_positions("generated").mask(step(full)).tolist() == [[False], [True]]
 
 
 def test_the_prompt_holds_nothing_that_is_generated():
-    assert checked_positions("generated").chosen(step(past=0, columns=7)) is False
-    mixed = checked_positions("generated").chosen(step(past=0, columns=8))
+    assert checked_positions("generated").mask(step(past=0, columns=7)) is False
+    mixed = checked_positions("generated").mask(step(past=0, columns=8))
     assert mixed.tolist() == [[False] * 7 + [True]] * 2

@@ -218,7 +218,7 @@ def test_no_hook_remains_where_a_forward_pass_fails(models, vector):
     before = all_hooks(model)
     wide = LinearProbe(torch.ones(5), 0.0)
     with (
-        pytest.raises(ValueError, match="probe reads 5 numbers"),
+        pytest.raises(ValueError, match="probe has 5 weights"),
         steer(model, vector, strength=1.0, when=wide),
     ):
         logits_of(model)

@@ -142,7 +142,7 @@ def _chosen(
         tokens=torch.tensor([readings.ids]),
         device=torch.device("cpu"),
     )
-    chosen = rule.chosen(layout)
+    chosen = rule.mask(layout)
     if isinstance(chosen, bool):
         return np.full(count, chosen)
     return chosen[0].numpy().copy()

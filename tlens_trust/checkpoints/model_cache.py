@@ -42,13 +42,7 @@ class ModelCache:
     """
 
     def __init__(self, loading: Loading, at_once: int | None) -> None:
-        if at_once is not None and (
-            isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1
-        ):
-            raise ValueError(
-                "`loaded_at_once` is how many checkpoints may be loaded at one time, at least 1, "
-                f"got {at_once!r}. Leave it out to use as much as the free memory allows."
-            )
+        check_loaded_at_once(at_once)
         self._at_once = at_once
         self._budget = free_memory(loading) // _FREE_MEMORY_DIVISOR if at_once is None else 0
         self._entries: list[tuple[Checkpoint, HookedModel]] = []
@@ -122,6 +116,21 @@ class ModelCache:
             return len(self._entries) < self._at_once
         used = sum(_size(model) for _, model in self._entries)
         return used + self._largest <= self._budget
+
+
+def check_loaded_at_once(at_once: object) -> None:
+    """Refuse a number of checkpoints that is not a whole number above 0.
+
+    Raises:
+        ValueError: It is neither that nor None.
+    """
+    if at_once is None:
+        return
+    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
+        raise ValueError(
+            "`loaded_at_once` is how many checkpoints may be loaded at one time, at least 1, "
+            f"got {at_once!r}. Leave it out to use as much as the free memory allows."
+        )
 
 
 def same_model(one: Checkpoint, other: Checkpoint) -> bool:

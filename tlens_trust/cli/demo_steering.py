@@ -65,18 +65,24 @@ def steer_toy_by(
         seed: Seed that draws groups and directions.
         progress: Whether to show a bar.
     """
-    from tlens_trust.steering import FOLLOW_UPS, steering_matrix
+    from tlens_trust.steering import (
+        FOLLOW_UPS,
+        EstimationOptions,
+        Intervention,
+        SamplingOptions,
+        SteeringTasks,
+        steering_matrix,
+    )
 
     return steering_matrix(
         series.at(_STEPS),
         series[-1],
         draw_groups(concept, _GROUPS, seed),
-        site=int(series[-1].load_config().num_hidden_layers) // 2,
-        target_kl=_KL,
-        choices=[FOLLOW_UPS[concept.name]],
-        # The words of everyday prompts, such as snow, are not in the toy's vocabulary.
-        everyday=False,
-        draws=_DRAWS,
+        EstimationOptions(sites=int(series[-1].load_config().num_hidden_layers) // 2),
+        intervention=Intervention(target_kl=_KL),
+        # The words of the everyday questions, such as snow, are not in the toy's vocabulary.
+        tasks=SteeringTasks(choices=[FOLLOW_UPS[concept.name]], everyday=False),
+        sampling=SamplingOptions(draws=_DRAWS),
         seed=seed,
         progress=progress,
     )

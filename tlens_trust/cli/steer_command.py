@@ -117,6 +117,16 @@ def steer(
     quiet: Quiet = False,
 ) -> None:
     """Steer --to by a vector made at --from. Report effect, damage, controls and continuations."""
+    from tlens_trust.steering import (
+        Intervention,
+        SamplingOptions,
+        SteeringTasks,
+        evaluate_steering,
+        extract_steering_vector,
+        training_rows,
+    )
+    from tlens_trust.views import generations_table, steering_table
+
     chosen_concept = _choose_one_concept(concept, csv_options)
     if groups is not None:
         if groups < 4:
@@ -125,14 +135,17 @@ def steer(
             )
         chosen_concept = draw_groups(chosen_concept, groups, seed)
     neutral_lines = _read_lines(neutral)
+    intervention = Intervention(
+        strength=strength,
+        target_kl=kl if strength is None else None,
+        positions=positions.value,
+    )
+    sampling = SamplingOptions(draws=draws)
     checkpoints = open_series(series, "all", family, loading)
     source_checkpoint = _find_checkpoint(checkpoints, source, "--from")
     target_checkpoint = _open_target(checkpoints, target)
     is_toy = _is_toy(target_checkpoint)
     choices = _forced_choices(split_entries(choice, "--choice"), chosen_concept.name, toy=is_toy)
-    from tlens_trust.steering import evaluate_steering, extract_steering_vector, training_rows
-    from tlens_trust.views import generations_table, steering_table
-
     vector = extract_steering_vector(
         source_checkpoint,
         chosen_concept,
@@ -143,21 +156,21 @@ def steer(
         progress=not quiet,
     )
     held_out = chosen_concept.take(vector.held_out(chosen_concept))
-    prompts = prompt or _alternating_statements(held_out)
+    tasks = SteeringTasks(
+        choices=choices,
+        neutral_text=neutral_lines,
+        # The words of the everyday questions are not in the toy's vocabulary.
+        everyday=not is_toy,
+        prompts=prompt or _alternating_statements(held_out),
+    )
     with target_checkpoint.loaded() as model:
         results = evaluate_steering(
             model,
             vector,
             chosen_concept,
-            strength=strength,
-            target_kl=kl if strength is None else None,
-            positions=positions.value,
-            choices=choices,
-            prompts=prompts,
-            neutral=neutral_lines,
-            # The words of everyday prompts are not in the toy's vocabulary.
-            everyday=not is_toy,
-            draws=draws,
+            intervention=intervention,
+            tasks=tasks,
+            sampling=sampling,
             seed=seed,
             # A user who names a model outside the series knows that it is another one.
             other_model="warn" if any(target_checkpoint is c for c in checkpoints) else "allow",

@@ -1,4 +1,4 @@
-"""Whether a vector fits a model: its width, its sites, and the run it comes from."""
+"""Whether a vector is compatible with a model: its width, its sites, and the run it is from."""
 
 from pathlib import PurePosixPath
 from typing import Any
@@ -11,7 +11,7 @@ from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.steering.vector import SteeringVector
 
 OTHER_MODEL = ("warn", "allow", "refuse")
-_AS_WIDE_AS_THE_MODEL = (
+_WIDTH_OF_MODEL = (
     "hook_resid_pre",
     "hook_resid_mid",
     "hook_resid_post",
@@ -21,29 +21,30 @@ _AS_WIDE_AS_THE_MODEL = (
 
 
 def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) -> str | None:
-    """See whether a vector can steer a model.
+    """Check whether a vector can steer a model.
 
     Args:
         vector: The vector.
         model: The model.
-        other_model: `"warn"`, `"allow"` or `"refuse"`, where the vector is of another run.
+        other_model: `"warn"`, `"allow"` or `"refuse"`: what to do if the vector is from another
+            run.
 
     Returns:
-        What to warn of; None where there is nothing.
+        The text of a warning, or None.
 
     Raises:
-        ValueError: The vector is of another width, has a site that the model lacks or that cannot
-            be written to, or is of another run and that is refused.
+        ValueError: The vector has another width, has a site that the model lacks or that cannot be
+            written to, or is from another run and that is refused.
     """
     check_other_model(other_model)
     cfg: Any = model.cfg
     name = ModelShape.of(model).name
     hooks = [split_site(site) for site in vector.sites]
     for hook, head in hooks:
-        last = hook.rpartition(".")[2]
-        if head is None and last in _AS_WIDE_AS_THE_MODEL:
+        hook_name = hook.rpartition(".")[2]
+        if head is None and hook_name in _WIDTH_OF_MODEL:
             kind, width = "d_model", int(cfg.d_model)
-        elif head is not None and last == "hook_z":
+        elif head is not None and hook_name == "hook_z":
             kind, width = "d_head", int(cfg.d_head)
         else:
             continue
@@ -58,23 +59,22 @@ def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) 
         _check_writable(hook, model, name)
     if other_model == "allow" or vector.model is None:
         return None
-    own, others = run_name(vector.model), run_name(name)
-    if own == others:
+    if run_name(vector.model) == run_name(name):
         return None
-    said = (
-        f"This steering vector comes from {vector.model!r}, and {name!r} is another model, whose "
-        "activations may mean something else though they are as wide."
+    finding = (
+        f"This steering vector comes from {vector.model!r}, and {name!r} is another model. Its "
+        "activations may have another meaning, though they have the same width."
     )
     if other_model == "refuse":
-        raise ValueError(f"{said} Extract it from a checkpoint of {name!r}.")
+        raise ValueError(f"{finding} Extract it from a checkpoint of {name!r}.")
     return (
-        f"{said} Where one was trained further from the other that is the experiment: say so with "
+        f"{finding} If one was trained further from the other, this is intended: say so with "
         "other_model='allow'."
     )
 
 
 def check_other_model(other_model: str) -> None:
-    """Refuse what `steer` does not take.
+    """Refuse an unknown value of `other_model`.
 
     Raises:
         ValueError: It is none of `OTHER_MODEL`.
@@ -84,10 +84,10 @@ def check_other_model(other_model: str) -> None:
 
 
 def run_name(model: str) -> str:
-    """What a model id, a folder or a path is called, its owner and its checkpoint's name left out.
+    """The name of a run in a model id, a folder or a path, without its owner and checkpoint.
 
-    Two runs in folders of one name are taken for one: a run that was downloaded or moved has to be
-    known again in its new place, and a loaded model tells no more of where it lay than this name.
+    Two runs in folders of one name count as one run. A run that was downloaded or moved must be
+    recognised in its new place, and a loaded model knows no more of its folder than this name.
 
     Examples:
         >>> run_name("EleutherAI/pythia-160m"), run_name("/data/toy/step512")
@@ -106,14 +106,14 @@ def _is_commit(name: str) -> bool:
 
 
 def _check_writable(hook: str, model: HookedModel, name: str) -> None:
-    # Where a model is read through the modules of another library, nothing computes the middle of
-    # the residual stream: the name stands for the input of the norm before the MLP.
+    # In a model whose modules belong to another library, no module computes the middle of the
+    # residual stream: the name stands for the input of the norm before the MLP.
     if not hook.endswith("hook_resid_mid") or wrapped_model(model) is None:
         return
     point = getattr(model.hook_dict[hook], "name", None) or ""
     if point == hook and not isinstance(model, PlainModel):
         return
     raise ValueError(
-        f"{hook!r} of {name!r} can be read, but an edit there would reach the MLP and not the "
-        "residual stream. Steer 'hook_attn_out' of the same block, or 'hook_resid_post'."
+        f"{hook!r} of {name!r} can be read, but an edit there would reach only the MLP and not "
+        "the residual stream. Steer 'hook_attn_out' of the same block, or 'hook_resid_post'."
     )

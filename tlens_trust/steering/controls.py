@@ -1,4 +1,4 @@
-"""What steering is held against: directions that mean nothing, at the same size or dose."""
+"""Controls of steering: random directions of the same length or at the same dose."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tlens_trust.steering.battery import Battery, Manner
 from tlens_trust.steering.dose import DoseNotReachedError
-from tlens_trust.steering.quantities import Quantity, Reading
+from tlens_trust.steering.evaluated_model import EvaluatedModel
+from tlens_trust.steering.intervention import Intervention
+from tlens_trust.steering.quantities import Quantities, Quantity
+from tlens_trust.steering.sampling import DRAWS_FOR_A_CLAIM
 from tlens_trust.steering.vector import SteeringVector
 
 CONTROLS = ("equal_norm", "equal_kl")
-# With this many draws, a change that none of them reaches has p < .02.
-DRAWS_FOR_A_CLAIM = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,82 +21,92 @@ class RandomDirections:
     """What random directions do to a model.
 
     Attributes:
-        readings: One for each direction; empty where no strength reaches the dose.
-        strengths: How strongly each was used; NaN where none reaches the dose.
+        quantities: The quantities under each direction; empty where no strength reaches the dose.
+        strengths: The strength of each direction; NaN where no strength reaches the dose.
     """
 
-    readings: Sequence[Reading]
+    quantities: Sequence[Quantities]
     strengths: Float[np.ndarray, " draw"]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The quantities that were read."""
-        return next((tuple(reading) for reading in self.readings if reading), ())
+        """The names of the quantities."""
+        return next((tuple(quantities) for quantities in self.quantities if quantities), ())
 
     def values(self, quantity: Quantity) -> Float[np.ndarray, "draw example"]:
         """A quantity's values under each direction; NaN where the dose was not reached."""
         missing = np.full(len(quantity.values), np.nan)
         return np.stack(
-            [reading[quantity.name].values if reading else missing for reading in self.readings]
+            [
+                quantities[quantity.name].values if quantities else missing
+                for quantities in self.quantities
+            ]
         )
 
 
-def read_random(
-    battery: Battery,
-    like: SteeringVector,
-    manner: Manner,
+def evaluate_random_directions(
+    evaluated: EvaluatedModel,
+    vector: SteeringVector,
+    intervention: Intervention,
     *,
     draws: int,
     seed: int,
-    strength: float | None = None,
-    kl: float | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> RandomDirections:
-    """Steer by directions drawn evenly from the sphere.
+    """Steer a model by random directions, drawn uniformly from the sphere.
 
     Args:
-        battery: What is asked of the model.
-        like: The vector whose sites and lengths they have.
-        manner: How they are put to use, as the vector is.
-        draws: How many.
+        evaluated: The model.
+        vector: The vector whose sites and lengths the directions have.
+        intervention: How they are used. With a strength, all have the same strength (equal norm);
+            with a dose, each has the strength that reaches it (equal dose).
+        draws: The number of directions.
         seed: Draws them.
-        strength: How strongly, the same for all: equal norm. None: see `kl`.
-        kl: How far each moves neutral text, in nats a token: equal dose.
-        advance: Called after each.
+        advance: Called after each direction.
     """
-    readings: list[Reading] = []
+    results: list[Quantities] = []
     strengths: list[float] = []
     for draw in range(draws):
-        # A seed of its own for each, so that the first few of many are the few.
-        direction = like.random_like(
+        # Each direction has its own seed, so that the first few of many are the same as a few.
+        direction = vector.random_like(
             seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         )
-        if kl is not None:
-            near = next((each for each in reversed(strengths) if np.isfinite(each)), None)
+        at_strength: Intervention | None = intervention
+        if intervention.target_kl is not None:
+            near = next((number for number in reversed(strengths) if np.isfinite(number)), None)
             try:
-                own = battery.matched_strength(direction, kl, manner, near=near)
+                at_strength = evaluated.at_dose(direction, intervention, near=near)
             except DoseNotReachedError:
-                own = float("nan")
+                at_strength = None
+        if at_strength is None or at_strength.strength is None:
+            results.append({})
+            strengths.append(float("nan"))
         else:
-            assert strength is not None
-            own = strength
-        if np.isfinite(own):
-            readings.append(battery.read(direction, own, manner, effects_only=True).reading)
-        else:
-            readings.append({})
-        strengths.append(own)
+            evaluation = evaluated.evaluate(direction, at_strength, effects_only=True)
+            results.append(evaluation.quantities)
+            strengths.append(float(at_strength.strength))
         advance()
-    return RandomDirections(readings, np.array(strengths))
+    return RandomDirections(results, np.array(strengths))
 
 
-def check_draws(draws: int) -> None:
-    """Refuse fewer than one random direction.
+def checked_controls(controls: Sequence[str]) -> tuple[str, ...]:
+    """Kinds of controls, each once.
 
     Raises:
-        ValueError: There are none.
+        ValueError: There is none, or an unknown one.
     """
-    if draws < 1:
+    names = (controls,) if isinstance(controls, str) else tuple(controls)
+    unknown = [name for name in names if name not in CONTROLS]
+    if unknown or not names:
         raise ValueError(
-            f"`draws` is how many random directions steering is held against, got {draws}. "
-            f"{DRAWS_FOR_A_CLAIM} make a claim, a few a look; without any there is neither."
+            f"`controls` are 'equal_norm', 'equal_kl', or both, got {controls!r}. Without controls "
+            "an effect of steering is compared with nothing."
         )
+    return tuple(dict.fromkeys(names))
+
+
+def describe_draws(draws: int) -> str:
+    """How many random directions there are, and whether they are too few for a claim."""
+    if draws < DRAWS_FOR_A_CLAIM:
+        return f"a look: {draws} random directions, where a claim takes {DRAWS_FOR_A_CLAIM}"
+    return f"{draws} random directions"

@@ -1,8 +1,8 @@
-"""How strongly to steer: strengths at which different vectors do equal damage."""
+"""The strength that reaches a dose: strengths at which vectors change a model equally much."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, isfinite, log
+from math import exp, log
 from typing import Any
 
 from scipy.optimize import brentq
@@ -10,32 +10,33 @@ from torch import nn
 
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.measures.probe import LinearProbe
-from tlens_trust.steering.conditions import ProbeFires
-from tlens_trust.steering.neutral_reading import NeutralReading
+from tlens_trust.steering.compatibility import check_other_model
+from tlens_trust.steering.intervention import Intervention, ProbeFires
+from tlens_trust.steering.neutral_predictions import NeutralPredictions
 from tlens_trust.steering.positions import Positions
 from tlens_trust.steering.vector import SteeringVector
 
 _DOUBLINGS = 30
-# What is added at the first try, in units of the residual stream's length.
-_FIRST = 1 / 16
-_DONE = 1e-3  # how near the target is near enough, relative to it
+# Length of the vector that is added at the first try, in lengths of the residual stream.
+_FIRST_LENGTH = 1 / 16
+_TOLERANCE = 1e-3  # relative to the target
 
 
 class DoseNotReachedError(ValueError):
-    """No strength moves the model as far as was asked for."""
+    """No strength reaches the requested dose."""
 
 
 @dataclass(frozen=True)
 class Dose:
-    """A strength, and what it does to neutral text.
+    """A strength, and how far it moves predictions on neutral text.
 
     Attributes:
-        strength: As `steer` takes it, with the same `units`, `mode`, `positions` and `when`.
-        units: What it counts in.
-        kl: Mean divergence of next-token distributions at this strength, in nats a token.
-        target_kl: What was asked for, in nats a token.
-        predictions: How many next-token distributions that is the mean of.
-        evaluations: How often the text was read.
+        strength: The strength for `steer`, with the same `units`, `mode`, `positions` and `when`.
+        units: What the strength counts in.
+        kl: Mean divergence of next-token distributions at this strength, in nats per token.
+        target_kl: The requested dose, in nats per token.
+        predictions: The number of next-token distributions behind the mean.
+        evaluations: How many strengths were tried on the text.
     """
 
     strength: float
@@ -51,7 +52,7 @@ def calibrate_strength(
     vector: SteeringVector,
     *,
     target_kl: float,
-    text: Sequence[str] | NeutralReading | None = None,
+    text: Sequence[str] | NeutralPredictions | None = None,
     mode: str = "add",
     positions: Positions = "all",
     when: ProbeFires | LinearProbe | None = None,
@@ -61,37 +62,39 @@ def calibrate_strength(
     batch_tokens: int = 2048,
     other_model: str = "warn",
 ) -> Dose:
-    """Find the strength at which steering moves a model by so much, to compare vectors by.
+    """Find the strength at which a vector reaches a dose, so that vectors can be compared.
 
-    The dose is the mean over neutral text of `KL(unsteered ‖ steered)` between next-token
-    distributions, in nats a token; see `NeutralReading` for which. Strength is doubled, or halved,
-    from a small one until the target lies between two neighbours, and the root is found between
-    them on logarithmic scales, where a divergence that grows with the square of the strength is a
-    straight line. Where it does not grow all the way, this is a crossing from below, the first one
-    that the doubling comes upon. For the other side of a vector, pass `-vector`.
+    The dose is the mean of `KL(unsteered ‖ steered)` between next-token distributions on neutral
+    text, in nats per token. `NeutralPredictions` says which distributions count.
+
+    The strength is doubled or halved, from a small one, until the target lies between two
+    neighbours. The root between them is found on logarithmic scales, where a divergence that grows
+    with the square of the strength is a straight line. If the divergence does not grow everywhere,
+    the result is a crossing from below, the first that the doubling meets. For the other side of a
+    vector, pass `-vector`.
 
     Args:
         model: A hooked model, or a plain Hugging Face model.
-        vector: What to steer by.
-        target_kl: The dose, in nats a token. Positive.
-        text: Texts of the user's own; None for the embedded ones; or what was read of the model
-            already, which spares reading it unsteered for every vector.
-        mode: `"add"`, `"rotate"` or `"ablate"`, as `steer` has them. (`"clamp"` is no identity at
-            strength 0, and so has no small dose.) The strength of `"ablate"` is sought up to 1.
+        vector: The steering vector.
+        target_kl: The dose, in nats per token. Positive.
+        text: Neutral texts. None for the embedded ones. `NeutralPredictions` of the same model
+            serve many vectors with one unsteered pass.
+        mode: `"add"`, `"rotate"` or `"ablate"`, as for `steer`. `"clamp"` changes activations at
+            strength 0 and so has no small dose. For `"ablate"` the strength is at most 1.
         positions: Which tokens are steered.
-        when: Where to steer.
-        units: What the strength is to count in.
-        tokenizer: A tokenizer, where a plain model is passed.
+        when: Steer only where a probe fires.
+        units: What the strength counts in.
+        tokenizer: A tokenizer, if a plain model is passed.
         bos: Whether a beginning-of-sequence token stands before each text.
-        batch_tokens: Tokens read at once.
-        other_model: What to do where the vector comes from another run, as `steer` has it.
+        batch_tokens: Tokens in one batch.
+        other_model: What to do if the vector comes from another run, as for `steer`.
 
     Returns:
-        The strength, with the divergence that it has been seen to reach.
+        The strength, with the divergence that was measured at it.
 
     Raises:
-        DoseNotReachedError: The target is not reached at any strength. It is a `ValueError`.
-        ValueError: An argument is none of those allowed.
+        DoseNotReachedError: No strength reaches the target. It is a `ValueError`.
+        ValueError: An argument has none of the allowed values.
 
     Examples:
         >>> from tlens_trust.steering import calibrate_strength
@@ -99,113 +102,133 @@ def calibrate_strength(
         >>> with steer(model, vector, strength=dose.strength):  # doctest: +SKIP
         ...     model.generate("The new neighbours are")
     """
-    if not (isfinite(target_kl) and target_kl > 0):
-        raise ValueError(
-            f"`target_kl` is a mean divergence in nats a token and must be positive, got "
-            f"{target_kl!r}. 0.1 is a dose that shows, 1 one that breaks."
-        )
-    if mode == "clamp":
-        raise ValueError(
-            "mode='clamp' moves activations at strength 0 already, so that no small dose of it can "
-            "be found. Calibrate 'add', 'rotate' or 'ablate'."
-        )
-    if isinstance(text, NeutralReading):
-        reading = text
-    else:
-        reading = NeutralReading(
+    check_other_model(other_model)
+    intervention = Intervention(
+        target_kl=target_kl, mode=mode, positions=positions, when=when, units=units
+    )
+    if not isinstance(text, NeutralPredictions):
+        text = NeutralPredictions(
             model, text, tokenizer=tokenizer, bos=bos, batch_tokens=batch_tokens
         )
-    seen: dict[float, float] = {}
+    return strength_at_dose(text, vector, intervention, other_model=other_model)
+
+
+def strength_at_dose(
+    neutral: NeutralPredictions,
+    vector: SteeringVector,
+    intervention: Intervention,
+    *,
+    other_model: str = "warn",
+) -> Dose:
+    """Find the strength at which a vector reaches a dose, as `calibrate_strength` does.
+
+    Args:
+        neutral: Predictions of the unsteered model on neutral text.
+        vector: The steering vector.
+        intervention: How the vector is used, with a dose.
+        other_model: What to do if the vector comes from another run, as for `steer`.
+
+    Raises:
+        DoseNotReachedError: No strength reaches the dose.
+        ValueError: As `calibrate_strength`.
+    """
+    target = intervention.target_kl
+    assert target is not None
+    divergences: dict[float, float] = {}
     predictions = 0
-    said = other_model
 
     def divergence(strength: float) -> float:
-        nonlocal predictions, said
-        if strength not in seen:
-            effect = reading.steered(
-                vector,
-                strength=strength,
-                mode=mode,
-                positions=positions,
-                when=when,
-                units=units,
-                other_model=said,
+        nonlocal predictions, other_model
+        if strength not in divergences:
+            effect = neutral.effect_of(
+                vector, intervention.at_strength(strength), other_model=other_model
             )
-            seen[strength] = effect.mean_kl
+            divergences[strength] = effect.mean_kl
             predictions = int(effect.predictions.sum())
-            said = "allow" if said == "warn" else said  # once is enough
-        return seen[strength]
+            # One warning is enough.
+            other_model = "allow" if other_model == "warn" else other_model
+        return divergences[strength]
 
-    low, high = _bracket(divergence, target_kl, _first_strength(vector, mode, units), mode)
+    low, high = _bracket(divergence, target, _first_strength(vector, intervention), intervention)
 
-    def miss(logarithm: float) -> float:
-        return log(max(divergence(exp(logarithm)), 1e-300)) - log(target_kl)
+    def log_ratio(logarithm: float) -> float:
+        return log(max(divergence(exp(logarithm)), 1e-300)) - log(target)
 
-    best = min((low, high), key=lambda strength: abs(log(max(seen[strength], 1e-300) / target_kl)))
-    if abs(seen[best] / target_kl - 1) > _DONE:
+    best = min(
+        (low, high), key=lambda strength: abs(log(max(divergences[strength], 1e-300) / target))
+    )
+    if abs(divergences[best] / target - 1) > _TOLERANCE:
         # A divergence that grows with the square has twice the relative error of its strength.
-        best = exp(brentq(miss, log(low), log(high), xtol=_DONE / 4, rtol=1e-12))
+        best = exp(brentq(log_ratio, log(low), log(high), xtol=_TOLERANCE / 4, rtol=1e-12))
         divergence(best)
-        best = min(seen, key=lambda strength: abs(seen[strength] - target_kl))
-    return Dose(best, units, seen[best], float(target_kl), predictions, len(seen))
+        best = min(divergences, key=lambda strength: abs(divergences[strength] - target))
+    return Dose(
+        best, intervention.units, divergences[best], float(target), predictions, len(divergences)
+    )
 
 
-def _first_strength(vector: SteeringVector, mode: str, units: str) -> float:
-    if mode == "ablate":
+def _first_strength(vector: SteeringVector, intervention: Intervention) -> float:
+    if intervention.mode == "ablate":
         return 1.0
-    if units == "rms":
-        return _FIRST
+    if intervention.units == "rms":
+        return _FIRST_LENGTH
     rms = vector.rms
     assert rms is not None  # set when the vector was made
-    # Where the stream's size is unknown, any beginning will do.
-    sizes = rms.double() / vector.norms.double()
-    known = sizes[sizes.isfinite() & (sizes > 0)]
-    return _FIRST * float(known.mean()) if len(known) else 1.0
+    # If the size of the stream is unknown, any start will do.
+    ratios = rms.double() / vector.norms.double()
+    ratios = ratios[ratios.isfinite() & (ratios > 0)]
+    return _FIRST_LENGTH * float(ratios.mean()) if len(ratios) else 1.0
 
 
-def _bracket(divergence: Any, target: float, strength: float, mode: str) -> tuple[float, float]:
-    """Two strengths, one twice the other, between whose divergences the target lies."""
-    found = divergence(strength)
-    largest = (found, strength)
+def _bracket(
+    divergence: Callable[[float], float],
+    target: float,
+    strength: float,
+    intervention: Intervention,
+) -> tuple[float, float]:
+    """Two strengths, one twice the other, whose divergences enclose the target."""
+    is_ablation = intervention.mode == "ablate"
+    kl = divergence(strength)
+    largest = (kl, strength)
     for _ in range(_DOUBLINGS):
-        if found >= target:
-            less = divergence(strength / 2)
-            if less < target:
+        if kl >= target:
+            half_kl = divergence(strength / 2)
+            if half_kl < target:
                 return strength / 2, strength
-            strength, found = strength / 2, less
+            strength, kl = strength / 2, half_kl
             continue
-        if mode == "ablate" or found == 0:
-            # Nothing more than all can be taken away, and what does nothing does nothing twice.
+        if is_ablation or kl == 0:
+            # No more than the whole projection can be removed, and twice nothing is nothing.
             break
         strength *= 2
-        before, found = found, divergence(strength)
-        if found >= target:
+        previous_kl, kl = kl, divergence(strength)
+        if kl >= target:
             return strength / 2, strength
-        largest = max(largest, (found, strength))
-        if before > 0 and abs(found / before - 1) < 1e-4 and strength > 1e3:
+        largest = max(largest, (kl, strength))
+        if previous_kl > 0 and abs(kl / previous_kl - 1) < 1e-4 and strength > 1e3:
             break
-    if found >= target:
+    if kl >= target:
         raise ValueError(
-            f"A divergence of {target:g} nats a token is less than the {found:.3g} that is seen at "
-            f"strength {strength:.3g}, and that is rounding. Ask for more."
+            f"A divergence of {target:g} nats per token is below the {kl:.3g} that is measured at "
+            f"strength {strength:.3g}, which is rounding error. Give a larger dose."
         )
-    raise DoseNotReachedError(_why_not_reached(target, largest, mode))
+    raise DoseNotReachedError(_why_not_reached(target, largest, is_ablation=is_ablation))
 
 
-def _why_not_reached(target: float, largest: tuple[float, float], mode: str) -> str:
+def _why_not_reached(target: float, largest: tuple[float, float], *, is_ablation: bool) -> str:
     kl, strength = largest
-    asked = f"A divergence of {target:g} nats a token is not reached: "
+    problem = f"A divergence of {target:g} nats per token is not reached: "
     if kl == 0:
         return (
-            f"{asked}steering changes nothing. Look whether `positions` and `when` choose any "
+            f"{problem}steering changes nothing. Check whether `positions` and `when` select any "
             "token of the text."
         )
-    if mode == "ablate":
+    if is_ablation:
         return (
-            f"{asked}taking all of the projection away moves the model by {kl:.3g}. Ask for less, "
-            "or use mode='add'."
+            f"{problem}removing the whole projection moves the model by {kl:.3g}. Give a smaller "
+            "dose, or use mode='add'."
         )
     return (
-        f"{asked}the largest seen is {kl:.3g}, at strength {strength:.3g}. Ask for less, or steer "
-        "at more sites or positions."
+        f"{problem}the largest measured is {kl:.3g}, at strength {strength:.3g}. Give a smaller "
+        "dose, or steer at more sites or positions."
     )

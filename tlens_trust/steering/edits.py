@@ -1,4 +1,4 @@
-"""What steering does to one activation."""
+"""What an intervention does to one activation."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -7,22 +7,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.steering.intervention import Intervention
 from tlens_trust.steering.vector import SteeringVector
-
-UNITS = ("vector", "rms")
-MODES = ("add", "ablate", "clamp", "rotate")
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class ActivationEdit:
     """An edit along one direction, as `steer` describes its modes.
 
     Attributes:
         mode: `"add"`, `"ablate"`, `"clamp"` or `"rotate"`.
-        vector: The direction; its length counts where `amount` counts in it.
-        amount: How often the vector is added (`"add"`, `"rotate"`), how much of the projection is
-            taken away (`"ablate"`), or what the projection becomes in the model's own units
-            (`"clamp"`).
+        vector: The direction. `amount` counts in its length where the mode says so.
+        amount: How often the vector is added (`"add"`, `"rotate"`), what share of the projection
+            is removed (`"ablate"`), or the new projection in the model's own units (`"clamp"`).
     """
 
     mode: str
@@ -34,24 +31,24 @@ class Edit:
         """Whether nothing changes, to the bit."""
         return self.amount == 0 and self.mode != "clamp"
 
-    def on(self, device: torch.device, dtype: torch.dtype) -> "ReadyEdit":
+    def on(self, device: torch.device, dtype: torch.dtype) -> "PlacedEdit":
         """The edit for activations of one device and number format."""
         exact = torch.promote_types(dtype, torch.float32)
         vector = self.vector.to(device, exact)
-        return ReadyEdit(self.mode, self.amount * vector, vector / vector.norm(), self.amount)
+        return PlacedEdit(self.mode, self.amount * vector, vector / vector.norm(), self.amount)
 
 
 @dataclass(frozen=True, eq=False)
-class ReadyEdit:
-    """An edit with its direction where activations are.
+class PlacedEdit:
+    """An edit whose direction lies on the device of the activations.
 
-    It computes in the direction's number format, float32 at least, and rounds once, at its end.
+    It computes in the direction's number format, at least float32, and rounds once at the end.
 
     Attributes:
-        mode: As `Edit` has it.
-        step: What is added, or turned towards.
+        mode: The mode of the `ActivationEdit`.
+        step: The vector that is added or turned towards.
         unit: The direction, of length 1.
-        amount: As `Edit` has it.
+        amount: The amount of the `ActivationEdit`.
     """
 
     mode: str
@@ -60,7 +57,7 @@ class ReadyEdit:
     amount: float
 
     def __call__(self, x: Float[Tensor, "*place d_model"]) -> Float[Tensor, "*place d_model"]:
-        """The activation that takes the place of `x`."""
+        """The activation that replaces `x`."""
         return self._edited(x.to(self.unit.dtype)).to(x.dtype)
 
     def _edited(self, x: Tensor) -> Tensor:
@@ -69,38 +66,41 @@ class ReadyEdit:
         if self.mode == "rotate":
             moved = x + self.step
             size, length = moved.norm(dim=-1, keepdim=True), x.norm(dim=-1, keepdim=True)
-            # What is moved to the origin has no direction to be turned to.
+            # An activation that is moved to the origin has no direction to be turned to.
             safe = torch.where(size > 0, size, torch.ones_like(size))
             return torch.where(size > 0, moved * (length / safe), x)
-        along = (x @ self.unit).unsqueeze(-1)
-        change = -self.amount * along if self.mode == "ablate" else self.amount - along
+        projection = (x @ self.unit).unsqueeze(-1)
+        change = -self.amount * projection if self.mode == "ablate" else self.amount - projection
         return x + change * self.unit
 
 
-def make_edits(
-    vector: SteeringVector, strength: float | int, mode: str, units: str
-) -> dict[str, Edit]:
+def make_edits(vector: SteeringVector, intervention: Intervention) -> dict[str, ActivationEdit]:
     """The edit at each site, as `steer` describes its modes and units.
 
+    Args:
+        vector: The steering vector.
+        intervention: Its strength, mode and units.
+
     Raises:
-        ValueError: `strength`, `mode` or `units` is none of those allowed, a direction has no
-            length, or the size of the residual stream is needed and not known.
+        ValueError: The intervention has no strength, a direction has no length, or the size of the
+            residual stream is needed and unknown.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` is one of {', '.join(map(repr, MODES))}, got {mode!r}.")
-    if units not in UNITS:
-        raise ValueError(f"`units` is 'vector' or 'rms', got {units!r}.")
-    if isinstance(strength, bool) or not isfinite(strength):
-        raise ValueError(f"`strength` is a finite number, got {strength!r}.")
+    strength, mode = intervention.strength, intervention.mode
+    if strength is None:
+        raise ValueError(
+            f"Steering takes a strength, got a dose, target_kl={intervention.target_kl}. Find the "
+            "strength that reaches it with `calibrate_strength`."
+        )
+    assert vector.rms is not None  # set when the vector was made
     edits = {}
-    for site, direction, rms in zip(vector.sites, vector.values, _listed(vector.rms), strict=True):
+    for site, direction, rms in zip(vector.sites, vector.values, vector.rms.tolist(), strict=True):
         norm = float(direction.double().norm())
         if norm == 0:
             raise ValueError(
-                f"The direction at {site!r} has no length, and so points nowhere. Leave that site "
-                "out with `vector.select(…)`."
+                f"The direction at {site!r} has length 0. Leave that site out with "
+                "`vector.select(…)`."
             )
-        unit = rms if units == "rms" else norm
+        unit = rms if intervention.units == "rms" else norm
         if mode != "ablate" and not isfinite(unit):
             raise ValueError(
                 "`units='rms'` counts in the size of the residual stream, which this vector does "
@@ -113,10 +113,5 @@ def make_edits(
             "ablate": float(strength),
             "clamp": strength * unit,
         }[mode]
-        edits[site] = Edit(mode, direction, amount)
+        edits[site] = ActivationEdit(mode, direction, amount)
     return edits
-
-
-def _listed(numbers: Tensor | None) -> list[float]:
-    assert numbers is not None  # set when the vector was made
-    return [float(number) for number in numbers]

@@ -1,7 +1,7 @@
-"""Whether a vector steers, how much, at what cost, and beside what nothing does."""
+"""Whether a vector steers, how strongly, at what cost, and compared with random directions."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -16,24 +16,31 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
-from tlens_trust.steering.battery import Battery, Manner
-from tlens_trust.steering.choices import ForcedChoice
-from tlens_trust.steering.compatibility import check_fits
-from tlens_trust.steering.conditions import ProbeFires
+from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.controls import (
     CONTROLS,
-    DRAWS_FOR_A_CLAIM,
-    check_draws,
-    read_random,
+    RandomDirections,
+    checked_controls,
+    describe_draws,
+    evaluate_random_directions,
 )
-from tlens_trust.steering.evaluation_data import CONDITIONS, label_evaluation
-from tlens_trust.steering.generations import Judge
-from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
-from tlens_trust.steering.neutral_reading import NeutralReading
-from tlens_trust.steering.positions import Positions
-from tlens_trust.steering.splits import rows_to_try
+from tlens_trust.steering.evaluated_model import EvaluatedModel, EvaluationPass
+from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention
+from tlens_trust.steering.quantities import (
+    Quantity,
+    Resamples,
+    labelled_quantity,
+    random_p,
+    wrong_way,
+)
+from tlens_trust.steering.sampling import SamplingOptions
+from tlens_trust.steering.tasks import SteeringTasks
+from tlens_trust.steering.training_rows import check_polarity, evaluation_rows
 from tlens_trust.steering.vector import SteeringVector
+
+CONDITIONS = ("unsteered", "steered", "opposite")
 
 
 def evaluate_steering(
@@ -41,176 +48,135 @@ def evaluate_steering(
     vector: SteeringVector,
     concept: Concept,
     *,
-    strength: float | int | None = None,
-    target_kl: float | None = None,
-    mode: str = "add",
-    positions: Positions = "all",
-    when: ProbeFires | LinearProbe | None = None,
-    units: str = "vector",
-    choices: Sequence[ForcedChoice] = (),
-    prompts: Sequence[str] = (),
-    max_new_tokens: int = 32,
-    judge: Judge | None = None,
-    probe_site: str | int | None = None,
-    neutral: Sequence[str] | None = None,
-    everyday: bool = True,
-    draws: int = DRAWS_FOR_A_CLAIM,
+    intervention: Intervention | None = None,
+    tasks: SteeringTasks | None = None,
+    sampling: SamplingOptions | None = None,
     controls: Sequence[str] = CONTROLS,
-    chat: bool | None = None,
+    probe_site: str | int | None = None,
     tokenizer: Any = None,
-    confidence: float = 0.95,
-    resamples: int = 2000,
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     other_model: str = "warn",
     progress: bool = False,
 ) -> xr.Dataset:
-    """Measure what steering does to a model, with its cost and its controls beside it.
+    """Measure the effect of steering on a model, with its damage and its controls.
 
-    Three conditions are compared, statement by statement: the model as it is, steered, and steered
-    by as much the other way. Beside them stand random directions, as long as the vector at the same
-    strength (`equal_norm`), and each as strong as moves neutral text by as much (`equal_kl`). What
-    such directions do too is nothing that the concept's direction does.
+    Three conditions are compared, statement by statement: unsteered, steered, and steered with the
+    sign reversed. Controls are random directions: as long as the vector at the same strength
+    (`equal_norm`), or each at the vector's dose (`equal_kl`). An effect that random directions have
+    as well is no effect of the concept's direction.
 
-    Nothing is tried on what the vector was made of: pass the whole concept that the vector was
-    extracted from, with `rows=training_rows(concept)`; groups that the vector has seen are left
-    out here.
+    A vector is evaluated only on groups that it was not estimated from. Extract it from the whole
+    concept with `rows=training_rows(concept)`, and pass the whole concept here as well.
 
-    Effects, each of which is larger the more the model is on the trustworthy side:
+    Effects, larger on the trustworthy side:
 
-    - of the statements themselves, as plain text: `log_odds`, `log_odds_per_token`, `mc1` and `mc2`
-      of what follows after the tokens that the statements of a group share (see `CandidateTask`);
-      where statements have nobody to be compared with, `likelihood_gap` (see `StatementTask`);
-    - of each of `choices`, put for every statement: `…_log_odds` and `…_trustworthy`;
-    - with `probe_site`, `probe_log_odds`, of the statements by a logistic probe at a later site,
-      fitted to the unsteered model on the statements that the vector was made of.
+    - of the statements as plain text: `log_odds`, `log_odds_per_token`, `mc1` and `mc2` of what
+      follows the tokens that a group's statements share (see `CandidateTask`). Where statements
+      have no counterpart in their group: `likelihood_gap` (see `StatementTask`);
+    - of each forced choice, for every statement: `…_log_odds` and `…_trustworthy`;
+    - with `probe_site`: `probe_log_odds`, by a logistic probe at a later site. It is fitted to the
+      unsteered model on the statements that the vector was estimated from;
+    - of generated text, with a judge: `judged`.
 
-    Damage: `neutral_loss` and `kl` on neutral text; `everyday_accuracy`; of each of `choices`,
+    Damage: `neutral_loss` and `kl` on neutral text; `everyday_accuracy`; of each forced choice
     `…_accuracy` (whether answers still depend on the statement), `…_constant` and `…_invalid`; of
-    what is written after `prompts`, `distinct_1` and `distinct_2`, and `judged` with a judge.
+    generated text `distinct_1` and `distinct_2`.
 
     Args:
-        model: Whom to steer; a `Checkpoint` is loaded and let go of.
-        vector: What to steer by.
-        concept: Statements to try it on, those that the vector has seen among them.
-        strength: How strongly, as `steer` takes it; or give `target_kl`.
-        target_kl: The dose: how far neutral text is moved, in nats a token.
-        mode: As `steer` takes it, and so are the following.
-        positions: Which tokens are steered. Where the likelihood of an answer or continuation is
-            asked, the prompt is what stands before it.
-        when: Steer only where a probe fires.
-        units: What the strength is counted in.
-        choices: Forced choices; `FOLLOW_UPS` and `PAPER_CHOICES` hold some.
-        prompts: What to let the model go on from, greedily.
-        max_new_tokens: How many tokens to write at most.
-        judge: Scores what is written, larger on the trustworthy side: any function from texts to
-            numbers; `classifier_judge` makes one of a text-classification model.
-        probe_site: Where to read a probe: a site behind those that are steered, or its layer.
-        neutral: Texts to measure dose and damage on; None for those embedded.
-        everyday: Whether to ask everyday questions.
-        draws: How many random directions, of each kind: 50 for a claim, a few for a look.
+        model: The model to steer. A `Checkpoint` is loaded, and released at the end.
+        vector: The steering vector.
+        concept: The whole concept, with the statements that the vector was estimated from.
+        intervention: How the vector is used. None: added at all tokens, at 0.1 nats per token. For
+            the likelihood of an answer, the prompt is the text before the answer.
+        tasks: What the model is evaluated on besides the statements. None for the defaults of
+            `SteeringTasks`.
+        sampling: How many random directions and resamples to draw. None for the defaults of
+            `SamplingOptions`.
         controls: `"equal_norm"`, `"equal_kl"`, or both.
-        chat: Whether choices, everyday questions and `prompts` are put as turns of a chat. None:
-            where the tokenizer has a template.
-        tokenizer: Of a plain model that is passed.
-        confidence: Of the intervals.
-        resamples: How many bootstrap resamples of groups; random directions are resampled too.
+        probe_site: Site or layer of a probe, after the steered sites.
+        tokenizer: A tokenizer, if a plain model is passed.
         seed: Draws directions and resamples.
-        batch_tokens: Tokens read at once.
-        other_model: What to do where the vector is known to come from another run than the model,
-            as `steer` takes it: `"warn"`, `"allow"` or `"refuse"`.
-        progress: Whether to show a bar.
+        other_model: What to do if the vector is known to come from another run than the model:
+            `"warn"`, `"allow"` or `"refuse"`.
+        progress: Whether to show a progress bar.
 
     Returns:
-        For each quantity `q`, along `condition`: `q` with `q_ci`, its change from the unsteered
-        model `q_change` with `q_change_ci`; `q_n`, and of effects `q_wrong_way`, the share of
-        examples that moved away from the trustworthy side. Along `control`: `q_random`, the change
-        by each random direction along `draw`, and of effects `q_p`, how often one of them changes
-        as much in either sense, `q_over_random` with `q_over_random_ci`, how much more the vector
-        changes than they do on average. `strength` along `condition`, `random_strength`;
-        `perplexity`; `generation` along `condition` and `prompt`. `kl` is itself a quantity.
+        For each quantity `q`, along `condition`: `q` with `q_ci`, and its change from the unsteered
+        model, `q_change` with `q_change_ci`. `q_n` is the number of examples. For effects,
+        `q_wrong_way` is the share of examples that moved away from the trustworthy side.
 
-        Intervals are those of single numbers; nothing is corrected for how many there are. With
-        fewer than 50 draws the attribute `random` says that this is a look.
+        Along `control`: `q_random`, the change by each random direction (along `draw`). For effects
+        also `q_p`, how often one of them changes as much in either sense, and `q_over_random` with
+        `q_over_random_ci`, how much more the vector changes than they do on average.
+
+        Also `strength` along `condition`, `random_strength`, `perplexity`, and `generation` along
+        `condition` and `prompt`. `kl` is itself a quantity.
+
+        Intervals are those of single numbers, not corrected for how many there are. With fewer than
+        50 draws the attribute `random` says that this is a first look.
 
     Raises:
-        ValueError: Not one of `strength` and `target_kl` is given; the concept has no polarity; the
-            vector has seen all of it; or whatever steering and reading find wrong.
+        ValueError: The concept has no polarity, the vector was estimated from all of it, or an
+            argument of steering or of reading is refused.
 
     Warns:
         UserWarning: The vector comes from another run than the model, does not say what it was
-            made of, or was made of another concept.
+            estimated from, or was estimated from another concept.
 
     Source:
         Qian et al. (2024), arXiv:2402.19465, for the experiment; Tan et al. (2024),
-        arXiv:2407.12404, for counting what is steered the wrong way.
+        arXiv:2407.12404, for counting examples that move the wrong way.
 
     Examples:
         >>> vector = extract_steering_vector(
         ...     checkpoint, concept, site=2, rows=training_rows(concept)
         ... )  # doctest: +SKIP
-        >>> found = evaluate_steering(model, vector, concept, target_kl=0.1)  # doctest: +SKIP
-        >>> found.log_odds_change.sel(condition="steered")  # doctest: +SKIP
+        >>> evaluation = evaluate_steering(model, vector, concept)  # doctest: +SKIP
+        >>> evaluation.log_odds_change.sel(condition="steered")  # doctest: +SKIP
     """
     from tqdm.auto import tqdm
 
-    if (strength is None) == (target_kl is None):
-        raise ValueError(
-            f"A dose is either a `strength` or a `target_kl`, got strength={strength!r} and "
-            f"target_kl={target_kl!r}. Give one of them: target_kl=0.1 is a dose that shows."
-        )
-    check_draws(draws)
-    wanted = _checked_controls(controls)
-    polarised(concept)
-    held = rows_to_try(vector, concept)
-    tried = concept if held.all() else concept.take(held)
-    manner = Manner(mode, positions, when, units)
+    intervention = DEFAULT_INTERVENTION if intervention is None else intervention
+    tasks = SteeringTasks() if tasks is None else tasks
+    sampling = SamplingOptions() if sampling is None else sampling
+    kinds = checked_controls(controls)
+    checked_seed(seed)
+    check_other_model(other_model)
+    check_polarity(concept)
+    is_held_out = evaluation_rows(vector, concept)
+    statements = concept if is_held_out.all() else concept.take(is_held_out)
     with _opened(model, tokenizer) as hooked:
         warning = check_fits(vector, hooked, other_model=other_model)
         if warning is not None:
             warnings.warn(warning, stacklevel=2)
-        battery = Battery(
-            hooked,
-            tried,
-            neutral=NeutralReading(hooked, neutral),
-            choices=choices,
-            everyday=everyday,
-            prompts=prompts,
-            max_new_tokens=max_new_tokens,
-            judge=judge,
-            probe=_later_probe(hooked, vector, concept, ~held, probe_site),
-            chat=chat,
-            batch_tokens=batch_tokens,
-        )
-        total = len(CONDITIONS) + len(wanted) * draws
+        probe = _later_probe(hooked, vector, concept, ~is_held_out, probe_site)
+        evaluated = EvaluatedModel(hooked, statements, tasks, probe=probe)
+        total = len(CONDITIONS) + len(kinds) * sampling.draws
         with tqdm(total=total, desc="steering", unit="pass", disable=not progress) as bar:
-            passes = {"unsteered": battery.unsteered(vector)}
+            passes = {"unsteered": evaluated.unsteered(vector)}
             bar.update()
-            if strength is None:
-                assert target_kl is not None
-                strength = battery.matched_strength(vector, target_kl, manner)
-            used = {"unsteered": 0.0, "steered": float(strength), "opposite": -float(strength)}
-            for condition in CONDITIONS[1:]:
-                # Of ablation, where a sign would add what is to be taken away, and of what does
-                # not act at strength 0, the other side is that of the other vector.
-                sign = 1.0 if condition == "steered" else -1.0
-                passes[condition] = battery.read(vector * sign, float(strength), manner)
+            at_strength = intervention
+            if intervention.strength is None:
+                at_strength = evaluated.at_dose(vector, intervention)
+            for condition, sign in (("steered", 1.0), ("opposite", -1.0)):
+                # The sign of the vector is reversed and not that of the strength: a negative
+                # strength of ablation would add the projection instead of removing it.
+                passes[condition] = evaluated.evaluate(vector * sign, at_strength)
                 bar.update()
-            kl = passes["steered"].reading["kl"].mean
+            kl = passes["steered"].quantities["kl"].mean
             random = {
-                control: read_random(
-                    battery,
+                kind: evaluate_random_directions(
+                    evaluated,
                     vector,
-                    manner,
-                    draws=draws,
+                    at_strength.at_dose(kl) if kind == "equal_kl" else at_strength,
+                    draws=sampling.draws,
                     seed=seed,
-                    strength=float(strength),
-                    kl=kl if control == "equal_kl" else None,
                     advance=bar.update,
                 )
-                for control in wanted
+                for kind in kinds
             }
-        data = label_evaluation(passes, random, used, confidence, resamples, seed)
+        assert at_strength.strength is not None
+        data = _labelled(passes, random, float(at_strength.strength), sampling, seed)
         label = str(getattr(hooked.cfg, "model_name", "") or type(hooked).__name__)
     if isinstance(model, Checkpoint):
         label = model.name
@@ -220,37 +186,16 @@ def evaluate_steering(
         vector=vector.method,
         source=vector.checkpoint or "",
         sites=", ".join(vector.sites),
-        mode=mode,
-        positions=str(positions),
-        units=units,
-        draws=draws,
-        random=told_of_draws(draws),
-        confidence=confidence,
-        resamples=resamples,
+        mode=intervention.mode,
+        positions=str(intervention.positions),
+        units=intervention.units,
+        draws=sampling.draws,
+        random=describe_draws(sampling.draws),
+        confidence=sampling.confidence,
+        resamples=sampling.resamples,
         seed=seed,
-        statements=len(tried),
+        statements=len(statements),
     )
-
-
-def told_of_draws(draws: int) -> str:
-    """What may be said from so many random directions."""
-    if draws < DRAWS_FOR_A_CLAIM:
-        return f"a look: {draws} random directions, where a claim takes {DRAWS_FOR_A_CLAIM}"
-    return f"{draws} random directions"
-
-
-def polarised(concept: Concept) -> None:
-    """Refuse a concept that has no side to steer to.
-
-    Raises:
-        ValueError: It has no polarity.
-    """
-    if not concept.polarity:
-        raise ValueError(
-            f"{concept.name!r} has no polarity: neither of its labels is the trustworthy side, so "
-            "that there is no side to steer to. If label 1 is to stand for it, say so with "
-            "`dataclasses.replace(concept, polarity=True)`."
-        )
 
 
 def _opened(model: Checkpoint | HookedModel | nn.Module, tokenizer: Any) -> Any:
@@ -261,40 +206,153 @@ def _opened(model: Checkpoint | HookedModel | nn.Module, tokenizer: Any) -> Any:
     return nullcontext(model)
 
 
-def _checked_controls(controls: Sequence[str]) -> tuple[str, ...]:
-    wanted = (controls,) if isinstance(controls, str) else tuple(controls)
-    strange = [control for control in wanted if control not in CONTROLS]
-    if strange or not wanted:
-        raise ValueError(
-            f"`controls` are 'equal_norm', 'equal_kl', or both, got {controls!r}. Steering without "
-            "any is held against nothing."
-        )
-    return tuple(dict.fromkeys(wanted))
-
-
 def _later_probe(
     model: HookedModel,
     vector: SteeringVector,
     concept: Concept,
-    seen: np.ndarray,
+    is_training_row: np.ndarray,
     probe_site: str | int | None,
 ) -> tuple[str, LinearProbe] | None:
-    """A probe of the unsteered model, fitted on the statements that the vector was made of."""
+    """A probe of the unsteered model, fitted on the vector's own statements."""
     if probe_site is None:
         return None
-    named = resolve_sites(model, probe_site)
-    steered = max(site_layer(site) for site in vector.sites)
-    if len(named) > 1 or site_layer(named[0]) <= steered:
+    sites = resolve_sites(model, probe_site)
+    last_layer = max(site_layer(site) for site in vector.sites)
+    if len(sites) > 1 or site_layer(sites[0]) <= last_layer:
         raise ValueError(
-            f"`probe_site` is one site behind block {steered}, where the vector acts, got "
-            f"{probe_site!r}. At the vector's own site a probe would read what was put there."
+            f"`probe_site` is one site after block {last_layer}, where the vector acts, got "
+            f"{probe_site!r}. At the vector's own site a probe would find the vector itself."
         )
-    if not seen.any():
+    if not is_training_row.any():
         raise ValueError(
-            "A probe is fitted on the statements that the vector was made of, and this vector does "
-            "not say which. Leave `probe_site` out."
+            "The probe is fitted on the statements that the vector was estimated from, and this "
+            "vector does not say which these are. Leave `probe_site` out."
         )
-    part = concept.take(seen)
-    read = collect_activations(model, part, sites=named)
-    labels = torch.from_numpy(part.labels.copy()).long()
-    return named[0], fit_logistic_probe(read.values[:, 0], labels, C=0.01)
+    training = concept.take(is_training_row)
+    activations = collect_activations(model, training, sites=sites)
+    labels = torch.from_numpy(training.labels.copy()).long()
+    return sites[0], fit_logistic_probe(activations.values[:, 0], labels, C=0.01)
+
+
+def _labelled(
+    passes: Mapping[str, EvaluationPass],
+    random: Mapping[str, RandomDirections],
+    strength: float,
+    sampling: SamplingOptions,
+    seed: int,
+) -> xr.Dataset:
+    """The data set that `evaluate_steering` describes, without its attributes."""
+    variables: dict[str, xr.Variable] = {}
+    for name, quantity in passes["unsteered"].quantities.items():
+        resamples = Resamples.of(quantity, sampling, seed=seed)
+        values = np.stack([passes[condition].quantities[name].values for condition in CONDITIONS])
+        variables |= _across_conditions(name, quantity, values, resamples)
+        if all(name in directions.names for directions in random.values()):
+            variables |= _over_random(name, quantity, values, random, resamples, seed)
+    data = xr.Dataset(
+        variables,
+        coords={
+            "condition": list(CONDITIONS),
+            "control": list(random),
+            "bound": ["low", "high"],
+        },
+    )
+    attributes = {"units": "strength", "long_name": "strength, in the units of `steer`"}
+    data["strength"] = (("condition",), [0.0, strength, -strength], attributes)
+    data["random_strength"] = (
+        ("control", "draw"),
+        np.stack([directions.strengths for directions in random.values()]),
+        attributes | {"long_name": "strength of random directions"},
+    )
+    for ending in ("", "_ci"):
+        loss = data[f"neutral_loss{ending}"]
+        data[f"perplexity{ending}"] = loss.copy(data=np.exp(loss.values)).assign_attrs(
+            units="1", long_name="perplexity on neutral text"
+        )
+    generations = passes["unsteered"].generations
+    if generations:
+        data = data.assign_coords(prompt=[generation.prompt for generation in generations])
+        data["generation"] = (
+            ("condition", "prompt"),
+            [
+                [generation.text for generation in passes[condition].generations]
+                for condition in CONDITIONS
+            ],
+            {"units": "text", "long_name": "text generated after the prompt"},
+        )
+    return data
+
+
+def _across_conditions(
+    name: str, quantity: Quantity, values: np.ndarray, resamples: Resamples
+) -> dict[str, xr.Variable]:
+    change = values - values[0]
+    weights = resamples.weights
+    dims, dims_ci = ("condition",), ("condition", "bound")
+    interval = f"{resamples.confidence:.0%} interval over groups"
+    means, changes = (np.average(v, axis=1, weights=weights) for v in (values, change))
+    bounds, change_bounds = resamples.interval(values.T), resamples.interval(change.T)
+    by_steering = "change by steering"
+    variables = {
+        name: labelled_quantity(dims, means, quantity),
+        f"{name}_ci": labelled_quantity(dims_ci, bounds, quantity, interval),
+        f"{name}_n": labelled_quantity((), values.shape[1], quantity, "examples", "examples"),
+        f"{name}_change": labelled_quantity(dims, changes, quantity, by_steering),
+        f"{name}_change_ci": labelled_quantity(
+            dims_ci, change_bounds, quantity, f"{by_steering}, {interval}"
+        ),
+    }
+    if quantity.effect:
+        variables[f"{name}_wrong_way"] = labelled_quantity(
+            dims,
+            [wrong_way(condition_change) for condition_change in change],
+            quantity,
+            "examples that moved away from the trustworthy side",
+            "fraction of examples",
+        )
+    return variables
+
+
+def _over_random(
+    name: str,
+    quantity: Quantity,
+    values: np.ndarray,
+    random: Mapping[str, RandomDirections],
+    resamples: Resamples,
+    seed: int,
+) -> dict[str, xr.Variable]:
+    change = values[1] - values[0]
+    mean = float(np.average(change, weights=resamples.weights))
+    changes = [directions.values(quantity) - values[0] for directions in random.values()]
+    means = np.stack(
+        [np.average(by_draw, axis=1, weights=resamples.weights) for by_draw in changes]
+    )
+    variables = {
+        f"{name}_random": labelled_quantity(
+            ("control", "draw"), means, quantity, "change by a random direction"
+        )
+    }
+    if quantity.effect:
+        bounds = [resamples.over_random(change, by_draw, seed=seed) for by_draw in changes]
+        variables |= {
+            f"{name}_p": labelled_quantity(
+                ("control",),
+                [random_p(mean, draw_means) for draw_means in means],
+                quantity,
+                "p-value of the change among random directions",
+                "1",
+            ),
+            f"{name}_over_random": labelled_quantity(
+                ("control",),
+                mean - np.nanmean(means, axis=1),
+                quantity,
+                "change minus that by random directions",
+            ),
+            f"{name}_over_random_ci": labelled_quantity(
+                ("control", "bound"),
+                bounds,
+                quantity,
+                "change minus that by a random direction, interval over groups and directions",
+            ),
+        }
+    return variables

@@ -1,29 +1,27 @@
-"""Steering vectors from activations."""
+"""Steering vectors, estimated from activations."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from torch import nn
 
-from tlens_trust.activations import Activations, ActivationStore, collect_activations
+from tlens_trust.activations import Activations
 from tlens_trust.activations.activations import checkpoint_name
+from tlens_trust.activations.collect import collect_concepts
 from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Sites, Store
 from tlens_trust.activations.sites import split_site
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.compatibility import run_name
-from tlens_trust.steering.heads import choose_heads
-from tlens_trust.steering.methods import Method, method_name, site_direction
+from tlens_trust.steering.estimation_options import DEFAULT_HEADS, EstimationOptions, Rows
+from tlens_trust.steering.methods import Method, choose_heads, method_name, site_direction
+from tlens_trust.steering.training_rows import checked_rows
 from tlens_trust.steering.vector import SteeringVector
-
-Store: TypeAlias = ActivationStore | Literal["default"] | None
-Sites: TypeAlias = str | int | Sequence[str | int]
 
 
 def extract_steering_vector(
@@ -32,8 +30,8 @@ def extract_steering_vector(
     *,
     site: Sites | None = None,
     method: str | Method = "mean_difference",
-    rows: Sequence[int] | Int[np.ndarray, " row"] | Bool[np.ndarray, " example"] | None = None,
-    heads: int = 48,
+    rows: Rows | None = None,
+    heads: int = DEFAULT_HEADS,
     seed: int = 0,
     position: Position = "last",
     bos: bool | None = None,
@@ -43,57 +41,61 @@ def extract_steering_vector(
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = False,
 ) -> SteeringVector:
-    """Take from a model the direction in which a concept's two sides differ.
+    """Extract the direction in which the two sides of a concept differ in a model.
 
     It points from label 0 to label 1. With `μ₁`, `μ₀` the means of the two sides, `u` a direction
     of length 1 and `σ` the standard deviation of the statements' projections onto `u`:
 
-    - `"mean_difference"`: `μ₁ - μ₀`, as long as it is.
+    - `"mean_difference"`: `μ₁ - μ₀`, with its own length.
+
     - `"tracingllm"`: the paper's, `σ u` with `u` along `μ₁ - μ₀`.
+
     - `"pair_difference"`: `σ u` with `u` the principal direction of the differences between
       statements of one group with opposite labels.
+
     - `"logistic"`, `"lda"`, `"ridge"`, `"sparse"`, `"contrast_consistent"`: `σ u` with `u` along
       the weights of that probe.
-    - `"iti"`: `σ u` with `u` along `μ₁ - μ₀`, at the attention heads where a logistic probe is
-      right most often about statements of left-out groups. Steer at them with
-      `positions=(-1, None)`, as inference-time intervention does.
-    - a function that takes activations, labels and groups, and gives a direction or a
-      `LinearProbe`: `σ u` along it.
 
-    So but for the plain difference one unit of strength is one standard deviation of what is read
-    along the direction. A probe's weight says where to cut between the sides, which need not be
-    where the model moves from one to the other.
+    - `"iti"`: `σ u` with `u` along `μ₁ - μ₀`, at the attention heads where a logistic probe has the
+      highest held-out accuracy. Steer at them with `positions=(-1, None)`, as inference-time
+      intervention does.
 
-    Whatever is estimated (means, weights, `σ`, which heads) is estimated on `rows` alone.
+    - a function of activations, labels and groups that returns a direction or a `LinearProbe`:
+      `σ u` along it.
+
+    For all methods except the plain difference, one unit of strength is one standard deviation of
+    the projections. A probe's weights separate the two sides; they need not point from one side
+    to the other.
+
+    All estimates (means, weights, `σ`, the choice of heads) use `rows` alone.
 
     Args:
-        source: A `Checkpoint`, which is loaded only if the store lacks its readings; a model; or
-            `Activations`, of which nothing is read anew.
-        concept: Labelled statements; may be left out where the activations hold their own.
-        site: Where, as `collect_activations` takes its sites; needed unless `source` is
-            activations (then None stands for all they hold) or the method is `"iti"` (for all
-            heads).
+        source: A `Checkpoint`, which is loaded only if the store lacks its activations; a model; or
+            `Activations`, in which case no model is run.
+        concept: Labelled statements. May be left out if the activations have their own.
+        site: Where to estimate, as the `sites` of `collect_activations`. Required, except for
+            activations (None: all their sites) and for the method `"iti"` (None: all heads).
         method: One of the above.
-        rows: Which statements to make it of, as positions or as a mask; None for all. Whoever
-            wants to see what the vector does to statements it was not made of leaves whole groups
-            out; `vector.held_out(concept)` says which.
+        rows: The statements to estimate from, as positions or as a mask. None for all. To evaluate
+            the vector on other statements, leave whole groups out;
+            `vector.held_out(concept)` gives the statements that are left.
         heads: How many heads `"iti"` chooses.
-        seed: Deals the folds that heads are chosen on, and draws the starts of
+        seed: Deals the folds in which heads are chosen, and draws the starting points of
             `"contrast_consistent"`.
-        position: Which of a statement's tokens to read, as `collect_activations` takes it.
+        position: Which token of a statement to use, as for `collect_activations`.
         bos: Whether a beginning-of-sequence token stands before each statement.
-        tokenizer: A tokenizer, where a plain model is passed.
-        checkpoint: Where the weights of a model that is passed came from.
-        store: Where readings of checkpoints are kept; None for none.
-        batch_tokens: Tokens read at once.
-        progress: Whether to show a bar.
+        tokenizer: A tokenizer, if a plain model is passed.
+        checkpoint: The checkpoint that the weights of a passed model came from.
+        store: Where activations of checkpoints are kept. None keeps none.
+        batch_tokens: Tokens in one batch.
+        progress: Whether to show a progress bar.
 
     Returns:
-        A vector that carries where it comes from.
+        A vector with its provenance.
 
     Raises:
-        ValueError: An argument is none of those allowed, the activations are not of the concept,
-            `rows` hold one label only, or a direction has no length.
+        ValueError: An argument has none of the allowed values, the activations are not of the
+            concept, `rows` hold one label only, or a direction has length 0.
 
     Source:
         Qian et al. (2024), arXiv:2402.19465; Marks and Tegmark (2023), arXiv:2310.06824; Zou et
@@ -102,61 +104,116 @@ def extract_steering_vector(
 
     Examples:
         >>> labels = np.arange(40) % 2
-        >>> said = tuple(f"Statement {row}." for row in range(40))
-        >>> concept = Concept("order", "reliability", said, labels, said)
+        >>> statements = tuple(f"Statement {row}." for row in range(40))
+        >>> concept = Concept("order", "reliability", statements, labels, statements)
         >>> values = torch.randn(40, 1, 8, generator=torch.Generator().manual_seed(0))
         >>> values[:, 0, 3] += 5 * torch.from_numpy(labels)
-        >>> read = Activations(values, ("blocks.0.hook_resid_post",), concept=concept)
-        >>> vector = extract_steering_vector(read)
+        >>> activations = Activations(values, ("blocks.0.hook_resid_post",), concept=concept)
+        >>> vector = extract_steering_vector(activations)
         >>> vector
         SteeringVector(1 site × 8 wide, blocks.0.hook_resid_post, norm 5..., method
         'mean_difference', concept 'order')
         >>> int(vector.at(0).argmax()), vector.n
         (3, 40)
     """
-    name = method_name(method)
-    if isinstance(source, Activations):
-        activations = _of_activations(source, concept, site)
-    else:
-        if concept is None:
-            raise ValueError(
-                "`concept` says what to look for in the model, got None. Pass a Concept, from "
-                "`load_concepts()` for one."
-            )
-        if site is None and name != "iti":
-            raise ValueError(
-                "`site` says where to take the vector, got None. Give a layer number for the "
-                "residual stream after that block, or a site's name."
-            )
-        known = source if isinstance(source, Checkpoint) else checkpoint
-        kept = ActivationStore() if store == "default" and known is not None else store
-        activations = collect_activations(
-            source,
-            concept,
-            sites="z" if site is None else site,
-            position=position,
-            bos=bos,
-            tokenizer=tokenizer,
-            checkpoint=checkpoint,
-            store=kept if isinstance(kept, ActivationStore) else None,
-            batch_tokens=batch_tokens,
-            progress=progress,
+    from_activations = isinstance(source, Activations)
+    has_checkpoint = isinstance(source, Checkpoint) or checkpoint is not None
+    if from_activations or (store == "default" and not has_checkpoint):
+        store = None  # activations are kept by the identity of a checkpoint's weights
+    if site is None and not from_activations and method_name(method) != "iti":
+        raise ValueError(
+            "`site` says where to extract the vector, got None. Give a layer number for the "
+            "residual stream after that block, or a site's name."
         )
-    assert activations.concept is not None
-    whole = activations.concept
-    chosen = None if rows is None else _checked_rows(rows, whole)
-    part = whole if chosen is None else whole.take(np.array(chosen))
-    values = activations.values if chosen is None else activations.values[list(chosen)]
-    labels = torch.from_numpy(part.labels.copy()).long()
+    estimation = EstimationOptions(
+        sites="z" if site is None else site,
+        method=method,
+        rows=rows,
+        heads=heads,
+        position=position,
+        bos=bos,
+        store=store,
+        batch_tokens=batch_tokens,
+    )
+    if isinstance(source, Activations):
+        activations = _with_concept(source, concept)
+        if site is not None:
+            activations = activations.select(site)
+        return _vector_of(
+            activations, estimation, seed, _provenance(source, activations.checkpoint)
+        )
+    if concept is None:
+        raise ValueError(
+            "`concept` holds the statements whose sides differ, got None. Pass a Concept, for "
+            "example from `load_concepts()`."
+        )
+    return estimate_vector(
+        source,
+        concept,
+        estimation,
+        seed=seed,
+        tokenizer=tokenizer,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def estimate_vector(
+    source: Checkpoint | HookedModel | nn.Module,
+    concept: Concept,
+    estimation: EstimationOptions,
+    *,
+    seed: int,
+    tokenizer: Any = None,
+    checkpoint: Checkpoint | None = None,
+    progress: bool = False,
+) -> SteeringVector:
+    """Estimate a steering vector of a model, as `extract_steering_vector` does.
+
+    Args:
+        source: A checkpoint or a model.
+        concept: Labelled statements.
+        estimation: Where and how to estimate; without `rows`, from all statements.
+        seed: Deals folds and draws starting points.
+        tokenizer: A tokenizer, if a plain model is passed.
+        checkpoint: The checkpoint that the weights of a passed model came from.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: As `extract_steering_vector`.
+    """
+    (activations,) = collect_concepts(
+        source,
+        [concept],
+        estimation,
+        tokenizer=tokenizer,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    return _vector_of(activations, estimation, seed, _provenance(source, activations.checkpoint))
+
+
+def _vector_of(
+    activations: Activations, estimation: EstimationOptions, seed: int, provenance: dict[str, Any]
+) -> SteeringVector:
+    concept = activations.concept
+    assert concept is not None
+    method, name = estimation.method, method_name(estimation.method)
+    rows = None if estimation.rows is None else checked_rows(estimation.rows, concept)
+    training = concept if rows is None else concept.take(np.array(rows))
+    values = activations.values if rows is None else activations.values[list(rows)]
+    labels = torch.from_numpy(training.labels.copy()).long()
     sites = activations.sites
     notes: dict[str, str] = {}
     if name == "iti":
         _check_heads(sites)
-        columns, notes = choose_heads(values, part, heads=heads, seed=seed, sites=sites)
+        columns, notes = choose_heads(
+            values, training, heads=estimation.heads, seed=seed, sites=sites
+        )
         values, sites = values[:, columns], tuple(sites[column] for column in columns)
     directions = torch.stack(
         [
-            site_direction(method, values[:, column], labels, part.groups, seed=seed, site=site)
+            site_direction(method, values[:, column], labels, training.groups, seed=seed, site=site)
             for column, site in enumerate(sites)
         ]
     )
@@ -164,60 +221,49 @@ def extract_steering_vector(
     spread = torch.stack(
         [(values[:, k].double() @ unit).std(correction=0) for k, unit in enumerate(units)]
     )
-    lengths = values.double().square().sum(dim=2).mean(dim=0).sqrt()
-    vector = SteeringVector(
+    rms = values.double().square().sum(dim=2).mean(dim=0).sqrt()
+    return SteeringVector(
         values=directions if name == "mean_difference" else units * spread[:, None],
         sites=sites,
         method=name,
-        concept=whole.name,
-        polarity=whole.polarity,
+        concept=concept.name,
+        polarity=concept.polarity,
         position=activations.position,
-        n=len(part),
-        rows=chosen,
-        fingerprint=whole.fingerprint,
+        n=len(training),
+        rows=rows,
+        fingerprint=concept.fingerprint,
         n_layers=activations.n_layers,
         spread=spread,
-        rms=lengths,
+        rms=rms,
         notes=notes,
-        **_provenance(source, activations.checkpoint),
+        **provenance,
     )
-    return vector
 
 
-def _of_activations(
-    source: Activations, concept: Concept | None, site: Sites | None
-) -> Activations:
-    held = source.concept
-    if concept is not None:
-        if held is not None and held.fingerprint != concept.fingerprint:
+def _with_concept(activations: Activations, concept: Concept | None) -> Activations:
+    """Activations with the concept they are of."""
+    own_concept = activations.concept
+    if concept is None:
+        if own_concept is None:
             raise ValueError(
-                f"These activations were read from {held.name!r} as it was then, and not from the "
-                f"concept {concept.name!r} that is passed beside them. Leave it out, or read it."
+                "These activations do not say which labels their statements have. Pass the concept "
+                "that they were collected for."
             )
-        source = Activations(
-            source.values,
-            source.sites,
-            checkpoint=source.checkpoint,
-            concept=concept,
-            position=source.position,
-            n_layers=source.n_layers,
-        )
-    elif held is None:
+        return activations
+    if own_concept is not None and own_concept.fingerprint != concept.fingerprint:
         raise ValueError(
-            "These activations do not say which labels their statements have. Pass the concept "
-            "that they were read from."
+            f"These activations were collected for {own_concept.name!r} as it was then, and not "
+            f"from the concept {concept.name!r} that is passed with them. Leave it out, or collect "
+            "its activations."
         )
-    return source if site is None else source.select(site)
-
-
-def _checked_rows(rows: Any, concept: Concept) -> tuple[int, ...]:
-    given = np.asarray(rows)
-    if given.dtype == bool and given.shape == (len(concept),):
-        given = np.flatnonzero(given)
-    if len(given) and len(np.unique(given)) < len(given):
-        raise ValueError("`rows` names a statement twice. Name each of them once.")
-    concept.take(given)  # complains of what is no row
-    return tuple(int(row) for row in given)
+    return Activations(
+        activations.values,
+        activations.sites,
+        checkpoint=activations.checkpoint,
+        concept=concept,
+        position=activations.position,
+        n_layers=activations.n_layers,
+    )
 
 
 def _check_heads(sites: Sequence[str]) -> None:

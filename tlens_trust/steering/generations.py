@@ -1,9 +1,9 @@
 """What a model writes, and what somebody else makes of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,8 @@ from tlens_trust.activations.forward_pass import evaluation_mode, input_device, 
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.choices import as_turn, wants_chat
-from tlens_trust.steering.damage import distinct_share
 from tlens_trust.steering.quantities import Quantity
-
-Judge: TypeAlias = Callable[[Sequence[str]], Sequence[float] | np.ndarray]
+from tlens_trust.steering.tasks import Judge
 
 _BATCH_TOKENS = 4096
 
@@ -205,3 +203,22 @@ def classifier_judge(model: str | Path, *, label: str, device: str | None = None
         )
 
     return judge
+
+
+def distinct_share(tokens: Sequence[Sequence[int]], n: int) -> Float[np.ndarray, " text"]:
+    """The share of different ones among the runs of `n` tokens of each text.
+
+    1 where nothing is repeated; a text with no run of that length counts as 1.
+
+    Source:
+        Li et al. (2016), arXiv:1510.03055 (distinct-n), here text by text.
+
+    Examples:
+        >>> distinct_share([[1, 2, 1, 2, 1]], 2).tolist()
+        [0.5]
+    """
+    shares = []
+    for row in tokens:
+        runs = [tuple(row[i : i + n]) for i in range(len(row) - n + 1)]
+        shares.append(len(set(runs)) / len(runs) if runs else 1.0)
+    return np.array(shares)

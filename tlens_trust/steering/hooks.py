@@ -1,4 +1,4 @@
-"""Steering a model for the length of a `with`, by forward hooks at hook points."""
+"""Steering a model inside a `with`, by forward hooks at hook points."""
 
 import warnings
 from collections import defaultdict
@@ -16,20 +16,20 @@ from tlens_trust.activations.sites import resolve_sites, site_layer, split_site
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.measures.probe import LinearProbe
-from tlens_trust.steering.compatibility import check_fits
-from tlens_trust.steering.conditions import ProbeFires
-from tlens_trust.steering.edits import Edit, ReadyEdit, make_edits
+from tlens_trust.steering.compatibility import check_fits, check_other_model
+from tlens_trust.steering.edits import ActivationEdit, PlacedEdit, make_edits
+from tlens_trust.steering.intervention import Intervention, ProbeFires
 from tlens_trust.steering.passes import PassTracker
 from tlens_trust.steering.positions import PositionRule, Positions, checked_positions
 from tlens_trust.steering.vector import SteeringVector
 
 
 class Steering:
-    """What `steer` gives: the model that is steered, and a way to say where its prompt ends.
+    """The handle that `steer` yields: the steered model, and where its prompt ends.
 
     Attributes:
-        model: The hooked model; a plain Hugging Face model under TransformerLens' names.
-        vector: What it is steered by.
+        model: The hooked model. A plain Hugging Face model has TransformerLens' names here.
+        vector: The steering vector.
     """
 
     def __init__(self, model: HookedModel, vector: SteeringVector, tracker: PassTracker) -> None:
@@ -40,23 +40,22 @@ class Steering:
     def prompt(
         self, lengths: int | Sequence[int] | Int[Tensor, " batch"]
     ) -> AbstractContextManager[None]:
-        """Say how long the prompt is, for the forward passes in a `with`.
+        """State how long the prompt is, for the forward passes in a `with`.
 
-        For texts of which the first part stands for a prompt and the rest for what a model
-        generates: candidate answers that are scored by their likelihood, say. Without it, all that
-        one forward pass reads is the prompt. Each of several nested `steer`s has to be told.
+        Use it for texts whose first part is a prompt and whose rest stands for generated text, as
+        candidate answers that are scored by their likelihood. Without it, the whole input of a
+        forward pass is the prompt. Each of several nested `steer`s needs its own call.
 
         Args:
-            lengths: Tokens of the prompt in every row, or in each; a beginning-of-sequence token
-                counts, padding does not.
+            lengths: Tokens of the prompt, one number for all rows or one for each. A
+                beginning-of-sequence token counts, padding does not.
 
         Raises:
-            ValueError: A length is negative, or they are not as many as the rows that are read.
+            ValueError: A length is negative, or there are not as many as rows.
         """
         return self._tracker.prompt(lengths)
 
 
-@contextmanager
 def steer(
     model: HookedModel | nn.Module,
     vector: SteeringVector,
@@ -67,55 +66,57 @@ def steer(
     when: ProbeFires | LinearProbe | None = None,
     units: str = "vector",
     other_model: str = "warn",
-) -> Iterator[Steering]:
-    """Steer a model along a vector for the length of a `with`.
+) -> AbstractContextManager[Steering]:
+    """Steer a model along a vector inside a `with`.
 
-    Forward hooks edit the activations at the vector's sites; the model itself stays as it is. It
-    holds for forward passes, `generate`, with and without a key-value cache, batches, and padding
-    on either side. An inner `with` acts on what an outer one has done. Padding is never edited.
+    Forward hooks edit the activations at the vector's sites. The model itself is not changed. It
+    works for forward passes, for `generate` with and without a key-value cache, and for batches
+    with padding on either side. An inner `with` acts on the result of an outer one. Padding is
+    never edited.
 
     With `x` an activation, `v` the vector at its site, `u = v / ‖v‖`, and `s` the strength:
 
     - `"add"`: `x + s v`.
-    - `"ablate"`: `x - s (x·u) u`; strength 1 leaves no projection.
-    - `"clamp"`: `x + (s‖v‖ - x·u) u`: the projection becomes that of `s v`, whatever it was.
-    - `"rotate"`: `x + s v`, scaled back to the length of `x`: it is turned towards `v`.
+    - `"ablate"`: `x - s (x·u) u`. Strength 1 removes the whole projection.
+    - `"clamp"`: `x + (s‖v‖ - x·u) u`. The projection becomes that of `s v`.
+    - `"rotate"`: `x + s v`, scaled back to the length of `x`. The activation turns towards `v`.
 
-    With `units="rms"`, `s v` is `s` times the root mean square of the residual stream's length at
-    the site, as the vector has it, along `u`: at strength 0.5 what is added is half as long as the
-    stream. (`"ablate"` has no units.) Strength 0 is the identity but for `"clamp"`, which then is
-    `"ablate"` with strength 1.
+    With `units="rms"`, the length of `s v` is `s` times the root mean square of the residual
+    stream's length at the site, as the vector records it. At strength 0.5 the added vector is half
+    as long as the stream. (`"ablate"` has no units.)
 
-    A position is the place of a token in its row, from 0, a beginning-of-sequence token included
-    and padding left out. Positions are absolute, and where the prompt ends is fixed when it has
-    been read, so that text and logits are the same with and without the cache. In `generate` the
-    prompt is what it was given; in a forward pass it is all that is read, unless
+    Strength 0 changes nothing, except with `"clamp"`, where it equals `"ablate"` with strength 1.
+
+    A position is the place of a token in its row, counted from 0 without padding; a
+    beginning-of-sequence token counts. Positions are absolute, and the end of the prompt is fixed
+    once the prompt has been read. So text and logits are the same with and without the cache. In
+    `generate` the prompt is its input. In a forward pass the whole input is the prompt, unless
     `with steering.prompt(lengths)` says otherwise.
 
     Args:
         model: A hooked model, or a plain Hugging Face model (in evaluation mode inside the
             `with`).
-        vector: What to steer by, at one site or several.
-        strength: How much, in `units`.
+        vector: The steering vector, at one site or several.
+        strength: How strongly to steer, in `units`.
         mode: `"add"`, `"ablate"`, `"clamp"` or `"rotate"`.
-        positions: Which tokens to steer: `"all"`; `"prompt"`; `"generated"`; `"last"`, the last
-            token of the prompt alone; a token's number; a span `(start, stop)`, of which
-            `(start, None)` runs on through all that is generated; or a set of tokens, ids or texts
-            of one token each. Negative numbers count from the end of the prompt. What the paper's
-            code does under a key-value cache is `(-1, None)`.
-        when: Steer only where a probe fires; a `LinearProbe` alone stands for
+        positions: Which tokens to steer: `"all"`, `"prompt"`, `"generated"`, or `"last"` (the last
+            token of the prompt alone). Also a token's number, a span `(start, stop)`, or a set of
+            tokens, given as ids or as texts of one token each. `(start, None)` includes all
+            generated tokens. Negative numbers count from the end of the prompt. The paper's code
+            under a key-value cache corresponds to `(-1, None)`.
+        when: Steer only where a probe fires. A `LinearProbe` alone means
             `ProbeFires(probe, above=0.0)` at the vector's one site.
         units: `"vector"`, the vector's own length, or `"rms"`.
-        other_model: What to do where the vector is known to come from another run than the model:
+        other_model: What to do if the vector is known to come from another run than the model:
             `"warn"`, `"allow"` or `"refuse"`. Another checkpoint of the same run is no other model.
 
-    Yields:
-        A handle with `prompt(lengths)`.
+    Returns:
+        A context manager. It yields a handle with `prompt(lengths)`.
 
     Raises:
-        ValueError: The vector is of another width than the model, has a site that the model lacks
-            or that cannot be written to, has no length or no known RMS where it is needed, or an
-            argument is none of those allowed.
+        ValueError: The vector does not fit the model's width or sites, a site cannot be written to,
+            a direction has length 0, an RMS that is needed is unknown, or an argument has none of
+            the allowed values.
 
     Warns:
         UserWarning: The vector comes from another run.
@@ -134,63 +135,91 @@ def steer(
         >>> torch.equal(model(tokens).logits, plain)
         True
     """
+    check_other_model(other_model)
+    intervention = Intervention(
+        strength=strength, mode=mode, positions=positions, when=when, units=units
+    )
+    return intervene(model, vector, intervention, other_model=other_model)
+
+
+@contextmanager
+def intervene(
+    model: HookedModel | nn.Module,
+    vector: SteeringVector,
+    intervention: Intervention,
+    *,
+    other_model: str = "warn",
+) -> Iterator[Steering]:
+    """Steer a model inside a `with`, as `steer` does.
+
+    Args:
+        model: A hooked model, or a plain Hugging Face model.
+        vector: The steering vector.
+        intervention: How it is used, with a strength.
+        other_model: What to do if the vector comes from another run, as for `steer`.
+
+    Yields:
+        A handle with `prompt(lengths)`.
+
+    Raises:
+        ValueError: As `steer`, or the intervention has no strength.
+
+    Warns:
+        UserWarning: The vector comes from another run.
+    """
     hooked = PlainModel(model) if is_plain_model(model) else model  # type: ignore[arg-type]
     if not isinstance(hooked, HookedModel):
         raise ValueError(
-            f"`model` is what is steered, got a {type(model).__name__}. Allowed are a hooked model "
-            "from TransformerLens and a Hugging Face model; load a Checkpoint with `.load()`."
+            f"`model` is the model to steer, got a {type(model).__name__}. Allowed are a hooked "
+            "model from TransformerLens and a Hugging Face model; load a Checkpoint with `.load()`."
         )
-    edits = make_edits(vector, strength, mode, units)
+    edits = make_edits(vector, intervention)
     warning = check_fits(vector, hooked, other_model=other_model)
     if warning is not None:
         warnings.warn(warning, stacklevel=3)
-    rule = checked_positions(positions, hooked.tokenizer)
-    condition, read_at = _condition(when, vector, hooked)
+    rule = checked_positions(intervention.positions, hooked.tokenizer)
+    condition = intervention.condition
+    probe_site = None if condition is None else _probe_site(condition, vector, hooked)
     tracker = PassTracker(hooked)
-    acting = _Acting(hooked, tracker, edits, rule, condition, read_at)
-    layers = [site_layer(site) for site in (*vector.sites, *([read_at] if read_at else []))]
+    hooks = _SteeringHooks(hooked, tracker, edits, rule, condition, probe_site)
+    layers = [site_layer(site) for site in (*vector.sites, *([probe_site] if probe_site else []))]
     with ExitStack() as stack:
         stack.enter_context(tracker.following(layers))
-        stack.enter_context(hooked.hooks(fwd_hooks=acting.hooks()))
+        stack.enter_context(hooked.hooks(fwd_hooks=hooks.by_name()))
         yield Steering(hooked, vector, tracker)
 
 
-def _condition(
-    when: ProbeFires | LinearProbe | None, vector: SteeringVector, model: HookedModel
-) -> tuple[ProbeFires | None, str | None]:
-    """The condition, and the site that it reads."""
-    if when is None:
-        return None, None
-    condition = ProbeFires(when, above=0.0) if isinstance(when, LinearProbe) else when
+def _probe_site(condition: ProbeFires, vector: SteeringVector, model: HookedModel) -> str:
+    """The site whose activations a condition depends on."""
     if condition.site is None:
         if len(vector.sites) > 1:
             raise ValueError(
-                f"The vector acts at {len(vector.sites)} sites, and a probe reads one. Say which "
+                f"The vector acts at {len(vector.sites)} sites, and a probe has one. Name it "
                 "with `ProbeFires(probe, site=…)`."
             )
         site = vector.sites[0]
     else:
-        named = resolve_sites(model, condition.site)
-        if len(named) > 1:
+        sites = resolve_sites(model, condition.site)
+        if len(sites) > 1:
             raise ValueError(
-                f"A probe reads one site, got {condition.site!r}, which stands for {len(named)}. "
+                f"A probe has one site, got {condition.site!r}, which stands for {len(sites)}. "
                 "Name one, as 'blocks.3.attn.hook_z[7]'."
             )
-        (site,) = named
-    early = [
-        other
-        for other in vector.sites
-        if (site_layer(other), _order(other)) < (site_layer(site), _order(site))
+        (site,) = sites
+    earlier = [
+        steered
+        for steered in vector.sites
+        if (site_layer(steered), _order(steered)) < (site_layer(site), _order(site))
     ]
-    if early:
+    if earlier:
         raise ValueError(
-            f"The probe reads {site!r}, which is computed after {early[0]!r} is steered. Read it "
-            "at the same site or an earlier one."
+            f"The probe is at {site!r}, which is computed after {earlier[0]!r} is steered. Give "
+            "it the same site or an earlier one."
         )
-    return condition, site
+    return site
 
 
-# In the order in which a block computes them; what is not named here is taken for its end.
+# In the order in which a block computes them. Other sites count as its end.
 _IN_BLOCK = ("hook_resid_pre", "attn.hook_z", "hook_attn_out", "hook_resid_mid", "hook_mlp_out")
 
 
@@ -199,117 +228,122 @@ def _order(site: str) -> int:
     return _IN_BLOCK.index(hook) if hook in _IN_BLOCK else len(_IN_BLOCK)
 
 
-class _Acting:
+class _SteeringHooks:
     """The hook functions of one `steer`."""
 
     def __init__(
         self,
         model: HookedModel,
         tracker: PassTracker,
-        edits: dict[str, Edit],
+        edits: dict[str, ActivationEdit],
         rule: PositionRule,
         condition: ProbeFires | None,
-        read_at: str | None,
+        probe_site: str | None,
     ) -> None:
         self._heads = int(model.cfg.n_heads)
         self._tracker = tracker
         self._rule = rule
         self._condition = condition
-        self._read_at = read_at
-        self._fired: tuple[int, Bool[Tensor, "batch pos"] | None] = (0, None)
-        self._chosen: tuple[int, Bool[Tensor, "batch pos"] | bool] = (0, False)
-        self._by_hook: dict[str, list[tuple[int | None, Edit]]] = defaultdict(list)
+        self._probe_site = probe_site
+        # The pass that a mask belongs to, and the mask.
+        self._fires: tuple[int, Bool[Tensor, "batch pos"] | None] = (0, None)
+        self._positions: tuple[int, Bool[Tensor, "batch pos"] | bool] = (0, False)
+        self._by_hook: dict[str, list[tuple[int | None, ActivationEdit]]] = defaultdict(list)
         for site, edit in edits.items():
             hook, head = split_site(site)
             self._by_hook[hook].append((head, edit))
-        self._ready: dict[tuple[int, torch.device, torch.dtype], ReadyEdit] = {}
+        self._placed: dict[tuple[int, torch.device, torch.dtype], PlacedEdit] = {}
 
-    def hooks(self) -> list[tuple[str, Callable[[Tensor, Any], Tensor | None]]]:
-        """Names and functions, what reads a condition before what edits."""
-        placed: list[tuple[str, Callable[[Tensor, Any], Tensor | None]]] = []
-        if self._read_at is not None:
-            placed.append((split_site(self._read_at)[0], self._read))
-        placed += [
-            (hook, partial(self._act, hook, edits))
+    def by_name(self) -> list[tuple[str, Callable[[Tensor, Any], Tensor | None]]]:
+        """Names of hook points and functions, the condition before the edits."""
+        hooks: list[tuple[str, Callable[[Tensor, Any], Tensor | None]]] = []
+        if self._probe_site is not None:
+            hooks.append((split_site(self._probe_site)[0], self._evaluate_condition))
+        hooks += [
+            (hook, partial(self._edit, hook, edits))
             for hook, edits in self._by_hook.items()
             if not all(edit.is_identity for _, edit in edits)
         ]
-        return placed
+        return hooks
 
-    def _read(self, tensor: Tensor, hook: Any) -> None:
+    def _evaluate_condition(self, tensor: Tensor, hook: Any) -> None:
         assert self._condition is not None
-        assert self._read_at is not None
-        head = split_site(self._read_at)[1]
-        seen = tensor if head is None else self._by_head(tensor, self._read_at)[:, :, head]
+        assert self._probe_site is not None
+        head = split_site(self._probe_site)[1]
+        activations = tensor
+        if head is not None:
+            activations = self._by_head(tensor, self._probe_site)[:, :, head]
         width = len(self._condition.probe.direction)
-        if seen.shape[-1] != width:
+        if activations.shape[-1] != width:
             raise ValueError(
-                f"The probe reads {width} numbers, and {self._read_at!r} holds {seen.shape[-1]}. "
-                "Fit it at the site that it reads."
+                f"The probe has {width} weights, and {self._probe_site!r} is "
+                f"{activations.shape[-1]} wide. Fit it at the site where it is used."
             )
         with torch.no_grad():
-            self._fired = self._tracker.number, self._condition.fires(seen)
+            self._fires = self._tracker.number, self._condition.fires(activations)
 
-    def _act(
-        self, name: str, edits: list[tuple[int | None, Edit]], tensor: Tensor, hook: Any
+    def _edit(
+        self, name: str, edits: list[tuple[int | None, ActivationEdit]], tensor: Tensor, hook: Any
     ) -> Tensor | None:
-        where = self._where(tensor, name)
-        if where is False:
+        mask = self._mask(tensor, name)
+        if mask is False:
             return None
         if len(edits) == 1 and edits[0][0] is None:
-            return self._applied(tensor, edits[0][1], where)
-        # A copy, of which each head is set in turn.
+            return self._edited(tensor, edits[0][1], mask)
+        # A copy, in which each head is set in turn.
         by_head = self._by_head(tensor, name).clone()
         for head, edit in edits:
-            by_head[:, :, head] = self._applied(by_head[:, :, head], edit, where)
+            by_head[:, :, head] = self._edited(by_head[:, :, head], edit, mask)
         return by_head.view(tensor.shape)
 
-    def _where(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | bool:
+    def _mask(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | bool:
         """Which positions to edit; True for all of them, False for none."""
         layout = self._tracker.layout
         if layout is None or layout.shape != tensor.shape[:2]:
-            seen = "nothing" if layout is None else f"{layout.shape[0]} rows of {layout.shape[1]}"
+            size = "nothing" if layout is None else f"{layout.shape[0]} rows of {layout.shape[1]}"
             raise ValueError(
-                f"{name!r} holds shape {tuple(tensor.shape)} while the model reads {seen} tokens. "
-                "Steer a site that holds one vector per token, and run the whole model."
+                f"{name!r} has shape {tuple(tensor.shape)} while the model's input is {size} "
+                "tokens. Steer a site that has one vector per token, and run the whole model."
             )
-        number, where = self._chosen
+        number, mask = self._positions
         if number != self._tracker.number:
-            where = self._rule.chosen(layout)
-            self._chosen = self._tracker.number, where
+            mask = self._rule.mask(layout)
+            self._positions = self._tracker.number, mask
         if self._condition is None:
-            return where
-        number, fired = self._fired
-        if fired is None or number != self._tracker.number:
+            return mask
+        number, fires = self._fires
+        if fires is None or number != self._tracker.number:
             raise ValueError(
-                f"The probe at {self._read_at!r} had not been read when {name!r} was. Read it "
-                "at the same site or an earlier one."
+                f"The probe at {self._probe_site!r} was not evaluated before {name!r} was "
+                "computed. Give it the same site or an earlier one."
             )
-        if isinstance(where, bool):
-            return fired if where else False
-        return fired & where.to(fired.device)
+        if isinstance(mask, bool):
+            return fires if mask else False
+        return fires & mask.to(fires.device)
 
-    def _applied(self, x: Tensor, edit: Edit, where: Bool[Tensor, "batch pos"] | bool) -> Tensor:
+    def _edited(
+        self, x: Tensor, edit: ActivationEdit, mask: Bool[Tensor, "batch pos"] | bool
+    ) -> Tensor:
         if edit.vector.shape[0] != x.shape[-1]:
             raise ValueError(
-                f"This steering vector is {edit.vector.shape[0]} wide, but what it is to steer is "
-                f"{x.shape[-1]} wide. Extract it at this site of a checkpoint of this model."
+                f"This steering vector is {edit.vector.shape[0]} wide, but the activations there "
+                f"are {x.shape[-1]} wide. Extract it at this site of a checkpoint of this model."
             )
         key = id(edit), x.device, x.dtype
-        ready = self._ready.get(key)
-        if ready is None:
-            ready = self._ready[key] = edit.on(x.device, x.dtype)
-        edited = ready(x)
-        if isinstance(where, bool):
+        placed = self._placed.get(key)
+        if placed is None:
+            placed = self._placed[key] = edit.on(x.device, x.dtype)
+        edited = placed(x)
+        if isinstance(mask, bool):
             return edited
-        return torch.where(where.to(x.device).unsqueeze(-1), edited, x)
+        return torch.where(mask.to(x.device).unsqueeze(-1), edited, x)
 
     def _by_head(self, tensor: Tensor, name: str) -> Tensor:
         if tensor.ndim == 4:
             return tensor
         # Some architectures keep the heads side by side in one axis.
         if tensor.ndim != 3 or tensor.shape[-1] % self._heads:
-            raise ValueError(f"{name!r} holds shape {tuple(tensor.shape)}, without heads.")
+            raise ValueError(f"{name!r} has shape {tuple(tensor.shape)}, without heads.")
         return rearrange(
             tensor, "batch pos (head d_head) -> batch pos head d_head", head=self._heads
         )

@@ -7,19 +7,27 @@ tokenizer that draws the last letter of a prompt and the first of an answer toge
 nobody, and likelihoods of candidates are conditioned on the same tokens.
 """
 
+import inspect
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from tlens_trust.activations.batches import pad_batch, read_in_batches
-from tlens_trust.activations.forward_pass import evaluation_mode, input_device, without_idle_norms
+from tlens_trust.activations.forward_pass import (
+    evaluation_mode,
+    input_device,
+    without_idle_norms,
+    wrapped_model,
+)
 from tlens_trust.activations.tokens import tokenise_statements
 from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_tokenizer
 from tlens_trust.steering.hooks import Steering
-from tlens_trust.steering.logits import read_logits
 
 DEFAULT_BATCH_TOKENS = 4096
 # Logits of a batch, in bytes of float32: with the vocabularies of today they are by far the
@@ -154,7 +162,7 @@ def score_continuations(
         first = min(starts) - 1
         tokens, kept = pad_batch([rows[row][0] for row in batch], padding_side="right")
         with nullcontext() if steering is None else steering.prompt(starts):
-            logits = read_logits(model, tokens.to(device), kept.to(device), first=first).float()
+            logits = compute_logits(model, tokens.to(device), kept.to(device), first=first).float()
         place = [
             (row, each.start - 1 - first + offset, token, index, offset == 0)
             for row, number in enumerate(batch)
@@ -179,6 +187,40 @@ def score_continuations(
         )
     tokens = np.array([len(each.ids) - each.start for each in continuations])
     return Likelihoods(total, tokens, greedy)
+
+
+def compute_logits(
+    model: HookedModel,
+    tokens: Int[Tensor, "batch pos"],
+    kept: Bool[Tensor, "batch pos"],
+    *,
+    first: int = 0,
+) -> Float[Tensor, "batch predicted d_vocab"]:
+    """Run a whole model, hooks and all, without gradients and without a cache.
+
+    Args:
+        model: A hooked model, in evaluation mode.
+        tokens: Token ids, padded at the right.
+        kept: False where a token is padding.
+        first: The first token whose successor is to be predicted; those before it are not
+            unembedded, where the model lets itself be told so.
+
+    Returns:
+        Logits of the token after each one from the first on, on the model's device.
+    """
+    with torch.no_grad():
+        wrapped = wrapped_model(model)
+        if wrapped is None:
+            run: Any = model
+            logits: Tensor = run(tokens, return_type="logits", attention_mask=kept.long())
+            return logits[:, first:]
+        known = inspect.signature(wrapped.forward).parameters
+        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in known else {}
+        narrow = first > 0 and "logits_to_keep" in known
+        if narrow:
+            extras["logits_to_keep"] = torch.arange(first, tokens.shape[1], device=tokens.device)
+        logits = wrapped(input_ids=tokens, attention_mask=kept.long(), **extras).logits
+        return logits if narrow else logits[:, first:]
 
 
 def budget(model: HookedModel, batch_tokens: int) -> int:

@@ -1,133 +1,115 @@
-"""Whether a direction taken at one checkpoint steers another: every source on every target."""
+"""Whether a vector of one checkpoint steers another: every source on every target."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Int
+from einops import rearrange
+from jaxtyping import Float
 
 from tlens_trust.activations.model_source import is_stored
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS as READ_TOKENS
-from tlens_trust.activations.reading_options import ReadingOptions
 from tlens_trust.activations.sites import site_layer
 from tlens_trust.checkpoints import Checkpoint
-from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.loading_options import Loading
-from tlens_trust.checkpoints.model_cache import ModelCache, same_model
+from tlens_trust.checkpoints.model_cache import ModelCache, check_loaded_at_once, same_model
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.probe import LinearProbe
-from tlens_trust.steering.battery import Manner
-from tlens_trust.steering.choices import ForcedChoice
+from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.steering.compatibility import check_fits, check_other_model
-from tlens_trust.steering.conditions import ProbeFires
-from tlens_trust.steering.controls import DRAWS_FOR_A_CLAIM, check_draws
-from tlens_trust.steering.evaluation import polarised, told_of_draws
-from tlens_trust.steering.extraction import Store, extract_steering_vector
-from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
-from tlens_trust.steering.matrix_data import label_matrix
-from tlens_trust.steering.methods import Method
-from tlens_trust.steering.positions import Positions
-from tlens_trust.steering.splits import rows_to_try, training_rows
-from tlens_trust.steering.targets import TargetResult, Trial, try_on_model
+from tlens_trust.steering.controls import describe_draws
+from tlens_trust.steering.estimation_options import EstimationOptions
+from tlens_trust.steering.evaluated_model import EvaluatedModel
+from tlens_trust.steering.extraction import estimate_vector
+from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention, checked_dose
+from tlens_trust.steering.quantities import (
+    Quantity,
+    Resamples,
+    labelled_quantity,
+    random_p,
+    wrong_way,
+)
+from tlens_trust.steering.sampling import SamplingOptions
+from tlens_trust.steering.targets import TargetResult, evaluate_target
+from tlens_trust.steering.tasks import SteeringTasks
+from tlens_trust.steering.training_rows import (
+    check_polarity,
+    checked_rows,
+    evaluation_concept,
+    training_rows,
+)
 from tlens_trust.steering.vector import SteeringVector
 
-Rows = Sequence[int] | Int[np.ndarray, " row"] | Bool[np.ndarray, " example"]
+_CELL = ("source", "target")
+_STRENGTH_UNITS = {"vector": "lengths of the vector", "rms": "lengths of the residual stream"}
 
 
 def steering_matrix(
     sources: Checkpoint | Iterable[Checkpoint],
     targets: Checkpoint | Iterable[Checkpoint],
     concept: Concept,
+    estimation: EstimationOptions,
     *,
-    site: str | int,
-    target_kl: float,
-    method: str | Method = "mean_difference",
-    rows: Rows | None = None,
-    position: Position = "last",
-    bos: bool | None = None,
-    mode: str = "add",
-    positions: Positions = "all",
-    when: ProbeFires | LinearProbe | None = None,
-    choices: Sequence[ForcedChoice] = (),
-    neutral: Sequence[str] | None = None,
-    everyday: bool = True,
-    draws: int = DRAWS_FOR_A_CLAIM,
+    intervention: Intervention | None = None,
+    tasks: SteeringTasks | None = None,
+    sampling: SamplingOptions | None = None,
     opposite: bool = False,
-    chat: bool | None = None,
-    store: Store = "default",
-    confidence: float = 0.95,
-    resamples: int = 2000,
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     loaded_at_once: int | None = None,
     other_model: str = "warn",
     progress: bool = True,
 ) -> xr.Dataset:
-    """Steer each target by a vector of each source, all at one dose, on statements none has seen.
+    """Steer each target by a vector of each source, all at one dose, on held-out statements.
 
-    Each vector is used as strongly as moves the target's own predictions on neutral text by
-    `target_kl`, and beside them stand random directions at that dose. A vector that steers another
-    checkpoint than its own says that the direction was there and meant the same; one that does not
-    may lie elsewhere or mean nothing.
+    The strength of each vector is the one that moves the target's own predictions on neutral text
+    by the dose. Random directions at the same dose are the control. If a vector steers another
+    checkpoint than its own, the direction existed in its checkpoint and had the same meaning there.
+    If it does not, the direction may lie elsewhere, or have no meaning.
 
-    Each target is read once as it is, and once for each source (twice with `opposite`) and random
-    direction. Not among the controls, since each would double the passes: random directions of
-    equal norm, and, but for `opposite`, the other sign.
-
-    Each target is loaded once for all its sources, and a source only if the store lacks its
-    activations. What is both is then loaded once if it fits into memory until all sources have been
-    read: of `n` checkpoints that are sources and targets alike, and of which nothing is stored,
-    there are `2n - k` loads where `k` may be loaded at one time, from `n` where all may to `2n - 1`
-    where only one may.
+    Each target is run once without steering, and once for each source (twice with `opposite`) and
+    each random direction. Random directions of equal norm are not among the controls, since they
+    would double the number of passes; `evaluate_steering` has them.
 
     Args:
-        sources: Where vectors are taken.
-        targets: Whom they are tried on; a fine-tuned model of the same width may be among them.
-        concept: Whole: half of its groups make the vectors, the others are tried.
-        site: Where vectors are taken and act: a site, or the layer whose output it is.
-        target_kl: The dose, in nats a token.
-        method: How a vector is made, as `extract_steering_vector` has it.
-        rows: Statements to make the vectors of; None for half of the groups, drawn by the seed
-            (`training_rows`). None of their groups is tried.
-        position: Which token of a statement is read.
-        bos: Whether a beginning-of-sequence token stands before it.
-        mode: As `evaluate_steering` takes it, and so are the following.
-        positions: Which tokens are steered.
-        when: Steer only where a probe fires.
-        choices: Forced choices.
-        neutral: Texts for dose and damage.
-        everyday: Whether to ask everyday questions.
-        draws: How many random directions for each target: 50 for a claim, a few for a look.
-        opposite: Whether to steer the other way too.
-        chat: Whether choices and questions are turns of a chat.
-        store: Where activations of sources are kept.
-        confidence: Of the intervals.
-        resamples: How many bootstrap resamples.
+        sources: Checkpoints whose vectors steer.
+        targets: Checkpoints that are steered. A fine-tuned model of the same width may be among
+            them.
+        concept: The whole concept. Half of its groups are for the vectors, the others for their
+            evaluation.
+        estimation: How vectors are estimated, and at which site. Without `rows`, they are estimated
+            from half of the groups, drawn by the seed (`training_rows`). The groups of `rows` are
+            left out of the evaluation.
+        intervention: How the vectors are used, with a dose. None: added at all tokens, at 0.1 nats
+            per token.
+        tasks: What targets are evaluated on besides the statements, without prompts. None for the
+            defaults of `SteeringTasks`.
+        sampling: How many random directions to draw for each target, and how many resamples. None
+            for the defaults of `SamplingOptions`.
+        opposite: Whether to steer with the sign reversed too.
         seed: Deals groups, and draws directions and resamples.
-        batch_tokens: Tokens read at once.
-        loaded_at_once: How many checkpoints may be loaded at one time. None: as many as a quarter
-            of the memory holds that is free where they are loaded, and one in any case.
-        other_model: What to do where a source is known to be of another run than a target, as
-            `steer` takes it: `"warn"`, once for each target, `"allow"` or `"refuse"`. Say
-            `"allow"` for a target that was tuned from the run.
-        progress: Whether to show a bar.
+        loaded_at_once: How many checkpoints may be loaded at the same time. None: as many as fit in
+            a quarter of the free memory, and at least one.
+        other_model: What to do if a source is known to be of another run than a target: `"warn"`
+            (once for each target), `"allow"` or `"refuse"`. Give `"allow"` for a target that was
+            fine-tuned from the run.
+        progress: Whether to show a progress bar.
 
     Returns:
-        For each quantity `q` that `evaluate_steering` lists, along `source` and `target`:
-        `q_change` with `q_change_ci`, and along `target` `q_unsteered`. Of effects also
-        `q_wrong_way`, `q_p` and `q_over_random` with `q_over_random_ci`, and `q_random`, the change
-        by each random direction (along `target` and `draw`); with `opposite`, `q_opposite`. Of
-        log-odds, example by example, `q_of_example`, `q_random_of_example` and
-        `q_unsteered_of_example`. `strength` and the `kl_change` that it came to; `norm` of each
-        source's vector, and the `cosine` between those of any two (`source`, `other_source`).
+        For each quantity `q` of `evaluate_steering`, along `source` and `target`: `q_change` with
+        `q_change_ci`; along `target`: `q_unsteered`. For effects also `q_wrong_way`, `q_p`,
+        `q_over_random` with `q_over_random_ci`, and `q_random`, the change by each random direction
+        (along `target` and `draw`). With `opposite`: `q_opposite`.
 
-        Intervals are those of single cells; nothing is corrected for the number of cells.
+        For log-odds, example by example: `q_of_example`, `q_random_of_example` and
+        `q_unsteered_of_example`. Also `strength` and the `kl_change` at it, the `norm` of each
+        source's vector, and the `cosine` between the vectors of two sources (`source`,
+        `other_source`).
+
+        Intervals are those of single cells, not corrected for the number of cells.
 
     Raises:
-        ValueError: As `evaluate_steering`; or two checkpoints of one axis have one name, or a
-            target is of another width.
+        ValueError: As `evaluate_steering`; or the intervention has no dose, there are prompts, two
+            checkpoints of one axis share a name, or a target has another width.
 
     Warns:
         UserWarning: Vectors come from another run than a target.
@@ -137,110 +119,274 @@ def steering_matrix(
 
     Examples:
         >>> matrix = steering_matrix(
-        ...     series, [series[-1]], concept, site=2, target_kl=0.1
+        ...     series, [series[-1]], concept, EstimationOptions(sites=2)
         ... )  # doctest: +SKIP
         >>> matrix.log_odds_over_random.isel(target=0)  # doctest: +SKIP
     """
     from tqdm.auto import tqdm
 
-    check_draws(draws)
+    intervention = DEFAULT_INTERVENTION if intervention is None else intervention
+    tasks = SteeringTasks() if tasks is None else tasks
+    sampling = SamplingOptions() if sampling is None else sampling
+    target_kl = checked_dose(intervention)
+    tasks.check_writes_nothing("steering_matrix")
+    checked_seed(seed)
+    check_loaded_at_once(loaded_at_once)
     check_other_model(other_model)
-    polarised(concept)
-    givers, takers = _listed(sources, "sources"), _listed(targets, "targets")
-    chosen = training_rows(concept, seed=seed) if rows is None else np.asarray(rows)
-    reading = ReadingOptions(
-        sites=site, position=position, bos=bos, batch_tokens=READ_TOKENS, store=store
-    )
+    check_polarity(concept)
+    source_axis = _checked_axis(sources, "sources")
+    target_axis = _checked_axis(targets, "targets")
+    rows = training_rows(concept, seed=seed) if estimation.rows is None else estimation.rows
+    numbers = checked_rows(rows, concept)
+    estimation = replace(estimation, rows=numbers)
+    statements = evaluation_concept(concept, numbers)
     loading = next(
-        (each.loading for each in (*givers, *takers) if each.in_memory is None), Loading()
+        (point.loading for point in (*source_axis, *target_axis) if point.in_memory is None),
+        Loading(),
     )
-    passes = len(takers) * (1 + len(givers) + draws)
-
-    def extract(source: Checkpoint | HookedModel, checkpoint: Checkpoint) -> SteeringVector:
-        return extract_steering_vector(
-            source,
-            concept,
-            site=site,
-            method=method,
-            rows=chosen,
-            seed=seed,
-            position=position,
-            bos=bos,
-            checkpoint=checkpoint,
-            store=reading.activation_store,
-            batch_tokens=READ_TOKENS,
-        )
-
-    def vector_of(source: Checkpoint, *, again: bool) -> SteeringVector:
-        if source.in_memory is not None or is_stored(source, concept, reading):
-            return extract(source, source)
-        with models.open_model(source, keep=again) as model:
-            return extract(model, source)
-
+    total = len(source_axis) + len(target_axis) * (1 + len(source_axis) + sampling.draws)
     with (
         ModelCache(loading, loaded_at_once) as models,
-        tqdm(total=len(givers) + passes, desc="steering", unit="pass", disable=not progress) as bar,
+        tqdm(total=total, desc="steering", unit="pass", disable=not progress) as bar,
     ):
-        taken: dict[int, SteeringVector] = {}
-        wanted = [any(same_model(source, target) for target in takers) for source in givers]
-        # First what is not wanted again, while nothing has been kept that it could displace.
-        for number in sorted(range(len(givers)), key=wanted.__getitem__):
-            taken[number] = vector_of(givers[number], again=wanted[number])
+
+        def vector_of(source: Checkpoint, *, keep: bool) -> SteeringVector:
+            if source.in_memory is not None or is_stored(source, concept, estimation):
+                return estimate_vector(source, concept, estimation, seed=seed)
+            with models.open_model(source, keep=keep) as model:
+                return estimate_vector(model, concept, estimation, seed=seed, checkpoint=source)
+
+        is_target = [
+            any(same_model(source, target) for target in target_axis) for source in source_axis
+        ]
+        by_source: dict[int, SteeringVector] = {}
+        # Sources that are no targets come first, while no model is kept that they could displace.
+        for number in sorted(range(len(source_axis)), key=is_target.__getitem__):
+            by_source[number] = vector_of(source_axis[number], keep=is_target[number])
             bar.update()
-        vectors = [taken[number] for number in range(len(givers))]
-        trial = Trial(
-            concept=concept.take(rows_to_try(vectors[0], concept)),
-            manner=Manner(mode, positions, when),
-            target_kl=float(target_kl),
-            choices=choices,
-            neutral=neutral,
-            everyday=everyday,
-            draws=draws,
-            opposite=opposite,
-            chat=chat,
-            seed=seed,
-            batch_tokens=batch_tokens,
-        )
-        found: dict[int, TargetResult] = {}
-        for number in models.order_loaded_first(takers):
-            with models.open_model(takers[number]) as model:
-                others = [check_fits(each, model, other_model=other_model) for each in vectors]
-                warning = next((each for each in others if each is not None), None)
+        vectors = [by_source[number] for number in range(len(source_axis))]
+        by_target: dict[int, TargetResult] = {}
+        for number in models.order_loaded_first(target_axis):
+            with models.open_model(target_axis[number]) as model:
+                notes = [check_fits(vector, model, other_model=other_model) for vector in vectors]
+                warning = next((note for note in notes if note is not None), None)
                 if warning is not None:
                     warnings.warn(warning, stacklevel=2)
-                found[number] = try_on_model(model, vectors, trial, advance=bar.update)
-        results = [found[number] for number in range(len(takers))]
-    data = label_matrix(
-        results, vectors, givers, takers, confidence=confidence, resamples=resamples, seed=seed
-    )
+                by_target[number] = evaluate_target(
+                    EvaluatedModel(model, statements, tasks),
+                    vectors,
+                    intervention,
+                    draws=sampling.draws,
+                    seed=seed,
+                    opposite=opposite,
+                    advance=bar.update,
+                )
+        results = [by_target[number] for number in range(len(target_axis))]
+    data = _labelled(results, vectors, source_axis, target_axis, sampling=sampling, seed=seed)
+    data["strength"].attrs["units"] = _STRENGTH_UNITS[intervention.units]
     return data.assign_coords(
         site=", ".join(vectors[0].sites), layer=site_layer(vectors[0].sites[0])
     ).assign_attrs(
         concept=concept.name,
         method=vectors[0].method,
-        mode=mode,
-        positions=str(positions),
+        mode=intervention.mode,
+        positions=str(intervention.positions),
         target_kl=float(target_kl),
-        draws=draws,
-        random=told_of_draws(draws),
-        confidence=confidence,
-        resamples=resamples,
+        draws=sampling.draws,
+        random=describe_draws(sampling.draws),
+        confidence=sampling.confidence,
+        resamples=sampling.resamples,
         seed=seed,
-        statements=len(trial.concept),
+        statements=len(statements),
     )
 
 
-def _listed(checkpoints: Checkpoint | Iterable[Checkpoint], what: str) -> tuple[Checkpoint, ...]:
-    found = (checkpoints,) if isinstance(checkpoints, Checkpoint) else tuple(checkpoints)
-    strange = [each for each in found if not isinstance(each, Checkpoint)]
-    if strange or not found:
+def _checked_axis(
+    checkpoints: Checkpoint | Iterable[Checkpoint], axis: str
+) -> tuple[Checkpoint, ...]:
+    points = (checkpoints,) if isinstance(checkpoints, Checkpoint) else tuple(checkpoints)
+    strange = [point for point in points if not isinstance(point, Checkpoint)]
+    if strange or not points:
         got = f"a {type(strange[0]).__name__}" if strange else "none"
         raise ValueError(
-            f"`{what}` holds at least one Checkpoint, and nothing else, got {got}. A series is one "
-            "such list, `[series[-1]]` another."
+            f"`{axis}` holds at least one Checkpoint, and nothing else, got {got}. Give a series, "
+            "or a list such as `[series[-1]]`."
         )
-    names = [each.name for each in found]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ValueError(f"`{what}` holds two checkpoints named {twice[0]!r}. Take each once.")
-    return found
+    names = [point.name for point in points]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"`{axis}` holds two checkpoints named {repeated[0]!r}. Take each once.")
+    return points
+
+
+def _labelled(
+    results: Sequence[TargetResult],
+    vectors: Sequence[SteeringVector],
+    sources: Sequence[Checkpoint],
+    targets: Sequence[Checkpoint],
+    *,
+    sampling: SamplingOptions,
+    seed: int,
+) -> xr.Dataset:
+    """The data set that `steering_matrix` describes, without its attributes."""
+    variables: dict[str, xr.Variable] = {}
+    for name, quantity in results[0].unsteered.items():
+        resamples = Resamples.of(quantity, sampling, seed=seed)
+        variables |= _labelled_cells(name, quantity, results, resamples, seed)
+    strengths = np.stack([result.strengths for result in results], axis=1)
+    norms = np.array([float(vector.norms.square().sum().sqrt()) for vector in vectors])
+    variables["strength"] = xr.Variable(
+        _CELL, strengths, {"units": "lengths of the vector", "long_name": "strength at the dose"}
+    )
+    variables["norm"] = xr.Variable(
+        ("source",), norms, {"units": "activation", "long_name": "length of the source's vector"}
+    )
+    cosines = [
+        [float(one.cosine(other).mean()) for other in vectors]
+        if all(one.sites == other.sites for other in vectors)
+        else [np.nan] * len(vectors)
+        for one in vectors
+    ]
+    variables["cosine"] = xr.Variable(
+        ("source", "other_source"),
+        np.array(cosines),
+        {"units": "1", "long_name": "cosine between the sources' vectors"},
+    )
+    coordinates = {
+        **_along("source", sources),
+        **_along("target", targets),
+        "other_source": [checkpoint.name for checkpoint in sources],
+        "bound": ["low", "high"],
+    }
+    return xr.Dataset(variables, coords=coordinates)
+
+
+def _along(axis: str, checkpoints: Sequence[Checkpoint]) -> Mapping[str, object]:
+    def numbers(attribute: str) -> tuple[str, np.ndarray]:
+        counts = [getattr(checkpoint, attribute) for checkpoint in checkpoints]
+        return axis, np.array([np.nan if count is None else float(count) for count in counts])
+
+    return {
+        axis: [checkpoint.name for checkpoint in checkpoints],
+        f"{axis}_step": numbers("step"),
+        f"{axis}_tokens": numbers("tokens"),
+    }
+
+
+def _labelled_cells(
+    name: str,
+    quantity: Quantity,
+    results: Sequence[TargetResult],
+    resamples: Resamples,
+    seed: int,
+) -> dict[str, xr.Variable]:
+    weights = resamples.weights
+    unsteered = np.stack([result.unsteered[name].values for result in results])
+    steered = np.stack(
+        [[quantities[name].values for quantities in result.steered] for result in results], axis=1
+    )
+    change = steered - unsteered
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.average(values, axis=-1, weights=weights))
+
+    interval = f"{resamples.confidence:.0%} interval over groups"
+    examples = rearrange(change, "source target example -> example source target")
+    variables = {
+        f"{name}_unsteered": labelled_quantity(("target",), mean(unsteered), quantity, "unsteered"),
+        f"{name}_unsteered_ci": labelled_quantity(
+            ("target", "bound"), resamples.interval(unsteered.T), quantity, f"unsteered, {interval}"
+        ),
+        f"{name}_change": labelled_quantity(_CELL, mean(change), quantity, "change by steering"),
+        f"{name}_change_ci": labelled_quantity(
+            (*_CELL, "bound"),
+            resamples.interval(examples),
+            quantity,
+            f"change by steering, {interval}",
+        ),
+        f"{name}_n": labelled_quantity((), len(weights), quantity, "examples", "examples"),
+    }
+    if all(result.opposite for result in results):
+        reversed_sign = np.stack(
+            [[quantities[name].values for quantities in result.opposite] for result in results],
+            axis=1,
+        )
+        variables[f"{name}_opposite"] = labelled_quantity(
+            _CELL,
+            mean(reversed_sign - unsteered),
+            quantity,
+            "change by steering with the sign reversed",
+        )
+    if not any(name in result.random.names for result in results):
+        return variables
+    random = np.stack([result.random.values(quantity) for result in results]) - unsteered[:, None]
+    variables[f"{name}_random"] = labelled_quantity(
+        ("target", "draw"), mean(random), quantity, "change by a random direction at the dose"
+    )
+    if quantity.effect:
+        variables |= _effect(name, quantity, change, random, resamples, seed)
+    if name.endswith("log_odds") or name == "likelihood_gap":
+        axis = f"{name}_example"
+        variables |= {
+            f"{name}_of_example": labelled_quantity(
+                (*_CELL, axis), change, quantity, "change by steering, example by example"
+            ),
+            f"{name}_random_of_example": labelled_quantity(
+                ("target", "draw", axis), random, quantity, "change by a random direction"
+            ),
+            f"{name}_unsteered_of_example": labelled_quantity(
+                ("target", axis), unsteered, quantity, "unsteered, example by example"
+            ),
+            f"{name}_group": xr.Variable(
+                (axis,), list(quantity.groups), {"units": "1", "long_name": "group"}
+            ),
+        }
+    return variables
+
+
+def _effect(
+    name: str,
+    quantity: Quantity,
+    change: np.ndarray,
+    random: np.ndarray,
+    resamples: Resamples,
+    seed: int,
+) -> dict[str, xr.Variable]:
+    sources, targets = change.shape[:2]
+    weights = resamples.weights
+    means = np.average(change, axis=-1, weights=weights)
+    random_means = np.average(random, axis=-1, weights=weights)
+    wrong, p = np.empty((sources, targets)), np.empty((sources, targets))
+    bounds = np.empty((sources, targets, 2))
+    for source, target in np.ndindex(sources, targets):
+        cell = change[source, target]
+        wrong[source, target] = wrong_way(cell)
+        p[source, target] = random_p(float(means[source, target]), random_means[target])
+        bounds[source, target] = resamples.over_random(cell, random[target], seed=seed)
+    away = "examples that moved away from the trustworthy side"
+    over_random = "change minus that by random directions"
+    return {
+        f"{name}_wrong_way": labelled_quantity(
+            _CELL, wrong, quantity, away, "fraction of examples"
+        ),
+        f"{name}_p": labelled_quantity(_CELL, p, quantity, "p-value among random directions", "1"),
+        f"{name}_over_random": labelled_quantity(
+            _CELL, means - _mean_of_finite(random_means), quantity, over_random
+        ),
+        f"{name}_over_random_ci": labelled_quantity(
+            (*_CELL, "bound"),
+            bounds,
+            quantity,
+            f"{over_random}, interval over groups and directions",
+        ),
+    }
+
+
+def _mean_of_finite(values: Float[np.ndarray, "target draw"]) -> Float[np.ndarray, " target"]:
+    """Mean over the finite draws; NaN where there is none."""
+    finite = np.isfinite(values)
+    sums = np.where(finite, values, 0.0).sum(axis=1)
+    means: np.ndarray = np.divide(
+        sums, finite.sum(axis=1), out=np.full(len(values), np.nan), where=finite.any(axis=1)
+    )
+    return means

@@ -1,24 +1,29 @@
-"""What a forward pass is in the middle of: which columns it reads, and where the prompt ended.
+"""The forward pass that is running: which columns it processes, and where the prompt ended.
 
-A hook point sees a tensor and not what it is a part of. What is missing is seen where the model
-takes its input: by a forward pre-hook on a Hugging Face model (the one that a bridge wraps, or a
-plain one), which is told token ids, attention mask and key-value cache, and on the embedding and
-the steered blocks of a `HookedTransformer`, whose `generate` embeds tokens by itself and hands
-embeddings to the blocks. Nothing is wrapped or replaced, and nothing is guessed from shapes.
+A hook point receives a tensor, without its context. The context comes from the model's input:
 
-Where the prompt ends is decided in this order.
+- of a Hugging Face model (the one that a bridge wraps, or a plain one), from a forward pre-hook
+  that receives token ids, attention mask and key-value cache;
 
-1. Inside `with steering.prompt(lengths)` it ends where the user says.
-2. In a call of the model's own `generate` (a bridge's, a `HookedTransformer`'s, Hugging Face's,
-   and what streams) the first forward pass of that call reads the prompt, and whatever comes after
-   it is generated. That a pass belongs to such a call is seen on the call stack: without a cache, a
-   call of `generate` reads ever longer texts, and a user who scores ever longer texts does the
-   same, so that no look at the tensors could tell one from the other.
-3. In any other pass, all that is read without a cache is the prompt. With a cache, what was in it
-   when it was first seen, or was read into it while it was empty, is the prompt, and what is read
-   on top of it counts as generated.
+- of a `HookedTransformer`, from hooks on the embedding and on the steered blocks, because its
+  `generate` embeds tokens itself and passes embeddings to the blocks.
 
-So what a token counts as never depends on what else was run before in the same `with`.
+Nothing is wrapped or replaced, and nothing is guessed from shapes.
+
+The end of the prompt is decided in this order.
+
+1. Inside `with steering.prompt(lengths)` it is where the user says.
+
+2. In a call of the model's own `generate` (a bridge's, a `HookedTransformer`'s, Hugging Face's, or
+   one that streams), the first forward pass processes the prompt. All later tokens are generated.
+   The call stack shows that a pass belongs to such a call. The tensors cannot show it: without a
+   cache, `generate` processes longer and longer texts, and so does a user who scores them.
+
+3. In any other pass without a cache, the whole input is the prompt. With a cache, the prompt is
+   what the cache held when it was first seen, or the first input to an empty cache. Later input
+   counts as generated.
+
+So the role of a token never depends on other passes in the same `with`.
 """
 
 import inspect
@@ -39,7 +44,7 @@ from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.checkpoints.hooked_model import HookedModel, own_tokenizer
 from tlens_trust.steering.positions import Layout
 
-# What generates text, and the loops inside that run on when a generator is asked for more.
+# Methods that generate text, and the loops inside them that run on when a generator is resumed.
 _GENERATING = ("generate", "generate_stream", "hf_generate", "_generate_tokens")
 
 
@@ -47,8 +52,8 @@ class PassTracker:
     """Follows the forward passes of a model while hooks are in place.
 
     Attributes:
-        layout: What stands where in the present pass; None before the first.
-        number: Counts passes.
+        layout: The layout of the current pass; None before the first.
+        number: The number of the current pass.
     """
 
     def __init__(self, model: HookedModel) -> None:
@@ -63,7 +68,7 @@ class PassTracker:
         self._run_prompt = 0
         self._caches: list[tuple[ref[Any], int]] = []
         self._stated: Int[Tensor, " batch"] | None = None
-        self._seen: tuple[Any, ...] = ()
+        self._inputs: tuple[Any, ...] = ()
         self._ids: Tensor | None = None
         self._ids_run: FrameType | None = None
         self._block = -1
@@ -72,10 +77,10 @@ class PassTracker:
 
     @contextmanager
     def following(self, layers: Sequence[int]) -> Iterator[None]:
-        """Watch the model's input for the length of a `with`.
+        """Follow the model's input inside a `with`.
 
         Args:
-            layers: The blocks that will be asked about.
+            layers: The blocks whose passes are followed.
         """
         handles = []
         try:
@@ -87,7 +92,7 @@ class PassTracker:
                     block = hooked.blocks[layer]
                     handles.append(block.register_forward_pre_hook(watch, with_kwargs=True))
             else:
-                # Some heads call a part of the body, so that the body's own hook would not see it.
+                # Some heads call a part of the body, and the body's own hook would not see that.
                 parts = {id(part): part for part in (self._wrapped, _body(self._wrapped))}
                 for part in parts.values():
                     watch = partial(self._on_model, _places(part))
@@ -98,23 +103,23 @@ class PassTracker:
                 handle.remove()
             # A frame keeps all its variables alive, a whole cache among them.
             self._run = self._ids_run = None
-            self._seen, self._ids, self.layout = (), None, None
+            self._inputs, self._ids, self.layout = (), None, None
 
     @contextmanager
     def prompt(self, lengths: int | Sequence[int] | Int[Tensor, " batch"]) -> Iterator[None]:
-        """Say where the prompt ends, for the passes in a `with`; see `Steering.prompt`."""
+        """State where the prompt ends, for the passes in a `with`; see `Steering.prompt`."""
         stated = torch.as_tensor(lengths).reshape(-1).long()
         if not len(stated) or bool((stated < 0).any()):
             raise ValueError(
-                f"`lengths` is how many tokens of a row are its prompt, got {lengths!r}. Allowed "
+                f"`lengths` is the number of tokens in a row's prompt, got {lengths!r}. Allowed "
                 "are a number that is not negative, or one for each row."
             )
-        before = self._stated
+        previous = self._stated
         self._stated = stated
         try:
             yield
         finally:
-            self._stated = before
+            self._stated = previous
 
     def _on_model(
         self,
@@ -127,15 +132,15 @@ class PassTracker:
             kwargs[name] if name in kwargs else args[place] if place < len(args) else None
             for name, place in places.items()
         )
-        read = ids if ids is not None else embeddings
-        if read is None:
+        inputs = ids if ids is not None else embeddings
+        if inputs is None:
             return
         if not self._is_same((ids, embeddings, mask, cache, self._stated)):
-            self._begin(ids, read, mask, cache, _cached(cache))
+            self._begin(ids, inputs, mask, cache, _cached(cache))
 
     def _on_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        # `HookedTransformer.generate` embeds the prompt, and then each token by itself, and hands
-        # embeddings on: their ids are gathered here.
+        # `HookedTransformer.generate` embeds the prompt and then each token, and passes embeddings
+        # on. Their ids are collected here.
         ids = args[0]
         run = self._running()
         if run is not None and run is self._ids_run and ids.shape[1] == 1 and self._ids is not None:
@@ -146,9 +151,9 @@ class PassTracker:
     def _on_block(
         self, layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        last, self._block = self._block, layer
-        if last < layer and self.number:
-            return  # further on in the same pass
+        previous_block, self._block = self._block, layer
+        if previous_block < layer and self.number:
+            return  # a later block of the same pass
         residual = args[0] if args else kwargs["resid_pre"]
         entry, mask = kwargs.get("past_kv_cache_entry"), kwargs.get("attention_mask")
         ids, columns = self._ids, residual.shape[1]
@@ -158,17 +163,17 @@ class PassTracker:
         past = 0 if entry is None else int(entry.past_keys.shape[1])
         self._begin(ids, residual, mask, entry, past)
 
-    def _is_same(self, seen: tuple[Any, ...]) -> bool:
-        """Whether model and body tell of the same pass, one after the other."""
-        same = len(self._seen) == len(seen) and all(map(operator.is_, self._seen, seen))
-        # Told twice is told once; a third time is another pass over the same tensors.
-        self._seen = () if same else seen
-        return same
+    def _is_same(self, inputs: tuple[Any, ...]) -> bool:
+        """Whether the hooks of model and body report the same pass, one after the other."""
+        is_same = len(self._inputs) == len(inputs) and all(map(operator.is_, self._inputs, inputs))
+        # Two reports are one pass; a third is another pass over the same tensors.
+        self._inputs = () if is_same else inputs
+        return is_same
 
     def _begin(
-        self, ids: Tensor | None, read: Tensor, mask: Tensor | None, cache: Any, past: int
+        self, ids: Tensor | None, inputs: Tensor, mask: Tensor | None, cache: Any, past: int
     ) -> None:
-        rows, columns = int(read.shape[0]), int(read.shape[1])
+        rows, columns = int(inputs.shape[0]), int(inputs.shape[1])
         run = self._running()
         if run is not None:
             if run is not self._run:
@@ -183,40 +188,40 @@ class PassTracker:
         self.number += 1
         self.layout = Layout(
             shape=(rows, columns),
-            full=None if full is None else full.to(read.device),
+            full=None if full is None else full.to(inputs.device),
             past=past,
             prompt_columns=prompt_columns,
             stated=self._checked_stated(rows),
             tokens=ids,
-            device=read.device,
+            device=inputs.device,
         )
 
     def _prompt_in(self, cache: Any, past: int, columns: int) -> int:
-        """Columns of the prompt in a cache: what it held, or took up empty, when first seen."""
-        # By identity: caches of transformers and of TransformerLens compare in ways of their own.
-        self._caches = [(held, first) for held, first in self._caches if held() is not None]
-        known = [first for held, first in self._caches if held() is cache]
+        """Columns of the prompt in a cache: those it held, or first took up, when first seen."""
+        # By identity: caches of transformers and TransformerLens define equality differently.
+        self._caches = [(entry, prompt) for entry, prompt in self._caches if entry() is not None]
+        earlier = [prompt for entry, prompt in self._caches if entry() is cache]
         if not past:
-            self._caches = [(held, first) for held, first in self._caches if held() is not cache]
-        elif known:
-            return min(known[0], past)
+            self._caches = [(entry, n) for entry, n in self._caches if entry() is not cache]
+        elif earlier:
+            return min(earlier[0], past)
         self._caches.append((ref(cache), past or columns))
         return past or columns
 
     def _checked_stated(self, rows: int) -> Int[Tensor, " batch"] | None:
         if self._stated is not None and len(self._stated) not in (1, rows):
             raise ValueError(
-                f"`prompt` was told the lengths of {len(self._stated)} prompts, and the model "
-                f"reads {rows} rows. Say one length, or one for each row."
+                f"`prompt` got the lengths of {len(self._stated)} prompts, and the model's input "
+                f"has {rows} rows. Give one length, or one for each row."
             )
         return self._stated
 
     def _without_trailing_padding(
         self, ids: Int[Tensor, "batch pos"]
     ) -> Bool[Tensor, "batch pos"] | None:
-        """Where tokens are no padding at the right, which models are given without a mask.
+        """Where tokens are not padding at the right, for a batch without a mask.
 
-        One row of a padded batch has no padding, so that what all rows end with is text.
+        At least one row of a padded batch has no padding, so tokens that end all rows are text.
         """
         if self._pad is None or len(ids) < 2:
             return None
@@ -225,32 +230,32 @@ class PassTracker:
         if not bool(padding.any()):
             return None
         column = torch.arange(ids.shape[1], device=ids.device)
-        kept: Tensor = column < (ids.shape[1] - padding)[:, None]
-        return kept
+        is_token: Tensor = column < (ids.shape[1] - padding)[:, None]
+        return is_token
 
     def _running(self) -> FrameType | None:
-        """The outermost call of what generates text with this model; None outside of one."""
-        found = None
+        """The outermost running call that generates text with this model; None outside one."""
+        outermost = None
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
-            # By identity, since a code object compares and hashes all that it holds.
+            # By identity, since a code object compares and hashes everything in it.
             if id(frame.f_code) in self._codes:
-                found = frame
-                # While a call runs, what called it stays the same; a generator's caller does not.
+                outermost = frame
+                # The caller of a running function stays the same; a generator's caller does not.
                 if frame is self._run and not frame.f_code.co_flags & inspect.CO_GENERATOR:
-                    return found
+                    return outermost
             frame = frame.f_back
-        return found
+        return outermost
 
 
-# What the hooks look at, among the arguments of a Hugging Face model.
-_LOOKED_AT = ("input_ids", "inputs_embeds", "attention_mask", "past_key_values")
+# The arguments of a Hugging Face model that the hooks use.
+_ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "past_key_values")
 
 
 def _places(model: nn.Module) -> dict[str, int]:
-    """Where the arguments stand that are passed by position; a place past all where none is."""
+    """The place of each argument that is passed by position; past all places if there is none."""
     names = list(inspect.signature(model.forward).parameters)
-    return {name: names.index(name) if name in names else sys.maxsize for name in _LOOKED_AT}
+    return {name: names.index(name) if name in names else sys.maxsize for name in _ARGUMENTS}
 
 
 def _body(model: nn.Module) -> nn.Module:
@@ -260,15 +265,15 @@ def _body(model: nn.Module) -> nn.Module:
 
 @lru_cache
 def _generating_code(*kinds: Any) -> dict[int, CodeType]:
-    """Code by its identity, which holds as long as the code is held here."""
-    found = {}
+    """Code by its identity, which is unique as long as the code is referenced here."""
+    by_identity = {}
     for kind in kinds:
         for name in _GENERATING:
             method = inspect.unwrap(getattr(kind, name, None) or len)
             code = getattr(method, "__code__", None)
             if code is not None:
-                found[id(code)] = code
-    return found
+                by_identity[id(code)] = code
+    return by_identity
 
 
 def _cached(cache: Any) -> int:
@@ -286,15 +291,15 @@ def _whole_mask(
         return None
     total = past + columns
     if not isinstance(mask, Tensor) or mask.ndim != 2 or len(mask) != rows:
-        said = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
+        got = f"shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else type(mask).__name__
         raise ValueError(
-            f"Which tokens are padding is read off the attention mask, which must have the shape "
-            f"({rows}, {total}), one number a token, got {said}. Pass such a mask, and generate "
+            "The attention mask says which tokens are padding. It must have the shape "
+            f"({rows}, {total}), one number per token, got {got}. Pass such a mask, and generate "
             "with the default kind of cache."
         )
     if mask.device.type == "cpu" and bool(mask.all()):
         return None
-    kept = mask.bool()[:, :total]
-    if kept.shape[1] < total:
-        kept = torch.nn.functional.pad(kept, (total - kept.shape[1], 0), value=True)
-    return kept
+    is_token = mask.bool()[:, :total]
+    if is_token.shape[1] < total:
+        is_token = torch.nn.functional.pad(is_token, (total - is_token.shape[1], 0), value=True)
+    return is_token

@@ -1,10 +1,11 @@
 """Which tokens are steered.
 
 A position is the place of a token in its own row, counted from 0 without padding, as the model
-counts: a beginning-of-sequence token counts, padding never does and is never steered. Positions are
-absolute, and where the prompt ends is fixed when it has been read: what a token is, prompt or
-generated, and which number it has, is the same whether earlier tokens come out of a key-value cache
-or are read again. So text and logits do not depend on the cache.
+counts. A beginning-of-sequence token counts. Padding never does, and is never steered.
+
+Positions are absolute, and the end of the prompt is fixed once the prompt has been processed. The
+number of a token, and whether it belongs to the prompt, are the same with and without a key-value
+cache. So text and logits do not depend on the cache.
 """
 
 import operator
@@ -20,7 +21,7 @@ from torch import Tensor
 
 Positions: TypeAlias = str | int | tuple[int, int | None] | Set[int | str]
 
-# Infinite where a position is not known without looking at the mask.
+# Infinite where a position depends on the mask.
 _Range: TypeAlias = tuple[int | float, int | float]
 
 _NAMED = ("all", "prompt", "generated", "last")
@@ -28,17 +29,17 @@ _NAMED = ("all", "prompt", "generated", "last")
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What stands where in one forward pass.
+    """The tokens of one forward pass, and their place in each row.
 
     Attributes:
-        shape: Rows and columns that are read in this pass.
-        full: False where a token is padding, over all columns up to the last one that is read,
-            those in the cache too; None where nothing is.
-        past: Columns that are in the cache.
+        shape: Rows and columns of the input of this pass.
+        full: False where a token is padding, over the columns in the cache and of the input. None
+            where there is no padding.
+        past: Columns in the cache.
         prompt_columns: Columns of the prompt.
-        stated: Length of each row's prompt where the user said so.
-        tokens: Ids of what is read; None where only embeddings are known.
-        device: Where the tokens are.
+        stated: Length of each row's prompt, if the user stated it.
+        tokens: Ids of the input; None where only embeddings are known.
+        device: Device of the tokens.
     """
 
     shape: tuple[int, int]
@@ -68,9 +69,9 @@ class Layout:
 
     @cached_property
     def every_token(self) -> Bool[Tensor, "batch pos"] | bool:
-        """Where no padding stands; True for everywhere.
+        """Where there is no padding; True for everywhere.
 
-        Whether a mask on another device is all true is not asked, since the processor would have
+        A mask on another device is not tested for being all true, since the processor would have
         to wait for that device in the middle of a forward pass.
         """
         if self.full is None or (self.full.device.type == "cpu" and bool(self.kept.all())):
@@ -78,21 +79,21 @@ class Layout:
         return self.kept
 
     @cached_property
-    def positions_read(self) -> _Range:
-        """The lowest and highest position that a token of this pass can have."""
+    def position_range(self) -> _Range:
+        """The lowest and highest position that a token of the input can have."""
         return (self.past if self.full is None else 0), self._last_column
 
     @cached_property
-    def positions_after_prompt(self) -> _Range:
+    def range_after_prompt(self) -> _Range:
         """The same, counted from the end of the token's own prompt; negative inside it."""
         if self.stated is not None:
             return -inf, inf
-        # A prompt cannot end later than what has been read of it.
+        # A prompt cannot end later than the columns of it that were processed.
         end = min(self.prompt_columns, self._last_column + 1)
         lowest, highest = self.past - end, self._last_column - end
         if self.full is None:
             return lowest, highest
-        # Padding shifts a row's tokens and its prompt's end, but never a token across that end.
+        # Padding shifts a row's tokens and its prompt's end alike, never a token across that end.
         return (0 if lowest >= 0 else -inf), (-1 if highest < 0 else highest)
 
     @property
@@ -121,10 +122,8 @@ class _Bound:
         return layout.prompt_length[:, None] + self.number
 
     def passed(self, layout: Layout) -> tuple[bool, bool]:
-        """Whether all tokens of a pass surely stand at it or after it, and whether none does."""
-        lowest, highest = (
-            layout.positions_after_prompt if self.after_prompt else layout.positions_read
-        )
+        """Whether all tokens of a pass are surely at it or after it, and whether none is."""
+        lowest, highest = layout.range_after_prompt if self.after_prompt else layout.position_range
         return lowest >= self.number, highest < self.number
 
 
@@ -133,12 +132,12 @@ _FIRST, _PROMPT_END = _Bound(0), _Bound(0, after_prompt=True)
 
 @dataclass(frozen=True)
 class PositionRule:
-    """Which positions are meant, as `checked_positions` makes it.
+    """A rule for which positions to steer, made by `checked_positions`.
 
     Attributes:
         name: `"all"`, `"prompt"`, `"generated"`, `"last"`, `"span"` or `"tokens"`.
-        start: First position of a span; negative from the end of the prompt.
-        stop: One past its last; None for no end, negative from the end of the prompt.
+        start: First position of a span. A negative number counts from the end of the prompt.
+        stop: One past the last position; None for no end. A negative number counts likewise.
         tokens: Ids of tokens.
     """
 
@@ -147,17 +146,17 @@ class PositionRule:
     stop: int | None = None
     tokens: frozenset[int] = frozenset()
 
-    def chosen(self, layout: Layout) -> Bool[Tensor, "batch pos"] | bool:
+    def mask(self, layout: Layout) -> Bool[Tensor, "batch pos"] | bool:
         """Where to steer in a pass; True for everywhere, False for nowhere.
 
-        Most passes are decided by their columns alone, so that a step of a generation, which is
-        steered whole or not at all, costs no mask.
+        The columns alone decide most passes. A step of a generation, which is steered as a whole or
+        not at all, needs no mask.
 
         Raises:
-            ValueError: Tokens are asked for, and only embeddings are known.
+            ValueError: The rule names tokens, and only embeddings are known.
         """
         if self.name == "tokens":
-            return self._chosen_tokens(layout)
+            return self._token_mask(layout)
         start, stop = self._bounds
         all_past_start, none_past_start = start.passed(layout)
         all_past_stop, none_past_stop = (False, True) if stop is None else stop.passed(layout)
@@ -165,12 +164,12 @@ class PositionRule:
             return False
         if all_past_start and none_past_stop:
             return layout.every_token
-        inside = layout.kept
+        mask = layout.kept
         if not all_past_start:
-            inside = inside & (layout.position >= start.in_rows(layout))
+            mask = mask & (layout.position >= start.in_rows(layout))
         if stop is not None and not none_past_stop:
-            inside = inside & (layout.position < stop.in_rows(layout))
-        return inside
+            mask = mask & (layout.position < stop.in_rows(layout))
+        return mask
 
     @cached_property
     def _bounds(self) -> tuple[_Bound, _Bound | None]:
@@ -186,25 +185,30 @@ class PositionRule:
         stop = None if self.stop is None else _Bound(self.stop, after_prompt=self.stop < 0)
         return _Bound(self.start, after_prompt=self.start < 0), stop
 
-    def _chosen_tokens(self, layout: Layout) -> Bool[Tensor, "batch pos"]:
+    def _token_mask(self, layout: Layout) -> Bool[Tensor, "batch pos"]:
         if layout.tokens is None:
             raise ValueError(
-                "`positions` names tokens, but the model was given embeddings, so that nobody "
-                "knows which tokens they are. Pass token ids to the model."
+                "`positions` names tokens, but the model was given embeddings, whose token ids are "
+                "unknown. Pass token ids to the model."
             )
-        wanted = torch.tensor(sorted(self.tokens), device=layout.tokens.device)
-        return layout.kept & torch.isin(layout.tokens, wanted).to(layout.device)
+        tokens = torch.tensor(sorted(self.tokens), device=layout.tokens.device)
+        return layout.kept & torch.isin(layout.tokens, tokens).to(layout.device)
 
 
-def checked_positions(positions: Any, tokenizer: Any = None) -> PositionRule:
-    """A rule for what a user asks for.
+def checked_positions(
+    positions: Any, tokenizer: Any = None, *, check_texts: bool = True
+) -> PositionRule:
+    """Make a rule from the `positions` that a user gives.
 
     Args:
         positions: As `steer` takes it.
-        tokenizer: Says which id a token has that is named by its text.
+        tokenizer: Gives the id of a token that is named by its text.
+        check_texts: Whether tokens named by their texts are looked up. False before there is a
+            tokenizer: the rule then leaves them out.
 
     Raises:
-        ValueError: It is nothing of the kind, a span is empty, or a text is not one token.
+        ValueError: `positions` is none of the allowed values, a span is empty, or a text is not
+            one token.
 
     Examples:
         >>> checked_positions((4, None))
@@ -216,7 +220,7 @@ def checked_positions(positions: Any, tokenizer: Any = None) -> PositionRule:
         if positions in _NAMED:
             return PositionRule(positions)
     elif isinstance(positions, Set):
-        return PositionRule("tokens", tokens=_token_ids(positions, tokenizer))
+        return PositionRule("tokens", tokens=_token_ids(positions, tokenizer, check_texts))
     elif isinstance(positions, tuple | list) and len(positions) == 2:
         start, stop = positions
         if _is_whole(start) and (stop is None or _is_whole(stop)):
@@ -237,11 +241,11 @@ def checked_positions(positions: Any, tokenizer: Any = None) -> PositionRule:
 
 
 def _single(number: int) -> PositionRule:
-    # One past -1 is where the prompt ends, which no negative number says.
+    # One past -1 is the end of the prompt, for which there is no negative number.
     return PositionRule("last") if number == -1 else PositionRule("span", number, number + 1)
 
 
-def _token_ids(tokens: Set[Any], tokenizer: Any) -> frozenset[int]:
+def _token_ids(tokens: Set[Any], tokenizer: Any, check_texts: bool) -> frozenset[int]:
     if not tokens:
         raise ValueError("`positions` is an empty set of tokens. Name at least one.")
     ids = set()
@@ -254,10 +258,12 @@ def _token_ids(tokens: Set[Any], tokenizer: Any) -> frozenset[int]:
                 f"A token is named by its id or its text, got {token!r} of type "
                 f"{type(token).__name__}."
             )
+        if not check_texts:
+            continue
         if tokenizer is None:
             raise ValueError(
-                f"`positions` names the token {token!r}, and the model has no tokenizer to say "
-                "which id that is. Name tokens by their ids."
+                f"`positions` names the token {token!r}, and the model has no tokenizer to look up "
+                "its id. Name tokens by their ids."
             )
         split = tokenizer(token, add_special_tokens=False)["input_ids"]
         if len(split) != 1:

@@ -1,13 +1,13 @@
-"""What is measured of a model, example by example, and what steering changes in it.
+"""Quantities of a model, example by example, and how steering changes them.
 
 A quantity is a mean over examples (statements, questions, texts), each in a group. Conditions are
-compared example by example: what is resampled are whole groups, the same ones for a steered model
-and for the model as it is, and for every random direction.
+compared example by example. Whole groups are resampled: the same ones for the steered and the
+unsteered model, and for every random direction.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -16,20 +16,21 @@ from jaxtyping import Float
 from tlens_trust.measures.intervals import percentile_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.steering.likelihood import Continuation, Likelihoods
+from tlens_trust.steering.sampling import SamplingOptions
 
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """One thing measured of a model, in one condition.
+    """One quantity of a model, in one condition.
 
     Attributes:
-        name: Names it among the results.
+        name: Its name among the results.
         values: One number per example.
-        groups: What belongs together.
-        units: Of the values.
+        groups: The group of each example.
+        units: The unit of the values.
         long_name: What it is, in words.
-        effect: Whether it is what steering is for; else it tells of damage.
-        weights: How much each example counts, as its number of tokens; None for all alike.
+        effect: True for an intended effect of steering, False for damage.
+        weights: The weight of each example, as its number of tokens. None for equal weights.
     """
 
     name: str
@@ -42,30 +43,30 @@ class Quantity:
 
     @property
     def mean(self) -> float:
-        """Over the examples, weighted."""
+        """Weighted mean over the examples."""
         return float(np.average(self.values, weights=self.weights))
 
 
-Reading = Mapping[str, Quantity]
+Quantities: TypeAlias = Mapping[str, Quantity]
 
 
-def unknown(reading: Reading) -> Reading:
-    """The same quantities, of a condition that there is not."""
+def unknown_quantities(quantities: Quantities) -> Quantities:
+    """The same quantities with unknown values, for a condition that was not reached."""
     return {
         name: replace(quantity, values=np.full(len(quantity.values), np.nan))
-        for name, quantity in reading.items()
+        for name, quantity in quantities.items()
     }
 
 
 class Task(Protocol):
-    """Something that is measured by how likely a model finds what follows."""
+    """A task that is measured by the likelihoods of continuations."""
 
     @property
     def continuations(self) -> Sequence[Continuation]:
-        """What is to be scored."""
+        """The continuations to score."""
 
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
-        """What follows from the scores, which stand in the order of `continuations`."""
+        """Compute quantities from the likelihoods, in the order of `continuations`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +74,9 @@ class Resamples:
     """Bootstrap of the groups of one quantity, the same one for all its conditions.
 
     Attributes:
-        bootstrap: The draws.
-        weights: Of the examples.
-        confidence: Of the intervals.
+        bootstrap: The resamples.
+        weights: The weight of each example.
+        confidence: Confidence of the intervals.
     """
 
     bootstrap: GroupBootstrap
@@ -83,11 +84,11 @@ class Resamples:
     confidence: float
 
     @classmethod
-    def of(cls, quantity: Quantity, *, seed: int, resamples: int, confidence: float) -> "Resamples":
-        """Draw the groups of a quantity."""
-        drawn = GroupBootstrap.draw(quantity.groups, seed=seed, resamples=resamples)
+    def of(cls, quantity: Quantity, sampling: SamplingOptions, *, seed: int) -> "Resamples":
+        """Resample the groups of a quantity."""
+        bootstrap = GroupBootstrap.draw(quantity.groups, seed=seed, resamples=sampling.resamples)
         weights = np.ones(len(quantity.values)) if quantity.weights is None else quantity.weights
-        return cls(drawn, weights, confidence)
+        return cls(bootstrap, weights, sampling.confidence)
 
     def means(self, values: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
         """Weighted mean over each resample's examples."""
@@ -99,7 +100,7 @@ class Resamples:
         return means
 
     def interval(self, values: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "... bound"]:
-        """Of the mean, by resampling groups."""
+        """Interval of the mean, by resampling groups."""
         return percentile_interval(self.means(values), self.confidence)
 
     def over_random(
@@ -111,50 +112,59 @@ class Resamples:
     ) -> Float[np.ndarray, " bound"]:
         """Interval of a change minus that by a random direction, example by example.
 
-        Each resample takes its groups, the same ones for both, and one random direction. The mean
-        of many directions would be the wrong thing to hold a single one against: most random
-        directions too lie off their mean by more than its own error.
+        Each resample draws groups, the same ones for both changes, and one random direction. A
+        comparison with the mean of many directions would be wrong: most random directions, too,
+        differ from their mean by more than its standard error.
         """
         random = random[np.isfinite(random).all(axis=1)]
         if not len(random):
             return np.full(2, np.nan)
-        own, others = self.means(change), self.means(random.T)
-        drawn = np.random.default_rng(seed).integers(len(random), size=len(own))
-        return percentile_interval(own - others[np.arange(len(own)), drawn], self.confidence)
+        means, random_means = self.means(change), self.means(random.T)
+        resample = np.arange(len(means))
+        draw = np.random.default_rng(seed).integers(len(random), size=len(means))
+        return percentile_interval(means - random_means[resample, draw], self.confidence)
 
 
 def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
-    """How often a random direction changes as much, in either sense.
+    """The p-value of a change: how often a random direction changes as much, in either sense.
 
-    `(1 + #{|random| ≥ |change|}) / (1 + draws)`. A direction and its opposite are alike among
-    random ones, so both senses count.
+    `(1 + #{|random| ≥ |change|}) / (1 + draws)`. Both senses count, since a random direction is as
+    likely as its opposite.
 
     Examples:
         >>> random_p(3.0, np.array([0.1, -0.2, 0.3]))
         0.25
     """
-    known = random[np.isfinite(random)]
-    if not np.isfinite(change) or not len(known):
+    finite = random[np.isfinite(random)]
+    if not np.isfinite(change) or not len(finite):
         return float("nan")
-    return float((1 + (np.abs(known) >= abs(change)).sum()) / (1 + len(known)))
+    return float((1 + (np.abs(finite) >= abs(change)).sum()) / (1 + len(finite)))
 
 
 def wrong_way(change: Float[np.ndarray, " example"], *, tolerance: float = 1e-6) -> float:
     """The share of examples that moved away from the trustworthy side.
 
-    What does not move, to within a rounding error, has not moved the wrong way.
+    A change within rounding error does not count.
     """
     return float((change < -tolerance).mean()) if np.isfinite(change).all() else float("nan")
 
 
-def described(
+def labelled_quantity(
     dims: Sequence[str],
     values: object,
     quantity: Quantity,
-    told: str = "",
+    description: str = "",
     units: str | None = None,
 ) -> xr.Variable:
-    """A variable with a unit and a name."""
-    long_name = f"{quantity.long_name}{', ' if told else ''}{told}"
+    """Label values of a quantity with their unit and name.
+
+    Args:
+        dims: The axes of the values.
+        values: The values.
+        quantity: The quantity, whose name and unit they have.
+        description: What they are of the quantity, after a comma.
+        units: Their unit, if it is another.
+    """
+    long_name = f"{quantity.long_name}{', ' if description else ''}{description}"
     attributes = {"units": quantity.units if units is None else units, "long_name": long_name}
     return xr.Variable(tuple(dims), np.asarray(values), attributes)

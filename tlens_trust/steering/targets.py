@@ -1,4 +1,4 @@
-"""One target, and all the vectors that are tried on it."""
+"""The evaluation of one target, steered by several vectors."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,152 +6,90 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tlens_trust.checkpoints import Checkpoint
-from tlens_trust.checkpoints.hooked_model import HookedModel
-from tlens_trust.concepts import Concept
-from tlens_trust.steering.battery import Battery, Manner
-from tlens_trust.steering.choices import ForcedChoice
-from tlens_trust.steering.controls import RandomDirections, read_random
+from tlens_trust.steering.controls import RandomDirections, evaluate_random_directions
 from tlens_trust.steering.dose import DoseNotReachedError
-from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
-from tlens_trust.steering.neutral_reading import NeutralReading
-from tlens_trust.steering.quantities import Reading, unknown
+from tlens_trust.steering.evaluated_model import EvaluatedModel
+from tlens_trust.steering.intervention import Intervention
+from tlens_trust.steering.quantities import Quantities, unknown_quantities
 from tlens_trust.steering.vector import SteeringVector
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What is tried on every target, and how.
-
-    Attributes:
-        concept: Statements that no vector has seen.
-        manner: How vectors are put to use.
-        target_kl: The dose, in nats a token.
-        choices: As `evaluate_steering` takes them, and so are the following.
-        neutral: Texts for the dose.
-        everyday: Whether to ask everyday questions.
-        draws: How many random directions, each at the dose.
-        opposite: Whether to steer the other way too.
-        chat: Whether prompts are turns of a chat.
-        seed: Draws directions.
-        batch_tokens: Tokens read at once.
-    """
-
-    concept: Concept
-    manner: Manner
-    target_kl: float
-    choices: Sequence[ForcedChoice] = ()
-    neutral: Sequence[str] | None = None
-    everyday: bool = True
-    draws: int = 50
-    opposite: bool = False
-    chat: bool | None = None
-    seed: int = 0
-    batch_tokens: int = DEFAULT_BATCH_TOKENS
 
 
 @dataclass(frozen=True, eq=False)
 class TargetResult:
-    """What some vectors do to one target.
+    """What several vectors do to one target.
 
     Attributes:
-        unsteered: The target as it is.
-        steered: Under each vector.
-        opposite: Under each vector the other way; empty where that was not asked for.
-        strengths: How strongly each vector was used; NaN where no strength reaches the dose, and
-            then everything is NaN under that vector.
-        random: Under random directions at the same dose.
+        unsteered: The target without steering.
+        steered: The target under each vector.
+        opposite: The target under each vector with its sign reversed; empty where that was not
+            requested.
+        strengths: The strength of each vector. NaN where no strength reaches the dose; all
+            quantities under that vector are then NaN.
+        random: The target under random directions at the same dose.
     """
 
-    unsteered: Reading
-    steered: Sequence[Reading]
-    opposite: Sequence[Reading]
+    unsteered: Quantities
+    steered: Sequence[Quantities]
+    opposite: Sequence[Quantities]
     strengths: Float[np.ndarray, " source"]
     random: RandomDirections
 
 
-def try_on_target(
-    target: Checkpoint,
+def evaluate_target(
+    evaluated: EvaluatedModel,
     vectors: Sequence[SteeringVector],
-    trial: Trial,
+    intervention: Intervention,
     *,
-    advance: Callable[[], object] = lambda: None,
-) -> TargetResult:
-    """Load one target, and steer it as `try_on_model` does.
-
-    Args:
-        target: Whom to steer.
-        vectors: By what, all at the same sites.
-        trial: What is tried.
-        advance: Called after each pass.
-
-    Raises:
-        ValueError: As `evaluate_steering`.
-    """
-    with target.loaded() as model:
-        return try_on_model(model, vectors, trial, advance=advance)
-
-
-def try_on_model(
-    model: HookedModel,
-    vectors: Sequence[SteeringVector],
-    trial: Trial,
-    *,
+    draws: int,
+    seed: int,
+    opposite: bool = False,
     advance: Callable[[], object] = lambda: None,
 ) -> TargetResult:
     """Steer one model by several vectors at one dose, and by random directions.
 
-    The pass without steering and the random directions serve all vectors, since at an equal dose
-    the length of a direction plays no part.
+    The unsteered pass and the random directions serve all vectors: at an equal dose the length of
+    a direction does not matter.
 
     Args:
-        model: Whom to steer.
-        vectors: By what, all at the same sites.
-        trial: What is tried.
+        evaluated: The target.
+        vectors: The vectors, all at the same sites.
+        intervention: How they are used, with a dose.
+        draws: The number of random directions.
+        seed: Draws them.
+        opposite: Whether to steer with the sign reversed too.
         advance: Called after each pass.
 
     Raises:
         ValueError: As `evaluate_steering`.
     """
-    battery = Battery(
-        model,
-        trial.concept,
-        neutral=NeutralReading(model, trial.neutral),
-        choices=trial.choices,
-        everyday=trial.everyday,
-        chat=trial.chat,
-        batch_tokens=trial.batch_tokens,
-    )
-    unsteered = battery.unsteered(vectors[0]).reading
+    unsteered = evaluated.unsteered(vectors[0]).quantities
     advance()
-    steered, opposite, strengths = [], [], []
+    steered, reversed_sign, strengths = [], [], []
     for vector in vectors:
-        strength, found = _at_dose(battery, vector, trial, unsteered)
+        strength, quantities = _at_dose(evaluated, vector, intervention, unsteered)
         strengths.append(strength)
-        steered.append(found)
-        if trial.opposite:
-            # At the same dose, which is not quite the same strength.
-            opposite.append(_at_dose(battery, -vector, trial, unsteered)[1])
+        steered.append(quantities)
+        if opposite:
+            # At the same dose, which is not exactly the same strength.
+            reversed_sign.append(_at_dose(evaluated, -vector, intervention, unsteered)[1])
         advance()
-    random = read_random(
-        battery,
-        vectors[0],
-        trial.manner,
-        draws=trial.draws,
-        seed=trial.seed,
-        kl=trial.target_kl,
-        advance=advance,
+    random = evaluate_random_directions(
+        evaluated, vectors[0], intervention, draws=draws, seed=seed, advance=advance
     )
-    return TargetResult(unsteered, steered, opposite, np.array(strengths), random)
+    return TargetResult(unsteered, steered, reversed_sign, np.array(strengths), random)
 
 
 def _at_dose(
-    battery: Battery, vector: SteeringVector, trial: Trial, unsteered: Reading
-) -> tuple[float, Reading]:
-    """The strength, and what is read at it; unknown where no strength reaches the dose."""
+    evaluated: EvaluatedModel,
+    vector: SteeringVector,
+    intervention: Intervention,
+    unsteered: Quantities,
+) -> tuple[float, Quantities]:
+    """The strength and the quantities at it; NaN where no strength reaches the dose."""
     try:
-        strength = battery.matched_strength(vector, trial.target_kl, trial.manner)
+        at_strength = evaluated.at_dose(vector, intervention)
     except DoseNotReachedError:
-        # The predictions of a model that has learnt nothing can hardly be moved.
-        return float("nan"), unknown(unsteered)
-    return strength, battery.read(vector, strength, trial.manner).reading
+        # The predictions of a model that has learned nothing hardly move.
+        return float("nan"), unknown_quantities(unsteered)
+    assert at_strength.strength is not None
+    return float(at_strength.strength), evaluated.evaluate(vector, at_strength).quantities

@@ -1,11 +1,12 @@
 """Directions that act, and where they come from."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +17,7 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_layer
 from tlens_trust.concepts import Concept
 from tlens_trust.html import render
-
-if TYPE_CHECKING:
-    import os
+from tlens_trust.steering.formats.tensors import read_vector_fields, write_vector_fields
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -318,7 +317,7 @@ class SteeringVector:
         held: np.ndarray = ~np.isin(groups, used)
         return held
 
-    def save(self, path: "str | os.PathLike[str]") -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it to a safetensors file, with all that is known of it.
 
         Args:
@@ -327,20 +326,16 @@ class SteeringVector:
         Returns:
             The file.
         """
-        from tlens_trust.steering.formats.tensors import save_vector
-
-        return save_vector(self, path)
+        return write_vector_fields(vars(self), path)
 
     @classmethod
-    def load(cls, path: "str | os.PathLike[str]") -> "SteeringVector":
+    def load(cls, path: str | os.PathLike[str]) -> "SteeringVector":
         """Read what `save` wrote, exactly. Nothing is unpickled.
 
         Raises:
             ValueError: The file is none of ours.
         """
-        from tlens_trust.steering.formats.tensors import load_vector
-
-        return load_vector(path)
+        return cls(**read_vector_fields(path))
 
     def __neg__(self) -> "SteeringVector":
         return self * -1.0

@@ -3,9 +3,19 @@ import pytest
 import xarray as xr
 
 from tlens_trust.analysis import compare_onsets
-from tlens_trust.analysis.onset.kinds import locate_expressed, locate_writable
+from tlens_trust.analysis.onset.steering_onsets import (
+    OnsetLevels,
+    expression_onset,
+    steering_onset,
+)
 from tlens_trust.checkpoints import Checkpoint
-from tlens_trust.steering import ForcedChoice
+from tlens_trust.steering import (
+    EstimationOptions,
+    ForcedChoice,
+    Intervention,
+    SamplingOptions,
+    SteeringTasks,
+)
 from tlens_trust.steering.controls import RandomDirections
 from tlens_trust.steering.quantities import Quantity
 from tlens_trust.steering.targets import TargetResult
@@ -28,18 +38,14 @@ def onsets(plant, planted_concept):
     return compare_onsets(
         series,
         planted_concept(groups=40),
-        site=1,
+        EstimationOptions(sites=1, store=None),
+        intervention=Intervention(target_kl=0.05),
+        tasks=SteeringTasks(choices=[CHOICE], neutral_text=NEUTRAL),
+        sampling=SamplingOptions(draws=19, confidence=0.8, resamples=300),
         effect="answer_log_odds",
         expression="answer_accuracy",
-        choices=[CHOICE],
-        target_kl=0.05,
-        neutral=NEUTRAL,
-        draws=19,
         # Of statements that differ in one word a classifier of the text alone reads everything.
         floor=False,
-        confidence=0.8,
-        resamples=300,
-        store=None,
         progress=False,
     )
 
@@ -105,9 +111,8 @@ def results(generator, shifts, *, examples=60, draws=99, drift=0.0, known=None):
     return found
 
 
-def locate(found, **arguments):
-    options = {"margin": 0.5, "level": 0.025, "resamples": 800, "seed": 0}
-    return locate_writable(found, "effect", **(options | arguments))
+def locate(found, *, resamples=800):
+    return steering_onset(found, "effect", OnsetLevels(0.025, resamples, 0), margin=0.5)
 
 
 def test_a_change_is_located_where_it_comes_about():
@@ -161,27 +166,36 @@ def test_expression_is_held_against_one_half_where_it_is_a_fraction():
         held = quantity("mc1", right, units="fraction of groups")
         return TargetResult({"mc1": held}, [], [], np.ones(1), RandomDirections([], np.ones(0)))
 
-    options = {"margin": 0.15, "level": 0.025, "resamples": 800, "seed": 0}
-    located = locate_expressed([at(0.3), at(0.5), at(0.9)], "mc1", **options)
+    levels = OnsetLevels(0.025, 800, 0)
+    located = expression_onset([at(0.3), at(0.5), at(0.9)], "mc1", levels, margin=0.15)
     assert located.value == pytest.approx([-0.2, 0.0, 0.4])
     assert located.established == 2
-    never = locate_expressed([at(0.3), at(0.5)], "mc1", **options)
+    never = expression_onset([at(0.3), at(0.5)], "mc1", levels, margin=0.15)
     assert never.established is None
 
 
 def test_quantities_that_are_not_there_and_too_few_draws_are_refused(plant, planted_concept):
     model, tokenizer, _ = plant()
     one = Checkpoint("planted", "step8", step=8, in_memory=model, tokenizer=tokenizer)
-    options = {"site": 1, "neutral": NEUTRAL, "store": None, "progress": False}
-    with pytest.raises(ValueError, match="Take at least 79"):
-        compare_onsets([one], planted_concept(), draws=50, **options)
-    with pytest.raises(ValueError, match="`effect` got 'answer_log_odds'"):
-        compare_onsets(
+    tasks = SteeringTasks(neutral_text=NEUTRAL)
+
+    def compare(estimation, sampling, **options):
+        return compare_onsets(
             [one],
             planted_concept(),
-            effect="answer_log_odds",
-            draws=4,
-            confidence=0.2,
-            resamples=100,
-            **options,
+            estimation,
+            sampling=sampling,
+            progress=False,
+            **({"tasks": tasks} | options),
         )
+
+    at_site = EstimationOptions(sites=1, store=None)
+    with pytest.raises(ValueError, match="Take at least 79"):
+        compare(at_site, SamplingOptions(draws=50))
+    few = SamplingOptions(draws=4, confidence=0.2, resamples=100)
+    with pytest.raises(ValueError, match="`effect` got 'answer_log_odds'"):
+        compare(at_site, few, effect="answer_log_odds")
+    with pytest.raises(ValueError, match="compared at one site"):
+        compare(EstimationOptions(sites="resid_post", store=None), few)
+    with pytest.raises(ValueError, match="`compare_onsets` generates no text"):
+        compare(at_site, few, tasks=SteeringTasks(prompts=["w1"]))

@@ -1,4 +1,4 @@
-"""A list of hooks, as TransformerLens itself takes it."""
+"""A list of hooks for TransformerLens' own functions."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from tlens_trust.activations.sites import split_site
-from tlens_trust.steering.edits import Edit, make_edits
+from tlens_trust.steering.edits import ActivationEdit, make_edits
+from tlens_trust.steering.intervention import Intervention
 from tlens_trust.steering.vector import SteeringVector
 
 
@@ -20,21 +21,21 @@ def make_hooks(
 ) -> list[tuple[str, Callable[[Tensor, Any], Tensor]]]:
     """Make hooks for `model.run_with_hooks(…, fwd_hooks=…)` or `model.hooks(fwd_hooks=…)`.
 
-    They edit every position, padding too, since a hook alone does not know what stands there; for
-    anything else use `steer`. At heads they expect a hook point that keeps heads in an axis of
-    their own.
+    They edit every position, including padding, since a hook alone does not know which tokens are
+    padding. For anything else use `steer`. At heads they expect a hook point with a separate axis
+    for heads.
 
     Args:
-        vector: What to steer by.
-        strength: How much, in `units`.
-        mode: `"add"`, `"ablate"`, `"clamp"` or `"rotate"`, as `steer` has them.
+        vector: The steering vector.
+        strength: How strongly to steer, in `units`.
+        mode: `"add"`, `"ablate"`, `"clamp"` or `"rotate"`, as for `steer`.
         units: `"vector"` or `"rms"`.
 
     Returns:
-        Names and functions, one for each hook point.
+        The name of each hook point, and its function.
 
     Raises:
-        ValueError: As `steer`, as far as it can be seen without a model.
+        ValueError: As `steer`, where that does not depend on the model.
 
     Examples:
         >>> import torch
@@ -43,22 +44,23 @@ def make_hooks(
         >>> name, function(torch.zeros(1, 1, 2), None).tolist()
         ('blocks.3.hook_resid_post', [[[2.0, 0.0]]])
     """
-    by_hook: dict[str, list[tuple[int | None, Edit]]] = defaultdict(list)
-    for site, edit in make_edits(vector, strength, mode, units).items():
+    intervention = Intervention(strength=strength, mode=mode, units=units)
+    by_hook: dict[str, list[tuple[int | None, ActivationEdit]]] = defaultdict(list)
+    for site, edit in make_edits(vector, intervention).items():
         hook, head = split_site(site)
         by_hook[hook].append((head, edit))
     return [(hook, _function(edits)) for hook, edits in by_hook.items()]
 
 
-def _function(edits: list[tuple[int | None, Edit]]) -> Callable[[Tensor, Any], Tensor]:
+def _function(edits: list[tuple[int | None, ActivationEdit]]) -> Callable[[Tensor, Any], Tensor]:
     def act(tensor: Tensor, hook: Any) -> Tensor:
         edited = tensor.clone()
         for head, edit in edits:
             part = tensor if head is None else tensor[:, :, head]
-            found = edit.on(tensor.device, tensor.dtype)(part)
+            edited_part = edit.on(tensor.device, tensor.dtype)(part)
             if head is None:
-                return found
-            edited[:, :, head] = found
+                return edited_part
+            edited[:, :, head] = edited_part
         return edited
 
     return act

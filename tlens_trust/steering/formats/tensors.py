@@ -1,54 +1,69 @@
-"""Steering vectors in safetensors, with all that is known of them."""
+"""A steering vector in a safetensors file: its tensors, and everything else as JSON.
+
+These functions know the fields of a vector by name and not its class, which reads and writes
+itself by them.
+"""
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from tlens_trust.activations.positions import Position
 from tlens_trust.files import replaced_file
 from tlens_trust.steering.formats.places import existing, writable
-from tlens_trust.steering.vector import SteeringVector
 
 _FORMAT = "tlens-trust-steering-vector-1"
-_TEXTS = ("method", "concept", "fingerprint", "model", "checkpoint", "identity")
-_PLAIN = ("polarity", "n", "n_layers")
+_PLAIN_FIELDS = (
+    "method",
+    "concept",
+    "fingerprint",
+    "model",
+    "checkpoint",
+    "identity",
+    "polarity",
+    "n",
+    "n_layers",
+)
 _TENSORS = ("values", "spread", "rms")
 
 
-def save_vector(vector: SteeringVector, path: str | os.PathLike[str]) -> Path:
-    """Write a vector to a safetensors file: directions, spreads and sizes, and where it comes from.
+def write_vector_fields(fields: Mapping[str, Any], path: str | os.PathLike[str]) -> Path:
+    """Write the fields of a vector to a safetensors file.
 
     Args:
-        vector: The vector.
-        path: Where to; an existing file is replaced.
+        fields: The fields of a `SteeringVector`, by name.
+        path: The file. An existing file is replaced.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: The folder is not there.
+        ValueError: The folder does not exist.
     """
-    held: dict[str, Any] = {name: getattr(vector, name) for name in (*_TEXTS, *_PLAIN)}
-    held["sites"] = list(vector.sites)
-    held["position"] = vector.position
-    held["rows"] = None if vector.rows is None else _runs(vector.rows)
-    held["notes"] = dict(vector.notes)
-    header = {"format": _FORMAT, "vector": json.dumps(held, ensure_ascii=False)}
-    tensors = {name: getattr(vector, name) for name in _TENSORS}
+    facts: dict[str, Any] = {name: fields[name] for name in _PLAIN_FIELDS}
+    facts["sites"] = list(fields["sites"])
+    facts["position"] = fields["position"]
+    facts["rows"] = None if fields["rows"] is None else _runs(fields["rows"])
+    facts["notes"] = dict(fields["notes"])
+    header = {"format": _FORMAT, "vector": json.dumps(facts, ensure_ascii=False)}
+    tensors = {name: fields[name] for name in _TENSORS}
     with replaced_file(writable(path)) as file:
         save_file(tensors, file, metadata=header)
     return Path(path).expanduser()
 
 
-def load_vector(path: str | os.PathLike[str]) -> SteeringVector:
-    """Read what `save_vector` wrote, to the bit.
+def read_vector_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read what `write_vector_fields` wrote, exactly.
+
+    Returns:
+        The fields of a `SteeringVector`, by name.
 
     Raises:
-        ValueError: The file is not there or none of ours.
+        ValueError: The file does not exist, or `write_vector_fields` did not write it.
     """
     place = existing(path)
     try:
@@ -62,30 +77,23 @@ def load_vector(path: str | os.PathLike[str]) -> SteeringVector:
         ) from error
     if header.get("format") != _FORMAT or not set(_TENSORS) <= tensors.keys():
         raise ValueError(
-            f"{str(path)!r} holds no steering vector of ours: its format is "
-            f"{header.get('format')!r}, and {_FORMAT!r} was expected. Make one of its tensors with "
-            "`SteeringVector.from_direction`."
+            f"{str(path)!r} holds no steering vector of tlens_trust: its format is "
+            f"{header.get('format')!r}, and {_FORMAT!r} was expected. Make a vector from its "
+            "tensors with `SteeringVector.from_direction`."
         )
-    held = json.loads(header["vector"])
-    rows = held["rows"]
-    return SteeringVector(
-        values=tensors["values"],
-        spread=tensors["spread"],
-        rms=tensors["rms"],
-        sites=tuple(held["sites"]),
-        position=_position(held["position"]),
-        rows=None if rows is None else _unrolled(rows),
-        notes=held["notes"],
-        **{name: held[name] for name in (*_TEXTS, *_PLAIN)},
-    )
-
-
-def _position(held: Any) -> Position | None:
-    return tuple(held) if isinstance(held, list) else held
+    facts = json.loads(header["vector"])
+    position, rows = facts["position"], facts["rows"]
+    return {
+        **{name: tensors[name] for name in _TENSORS},
+        **{name: facts[name] for name in (*_PLAIN_FIELDS, "notes")},
+        "sites": tuple(facts["sites"]),
+        "position": tuple(position) if isinstance(position, list) else position,
+        "rows": None if rows is None else _unrolled(rows),
+    }
 
 
 def _runs(rows: tuple[int, ...]) -> list[list[int]]:
-    """Rows as runs of one after the other: first and number, in order."""
+    """Rows as runs of consecutive numbers: the first of each run and its length."""
     runs: list[list[int]] = []
     for row in rows:
         if runs and row == runs[-1][0] + runs[-1][1]:

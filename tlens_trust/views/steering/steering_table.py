@@ -21,8 +21,8 @@ def steering_table(evaluation: xr.Dataset) -> str:
 
     Examples:
         >>> from tlens_trust.steering import evaluate_steering
-        >>> found = evaluate_steering(model, vector, concept, target_kl=0.1)  # doctest: +SKIP
-        >>> print(steering_table(found))  # doctest: +SKIP
+        >>> evaluation = evaluate_steering(model, vector, concept)  # doctest: +SKIP
+        >>> print(steering_table(evaluation))  # doctest: +SKIP
     """
     if "condition" not in evaluation.dims or "strength" not in evaluation:
         raise ValueError(

@@ -52,8 +52,9 @@ def draw_trade_off(
         ValueError: There is no such quantity or target, or these are no results of steering.
 
     Examples:
+        >>> doses = [Intervention(target_kl=kl) for kl in (0.02, 0.05, 0.1)]  # doctest: +SKIP
         >>> draw_trade_off([evaluate_steering(  # doctest: +SKIP
-        ...     model, vector, concept, target_kl=kl) for kl in (0.02, 0.05, 0.1)])
+        ...     model, vector, concept, intervention=dose) for dose in doses])
     """
     datasets = [results] if isinstance(results, xr.Dataset) else list(results)
     if not datasets:
