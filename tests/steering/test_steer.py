@@ -391,7 +391,7 @@ def test_a_site_that_is_not_there_is_refused_in_so_many_words(models, direction)
 def test_the_middle_of_the_stream_is_refused_where_an_edit_would_miss_it(kind, models, direction):
     middle = SteeringVector.from_direction(direction, site="blocks.1.hook_resid_mid")
     with (
-        pytest.raises(ValueError, match="would reach the MLP and not the residual stream"),
+        pytest.raises(ValueError, match="would reach only the MLP and not the residual"),
         steer(models[kind]["llama"], middle, strength=1.0),
     ):
         pass
