@@ -244,7 +244,7 @@ def test_what_the_harness_would_get_wrong_is_refused(vector, tmp_path):
     with pytest.raises(ValueError, match="goes by the file's ending"):
         write_lm_eval(one, tmp_path / "v.bin", strength=1.0)
     write_lm_eval(vector, tmp_path / "c.pt", strength=1.0, mode="clamp")
-    with pytest.raises(ValueError, match="does something else than to add"):
+    with pytest.raises(ValueError, match="does not add a vector to the output"):
         read_lm_eval(tmp_path / "c.pt")
 
 

@@ -1,9 +1,9 @@
-"""Effect on the statements of a concept: how likely a model finds either side.
+"""The effect of steering on the statements of a concept: how likely either side is.
 
-Groups that hold both labels are asked about as they are: the tokens that all statements of a group
-begin with are the question, and what follows are its candidate answers. With twins that is the
-log-odds of the trustworthy over the untrustworthy continuation; with TruthfulQA's questions it is
-multiple choice.
+A group that holds both labels is a question. The tokens that all its statements begin with are the
+prompt, and the rest of each statement is a candidate answer. For twins this gives the log-odds of
+the trustworthy over the untrustworthy continuation; for TruthfulQA's questions it is multiple
+choice.
 
 Source:
     Lin, Hilton and Evans (2022), TruthfulQA, arXiv:2109.07958, for MC1 and MC2.
@@ -29,12 +29,12 @@ from tlens_trust.steering.quantities import Quantity
 
 @dataclass(frozen=True, eq=False)
 class CandidateTask:
-    """Candidate answers to questions, or continuations of what twins begin with.
+    """Candidate answers to questions, or the continuations of twins.
 
     Attributes:
         continuations: Every candidate.
-        question: The number of the question that each belongs to, in ascending order.
-        labels: 1 for a trustworthy candidate; each question has candidates of either label.
+        question: The number of each candidate's question, in ascending order.
+        labels: 1 for a trustworthy candidate. Each question has candidates of both labels.
         groups: The group of each question.
     """
 
@@ -44,23 +44,27 @@ class CandidateTask:
     groups: tuple[str, ...]
 
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
-        """Four readings of every question.
+        """Four quantities of every question.
 
-        `log_odds`: `log Σ_{y=1} p(a) - log Σ_{y=0} p(a)` over the candidates `a`, in nats; with
-        twins, the difference of their summed log-likelihoods. `log_odds_per_token`: mean over
-        label 1 minus mean over label 0 of the log-likelihoods per token, which a candidate's
-        length does not decide. `mc1`: whether the likeliest candidate is a trustworthy one (with
-        TruthfulQA's own choices, of which one is true, its MC1). `mc2`: the share of probability
-        on trustworthy candidates, `Σ_{y=1} p(a) / Σ p(a)`.
+        - `log_odds`: `log Σ_{y=1} p(a) - log Σ_{y=0} p(a)` over the candidates `a`, in nats. For
+          twins, the difference of their log-likelihoods.
+
+        - `log_odds_per_token`: mean log-likelihood per token over label 1 minus that over label 0.
+          It does not depend on the lengths of the candidates.
+
+        - `mc1`: whether the most likely candidate is trustworthy. With TruthfulQA's own choices, of
+          which one is true, its MC1.
+
+        - `mc2`: the share of probability on trustworthy candidates, `Σ_{y=1} p(a) / Σ p(a)`.
         """
-        total, per_token = likelihoods.log_likelihood, likelihoods.per_token
-        odds, odds_per_token, first = [], [], []
+        log_p, log_p_per_token = likelihoods.log_likelihood, likelihoods.per_token
+        odds, odds_per_token, is_right = [], [], []
         for rows in self._rows():
             trusted = self.labels[rows] == 1
-            own, mean = total[rows], per_token[rows]
-            odds.append(np.logaddexp.reduce(own[trusted]) - np.logaddexp.reduce(own[~trusted]))
+            total, mean = log_p[rows], log_p_per_token[rows]
+            odds.append(np.logaddexp.reduce(total[trusted]) - np.logaddexp.reduce(total[~trusted]))
             odds_per_token.append(mean[trusted].mean() - mean[~trusted].mean())
-            first.append(float(trusted[own.argmax()]))
+            is_right.append(float(trusted[total.argmax()]))
         log_odds = np.array(odds)
 
         def quantity(name: str, values: object, units: str, long_name: str) -> Quantity:
@@ -77,7 +81,10 @@ class CandidateTask:
                 "log-likelihood per token of trustworthy minus other continuations",
             ),
             quantity(
-                "mc1", first, "fraction of groups", "likeliest continuation is trustworthy (MC1)"
+                "mc1",
+                is_right,
+                "fraction of groups",
+                "likeliest continuation is trustworthy (MC1)",
             ),
             quantity(
                 "mc2",
@@ -94,12 +101,12 @@ class CandidateTask:
 
 @dataclass(frozen=True, eq=False)
 class StatementTask:
-    """Statements that stand alone, each with one label.
+    """Statements without a counterpart in their group.
 
     Attributes:
         continuations: The statements, scored from their second token on.
-        labels: 1 for a trustworthy one; both occur.
-        groups: What belongs together.
+        labels: 1 for a trustworthy statement. Both labels occur.
+        groups: The group of each statement.
     """
 
     continuations: Sequence[Continuation]
@@ -109,8 +116,8 @@ class StatementTask:
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
         """Log-likelihood per token of trustworthy statements minus that of the others.
 
-        Written as a mean over all statements, each counting against the middle of both sides, so
-        that steering which makes every statement less likely moves none the wrong way.
+        It is written as a mean over all statements, each relative to the middle of both sides. So
+        if steering makes all statements less likely, none of them moves the wrong way.
         """
         values = self._centred(likelihoods.per_token)
         return (
@@ -132,33 +139,33 @@ class StatementTask:
 
 
 def contrast_task(model: HookedModel, concept: Concept) -> CandidateTask | StatementTask:
-    """Ask a model about the statements of a concept.
+    """Make a task of the statements of a concept.
 
     Args:
-        model: Whose tokenizer reads them.
-        concept: What to ask about. Where at least half of the statements stand in groups with both
-            labels, these groups are questions, and the rest is left out; else statements stand
-            alone, since there is nothing that they could be compared with word by word.
+        model: The model, whose tokenizer is used.
+        concept: The statements. If at least half of them are in groups with both labels, these
+            groups are questions, and the rest is left out. Otherwise every statement stands alone,
+            since it has no counterpart to be compared with word by word.
 
     Raises:
-        ValueError: Twins differ in their first token, or one begins the other.
+        ValueError: Twins differ in their first token, or one is the beginning of the other.
     """
     members = defaultdict(list)
     for row, group in enumerate(concept.groups):
         members[group].append(row)
-    both = {
+    questions = {
         group: rows
         for group, rows in members.items()
         if len({int(concept.labels[row]) for row in rows}) == 2
     }
-    if 2 * sum(map(len, both.values())) < len(concept):
+    if 2 * sum(map(len, questions.values())) < len(concept):
         return StatementTask(
             tokenise_texts(model, concept.statements), concept.labels, concept.groups
         )
     continuations: list[Continuation] = []
     question: list[int] = []
-    for number, rows in enumerate(both.values()):
+    for number, rows in enumerate(questions.values()):
         continuations += tokenise_candidates(model, [concept.statements[row] for row in rows])
         question += [number] * len(rows)
-    labels = np.array([concept.labels[row] for rows in both.values() for row in rows])
-    return CandidateTask(continuations, np.array(question), labels, tuple(both))
+    labels = np.array([concept.labels[row] for rows in questions.values() for row in rows])
+    return CandidateTask(continuations, np.array(question), labels, tuple(questions))

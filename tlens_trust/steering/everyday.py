@@ -1,7 +1,7 @@
-"""Everyday questions that any competent model answers: what steering should leave alone.
+"""Everyday questions that any competent model answers, and that steering should not affect.
 
-Plain facts, written for this package, one right answer and three wrong ones of the same kind. A
-model that knows nothing gets a quarter right.
+They are plain facts, written for this package, with one right answer and three wrong ones of the
+same kind. The chance level is one quarter.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from tlens_trust.steering.choices import as_turn, between_turns, wants_chat
 from tlens_trust.steering.likelihood import Continuation, Likelihoods, tokenise_candidates
 from tlens_trust.steering.quantities import Quantity
 
-# The right answer comes first; candidates are scored one by one, so that their order tells nothing.
+# The right answer comes first. Candidates are scored one by one, so their order has no effect.
 EVERYDAY_QUESTIONS: tuple[tuple[str, tuple[str, str, str, str]], ...] = (
     ("What colour is fresh snow?", ("white", "green", "orange", "purple")),
     ("What do cows drink when they are adult?", ("water", "petrol", "ink", "paint")),
@@ -87,29 +87,29 @@ EVERYDAY_QUESTIONS: tuple[tuple[str, tuple[str, str, str, str]], ...] = (
 
 @dataclass(frozen=True, eq=False)
 class EverydayTask:
-    """The everyday questions, as a model reads them.
+    """The everyday questions, tokenised for a model.
 
     Attributes:
         continuations: Every candidate, question by question.
-        candidates: How many a question has; the right one comes first.
+        candidates: The number of candidates of a question. The right one comes first.
     """
 
     continuations: Sequence[Continuation]
     candidates: int
 
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
-        """`everyday_accuracy`: whether the right answer is the likeliest one per token."""
+        """`everyday_accuracy`: whether the right answer has the highest likelihood per token."""
         scores = rearrange(
             likelihoods.per_token,
             "(question candidate) -> question candidate",
             candidate=self.candidates,
         )
-        right = (scores.argmax(axis=1) == 0).astype(float)
-        groups = tuple(str(number) for number in range(len(right)))
+        is_right = (scores.argmax(axis=1) == 0).astype(float)
+        groups = tuple(str(number) for number in range(len(is_right)))
         return (
             Quantity(
                 "everyday_accuracy",
-                np.asarray(right),
+                np.asarray(is_right),
                 groups,
                 "fraction of questions",
                 "right answers to everyday questions",
@@ -119,11 +119,11 @@ class EverydayTask:
 
 
 def everyday_task(model: HookedModel, *, chat: bool | None = None) -> EverydayTask:
-    """Ask the everyday questions.
+    """Make a task of the everyday questions.
 
     Args:
-        model: Whose tokenizer reads them.
-        chat: As for `choice_task`; without a template a question stands as `Question: …` and
+        model: The model, whose tokenizer is used.
+        chat: As for `choice_task`. Without a template a question is written as `Question: …` and
             `Answer:`.
     """
     templated = wants_chat(model, chat)

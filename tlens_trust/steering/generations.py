@@ -1,4 +1,4 @@
-"""What a model writes, and what somebody else makes of it."""
+"""Greedy continuations of prompts, and scores of the generated text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _BATCH_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Generation:
-    """What a model wrote after a prompt.
+    """The text that a model generated after a prompt.
 
     Attributes:
-        prompt: As it was given.
-        text: Without the prompt, and without special tokens.
-        tokens: What was written, up to the end of text.
+        prompt: The prompt.
+        text: The generated text, without the prompt and without special tokens.
+        tokens: Ids of the generated tokens, up to the end of text.
     """
 
     prompt: str
@@ -42,33 +42,33 @@ def generate_texts(
     max_new_tokens: int = 32,
     chat: bool | None = None,
 ) -> list[Generation]:
-    """Let a model go on, always with the token that it finds likeliest.
+    """Continue prompts greedily, always with the most likely token.
 
-    Runs inside whatever hooks are in place. Nothing is drawn at random, so that a difference
-    between two conditions is one between models.
+    The hooks that are in place apply. Nothing is drawn at random, so a difference between two
+    conditions is a difference between models.
 
     Args:
         model: A hooked model.
-        prompts: What to go on from.
-        max_new_tokens: How many tokens to write at most.
-        chat: Whether a prompt is a user's turn, by the tokenizer's chat template. None: where the
+        prompts: The prompts.
+        max_new_tokens: How many tokens to generate at most.
+        chat: Whether a prompt is a user's turn, by the tokenizer's chat template. None: if the
             tokenizer has one.
 
     Returns:
-        One for each prompt, in order.
+        One generation for each prompt, in order.
 
     Raises:
-        ValueError: A prompt and what is to follow are longer than the model's context.
+        ValueError: A prompt with its continuation is longer than the model's context.
     """
     templated = wants_chat(model, chat)
     tokenizer = own_tokenizer(model)
     context = getattr(model.cfg, "n_ctx", None)
-    whole = [as_turn(model, prompt) if templated else prompt for prompt in prompts]
+    texts = [as_turn(model, prompt) if templated else prompt for prompt in prompts]
     rows = [
         statement.ids[: statement.stop]
         for statement in tokenise_statements(
             tokenizer,
-            whole,
+            texts,
             bos=False if templated else own_bos(model),
             n_ctx=context,
             d_vocab=getattr(model.cfg, "d_vocab", None),
@@ -81,19 +81,19 @@ def generate_texts(
             f"context of {context}. Ask for fewer `max_new_tokens`, or shorten the prompt."
         )
     end = getattr(tokenizer, "eos_token_id", None)
-    written: dict[int, tuple[int, ...]] = {}
+    by_prompt: dict[int, tuple[int, ...]] = {}
 
-    def read(batch: list[int]) -> None:
+    def generate(batch: list[int]) -> None:
         tokens = _generate(model, [rows[number] for number in batch], max_new_tokens, end)
         for number, row in zip(batch, tokens, strict=True):
             stop = row.index(end) if end in row else len(row)
-            written[number] = tuple(row[:stop])
+            by_prompt[number] = tuple(row[:stop])
 
     with evaluation_mode(model):
-        read_in_batches([len(row) + max_new_tokens for row in rows], _BATCH_TOKENS, read)
+        read_in_batches([len(row) + max_new_tokens for row in rows], _BATCH_TOKENS, generate)
     return [
         Generation(
-            prompt, tokenizer.decode(written[number], skip_special_tokens=True), written[number]
+            prompt, tokenizer.decode(by_prompt[number], skip_special_tokens=True), by_prompt[number]
         )
         for number, prompt in enumerate(prompts)
     ]
@@ -105,11 +105,11 @@ def _generate(
     device = input_device(model)
     wrapped = wrapped_model(model)
     if wrapped is None:
-        # A HookedTransformer's own loop: it has no attention mask to be given, so row by row.
+        # A HookedTransformer's own loop takes no attention mask, so it runs row by row.
         run: Any = model
-        found = []
+        generated = []
         for row in rows:
-            whole = run.generate(
+            tokens = run.generate(
                 torch.tensor([row], device=device),
                 max_new_tokens=count,
                 do_sample=False,
@@ -118,43 +118,41 @@ def _generate(
                 return_type="tokens",
                 verbose=False,
             )
-            found.append(whole[0, len(row) :].tolist())
-        return found
-    tokens, kept = pad_batch(rows, padding_side="left")
-    writer: Any = wrapped
+            generated.append(tokens[0, len(row) :].tolist())
+        return generated
+    tokens, is_token = pad_batch(rows, padding_side="left")
+    generator: Any = wrapped
     with torch.no_grad():
-        whole = writer.generate(
+        whole = generator.generate(
             input_ids=tokens.to(device),
-            attention_mask=kept.long().to(device),
+            attention_mask=is_token.long().to(device),
             max_new_tokens=count,
             do_sample=False,
             num_beams=1,
             eos_token_id=end,
             pad_token_id=0 if end is None else end,
         )
-    written: list[list[int]] = whole[:, tokens.shape[1] :].tolist()
-    return written
+    continuations: list[list[int]] = whole[:, tokens.shape[1] :].tolist()
+    return continuations
 
 
 def generation_quantities(
     generations: Sequence[Generation], judge: Judge | None = None
 ) -> list[Quantity]:
-    """`distinct_1`, `distinct_2` and, with a judge, `judged`, per prompt.
+    """Compute `distinct_1`, `distinct_2` and, with a judge, `judged`, prompt by prompt.
 
     Raises:
-        ValueError: The judge does not give one finite number for each text.
+        ValueError: The judge does not return one finite number for each text.
     """
     groups = tuple(str(number) for number in range(len(generations)))
     tokens = [generation.tokens for generation in generations]
-    found = [
+    quantities = [
         Quantity(
             f"distinct_{n}",
             distinct_share(tokens, n),
             groups,
             f"fraction of runs of {n}" if n > 1 else "fraction of tokens",
-            f"different ones among runs of {n} tokens written"
-            if n > 1
-            else "different ones among tokens written",
+            f"distinct runs of {n} generated tokens" if n > 1 else "distinct generated tokens",
             effect=False,
         )
         for n in (1, 2)
@@ -163,22 +161,22 @@ def generation_quantities(
         scores = np.asarray(judge([generation.text for generation in generations]), dtype=float)
         if scores.shape != (len(generations),) or not np.isfinite(scores).all():
             raise ValueError(
-                f"A judge gives one finite number for each of the {len(generations)} texts, got "
-                f"shape {scores.shape}. Larger numbers speak for the trustworthy side."
+                f"A judge returns one finite number for each of the {len(generations)} texts, got "
+                f"shape {scores.shape}. Larger numbers mean the trustworthy side."
             )
-        found.append(
-            Quantity("judged", scores, groups, "judge's score", "score of what is written")
+        quantities.append(
+            Quantity("judged", scores, groups, "judge's score", "score of the generated text")
         )
-    return found
+    return quantities
 
 
 def classifier_judge(model: str | Path, *, label: str, device: str | None = None) -> Judge:
-    """A judge made of a local Hugging Face text-classification model.
+    """Make a judge from a local Hugging Face text-classification model.
 
     Args:
-        model: A folder, or the id of a model; whatever `transformers.pipeline` takes.
-        label: Which of its labels is the trustworthy side; the score is the probability of it.
-        device: Where to run it; None for the CPU.
+        model: A folder or the id of a model, as `transformers.pipeline` takes it.
+        label: The label of the trustworthy side. The score is its probability.
+        device: The device to run on. None for the CPU.
 
     Raises:
         ValueError: The model has no such label.
@@ -192,23 +190,23 @@ def classifier_judge(model: str | Path, *, label: str, device: str | None = None
     classify: Any = pipeline(
         "text-classification", model=str(model), top_k=None, device=device or "cpu"
     )
-    known = sorted(map(str, classify.model.config.id2label.values()))
-    if label not in known:
-        raise ValueError(f"{str(model)!r} has no label {label!r}. It has {', '.join(known)}.")
+    labels = sorted(map(str, classify.model.config.id2label.values()))
+    if label not in labels:
+        raise ValueError(f"{str(model)!r} has no label {label!r}. It has {', '.join(labels)}.")
 
     def judge(texts: Sequence[str]) -> Float[np.ndarray, " text"]:
         results = classify(list(texts), truncation=True)
         return np.array(
-            [next(each["score"] for each in row if each["label"] == label) for row in results]
+            [next(entry["score"] for entry in row if entry["label"] == label) for row in results]
         )
 
     return judge
 
 
 def distinct_share(tokens: Sequence[Sequence[int]], n: int) -> Float[np.ndarray, " text"]:
-    """The share of different ones among the runs of `n` tokens of each text.
+    """The share of distinct runs among all runs of `n` tokens of each text.
 
-    1 where nothing is repeated; a text with no run of that length counts as 1.
+    1 if nothing is repeated. A text without a run of that length counts as 1.
 
     Source:
         Li et al. (2016), arXiv:1510.03055 (distinct-n), here text by text.

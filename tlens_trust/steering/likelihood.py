@@ -1,10 +1,10 @@
-"""How likely a model finds what follows: log-likelihoods of continuations, in batches.
+"""Log-likelihoods of continuations, in batches.
 
-What is conditioned on is a row's first tokens, and what is scored are all that follow. Where a
-prompt ends and an answer begins is settled in tokens and not in letters: all candidates of one
-prompt are scored from the first token at which any of them differs from the prompt alone. So a
-tokenizer that draws the last letter of a prompt and the first of an answer together misleads
-nobody, and likelihoods of candidates are conditioned on the same tokens.
+The first tokens of a row are the condition, and all tokens after them are scored. The border
+between a prompt and an answer is set in tokens, not in letters. All candidates of one prompt are
+scored from the first token at which any of them differs from the prompt alone. So a tokenizer may
+merge the last letter of a prompt with the first of an answer, and the likelihoods of all candidates
+are still conditioned on the same tokens.
 """
 
 import inspect
@@ -30,8 +30,7 @@ from tlens_trust.checkpoints.hooked_model import HookedModel, own_bos, own_token
 from tlens_trust.steering.hooks import Steering
 
 DEFAULT_BATCH_TOKENS = 4096
-# Logits of a batch, in bytes of float32: with the vocabularies of today they are by far the
-# largest thing in memory.
+# Bytes of a batch's logits in float32. With large vocabularies they are by far the largest tensor.
 _MOST_LOGITS = 512 * 2**20
 
 
@@ -40,8 +39,8 @@ class Continuation:
     """Token ids, of which all from `start` on are scored.
 
     Attributes:
-        ids: What the model reads, with what the tokenizer puts around it.
-        start: The first token that is scored; at least 1, since the first of all cannot be.
+        ids: The model's input, with the special tokens that the tokenizer adds.
+        start: The first token that is scored. At least 1: the first of all has no likelihood.
     """
 
     ids: tuple[int, ...]
@@ -50,12 +49,12 @@ class Continuation:
 
 @dataclass(frozen=True, eq=False)
 class Likelihoods:
-    """What a model finds of continuations.
+    """A model's likelihoods of continuations.
 
     Attributes:
-        log_likelihood: Summed over the tokens that are scored, in nats.
-        tokens: How many those are.
-        greedy: Whether the first of them is the one that the model finds likeliest.
+        log_likelihood: Sum over the scored tokens, in nats.
+        tokens: The number of scored tokens.
+        greedy: Whether the first scored token is the model's most likely one.
     """
 
     log_likelihood: Float[np.ndarray, " continuation"]
@@ -64,12 +63,12 @@ class Likelihoods:
 
     @property
     def per_token(self) -> Float[np.ndarray, " continuation"]:
-        """Mean over the tokens that are scored, in nats."""
+        """Mean over the scored tokens, in nats."""
         mean: np.ndarray = self.log_likelihood / self.tokens
         return mean
 
     def take(self, rows: slice) -> "Likelihoods":
-        """Some of them."""
+        """The likelihoods of some rows."""
         return Likelihoods(self.log_likelihood[rows], self.tokens[rows], self.greedy[rows])
 
 
@@ -80,19 +79,18 @@ def tokenise_candidates(
     prompt: str | None = None,
     templated: bool = False,
 ) -> list[Continuation]:
-    """Texts that begin alike, scored from where they part.
+    """Tokenise texts with a common beginning, to score them from where they differ.
 
     Args:
-        model: Whose tokenizer reads them.
+        model: The model, whose tokenizer is used.
         texts: Whole texts, prompt and answer.
-        prompt: What they are said to share. None: what is scored begins at the first token in
-            which any two of them differ.
-        templated: Whether a chat template has written the texts, and with it whatever special
-            tokens they need.
+        prompt: Their common beginning. None: scoring begins at the first token in which any two
+            texts differ.
+        templated: Whether a chat template wrote the texts, with all special tokens they need.
 
     Raises:
         ValueError: A text is empty or too long; or texts differ in their first token, and the
-            tokenizer has none to set before them.
+            tokenizer has no token to put before it.
     """
     tokenizer = own_tokenizer(model)
     bos = False if templated else own_bos(model)
@@ -100,29 +98,32 @@ def tokenise_candidates(
     ids = _tokenised(model, whole, bos)
     start = _scored_from(ids, prompt)
     if start < 1:
-        # A first token has a likelihood only behind another.
+        # A first token has a likelihood only after another.
         if getattr(tokenizer, "bos_token_id", None) is None:
             raise ValueError(
-                f"{texts[0][:60]!r} and what it is compared with differ in their first token, and "
-                "the tokenizer has no token that could stand before it. Give them a prompt."
+                f"{texts[0][:60]!r} and another candidate differ in their first token, and the "
+                "tokenizer has no token to put before it. Give them a prompt."
             )
         ids = _tokenised(model, whole, True)
         start = _scored_from(ids, prompt)
-    return [Continuation(own, start) for own in (ids if prompt is None else ids[1:])]
+    return [Continuation(row, start) for row in (ids if prompt is None else ids[1:])]
 
 
 def tokenise_texts(model: HookedModel, texts: Sequence[str]) -> list[Continuation]:
-    """Texts scored whole, but for a first token that nothing stands before.
+    """Tokenise texts to score them as a whole, except for the first token of each.
 
     Raises:
         ValueError: A text has less than two tokens, or is too long.
     """
-    found = []
+    continuations = []
     for text, ids in zip(texts, _tokenised(model, texts, own_bos(model)), strict=True):
         if len(ids) < 2:
-            raise ValueError(f"{text!r} has a single token; of two the second can be predicted.")
-        found.append(Continuation(ids, 1))
-    return found
+            raise ValueError(
+                f"{text!r} has a single token, and the first token of a text is never scored. Give "
+                "longer texts."
+            )
+        continuations.append(Continuation(ids, 1))
+    return continuations
 
 
 def score_continuations(
@@ -132,61 +133,65 @@ def score_continuations(
     steering: Steering | None = None,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
 ) -> Likelihoods:
-    """Score what follows: `Σ_t log p(id_t | id_<t)` over the tokens from `start` on, in nats.
+    """Score continuations: `Σ_t log p(id_t | id_<t)` over the tokens from `start` on, in nats.
 
-    What the model is fed is each row without its last token; rows fed alike are fed once. Runs
-    inside whatever hooks are in place, in batches padded at the right.
+    The model's input is each row without its last token. Equal inputs are run once. The hooks that
+    are in place apply. Batches are padded at the right.
 
     Args:
         model: A hooked model.
-        continuations: What to score.
-        steering: What `steer` gave, to be told that the prompt ends where scoring begins.
-        batch_tokens: Tokens read at once, padding included; less where the vocabulary is large.
+        continuations: The continuations.
+        steering: The handle of `steer`, which is told that the prompt ends where scoring begins.
+        batch_tokens: Tokens in one batch, padding included. Fewer if the vocabulary is large.
 
     Raises:
-        ValueError: There is nothing to score, or a likelihood is not finite.
+        ValueError: There is no continuation, or a likelihood is not finite.
     """
     if not continuations:
         raise ValueError("There is nothing to score. Give at least one continuation.")
-    # Where the prompt ends decides what is steered, and so do two rows of one text differ.
-    fed: dict[tuple[tuple[int, ...], int], list[int]] = {}
-    for index, each in enumerate(continuations):
-        fed.setdefault((each.ids[:-1], each.start), []).append(index)
-    rows = list(fed)
+    # The end of the prompt decides what is steered, so it distinguishes two rows of one text.
+    by_input: dict[tuple[tuple[int, ...], int], list[int]] = {}
+    for index, continuation in enumerate(continuations):
+        key = (continuation.ids[:-1], continuation.start)
+        by_input.setdefault(key, []).append(index)
+    rows = list(by_input)
     total = np.zeros(len(continuations))
     greedy = np.zeros(len(continuations), dtype=bool)
     device = input_device(model)
 
-    def read(batch: list[int]) -> None:
+    def score(batch: list[int]) -> None:
         starts = [rows[row][1] for row in batch]
         first = min(starts) - 1
-        tokens, kept = pad_batch([rows[row][0] for row in batch], padding_side="right")
+        tokens, is_token = pad_batch([rows[row][0] for row in batch], padding_side="right")
+        tokens, is_token = tokens.to(device), is_token.to(device)
         with nullcontext() if steering is None else steering.prompt(starts):
-            logits = compute_logits(model, tokens.to(device), kept.to(device), first=first).float()
-        place = [
-            (row, each.start - 1 - first + offset, token, index, offset == 0)
+            logits = compute_logits(model, tokens, is_token, first=first).float()
+        places = [
+            (row, scored.start - 1 - first + offset, token, index, offset == 0)
             for row, number in enumerate(batch)
-            for index in fed[rows[number]]
-            for each in (continuations[index],)
-            for offset, token in enumerate(each.ids[each.start :])
+            for index in by_input[rows[number]]
+            for scored in (continuations[index],)
+            for offset, token in enumerate(scored.ids[scored.start :])
         ]
-        row, pos, token, index, opening = (np.array(column) for column in zip(*place, strict=True))
+        row, pos, token, index, is_first = (
+            np.array(column) for column in zip(*places, strict=True)
+        )
         norms = logits.logsumexp(dim=-1)
-        scored = (logits[row, pos, token] - norms[row, pos]).double().cpu().numpy()
-        np.add.at(total, index, scored)
-        likeliest = logits[row[opening], pos[opening]].argmax(dim=-1).cpu().numpy()
-        greedy[index[opening]] = likeliest == token[opening]
+        log_p = (logits[row, pos, token] - norms[row, pos]).double().cpu().numpy()
+        np.add.at(total, index, log_p)
+        most_likely = logits[row[is_first], pos[is_first]].argmax(dim=-1).cpu().numpy()
+        greedy[index[is_first]] = most_likely == token[is_first]
 
     with evaluation_mode(model), without_idle_norms(model):
-        read_in_batches([len(ids) for ids, _ in rows], budget(model, batch_tokens), read)
+        read_in_batches([len(ids) for ids, _ in rows], budget(model, batch_tokens), score)
     if not np.isfinite(total).all():
         raise ValueError(
             f"The model gives {int((~np.isfinite(total)).sum())} of {len(total)} continuations a "
             "likelihood that is not finite. The steering may be too strong, or the dtype too "
             "narrow: choose a smaller dose, or load the model in float32."
         )
-    tokens = np.array([len(each.ids) - each.start for each in continuations])
-    return Likelihoods(total, tokens, greedy)
+    counts = np.array([len(scored.ids) - scored.start for scored in continuations])
+    return Likelihoods(total, counts, greedy)
 
 
 def compute_logits(
@@ -196,17 +201,17 @@ def compute_logits(
     *,
     first: int = 0,
 ) -> Float[Tensor, "batch predicted d_vocab"]:
-    """Run a whole model, hooks and all, without gradients and without a cache.
+    """Run a whole model, with its hooks, without gradients and without a cache.
 
     Args:
         model: A hooked model, in evaluation mode.
         tokens: Token ids, padded at the right.
         kept: False where a token is padding.
-        first: The first token whose successor is to be predicted; those before it are not
-            unembedded, where the model lets itself be told so.
+        first: The first token whose successor is predicted. Earlier tokens are not unembedded, if
+            the model has an option for that.
 
     Returns:
-        Logits of the token after each one from the first on, on the model's device.
+        Logits for the successor of each token from the first on, on the model's device.
     """
     with torch.no_grad():
         wrapped = wrapped_model(model)
@@ -214,23 +219,23 @@ def compute_logits(
             run: Any = model
             logits: Tensor = run(tokens, return_type="logits", attention_mask=kept.long())
             return logits[:, first:]
-        known = inspect.signature(wrapped.forward).parameters
-        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in known else {}
-        narrow = first > 0 and "logits_to_keep" in known
-        if narrow:
+        parameters = inspect.signature(wrapped.forward).parameters
+        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in parameters else {}
+        is_narrowed = first > 0 and "logits_to_keep" in parameters
+        if is_narrowed:
             extras["logits_to_keep"] = torch.arange(first, tokens.shape[1], device=tokens.device)
         logits = wrapped(input_ids=tokens, attention_mask=kept.long(), **extras).logits
-        return logits if narrow else logits[:, first:]
+        return logits if is_narrowed else logits[:, first:]
 
 
 def budget(model: HookedModel, batch_tokens: int) -> int:
-    """Tokens of a batch whose logits fit into memory."""
+    """The number of tokens in a batch whose logits fit in memory."""
     vocabulary = int(getattr(model.cfg, "d_vocab", None) or 1)
     return max(1, min(batch_tokens, _MOST_LOGITS // (4 * vocabulary)))
 
 
 def _tokenised(model: HookedModel, texts: Sequence[str], bos: bool | None) -> list[tuple[int, ...]]:
-    """Token ids of each text, without what a tokenizer puts behind it."""
+    """Token ids of each text, without special tokens at its end."""
     statements = tokenise_statements(
         own_tokenizer(model),
         texts,
@@ -248,5 +253,5 @@ def _scored_from(rows: Sequence[Sequence[int]], prompt: str | None) -> int:
         if len(set(tokens)) > 1:
             break
         shared += 1
-    # A candidate that begins all the others still has to have something that is scored.
+    # A candidate that is the beginning of all others still needs a token that is scored.
     return min(shared, *(len(row) - 1 for row in (rows if prompt is None else rows[1:])))

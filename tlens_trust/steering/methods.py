@@ -1,4 +1,4 @@
-"""How a direction is had from labelled activations of one site."""
+"""How a direction is estimated from labelled activations of one site."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from tlens_trust.measures.solver import solve_logistic
 _HEAD_FOLDS = 5
 _HEAD_C = 1.0
 
-# Takes activations, labels and groups.
+# From activations, labels and groups to a direction.
 Method: TypeAlias = Callable[[Tensor, Tensor, Sequence[str]], Tensor | LinearProbe]
 
 
@@ -92,10 +92,10 @@ METHODS = tuple(_FITS)
 
 
 def method_name(method: Any) -> str:
-    """What a method is called.
+    """The name of a method.
 
     Raises:
-        ValueError: It is neither the name of one nor a function.
+        ValueError: It is neither a known name nor a function.
     """
     if isinstance(method, str) and method in _FITS:
         return method
@@ -117,15 +117,15 @@ def site_direction(
     seed: int,
     site: str,
 ) -> Float[Tensor, " d_model"]:
-    """The direction of one site, in float64 and of whatever length the method gives it.
+    """Estimate the direction of one site, in float64, with the length that the method gives it.
 
     Args:
-        method: As `extract_steering_vector` takes it.
+        method: As for `extract_steering_vector`.
         activations: One row per statement, in the model's own units.
         labels: 0 or 1.
         groups: The group of each statement.
-        seed: Draws what the method draws.
-        site: What to call the site in an error.
+        seed: Draws the random numbers of the method.
+        site: The name of the site, for errors.
 
     Raises:
         ValueError: The method fails, or its direction is of another width or has no length.
@@ -135,20 +135,21 @@ def site_direction(
     if method == "contrast_consistent":
         fit = partial(fit, seed=seed)
     try:
-        found = fit(activations, labels, groups)
+        estimate = fit(activations, labels, groups)
     except ValueError as error:
         error.add_note(f"This was at {site!r}, for a steering vector by {method_name(method)!r}.")
         raise
-    direction = found.direction if isinstance(found, LinearProbe) else torch.as_tensor(found)
+    is_probe = isinstance(estimate, LinearProbe)
+    direction = estimate.direction if is_probe else torch.as_tensor(estimate)
     direction = direction.detach().cpu().double()
     if direction.shape != activations.shape[1:] or not bool(torch.isfinite(direction).all()):
         raise ValueError(
-            f"`method` gave a direction of shape {tuple(direction.shape)} at {site!r}, where a "
+            f"`method` returned a direction of shape {tuple(direction.shape)} at {site!r}, where a "
             f"finite one of shape {tuple(activations.shape[1:])} was expected."
         )
     if float(direction.norm()) == 0:
         raise ValueError(
-            f"The direction at {site!r} has no length: by {method_name(method)!r}, the two sides "
+            f"The direction at {site!r} has length 0: by {method_name(method)!r}, the two sides "
             "of the concept do not differ there. Choose another site."
         )
     return direction
@@ -162,36 +163,38 @@ def choose_heads(
     seed: int,
     sites: Sequence[str],
 ) -> tuple[list[int], dict[str, str]]:
-    """Choose the heads where a logistic probe is right most often about left-out groups.
+    """Choose the heads where a logistic probe has the highest held-out accuracy.
 
-    Groups are dealt into five folds, fewer where they do not go into five; each is scored by a
-    probe fitted without it. Of heads that are right equally often the one comes first whose
-    log-odds are closer to the labels. The accuracies of the chosen are those of a choice among
-    many, and so too high as estimates.
+    Groups are dealt into five folds, or fewer if there are too few groups. Each fold is scored by a
+    probe fitted without it. Among heads of equal accuracy, the one whose log-odds fit the labels
+    better comes first. The accuracies of the selected heads are biased upwards by the selection.
 
     Args:
         activations: One row per statement.
-        concept: Its labels and groups.
-        heads: How many to choose.
+        concept: The labels and groups of the statements.
+        heads: How many heads to choose.
         seed: Deals the folds.
-        sites: The heads' names.
+        sites: The names of the heads.
 
     Returns:
-        The chosen columns, in the order of the sites, and what to note of them.
+        The columns of the selected heads, in the order of the sites, and notes about them.
 
     Raises:
         ValueError: The groups cannot be divided into two folds.
     """
     fold = _deal(concept, seed)
-    held = torch.from_numpy(fold)
-    folds = int(held.max()) + 1
+    fold_of_row = torch.from_numpy(fold)
+    folds = int(fold_of_row.max()) + 1
     labels = torch.from_numpy(concept.labels.copy()).long()
     fits = solve_logistic(
-        activations, labels, train=torch.stack([held != k for k in range(folds)]), C=[_HEAD_C]
+        activations,
+        labels,
+        train=torch.stack([fold_of_row != k for k in range(folds)]),
+        C=[_HEAD_C],
     )
     log_odds = torch.empty(len(labels), len(sites), dtype=torch.float64)
     for k in range(folds):
-        rows = held == k
+        rows = fold_of_row == k
         log_odds[rows] = (
             einsum(
                 activations[rows].double(),
@@ -200,16 +203,16 @@ def choose_heads(
             )
             + fits.intercept[:, k, 0].double()
         )
-    right = ((log_odds > 0) == (labels == 1)[:, None]).double().mean(dim=0)
+    accuracy = ((log_odds > 0) == (labels == 1)[:, None]).double().mean(dim=0)
     signs = (2.0 * labels - 1)[:, None]
     surprise = torch.nn.functional.softplus(-signs * log_odds).mean(dim=0)
-    order = np.lexsort((surprise.numpy(), -right.numpy()))
-    chosen = sorted(int(column) for column in order[:heads])
-    noted = {sites[column]: round(float(right[column]), 4) for column in chosen}
-    return chosen, {
-        "heads": f"{len(chosen)} of {len(sites)}, by the accuracy of logistic probes (C={_HEAD_C}) "
-        f"in {folds} folds dealt by seed {seed}",
-        "held_out_accuracy": json.dumps(noted),
+    order = np.lexsort((surprise.numpy(), -accuracy.numpy()))
+    columns = sorted(int(column) for column in order[:heads])
+    accuracies = {sites[column]: round(float(accuracy[column]), 4) for column in columns}
+    return columns, {
+        "heads": f"{len(columns)} of {len(sites)}, by the accuracy of logistic probes "
+        f"(C={_HEAD_C}) in {folds} folds dealt by seed {seed}",
+        "held_out_accuracy": json.dumps(accuracies),
     }
 
 

@@ -1,7 +1,7 @@
 """Plain text on which the damage of steering is measured.
 
-Nothing in it is about reliability, privacy, toxicity, fairness or robustness, so that what steering
-changes here is what it was not meant to change.
+Nothing in it is about reliability, privacy, toxicity, fairness or robustness. So whatever steering
+changes here is an unintended change.
 """
 
 from typing import Any
@@ -96,14 +96,14 @@ TOY_NEUTRAL_TEXT = (
 
 
 def neutral_text(tokenizer: Any) -> tuple[str, ...]:
-    """The embedded text that a tokenizer can take in words.
+    """The embedded text that suits a tokenizer.
 
     Args:
         tokenizer: The model's own.
 
     Returns:
-        Forty sentences of English prose; or, where the tokenizer spells these out in pieces, more
-        than two and a half to a word, as many passages in the few words of the toy series.
+        Forty sentences of English prose. If the tokenizer needs more than two and a half tokens per
+        word for them, forty passages in the vocabulary of the toy series.
     """
     pieces = sum(map(len, tokenizer(list(NEUTRAL_TEXT), add_special_tokens=False)["input_ids"]))
     words = sum(len(text.split()) for text in NEUTRAL_TEXT)

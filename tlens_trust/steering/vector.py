@@ -1,4 +1,4 @@
-"""Directions that act, and where they come from."""
+"""Steering vectors: one direction per site, with its size and provenance."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,37 +22,37 @@ from tlens_trust.steering.formats.tensors import read_vector_fields, write_vecto
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SteeringVector:
-    """One direction per site, its size, and where it comes from.
+    """A steering vector: one direction per site, with its size and provenance.
 
-    By convention it points from label 0 to label 1, so that a positive strength steers to the
-    trustworthy side of a concept that has one.
+    By convention it points from label 0 to label 1. So a positive strength steers to the
+    trustworthy side, if the concept has one.
 
-    Vectors add, subtract, and multiply with a number, site by site. What is made of two vectors
-    says so in `method`, `concept` and `checkpoint`, where they differ.
+    Vectors add, subtract, and multiply with a number, site by site. A combination of two vectors
+    names both in `method`, `concept` and `checkpoint`, where these differ.
 
     Attributes:
         values: The direction at each site, in the model's own units, in float32 on the CPU.
-        sites: Site names, in the order of the `site` axis; a head is `blocks.3.attn.hook_z[7]`.
-        method: What made it.
-        concept: Name of the concept; None for a direction that stands for none.
-        polarity: False where label 1 of the concept is not the trustworthy side.
-        position: Which token of a statement was read; None where nothing was.
-        n: How many statements it was made of; None where unknown.
-        rows: Which statements of the concept, counted from 0; None for all of them.
-        fingerprint: Of the whole concept that `rows` counts in; None where there is none.
+        sites: Site names, in the order of the `site` axis. A head is `blocks.3.attn.hook_z[7]`.
+        method: How the vector was made.
+        concept: Name of the concept; None for a direction of no concept.
+        polarity: False if label 1 of the concept is not the trustworthy side.
+        position: The token of a statement that was used; None if there was none.
+        n: The number of statements it was estimated from; None where unknown.
+        rows: The statements of the concept it was estimated from, counted from 0; None for all.
+        fingerprint: Fingerprint of the whole concept that `rows` counts in; None without one.
         model: The run that the checkpoint belongs to; None where unknown.
         checkpoint: The checkpoint's short label; None where unknown.
         identity: The hash of the checkpoint's weights; None where unknown.
-        n_layers: Blocks of the model; None where unknown.
+        n_layers: The number of blocks of the model; None where unknown.
         spread: Standard deviation of the statements' projections onto the direction, in the
             model's own units; NaN where unknown.
-        rms: Root mean square of the length of what was read at each site, in the model's own
-            units, which `units="rms"` counts in; NaN where unknown.
-        notes: Whatever else there is to say of it, in words.
+        rms: Root mean square length of the activations at each site, in the model's own units. It
+            is the unit of `units="rms"`. NaN where unknown.
+        notes: Other facts, in words.
 
     Raises:
-        ValueError: `values` do not go with `sites` or are not finite, a site is named twice or
-            is none, or `spread` or `rms` is not one number a site.
+        ValueError: `values` do not match `sites` or are not finite, a site is repeated or unknown,
+            or `spread` or `rms` does not have one number per site.
 
     Examples:
         >>> v = SteeringVector.from_direction(torch.tensor([3.0, 4.0]), site=2, rms=10.0)
@@ -90,22 +90,22 @@ class SteeringVector:
         if not bool(torch.isfinite(values).all()):
             bad = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
             raise ValueError(
-                f"The direction at {sites[bad]!r} is not finite. Look at the activations that it "
-                "was made of."
+                f"The direction at {sites[bad]!r} is not finite. Check the activations that it was "
+                "estimated from."
             )
-        twice = [site for site in sites if sites.count(site) > 1]
-        if twice:
-            raise ValueError(f"`sites` names {twice[0]!r} twice. Name each site once.")
+        repeated = [site for site in sites if sites.count(site) > 1]
+        if repeated:
+            raise ValueError(f"`sites` names {repeated[0]!r} twice. Name each site once.")
         for site in sites:
             site_layer(site)
         object.__setattr__(self, "sites", sites)
         object.__setattr__(self, "values", values)
         for name in ("spread", "rms"):
-            given = getattr(self, name)
-            numbers = torch.full((len(sites),), nan) if given is None else _own_copy(given)
+            sizes = getattr(self, name)
+            numbers = torch.full((len(sites),), nan) if sizes is None else _own_copy(sizes)
             if numbers.shape != (len(sites),) or bool((numbers < 0).any()):
                 raise ValueError(
-                    f"`{name}` holds one size per site, got {given!r} for {len(sites)} sites. "
+                    f"`{name}` holds one size per site, got {sizes!r} for {len(sites)} sites. "
                     "Allowed are numbers that are not negative; NaN where unknown."
                 )
             object.__setattr__(self, name, numbers)
@@ -114,9 +114,9 @@ class SteeringVector:
         object.__setattr__(self, "notes", MappingProxyType(dict(self.notes)))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A mapping proxy cannot be pickled, and a vector travels to worker processes.
-        held = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return _made_of, ({**held, "notes": dict(self.notes)},)
+        # A mapping proxy cannot be pickled, and vectors are sent to worker processes.
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return _vector_of_fields, ({**fields, "notes": dict(self.notes)},)
 
     @classmethod
     def from_direction(
@@ -131,42 +131,42 @@ class SteeringVector:
         rms: float | Sequence[float] | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> "SteeringVector":
-        """A direction of one's own: a decoder row of an autoencoder, a difference of embeddings.
+        """Make a vector of a direction, as a decoder row of an autoencoder.
 
         Args:
             direction: One direction, or one for each site.
-            site: Where it acts: a site's name or a layer number for the residual stream after
-                that block, which must not be negative unless `n_layers` is given; or several.
-            method: What made it.
-            concept: What it stands for.
-            model: Name of the model it belongs to, so that another one is warned of.
-            n_layers: Blocks of that model.
+            site: Where it acts: a site's name, a layer number for the residual stream after that
+                block, or several. A negative number needs `n_layers`.
+            method: How the direction was made.
+            concept: The concept it stands for.
+            model: Name of its model, so that steering another one warns.
+            n_layers: The number of blocks of that model.
             rms: Root mean square of the residual stream's length, for `units="rms"`.
-            notes: What else there is to say of it.
+            notes: Other facts, in words.
 
         Raises:
-            ValueError: The direction does not go with the sites, or a site is none.
+            ValueError: The direction does not match the sites, or a site is unknown.
         """
-        given = torch.as_tensor(direction)
-        asked = [site] if isinstance(site, str | int) else list(site)
+        values = torch.as_tensor(direction)
+        items = [site] if isinstance(site, str | int) else list(site)
         shape = ModelShape(
             name=model or "the model",
-            n_layers=n_layers or 1 + max((_layer(item) for item in asked), default=0),
+            n_layers=n_layers or 1 + max((_layer(item) for item in items), default=0),
             n_heads=1,
         )
-        named = [
+        sites = [
             item
             if isinstance(item, str) and item.startswith("blocks.")
             else resolve_sites(shape, item)[0]
-            for item in asked
+            for item in items
         ]
         sizes = None
         if rms is not None:
-            listed = [rms] * len(named) if isinstance(rms, int | float) else list(rms)
-            sizes = torch.tensor(listed, dtype=torch.float32)
+            by_site = [rms] * len(sites) if isinstance(rms, int | float) else list(rms)
+            sizes = torch.tensor(by_site, dtype=torch.float32)
         return cls(
-            values=given[None] if given.ndim == 1 else given,
-            sites=tuple(named),
+            values=values[None] if values.ndim == 1 else values,
+            sites=tuple(sites),
             method=method,
             concept=concept,
             model=model,
@@ -183,7 +183,7 @@ class SteeringVector:
 
     @property
     def width(self) -> int:
-        """How many numbers a direction has: `d_model`, or `d_head` at heads."""
+        """The width of a direction: `d_model`, or `d_head` at heads."""
         return self.values.shape[1]
 
     @property
@@ -192,7 +192,7 @@ class SteeringVector:
         return tuple(site_layer(site) for site in self.sites)
 
     def at(self, site: str | int) -> Float[Tensor, " d_model"]:
-        """The direction at one site, given by name or, for the residual stream, by layer."""
+        """The direction at one site: a name, or a layer number for the residual stream."""
         return self.select(site).values[0]
 
     def select(self, sites: str | int | Sequence[str | int]) -> "SteeringVector":
@@ -207,124 +207,128 @@ class SteeringVector:
             n_layers=self.n_layers or 1 + max(self.layers),
             n_heads=1 + max(heads, default=0),
         )
-        wanted = resolve_sites(shape, sites)
-        missing = [site for site in wanted if site not in self.sites]
+        names = resolve_sites(shape, sites)
+        missing = [site for site in names if site not in self.sites]
         if missing:
             raise ValueError(
-                f"This vector has no direction at {missing[0]!r}. It has some at "
+                f"This vector has no direction at {missing[0]!r}. Its sites are "
                 f"{', '.join(self.sites)}."
             )
-        rows = [self.sites.index(site) for site in wanted]
+        rows = [self.sites.index(site) for site in names]
         return replace(
             self,
             values=self.values[rows],
-            sites=wanted,
-            spread=_given(self.spread)[rows],
-            rms=_given(self.rms)[rows],
+            sites=names,
+            spread=_sizes(self.spread)[rows],
+            rms=_sizes(self.rms)[rows],
         )
 
     def normalised(self) -> "SteeringVector":
         """The same directions, each of length 1.
 
         Raises:
-            ValueError: A direction has no length.
+            ValueError: A direction has length 0.
         """
         norms = self.norms
         if not bool((norms > 0).all()):
             raise ValueError(
-                f"The direction at {self.sites[int(norms.argmin())]!r} has no length, and so "
-                "points nowhere. Leave that site out."
+                f"The direction at {self.sites[int(norms.argmin())]!r} has length 0. Leave that "
+                "site out."
             )
         return replace(self, values=self.values / norms[:, None])
 
     def scaled_to_spread(self) -> "SteeringVector":
-        """The same directions, each as long as the statements' projections onto it spread.
+        """The same directions, each as long as the spread of the statements' projections onto it.
 
-        One unit of strength then moves an activation by one standard deviation of what is read
-        along the direction; the paper's scale.
+        One unit of strength then moves an activation by one standard deviation of the projections.
+        This is the paper's scale.
 
         Raises:
-            ValueError: The spread is not known.
+            ValueError: The spread is unknown.
         """
-        spread = _given(self.spread)
+        spread = _sizes(self.spread)
         if not bool(torch.isfinite(spread).all()):
             raise ValueError(
-                "The spread of projections onto this vector is not known. Extract it with "
-                "`extract_steering_vector`, or multiply it yourself."
+                "The spread of projections onto this vector is unknown. Extract it with "
+                "`extract_steering_vector`, or multiply it with a number."
             )
         return replace(self, values=self.normalised().values * spread[:, None])
 
     def without(self, other: "SteeringVector") -> "SteeringVector":
-        """What is left of this vector when another is projected out, site by site.
+        """Project another vector out of this one, site by site.
 
-        Where both were made of statements of one concept, it is made of the statements of both.
+        If both were estimated from statements of one concept, the result counts as estimated from
+        the statements of both.
 
         Raises:
-            ValueError: The vectors are of other sites, or the other one has no length.
+            ValueError: The vectors have different sites, or the other one has length 0.
         """
         self._check_partner(other, "project out")
         unit = other.normalised().values.double()
-        own = self.values.double()
-        left = own - (own * unit).sum(dim=1, keepdim=True) * unit
+        values = self.values.double()
+        remainder = values - (values * unit).sum(dim=1, keepdim=True) * unit
         method = f"{self.method} without {_label(other, self)}"
         rows, n = self.rows, self.n
         if self.fingerprint is not None and self.fingerprint == other.fingerprint:
             rows, n = _rows_of_both(self, other)
-        return replace(self, values=left, method=method, spread=None, rows=rows, n=n)
+        return replace(self, values=remainder, method=method, spread=None, rows=rows, n=n)
 
     def cosine(self, other: "SteeringVector") -> Float[Tensor, " site"]:
         """Cosine of the angle to another vector at each site.
 
         Raises:
-            ValueError: The vectors are of other sites, or one has no length.
+            ValueError: The vectors have different sites, or one has length 0.
         """
         self._check_partner(other, "compare with")
-        own, others = self.normalised().values.double(), other.normalised().values.double()
-        return (own * others).sum(dim=1).clamp(-1, 1).float()
+        one, two = (vector.normalised().values.double() for vector in (self, other))
+        return (one * two).sum(dim=1).clamp(-1, 1).float()
 
     def random_like(self, *, seed: int) -> "SteeringVector":
-        """A direction drawn evenly from the sphere, of the same length at every site.
+        """A direction drawn uniformly from the sphere, of the same length at every site.
 
         Args:
             seed: Draws it.
         """
         generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
-        drawn = drawn / drawn.norm(dim=1, keepdim=True)
+        normal = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
+        directions = normal / normal.norm(dim=1, keepdim=True)
         return replace(
             self,
-            values=drawn * self.norms.double()[:, None],
+            values=directions * self.norms.double()[:, None],
             method=f"random direction {seed} as long as {self.method}",
             spread=None,
         )
 
     def held_out(self, concept: Concept) -> Bool[np.ndarray, " example"]:
-        """Which statements of a concept share no group with one that the vector was made of.
+        """Which statements of a concept share no group with those that it was estimated from.
 
         Args:
-            concept: The concept it was made of, whole.
+            concept: The whole concept that it was estimated from.
 
         Raises:
-            ValueError: It was not made of this concept, as far as is known.
+            ValueError: It is not known to be estimated from this concept.
         """
         if self.fingerprint is None or self.fingerprint != concept.fingerprint:
             raise ValueError(
-                f"This vector was not made of the concept {concept.name!r} as it is here, or does "
-                "not say so. Pass the whole concept that was passed to `extract_steering_vector`."
+                f"This vector is not known to be estimated from the concept {concept.name!r} as it "
+                "is here. Pass the whole concept that was passed to `extract_steering_vector`."
             )
         groups = np.asarray(concept.groups, dtype=str)
-        used = groups if self.rows is None else groups[list(self.rows)]
-        held: np.ndarray = ~np.isin(groups, used)
-        return held
+        training_groups = groups if self.rows is None else groups[list(self.rows)]
+        is_held_out: np.ndarray = ~np.isin(groups, training_groups)
+        return is_held_out
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write it to a safetensors file, with all that is known of it.
+        """Write the vector to a safetensors file, with its provenance.
 
         Args:
-            path: Where to; an existing file is replaced.
+            path: The file. An existing file is replaced.
 
         Returns:
             The file.
+
+        Raises:
+            ValueError: The folder does not exist.
         """
         return write_vector_fields(vars(self), path)
 
@@ -333,7 +337,7 @@ class SteeringVector:
         """Read what `save` wrote, exactly. Nothing is unpickled.
 
         Raises:
-            ValueError: The file is none of ours.
+            ValueError: The file does not exist, or `save` did not write it.
         """
         return cls(**read_vector_fields(path))
 
@@ -344,7 +348,7 @@ class SteeringVector:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             return NotImplemented
         if not isfinite(factor):
-            raise ValueError(f"A vector is multiplied with a finite number, got {factor!r}.")
+            raise ValueError(f"A vector is multiplied by a finite number, got {factor!r}.")
         return replace(self, values=self.values.double() * factor)
 
     __rmul__ = __mul__
@@ -382,7 +386,7 @@ class SteeringVector:
             "norm": ", ".join(f"{norm:.3g}" for norm in self.norms.tolist()),
             "stream's RMS": ""
             if self.rms is None
-            else ", ".join(f"{each:.3g}" for each in self.rms.tolist()),
+            else ", ".join(f"{size:.3g}" for size in self.rms.tolist()),
             "method": self.method,
             "concept": self.concept or "",
             "statements": "" if self.n is None else str(self.n),
@@ -399,36 +403,36 @@ class SteeringVector:
         self._check_partner(other, "add")
         between = " + " if sign > 0 else " - "
 
-        def said(name: str) -> Any:
-            own, others = getattr(self, name), getattr(other, name)
-            if own == others:
-                return own
-            return between.join("unknown" if part is None else str(part) for part in (own, others))
+        def joined(name: str) -> Any:
+            parts = getattr(self, name), getattr(other, name)
+            if parts[0] == parts[1]:
+                return parts[0]
+            return between.join("unknown" if part is None else str(part) for part in parts)
 
-        def same(name: str) -> Any:
-            own = getattr(self, name)
-            return own if own == getattr(other, name) else None
+        def shared(name: str) -> Any:
+            value = getattr(self, name)
+            return value if value == getattr(other, name) else None
 
-        alike = self.fingerprint is not None and self.fingerprint == other.fingerprint
-        rows, n = same("rows"), same("n")
-        if alike:
+        is_same_concept = self.fingerprint is not None and self.fingerprint == other.fingerprint
+        rows, n = shared("rows"), shared("n")
+        if is_same_concept:
             rows, n = _rows_of_both(self, other)
         else:
             n = None if self.n is None or other.n is None else self.n + other.n
-        squares = torch.stack([_given(part.rms).double() ** 2 for part in (self, other)])
+        squares = torch.stack([_sizes(part.rms).double() ** 2 for part in (self, other)])
         return replace(
             self,
             values=self.values.double() + sign * other.values.double(),
-            method=said("method"),
-            concept=said("concept"),
+            method=joined("method"),
+            concept=joined("concept"),
             polarity=self.polarity and other.polarity,
-            position=same("position"),
+            position=shared("position"),
             n=n,
-            rows=rows if alike else None,
-            fingerprint=same("fingerprint"),
-            model=said("model"),
-            checkpoint=said("checkpoint"),
-            identity=same("identity"),
+            rows=rows if is_same_concept else None,
+            fingerprint=shared("fingerprint"),
+            model=joined("model"),
+            checkpoint=joined("checkpoint"),
+            identity=shared("identity"),
             n_layers=self.n_layers if self.n_layers is not None else other.n_layers,
             spread=None,
             rms=squares.nanmean(dim=0).sqrt(),
@@ -439,20 +443,20 @@ class SteeringVector:
         if self.sites != other.sites or self.width != other.width:
             raise ValueError(
                 f"To {what} a vector it must have the same sites and width, got "
-                f"{other.width} wide at {', '.join(other.sites)} beside {self.width} wide at "
+                f"{other.width} wide at {', '.join(other.sites)} and {self.width} wide at "
                 f"{', '.join(self.sites)}. Choose common ones with `select`."
             )
 
 
-def _made_of(held: dict[str, Any]) -> SteeringVector:
-    return SteeringVector(**held)
+def _vector_of_fields(fields: dict[str, Any]) -> SteeringVector:
+    return SteeringVector(**fields)
 
 
 def _own_copy(values: Tensor) -> Tensor:
     return torch.as_tensor(values).detach().to("cpu", torch.float32, copy=True).contiguous()
 
 
-def _given(numbers: Tensor | None) -> Tensor:
+def _sizes(numbers: Tensor | None) -> Tensor:
     assert numbers is not None  # set when the vector was made
     return numbers
 
@@ -463,17 +467,17 @@ def _layer(item: str | int) -> int:
     return item
 
 
-def _label(vector: SteeringVector, beside: SteeringVector) -> str:
+def _label(vector: SteeringVector, partner: SteeringVector) -> str:
     parts = [vector.method]
     for name in ("concept", "checkpoint"):
-        said = getattr(vector, name)
-        if said is not None and said != getattr(beside, name):
-            parts.append(said)
+        text = getattr(vector, name)
+        if text is not None and text != getattr(partner, name):
+            parts.append(text)
     return " ".join(parts)
 
 
 def _rows_of_both(one: SteeringVector, other: SteeringVector) -> tuple[tuple[int, ...] | None, Any]:
-    """Statements of a concept that either of two vectors was made of, and how many they are.
+    """The statements that either of two vectors was estimated from, and their number.
 
     None stands for all statements.
     """

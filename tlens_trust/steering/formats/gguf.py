@@ -1,9 +1,9 @@
 """llama.cpp's control vectors.
 
-A control vector is a GGUF file of the architecture `controlvector` with one float32 tensor a layer,
-`direction.{layer}`. llama.cpp adds it, times the scale that it is run with, to what block `layer`
-puts out, blocks counted from 0: `direction.{layer}` is our `blocks.{layer}.hook_resid_post`, with
-the same sign. There is never one for block 0: its loader refuses that name.
+A control vector is a GGUF file of the architecture `controlvector` with one float32 tensor per
+layer, `direction.{layer}`. llama.cpp multiplies it with a scale and adds it to the output of block
+`layer`, counted from 0. So `direction.{layer}` corresponds to `blocks.{layer}.hook_resid_post`,
+with the same sign. There is never one for block 0: the loader of llama.cpp refuses that name.
 
     llama-cli -m model.gguf --control-vector-scaled vector.gguf:1.5
 
@@ -25,8 +25,8 @@ from tlens_trust.steering.vector import SteeringVector
 
 _ARCHITECTURE = "controlvector"
 _TENSOR = "direction."
-# Nobody else's keys begin so.
-_OURS = "tlens_trust."
+# The prefix of the keys that only this package writes.
+_PREFIX = "tlens_trust."
 
 
 def write_gguf(
@@ -36,15 +36,15 @@ def write_gguf(
 
     Args:
         vector: Directions of the residual stream after blocks, from block 1 on.
-        path: Where to; an existing file is replaced.
-        model_hint: llama.cpp's name of the architecture, as `llama` or `gptneox`, for which the
-            format has a place.
+        path: The file. An existing file is replaced.
+        model_hint: llama.cpp's name of the architecture, as `llama` or `gptneox`, which the format
+            can record.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: A site is none that llama.cpp can steer.
+        ValueError: llama.cpp cannot steer at a site.
         ImportError: The extra `gguf` is not installed.
     """
     gguf = _library()
@@ -64,12 +64,12 @@ def write_gguf(
         writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or "")
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.sites))
         for key in ("method", "concept", "model", "checkpoint", "identity", "fingerprint"):
-            said = getattr(vector, key)
-            if said is not None:
-                writer.add_string(f"{_OURS}{key}", said)
+            text = getattr(vector, key)
+            if text is not None:
+                writer.add_string(f"{_PREFIX}{key}", text)
         for key in ("rms", "spread"):
             numbers = [float(number) for number in getattr(vector, key)]
-            writer.add_string(f"{_OURS}{key}", json.dumps(numbers))
+            writer.add_string(f"{_PREFIX}{key}", json.dumps(numbers))
         for layer, direction in sorted(zip(vector.layers, vector.values, strict=True)):
             writer.add_tensor(f"{_TENSOR}{layer}", np.ascontiguousarray(direction.numpy()))
         writer.write_header_to_file()
@@ -80,9 +80,9 @@ def write_gguf(
 
 
 def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
-    """Read a control vector, ours or another's (repeng's, llama.cpp's own).
+    """Read a control vector of this package or of another (repeng, llama.cpp).
 
-    A layer whose direction is all zeros does nothing, and is left out.
+    A layer whose direction is all zeros has no effect, and is left out.
 
     Args:
         path: The file.
@@ -91,7 +91,7 @@ def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
         A vector at the residual stream after the blocks that the file names.
 
     Raises:
-        ValueError: The file is not there, or holds no control vector.
+        ValueError: The file does not exist, or holds no control vector.
         ImportError: The extra `gguf` is not installed.
     """
     gguf = _library()
@@ -101,31 +101,33 @@ def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
     except (ValueError, IndexError, OSError) as error:
         raise ValueError(f"{str(path)!r} is no GGUF file ({error}).") from error
     fields: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items()}
-    found = {}
+    directions = {}
     for tensor in reader.tensors:
         layer = tensor.name.removeprefix(_TENSOR)
         if layer != tensor.name and layer.isdigit() and np.any(tensor.data):
-            found[int(layer)] = torch.from_numpy(np.array(tensor.data, dtype=np.float32))
+            directions[int(layer)] = torch.from_numpy(np.array(tensor.data, dtype=np.float32))
     architecture = fields.get("general.architecture")
-    if architecture != _ARCHITECTURE or not found or any(x.ndim != 1 for x in found.values()):
+    is_flat = all(direction.ndim == 1 for direction in directions.values())
+    if architecture != _ARCHITECTURE or not directions or not is_flat:
         raise ValueError(
             f"{str(path)!r} holds no control vector: its architecture is {architecture!r}, and "
-            f"it has {len(found)} directions. Name a file of the architecture {_ARCHITECTURE!r}."
+            f"it has {len(directions)} directions. Name a file of the architecture "
+            f"{_ARCHITECTURE!r}."
         )
-    layers = sorted(found)
-    kept: dict[str, Any] = {
-        key: fields.get(f"{_OURS}{key}")
+    layers = sorted(directions)
+    provenance: dict[str, Any] = {
+        key: fields.get(f"{_PREFIX}{key}")
         for key in ("concept", "model", "checkpoint", "identity", "fingerprint")
     }
-    # Of layers that are left out we know nothing either.
-    sizes = {key: json.loads(fields.get(f"{_OURS}{key}", "null")) for key in ("rms", "spread")}
+    # Sizes count only if they are of exactly these layers.
+    sizes = {key: json.loads(fields.get(f"{_PREFIX}{key}", "null")) for key in ("rms", "spread")}
     return SteeringVector(
-        values=torch.stack([found[layer] for layer in layers]),
+        values=torch.stack([directions[layer] for layer in layers]),
         sites=tuple(f"blocks.{layer}.hook_resid_post" for layer in layers),
-        method=fields.get(f"{_OURS}method", "control vector"),
+        method=fields.get(f"{_PREFIX}method", "control vector"),
         rms=_sizes(sizes["rms"], len(layers)),
         spread=_sizes(sizes["spread"], len(layers)),
-        **kept,
+        **provenance,
     )
 
 

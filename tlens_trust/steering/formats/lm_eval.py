@@ -1,14 +1,13 @@
-"""The file that lm-evaluation-harness steers by.
+"""The steering file of lm-evaluation-harness.
 
     lm_eval --model steered --model_args pretrained=MODEL,steer_path=vector.pt --tasks …
 
-Its `steered` model loads a torch file that maps a module below the model's `base_model` to what is
-to be done to its output, at all positions: `"add"` adds `steering_coefficient · steering_vector`,
-`"clamp"` sets the projection onto the direction to `steering_coefficient`.
+Its `steered` model loads a torch file that maps modules below the model's `base_model` to actions
+on their outputs, at all positions. `"add"` adds `steering_coefficient · steering_vector`. `"clamp"`
+sets the projection onto the direction to `steering_coefficient`.
 
-Its code (not its docstring, which tells of a list) reads a mapping, and gives every module the
-vector and coefficient of the last one where several are added to. So a file of ours that adds
-holds one site.
+The docstring there describes a list, but the code reads a mapping. If it adds to several modules,
+all of them get the vector and coefficient of the last one. So a file that adds has one site here.
 """
 
 import os
@@ -40,20 +39,20 @@ def write_lm_eval(
 
     Args:
         vector: Directions of the residual stream after blocks.
-        path: Where to, ending in `.pt`; an existing file is replaced.
-        strength: How much, in the vector's own length.
-        mode: `"add"` or `"clamp"`, as `steer` has them.
-        module: Where block `layer` lies below the model's `base_model`: `"layers.{layer}"` for
+        path: The file, ending in `.pt`. An existing file is replaced.
+        strength: How strongly to steer, in the vector's own length.
+        mode: `"add"` or `"clamp"`, as for `steer`.
+        module: The name of block `layer` below the model's `base_model`: `"layers.{layer}"` for
             GPT-NeoX, Llama, OLMo and most others, `"h.{layer}"` for GPT-2.
-        dtype: What the harness's model computes in, which the vector must match.
-        device: Where the harness's model lies, since the harness does not move the vector.
+        dtype: The number format of the harness's model, which the vector must match.
+        device: The device of the harness's model, since the harness does not move the vector.
 
     Returns:
         The file.
 
     Raises:
-        ValueError: A site is none that the harness can steer, several are to be added to, or an
-            argument is none of those allowed.
+        ValueError: The harness cannot steer at a site or add at several, or an argument has none
+            of the allowed values.
     """
     if mode not in _ACTIONS:
         raise ValueError(
@@ -74,7 +73,7 @@ def write_lm_eval(
     for site, direction in zip(vector.sites, vector.values, strict=True):
         if not site.endswith(".hook_resid_post"):
             raise ValueError(
-                f"lm-evaluation-harness steers what a block puts out, and this vector acts at "
+                f"lm-evaluation-harness steers the output of a block, and this vector acts at "
                 f"{site!r}. Extract it at a layer number, as site=8."
             )
         norm = float(direction.double().norm())
@@ -93,14 +92,14 @@ def read_lm_eval(path: str | os.PathLike[str]) -> tuple[SteeringVector, dict[str
     """Read a steering file of lm-evaluation-harness that adds.
 
     Args:
-        path: The file. Nothing is unpickled but tensors and plain containers.
+        path: The file. Nothing is unpickled except tensors and plain containers.
 
     Returns:
-        The vector, coefficients multiplied in, so that strength 1 does what the harness does; and
-        the file's own coefficients by module.
+        The vector, multiplied with its coefficients, so that strength 1 acts as in the harness; and
+        the file's coefficients by module.
 
     Raises:
-        ValueError: The file is not there, holds something else, or does anything but add.
+        ValueError: The file does not exist, holds something else, or does not add.
     """
     place = existing(path)
     try:
@@ -116,8 +115,8 @@ def read_lm_eval(path: str | os.PathLike[str]) -> tuple[SteeringVector, dict[str
         layer = str(module).rpartition(".")[2]
         if not isinstance(step, dict) or step.get("action") != "add" or not layer.isdigit():
             raise ValueError(
-                f"{str(path)!r} does something else than to add a vector to a block's output, at "
-                f"{module!r}. Only that can be read."
+                f"{str(path)!r} does not add a vector to the output of a block, at {module!r}. "
+                "Only files that add can be read."
             )
         coefficients[str(module)] = float(step["steering_coefficient"])
         directions.append(step["steering_vector"].float().reshape(-1) * coefficients[str(module)])

@@ -5,24 +5,24 @@ from pathlib import Path
 
 
 def writable(path: str | os.PathLike[str]) -> Path:
-    """Expand the path of a file that is to be written.
+    """Expand the path of a file to write.
 
     Raises:
-        ValueError: Its folder is not there.
+        ValueError: Its folder does not exist.
     """
-    place = Path(path).expanduser()
-    if not place.parent.is_dir():
-        raise ValueError(f"No folder {str(place.parent)!r} to write {place.name!r} to. Make it.")
-    return place
+    file = Path(path).expanduser()
+    if not file.parent.is_dir():
+        raise ValueError(f"No folder {str(file.parent)!r} to write {file.name!r} to. Make it.")
+    return file
 
 
 def existing(path: str | os.PathLike[str]) -> Path:
-    """A file that is to be read.
+    """Expand the path of a file to read.
 
     Raises:
-        ValueError: It is not there.
+        ValueError: It does not exist.
     """
-    place = Path(path).expanduser()
-    if not place.is_file():
+    file = Path(path).expanduser()
+    if not file.is_file():
         raise ValueError(f"No file {str(path)!r}. Name one that a steering vector was written to.")
-    return place
+    return file
