@@ -102,10 +102,10 @@ def test_a_chat_is_refused_where_there_is_no_template(model, concept):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("a b", "{statement}", ("x",), ("y",)), "begins names"),
+        (("a b", "{statement}", ("x",), ("y",)), "begin with the name"),
         (("a", "nothing", ("x",), ("y",)), "no place for a statement"),
         (("a", "{statement}", (), ("y",)), "at least one answer"),
-        (("a", "{statement}", ("x", ""), ("y",)), "none of them empty"),
+        (("a", "{statement}", ("x", ""), ("y",)), "and none empty"),
         (("a", "{statement}", ("x",), ("y", "x")), "on both sides"),
     ],
 )

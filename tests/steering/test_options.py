@@ -92,7 +92,7 @@ def test_numbers_that_nothing_could_be_drawn_with_are_refused_when_given(argumen
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sites": []}, "`sites` asks for nothing"),
+        ({"sites": []}, "`sites` got an empty"),
         ({"sites": 1, "method": "magic"}, "`method` is one of"),
         ({"sites": 1, "heads": 0}, "`heads` is how many"),
         ({"sites": 1, "position": "first"}, "position"),
