@@ -85,7 +85,7 @@ def test_texts_that_differ_in_their_first_token_are_refused_where_none_can_stand
 
     bare = copy.deepcopy(tokenizer)
     bare.bos_token = None
-    with pytest.raises(ValueError, match="no token that could stand before it"):
+    with pytest.raises(ValueError, match="no token to put before it"):
         tokenise_candidates(PlainModel(own_plains["llama"], bare), ["w1 w2", "w3 w2"])
 
 
