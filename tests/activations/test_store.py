@@ -183,7 +183,7 @@ def test_what_is_larger_than_the_store_is_not_kept_and_said(store):
     assert files(small, "*/*") == []
 
 
-@pytest.mark.parametrize("limit", [0, -1, float("nan")])
+@pytest.mark.parametrize("limit", [0, -1, float("nan"), True])
 def test_a_store_of_no_size_is_refused(tmp_path, limit):
     with pytest.raises(ValueError, match="must be positive"):
         ActivationStore(tmp_path, max_gb=limit)

@@ -218,7 +218,7 @@ def test_steps_that_do_not_rise_from_0_are_refused(steps):
 
 
 def test_a_negative_seed_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="`seed` got -1"):
+    with pytest.raises(ValueError, match="`seed` must be a whole number from 0, got -1"):
         pretrain_toy_series(tmp_path, seed=-1)
 
 

@@ -343,7 +343,7 @@ def test_what_is_no_checkpoint_is_refused(in_memory, concept):
     with pytest.raises(ValueError, match="got none"):
         make([], in_memory, concept, draws=1)
     for none in (0, -1, True):
-        with pytest.raises(ValueError, match="`loaded_at_once` is how many"):
+        with pytest.raises(ValueError, match="`loaded_at_once` must be a whole number from 1"):
             make(in_memory, in_memory, concept, draws=1, loaded_at_once=none)
 
 

@@ -46,7 +46,7 @@ TOLD = {
     "sweep with a word for bos": r"`bos` says whether.*got 'yes'",
     "sweep at half a site": r"A site is a name or a layer number, got 1.5 of type float",
     "sweep at a set of sites": r"`sites` must have an order, and a set has none",
-    "sweep by no tokens": r"`batch_tokens` is the number of.*must be positive, got 0",
+    "sweep by no tokens": r"`batch_tokens` must be a whole number from 1, got 0",
     "sweep by a seed in letters": r"`seed` must be a whole number from 0, got 'a'",
     "sweep into a number": r"run folder is named by its path, got 3",
     "fit of an array": r"`activations` must be a torch tensor, got a ndarray.*from_numpy",

@@ -294,7 +294,7 @@ def test_a_trace_without_heads_has_none_to_choose(sweep):
 
 def test_what_nothing_could_be_read_with_is_refused_though_all_is_there(sweep, tmp_path):
     sweep(out=tmp_path)
-    with pytest.raises(ValueError, match="`batch_tokens` is the number of"):
+    with pytest.raises(ValueError, match="`batch_tokens` must be a whole number"):
         sweep(out=tmp_path, batch_tokens=0)
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tlens_trust.arguments import is_whole
+
 Position: TypeAlias = str | int | tuple[int, int | None]
 
 
@@ -30,9 +32,9 @@ def checked_position(position: Any) -> Position:
             return position
     elif isinstance(position, Sequence) and len(position) == 2:
         start, stop = position
-        if _is_whole(start) and (stop is None or _is_whole(stop)):
+        if is_whole(start) and (stop is None or is_whole(stop)):
             return operator.index(start), None if stop is None else operator.index(stop)
-    elif _is_whole(position):
+    elif is_whole(position):
         return operator.index(position)
     raise ValueError(
         f"`position` says which tokens to read, got {position!r}. Allowed are 'last', 'mean' "
@@ -104,13 +106,3 @@ def read_span(
     span_values = x.masked_fill(is_outside.view(*is_outside.shape, *[1] * (x.ndim - 2)), 0.0)
     total = span_values.sum(dim=1, dtype=torch.float32)
     return total / (stops - starts).view(-1, *[1] * (x.ndim - 2))
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True

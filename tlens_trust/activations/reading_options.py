@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeAlias
 from tlens_trust.activations.positions import Position, checked_position
 from tlens_trust.activations.sites import SITE_KINDS
 from tlens_trust.activations.store import ActivationStore
+from tlens_trust.arguments import checked_count
 
 DEFAULT_BATCH_TOKENS = 4096
 
@@ -40,8 +41,8 @@ class ReadingOptions:
         (0, 1)
         >>> ReadingOptions(batch_tokens=0)
         Traceback (most recent call last):
-        ValueError: `batch_tokens` is the number of tokens in one batch, padding included, and must
-        be positive, got 0.
+        ValueError: `batch_tokens` must be a whole number from 1, got 0. It counts the tokens of one
+        batch, padding included.
     """
 
     sites: Sites = "resid_post"
@@ -128,9 +129,6 @@ def check_batch_tokens(batch_tokens: Any) -> None:
     Raises:
         ValueError: It is not a whole number, or it is below 1.
     """
-    is_whole = isinstance(batch_tokens, int) and not isinstance(batch_tokens, bool)
-    if not is_whole or batch_tokens < 1:
-        raise ValueError(
-            "`batch_tokens` is the number of tokens in one batch, padding included, and must be "
-            f"positive, got {batch_tokens!r}."
-        )
+    checked_count(
+        "batch_tokens", batch_tokens, hint="It counts the tokens of one batch, padding included."
+    )

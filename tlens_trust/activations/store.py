@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +83,10 @@ class ActivationStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_gb: float | int = 20.0):
-        if not max_gb > 0:
+        size: object = max_gb
+        if isinstance(size, bool) or not isinstance(size, Real) or not float(size) > 0:
             raise ValueError(
-                f"`max_gb` is the largest size of the store and must be positive, got {max_gb}. "
+                f"`max_gb` is the largest size of the store and must be positive, got {max_gb!r}. "
                 "To keep nothing, pass store=None where activations are collected."
             )
         if folder is None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from tlens_trust.arguments import checked_count
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.loading import release
@@ -119,17 +120,16 @@ class ModelCache:
 
 
 def check_loaded_at_once(at_once: object) -> None:
-    """Refuse a number of checkpoints that is not a whole number above 0.
+    """Check how many checkpoints may be loaded at one time.
 
     Raises:
-        ValueError: It is neither that nor None.
+        ValueError: `at_once` is neither None nor a whole number from 1.
     """
-    if at_once is None:
-        return
-    if isinstance(at_once, bool) or not isinstance(at_once, int) or at_once < 1:
-        raise ValueError(
-            "`loaded_at_once` is how many checkpoints may be loaded at one time, at least 1, "
-            f"got {at_once!r}. Leave it out to use as much as the free memory allows."
+    if at_once is not None:
+        checked_count(
+            "loaded_at_once",
+            at_once,
+            hint="Leave it out to use as much as the free memory allows.",
         )
 
 

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.loading import quietly
 from tlens_trust.checkpoints.series import CheckpointSeries
@@ -99,8 +100,7 @@ def run_settings(
     Raises:
         ValueError: `seed` is negative, or `steps` do not start at 0 and increase.
     """
-    if seed < 0:
-        raise ValueError(f"`seed` got {seed}. Give 0 or a larger number.")
+    seed = checked_seed(seed)
     if len(steps) < 2 or steps[0] != 0 or sorted(set(steps)) != list(steps):
         raise ValueError(f"`steps` got {steps!r}. Give at least two that increase from 0.")
     sample = "\n".join(islice(toy_corpus(seed), 1000))

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints.cache import cache_folder
 from tlens_trust.checkpoints.checkpoint import Checkpoint
 from tlens_trust.checkpoints.loading import quietly
@@ -83,8 +84,7 @@ def tune_toy_checkpoint(
         >>> tune_toy_checkpoint()  # doctest: +SKIP
         Checkpoint('toy-chat')
     """
-    if seed < 0:
-        raise ValueError(f"`seed` got {seed}. Give 0 or a larger number.")
+    seed = checked_seed(seed)
     if steps < 1:
         raise ValueError(f"`steps` got {steps}. Give at least one step.")
     if checkpoint is None:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from scipy.special import expit
 from scipy.stats import norm
 
-from tlens_trust.measures.arguments import checked_count, checked_share
+from tlens_trust.arguments import checked_count, checked_share
 from tlens_trust.measures.intervals import fraction_interval, percentile_interval
 from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap

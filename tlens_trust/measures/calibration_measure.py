@@ -8,8 +8,8 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.calibration import (
     calibration_error,
     check_threshold,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_grid
+from tlens_trust.arguments import checked_grid
 from tlens_trust.measures.nulls import Null, held_out_bands, refit_null
 from tlens_trust.measures.permutations import PermutedLabels
 from tlens_trust.measures.probe import fit_mass_mean_probe

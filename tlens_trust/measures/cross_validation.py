@@ -17,8 +17,8 @@ import xarray as xr
 from jaxtyping import Int
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts, checked_count, checked_grid
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts, checked_count, checked_grid
 from tlens_trust.measures.cross_fitters import (
     DEFAULT_C,
     PENALTY_HINT,

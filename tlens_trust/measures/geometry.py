@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count
+from tlens_trust.arguments import checked_count
 
 # Below this part of the largest, an eigenvalue computed in float64 is rounding.
 ROUNDING = 1e-13

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, relu
 
-from tlens_trust.measures.arguments import check_counts, checked_fraction
+from tlens_trust.arguments import check_counts, checked_fraction
 from tlens_trust.measures.classifier import BinaryClassifier, check_training_rows
 from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.cross_validation import ProbeMeasure

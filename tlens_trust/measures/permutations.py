@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int, Int8
 
-from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.arguments import checked_count, checked_seed
 
 # Random numbers held at once while labels are drawn.
 _KEYS_AT_ONCE = 4_000_000

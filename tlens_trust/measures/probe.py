@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_grid, checked_positive
+from tlens_trust.arguments import checked_grid, checked_positive
 from tlens_trust.measures.classifier import ProbeClassifier, check_training_rows
 from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.measures.quantiles import student_quantile
 
 # Draws of a half that holds both labels, before giving up.

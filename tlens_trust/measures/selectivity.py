@@ -27,8 +27,8 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from tlens_trust.activations import Activations
 from tlens_trust.activations.positions import Position
+from tlens_trust.arguments import check_counts
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.intervals import (

@@ -30,7 +30,7 @@ from torch import Tensor
 from torch.linalg import vecdot
 from torch.nn.functional import logsigmoid
 
-from tlens_trust.measures.arguments import checked_count, checked_positive
+from tlens_trust.arguments import checked_count, checked_positive
 from tlens_trust.measures.preconditioner import Hessians, Preconditioner
 
 # Pairs of steps that L-BFGS remembers, and passes without progress after which a fit is given up.

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.geometry import (
     above_rounding,
     check_range,

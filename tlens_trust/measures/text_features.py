@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tlens_trust.arguments import checked_count
 from tlens_trust.concepts.concept import statements_fingerprint
-from tlens_trust.measures.arguments import checked_count
 
 _COMPONENTS = 100
 _KEPT = 16

@@ -20,11 +20,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts, checked_share
 from tlens_trust.concepts import Concept
 from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.rows import plain_text
-from tlens_trust.measures.arguments import check_counts, checked_share
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import permute_labels

@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import checked_seed
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.threads import choose_threads, limited_threads
 from tlens_trust.tracing.provenance import listed
 

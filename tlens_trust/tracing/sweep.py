@@ -29,10 +29,10 @@ from tlens_trust.activations.reading_options import (
     Store,
 )
 from tlens_trust.activations.tokens import tokenizer_identity
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints import Checkpoint, Loading
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import Measure
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.assembly import CheckpointRecord, assemble_trace_data, find_untrained
 from tlens_trust.tracing.provenance import (

@@ -23,8 +23,8 @@ import xarray as xr
 
 from tlens_trust.activations import Activations
 from tlens_trust.activations.shared_memory import SharedActivations, remove_abandoned
+from tlens_trust.arguments import checked_count
 from tlens_trust.measures import Measure
-from tlens_trust.measures.arguments import checked_count
 from tlens_trust.threads import choose_threads
 from tlens_trust.tracing.cells import measure_cell
 from tlens_trust.tracing.netcdf import dataset_to_bytes

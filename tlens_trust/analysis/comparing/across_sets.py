@@ -18,10 +18,10 @@ from tlens_trust.analysis.comparing.scored_set import FittedSet, ScoredCell, Sco
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.comparing.untrained_level import UntrainedReading, with_untrained
 from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import check_same_matter

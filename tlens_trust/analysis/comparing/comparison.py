@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 
 from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, shared_variance
-from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fold import covariance_between_folds
 from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.resampling import GroupBootstrap

@@ -17,10 +17,10 @@ from tlens_trust.analysis.comparing.leace import check_erasure_installed, fit_er
 from tlens_trust.analysis.comparing.overlap import check_several
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.readings import Store, read_series
+from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
-from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fitters import CrossFitter, HeldOut
 from tlens_trust.measures.cross_fold import covariance_between_folds, fold_parts
 from tlens_trust.measures.cross_validation import check_probe

@@ -15,10 +15,10 @@ from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
 from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
+from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
-from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.resampling import GroupBootstrap

@@ -14,10 +14,10 @@ from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permuted, null_bands
 from tlens_trust.analysis.readings import Store, one_concept, read_series
+from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
-from tlens_trust.measures.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.cross_validation import check_probe
 from tlens_trust.measures.resampling import GroupBootstrap

@@ -21,7 +21,7 @@ from tlens_trust.analysis.onset.reasons import (
     STILL_RISING,
     find_reason,
 )
-from tlens_trust.measures.arguments import checked_count, checked_seed, checked_share
+from tlens_trust.arguments import checked_count, checked_seed, checked_share
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_fraction
+from tlens_trust.arguments import checked_fraction
 from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.cross_fitting import DirectionCrossFitter

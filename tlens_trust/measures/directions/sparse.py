@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_choice, checked_count, checked_positive
+from tlens_trust.arguments import checked_choice, checked_count, checked_positive
 from tlens_trust.measures.classifier import check_training_rows
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.directions.calibrated import calibrate_probe

@@ -7,8 +7,8 @@ import torch
 import xarray as xr
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.information.bound_variables import empty_dataset, label_band
 from tlens_trust.measures.information.online_coding import OnlineCoding
 from tlens_trust.measures.information.sites import (

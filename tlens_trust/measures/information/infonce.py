@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from tlens_trust.measures.arguments import check_counts
+from tlens_trust.arguments import check_counts
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from tlens_trust.measures.arguments import checked_count
+from tlens_trust.arguments import checked_count
 from tlens_trust.measures.cross_fold import mean_covariance
 from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap, HalfSamples

@@ -15,7 +15,7 @@ from scipy.special import digamma
 from sklearn.neighbors import KDTree, NearestNeighbors
 from torch import Tensor
 
-from tlens_trust.measures.arguments import check_counts, checked_count
+from tlens_trust.arguments import check_counts, checked_count
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import HalfSamples
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count, checked_positive, checked_seed
+from tlens_trust.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import HalfSamples
 

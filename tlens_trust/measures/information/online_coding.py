@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import check_counts, checked_grid
+from tlens_trust.arguments import check_counts, checked_grid
 from tlens_trust.measures.cross_fitters import DEFAULT_C, PENALTY_HINT
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap

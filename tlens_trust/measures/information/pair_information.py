@@ -14,8 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts
 from tlens_trust.measures.information.bound_variables import empty_dataset
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.information.infonce import InfoNCE

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_choice, checked_count, checked_seed
+from tlens_trust.arguments import checked_choice, checked_count, checked_seed
 from tlens_trust.measures.cross_fitters import DEFAULT_C, CrossFitter, LogisticCrossFitter
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.information.estimate import InformationEstimate, Kind

@@ -9,8 +9,8 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts, checked_grid
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts, checked_grid
 from tlens_trust.measures.cross_fitters import DEFAULT_C, Refitter
 from tlens_trust.measures.cross_validation import ProbeMeasure, check_probe, logistic_probe
 from tlens_trust.measures.information.bound_variables import (

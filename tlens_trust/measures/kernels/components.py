@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_positive
+from tlens_trust.arguments import checked_positive
 from tlens_trust.measures.resampling import HalfSamples
 
 # Rounding of the numbers that came in, in multiples of their precision and of their root mean

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.activations import Activations
-from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import (
+from tlens_trust.arguments import (
     check_counts,
     checked_choice,
     checked_grid,
     checked_positive,
 )
+from tlens_trust.concepts import Concept
 from tlens_trust.measures.kernels.components import PrincipalComponents
 from tlens_trust.measures.kernels.kernel import (
     gaussian_of,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_choice, checked_count
+from tlens_trust.arguments import checked_choice, checked_count
 from tlens_trust.measures.kernels.kernel import (
     GaussianKernel,
     Kernel,

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_positive
+from tlens_trust.arguments import checked_positive
 
 # Rows among whose pairs the median distance is looked for; more would cost n² numbers at once.
 _MEDIAN_ROWS = 4096

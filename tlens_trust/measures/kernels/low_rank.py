@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count, checked_positive, checked_seed
+from tlens_trust.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.kernels.kernel import Kernel
 
 _PIVOTS_AT_ONCE = 64

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_positive
+from tlens_trust.arguments import checked_positive
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
 from tlens_trust.measures.kernels.low_rank import LowRankKernel, pivoted_cholesky
 

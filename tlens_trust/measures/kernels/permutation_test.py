@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_choice, checked_count, checked_seed
+from tlens_trust.arguments import checked_choice, checked_count, checked_seed
 from tlens_trust.measures.kernels.hsic import centre
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
 from tlens_trust.measures.kernels.precomputed_kernels import SignUnits

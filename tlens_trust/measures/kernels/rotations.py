@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count, checked_seed
+from tlens_trust.arguments import checked_count, checked_seed
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ Once the leading principal components all have the same spread, the map is undon
 from jaxtyping import Float
 from torch import Tensor
 
-from tlens_trust.measures.arguments import checked_count
+from tlens_trust.arguments import checked_count
 from tlens_trust.measures.kernels.components import PrincipalComponents
 
 

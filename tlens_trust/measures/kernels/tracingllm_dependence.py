@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tlens_trust.activations import Activations
+from tlens_trust.arguments import check_counts, checked_positive
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import check_counts, checked_positive
 from tlens_trust.measures.kernels.kernel import (
     GaussianKernel,
     check_pair,

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from numbers import Real
+from typing import SupportsIndex, TypeGuard
 
 _DEFAULT = "Leave it out for the default."
 
@@ -39,13 +40,25 @@ def checked_count(name: str, count: object, *, least: int = 1, hint: str = _DEFA
         Traceback (most recent call last):
         ValueError: `resamples` must be a whole number from 1, got 0. Leave it out for the default.
     """
-    try:
-        number = None if isinstance(count, bool) else operator.index(count)  # type: ignore[arg-type]
-    except TypeError:
-        number = None
-    if number is None or number < least:
+    if not is_whole(count) or (number := operator.index(count)) < least:
         raise ValueError(f"`{name}` must be a whole number from {least}, got {count!r}. {hint}")
     return number
+
+
+def is_whole(number: object) -> TypeGuard[SupportsIndex]:
+    """Whether something is a whole number, of Python or of numpy; True and False are not.
+
+    Examples:
+        >>> [is_whole(number) for number in (3, 3.0, True, "3")]
+        [True, False, False, False]
+    """
+    if isinstance(number, bool):
+        return False
+    try:
+        operator.index(number)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
 
 
 def check_counts(settings: object, least: Mapping[str, int]) -> None:

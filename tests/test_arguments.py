@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
+from tlens_trust.arguments import check_counts, checked_count, checked_seed
 from tlens_trust.measures import ProbeMeasure, logistic_probe, mass_mean_probe
-from tlens_trust.measures.arguments import check_counts, checked_count, checked_seed
 from tlens_trust.measures.kernels.tracingllm_dependence import TracingLLMDependence
 from tlens_trust.measures.mlp import MLPCrossFitter
 
