@@ -353,7 +353,7 @@ def test_what_is_no_checkpoint_is_refused(in_memory, concept):
         ({"intervention": Intervention(strength=1.0)}, "compared at one dose"),
         ({"tasks": SteeringTasks(prompts=["w1"])}, "`steering_matrix` generates no text"),
         ({"other_model": "never"}, "`other_model` is"),
-        ({"loaded_at_once": 0}, "`loaded_at_once` is how many"),
+        ({"loaded_at_once": 0}, "`loaded_at_once` must be a whole number from 1"),
         ({"seed": -1}, "`seed`"),
         ({"rows": range(60)}, "does not hold both labels"),
         ({"rows": [0, 0]}, "names a statement twice"),

@@ -223,7 +223,7 @@ def checked_positions(
         return PositionRule("tokens", tokens=_token_ids(positions, tokenizer, check_texts))
     elif isinstance(positions, tuple | list) and len(positions) == 2:
         start, stop = positions
-        if _is_whole(start) and (stop is None or _is_whole(stop)):
+        if is_whole(start) and (stop is None or is_whole(stop)):
             start, stop = operator.index(start), None if stop is None else operator.index(stop)
             if stop == 0 or (stop is not None and start >= stop and (start < 0) == (stop < 0)):
                 raise ValueError(
@@ -231,7 +231,7 @@ def checked_positions(
                     "and ends before its second."
                 )
             return PositionRule("span", start, stop)
-    elif _is_whole(positions):
+    elif is_whole(positions):
         return _single(operator.index(positions))
     raise ValueError(
         f"`positions` says which tokens to steer, got {positions!r}. Allowed are "
@@ -250,7 +250,7 @@ def _token_ids(tokens: Set[Any], tokenizer: Any, check_texts: bool) -> frozenset
         raise ValueError("`positions` is an empty set of tokens. Name at least one.")
     ids = set()
     for token in tokens:
-        if _is_whole(token):
+        if is_whole(token):
             ids.add(operator.index(token))
             continue
         if not isinstance(token, str):
@@ -273,13 +273,3 @@ def _token_ids(tokens: Set[Any], tokenizer: Any, check_texts: bool) -> frozenset
             )
         ids.add(int(split[0]))
     return frozenset(ids)
-
-
-def _is_whole(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    try:
-        operator.index(value)
-    except TypeError:
-        return False
-    return True
