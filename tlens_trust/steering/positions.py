@@ -19,6 +19,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from tlens_trust.arguments import is_whole
+
 Positions: TypeAlias = str | int | tuple[int, int | None] | Set[int | str]
 
 # Infinite where a position depends on the mask.
