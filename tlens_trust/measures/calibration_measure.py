@@ -65,7 +65,7 @@ class CalibrationMeasure:
         """Everything that changes the result."""
         return (
             f"{self.name}({self.probe.identity}; bins={self.bins}, "
-            f"false_positive_rate={self.false_positive_rate}, positive={self.positive}, version=2)"
+            f"false_positive_rate={self.false_positive_rate}, positive={self.positive}, version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

@@ -78,7 +78,7 @@ class ProbeMeasure:
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
             f"resamples={self.resamples}, permutations={self.permutations}, floor={self.floor}, "
-            "version=6)"
+            "version=7)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

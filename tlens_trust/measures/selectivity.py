@@ -205,7 +205,7 @@ class SelectivityMeasure:
         """Name, types, and everything that changes the probe."""
         return (
             f"{self.name}({self.probe.identity}; types={self.types_name}, "
-            f"controls={self.controls}, version=3)"
+            f"controls={self.controls}, version=4)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

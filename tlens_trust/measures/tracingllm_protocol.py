@@ -154,7 +154,7 @@ class TracingLLMMeasure:
         """Every parameter, and the release of scikit-learn, whose defaults are part of it."""
         return (
             f"{self.name}(resamples={self.resamples}, permutations={self.permutations}, "
-            f"floor={self.floor}, scikit-learn={sklearn.__version__}, version=1)"
+            f"floor={self.floor}, scikit-learn={sklearn.__version__}, version=2)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:

@@ -91,7 +91,7 @@ class ProbeInformation:
             f"{self.name}({self.probe.identity}; resamples={self.resamples}, "
             f"beyond_text={self.beyond_text}, noise={list(self.noise)}, "
             f"examples={self.examples}, usable_permutations={self.usable_permutations}, "
-            f"refits={self.refits}, version=4)"
+            f"refits={self.refits}, version=5)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
