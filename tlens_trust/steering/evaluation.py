@@ -12,11 +12,11 @@ from torch import nn
 
 from tlens_trust.activations import collect_activations
 from tlens_trust.activations.sites import resolve_sites, site_layer
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.checkpoints.hooked_model import HookedModel
 from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.controls import (

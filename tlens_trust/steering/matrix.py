@@ -11,11 +11,11 @@ from jaxtyping import Float
 
 from tlens_trust.activations.model_source import is_stored
 from tlens_trust.activations.sites import site_layer
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.model_cache import ModelCache, check_loaded_at_once, same_model
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.controls import describe_draws
 from tlens_trust.steering.estimation_options import EstimationOptions

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tlens_trust.measures.arguments import checked_count, checked_share
+from tlens_trust.arguments import checked_count, checked_share
 
 # With this many draws, a change that no random direction reaches has p < .02.
 DRAWS_FOR_A_CLAIM = 50

@@ -7,7 +7,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tlens_trust.activations.reading_options import check_batch_tokens
-from tlens_trust.measures.arguments import checked_count
+from tlens_trust.arguments import checked_count
 from tlens_trust.steering.choices import ForcedChoice
 from tlens_trust.steering.likelihood import DEFAULT_BATCH_TOKENS
 

@@ -24,9 +24,9 @@ from tlens_trust.analysis.onset.steering_onsets import (
     label_onsets,
     steering_onset,
 )
+from tlens_trust.arguments import checked_seed
 from tlens_trust.checkpoints import Checkpoint, CheckpointSeries
 from tlens_trust.concepts import Concept
-from tlens_trust.measures.arguments import checked_seed
 from tlens_trust.steering.estimation_options import EstimationOptions
 from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.extraction import estimate_vector
