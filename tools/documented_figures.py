@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from tlens_trust import load_concepts, load_toy_series, probe_checkpoints
-from tlens_trust.analysis import find_onset, trace_transfer
+from tlens_trust.analysis import collect_series, find_onset, trace_transfer
 from tlens_trust.cli.demo_steering import steer_toy_by
 from tlens_trust.tracing import load_results
 from tlens_trust.views import summary_table
@@ -86,13 +86,10 @@ class Results:
     @cached_property
     def paraphrased(self) -> Any:
         """Probes of reliability at the last checkpoint, scored on the same facts paraphrased."""
-        return trace_transfer(
-            self.series[-1:],
-            self.concepts["reliability"],
-            load_concepts("reliability_paraphrased"),
-            store=None,
-            progress=False,
-        ).squeeze()
+        fitted = {"reliability": self.concepts["reliability"]}
+        sets = fitted | load_concepts("reliability_paraphrased")
+        readings = collect_series(self.series[-1:], sets, store=None)
+        return trace_transfer(readings, "reliability", progress=False).squeeze()
 
     def in_last_block(self, name: str) -> Any:
         """A variable of the trace at block 3, along concept and checkpoint."""

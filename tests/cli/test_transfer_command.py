@@ -31,9 +31,15 @@ def test_a_bad_argument_is_one_line_and_status_2(run, monkeypatch, tmp_path, arg
 def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
     asked = {}
 
-    def traced(series, fitted_on, scored_on, **options):
-        asked.update(options, series=series, fitted_on=fitted_on.name, scored_on=list(scored_on))
-        return xr.Dataset({"accuracy": 0.75}, attrs={"fitted_on": fitted_on.name})
+    def collected(series, concepts, **options):
+        asked.update(options, series=series, concepts=list(concepts))
+        return "readings"
+
+    def traced(readings, fitted_on, scored_on, **options):
+        assert readings == "readings"
+        assert options.pop("seed") == asked["seed"]
+        asked.update(options, fitted_on=fitted_on, scored_on=scored_on)
+        return xr.Dataset({"accuracy": 0.75}, attrs={"fitted_on": fitted_on})
 
     class Drawn:
         def save(self, path):
@@ -41,6 +47,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
             return path
 
     monkeypatch.setattr(transfer_command, "open_series", lambda *options: options)
+    monkeypatch.setattr(tlens_trust.analysis, "collect_series", collected)
     monkeypatch.setattr(tlens_trust.analysis, "trace_transfer", traced)
     monkeypatch.setattr("tlens_trust.views.transfer_table", lambda found: "the table")
     monkeypatch.setattr("tlens_trust.views.draw_transfer_curves", lambda found: Drawn())
@@ -50,6 +57,7 @@ def test_the_command_says_what_the_function_finds(run, monkeypatch, tmp_path):
     )  # fmt: skip
     assert (status, err) == (0, "")
     assert out.startswith("the table")
+    assert asked["concepts"] == ["toxicity", "toxicity_paraphrased"]
     assert asked["fitted_on"] == "toxicity"
     assert asked["scored_on"] == ["toxicity_paraphrased"]
     assert asked["sites"] == [1, 2]

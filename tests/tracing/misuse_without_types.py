@@ -13,6 +13,7 @@ import xarray as xr
 from tlens_trust import Concept, Trace
 from tlens_trust.activations import Activations
 from tlens_trust.analysis import (
+    SeriesReadings,
     compare_checkpoints,
     find_forgetting,
     find_onset,
@@ -32,6 +33,9 @@ values = torch.randn(40, 1, 4, generator=torch.Generator().manual_seed(0))
 read = Activations(values, ("blocks.0.hook_resid_post",), Checkpoint("m", "step1", step=1), concept)
 labels = torch.from_numpy(concept.labels.copy())
 rows = values[:, 0]
+
+
+readings = SeriesReadings.from_activations(read)
 
 
 def sweep(series=read.checkpoint, concepts=concept, **arguments):
@@ -60,11 +64,15 @@ MISUSES = {
     ),
     "flips of another data set": lambda: list_flips(xr.Dataset({"accuracy": ("site", [0.5])})),
     "flips of a folder": lambda: list_flips(run),
+    "forgetting by checkpoints": lambda: find_forgetting(run, "truth", [read.checkpoint], layer=0),
     "forgetting by a name": lambda: find_forgetting(run, "truth", layer=0, measure="lda"),
-    "matrix by a name": lambda: transfer_matrix([read], probe="lda"),
-    "matrix by a margin": lambda: transfer_matrix([read], probe=probe_margin()),
-    "matrix of None": lambda: transfer_matrix(None, concept),
-    "transfer to a list": lambda: trace_transfer([read], concept, 3),
+    "matrix by a name": lambda: transfer_matrix(readings, probe="lda"),
+    "matrix by a margin": lambda: transfer_matrix(readings, probe=probe_margin()),
+    "matrix of None": lambda: transfer_matrix(None),
+    "matrix of activations": lambda: transfer_matrix([read]),
+    "matrix of a number": lambda: transfer_matrix(readings, 3),
+    "readings of a name": lambda: SeriesReadings.from_activations("truth"),
+    "transfer to a number": lambda: trace_transfer(readings, "truth", 3),
     "sweep of None": lambda: sweep(None),
     "sweep of a name": lambda: sweep("EleutherAI/pythia-160m"),
     "sweep for None": lambda: sweep(concepts=None),

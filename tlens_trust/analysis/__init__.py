@@ -1,5 +1,6 @@
 """Questions asked of results: onset, phases, comparisons between checkpoints, tokens."""
 
+from tlens_trust.analysis.collecting import collect_run, collect_series
 from tlens_trust.analysis.comparing import (
     compare_checkpoints,
     direction_genealogy,
@@ -19,12 +20,16 @@ from tlens_trust.analysis.phases import (
     find_turning_points,
     information_plane,
 )
+from tlens_trust.analysis.readings import SeriesReadings
 from tlens_trust.analysis.token_projections import project_tokens
 from tlens_trust.analysis.token_scores import trace_tokens
 
 __all__ = [
     "Phase",
     "Phases",
+    "SeriesReadings",
+    "collect_run",
+    "collect_series",
     "compare_checkpoints",
     "compare_onsets",
     "direction_genealogy",

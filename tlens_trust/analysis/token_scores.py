@@ -10,9 +10,8 @@ import xarray as xr
 
 from tlens_trust.activations import Activations, collect_activations
 from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
+from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS, Store
 from tlens_trust.activations.token_activations import TokenActivations, collect_tokens
-from tlens_trust.analysis.readings import Store
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import LinearProbe, fit_logistic_probe

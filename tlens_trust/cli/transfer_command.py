@@ -65,21 +65,27 @@ def transfer(
             f"--from got {source!r}, which names {len(source_sets)} sets. Name the one that "
             "probes are fitted to."
         )
+    ((source_name, source_concept),) = source_sets.items()
     target_sets = choose_concepts(targets, csv_options, option="--to")
 
-    from tlens_trust.analysis import trace_transfer
+    if source_name in target_sets and target_sets[source_name] != source_concept:
+        raise ValueError(
+            f"Two different sets are called {source_name!r}: the one of --from, and one of --to or "
+            "--csv. Rename the file of the latter."
+        )
+
+    from tlens_trust.analysis import collect_series, trace_transfer
     from tlens_trust.views import draw_transfer_curves, transfer_table
 
-    scores = trace_transfer(
+    readings = collect_series(
         open_series(series, steps, family, loading),
-        next(iter(source_sets.values())),
-        target_sets,
+        {source_name: source_concept, **target_sets},
         sites=where.parsed_sites,
         position=where.parsed_position,
-        seed=seed,
         untrained=untrained.argument,
-        progress=not quiet,
+        seed=seed,
     )
+    scores = trace_transfer(readings, source_name, list(target_sets), seed=seed, progress=not quiet)
     with replaced_file(out / "transfer.nc") as temporary_file:
         scores.to_netcdf(temporary_file, engine="netcdf4")
     typer.echo(transfer_table(scores))

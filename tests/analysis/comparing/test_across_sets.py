@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis import trace_transfer
+from tlens_trust.analysis import SeriesReadings, collect_series, trace_transfer
 from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe, mlp_probe
@@ -43,6 +43,13 @@ def read(concept, directions, *, seed=0, shift=0.0):
     return found
 
 
+def transfer(activations, source, scored_on, **options):
+    """Probes of one concept, scored on another or on several, from activations at hand."""
+    readings = SeriesReadings.from_activations(activations)
+    names = scored_on.name if isinstance(scored_on, Concept) else [s.name for s in scored_on]
+    return trace_transfer(readings, source.name, names, **{"progress": False, **options})
+
+
 @pytest.fixture(scope="module")
 def found():
     """Untrained, read by either set's own direction, then by one that both share."""
@@ -52,7 +59,7 @@ def found():
         *read(same, {0: None, 1: 3, 2: 0}, seed=1),
         *read(other, {0: None, 1: 4, 2: None}, seed=2),
     ]
-    return trace_transfer(readings, source, [same, other], probe=PROBE, progress=False)
+    return transfer(readings, source, [same, other], probe=PROBE)
 
 
 def test_what_both_sets_share_transfers_and_what_one_of_them_has_does_not(found):
@@ -86,9 +93,8 @@ def test_a_claim_needs_the_fitted_set_to_be_read_too():
     rejected = 0
     for seed in range(12):
         readings = read(source, {1: None}, seed=seed) + read(target, {1: 0}, seed=100 + seed)
-        cell = trace_transfer(
-            readings, source, target, probe=PROBE, untrained=None, seed=seed, progress=False
-        ).isel(checkpoint=0, site=1)
+        cell = transfer(readings, source, target, probe=PROBE, seed=seed)
+        cell = cell.isel(checkpoint=0, site=1)
         rejected += float(cell.accuracy_p) <= 0.05
     assert rejected <= 3
     assert np.ptp(cell.auroc_null.values) > 0.4
@@ -99,9 +105,9 @@ def test_the_target_s_labels_move_no_score_and_turned_round_give_no_claim():
     first, second = read(source, {1: 0}), read(target, {1: 0}, seed=1)
     turned = replace(target, labels=1 - target.labels)
     results = [
-        trace_transfer(
-            [*first, replace(second[0], concept=each)], source, each, probe=PROBE, progress=False
-        ).isel(checkpoint=0, site=1)
+        transfer([*first, replace(second[0], concept=each)], source, each, probe=PROBE).isel(
+            checkpoint=0, site=1
+        )
         for each in (target, turned)
     ]
     straight, flipped = results
@@ -115,7 +121,7 @@ def test_the_target_s_labels_move_no_score_and_turned_round_give_no_claim():
 def test_a_shift_costs_the_threshold_and_not_the_direction():
     source, target = a_set("said"), a_set("said again", 40)
     readings = read(source, {1: 0}) + read(target, {1: 0}, seed=1, shift=20.0)
-    cell = trace_transfer(readings, source, target, probe=PROBE, progress=False)
+    cell = transfer(readings, source, target, probe=PROBE)
     cell = cell.isel(checkpoint=0, site=1)
     assert float(cell.accuracy) < 0.7
     assert float(cell.auroc) > 0.9
@@ -124,7 +130,7 @@ def test_a_shift_costs_the_threshold_and_not_the_direction():
 def test_a_set_scored_by_its_own_probes_is_cross_validated():
     source = a_set("said")
     readings = read(source, {0: None, 1: 0})
-    found = trace_transfer(readings, source, source, probe=PROBE, progress=False)
+    found = transfer(readings, source, source, probe=PROBE)
     for name in ("accuracy", "auroc", "accuracy_ci", "auroc_ci"):
         own, _, ci = name.partition("_")
         there = f"{own}_source{'_' if ci else ''}{ci}"
@@ -149,7 +155,7 @@ def test_no_group_is_scored_by_a_probe_that_has_seen_it():
             Activations(places, SITES, Checkpoint("m", "step1", step=1), each)
             for each in (source, scored)
         ]
-        return trace_transfer(readings, source, scored, probe=PROBE, progress=False)
+        return transfer(readings, source, scored, probe=PROBE)
 
     held_out = score(target)
     assert (np.abs(held_out.accuracy - 0.5) < 0.25).all()
@@ -166,9 +172,8 @@ def test_what_stands_beside_is_what_a_sweep_says(checkpoints, another_concept, l
         "again": replace(another_concept("again", 1), dimension="truth"),
         "more": replace(another_concept("more", 2), dimension="truth"),
     }
-    found = trace_transfer(
-        checkpoints, source, scored, probe=PROBE, store=None, seed=3, progress=False
-    )
+    readings = collect_series(checkpoints, {"truth": source, **scored}, store=None)
+    found = trace_transfer(readings, "truth", probe=PROBE, seed=3, progress=False)
     assert loads == [each.name for each in checkpoints]
     assert found.scored_on.values.tolist() == ["again", "more"]
     trace = trace_checkpoints(
@@ -197,23 +202,21 @@ def test_untrained_weights_stand_beside_and_not_among_the_checkpoints(checkpoint
     source = another_concept("truth", 0)
     target = replace(another_concept("again", 1), dimension="truth")
 
-    def transfer(series, untrained):
-        return trace_transfer(
-            series, source, target, probe=PROBE, store=None, untrained=untrained,
-            progress=False,
-        )  # fmt: skip
+    def compare(series, untrained):
+        readings = collect_series(series, [source, target], store=None, untrained=untrained)
+        return trace_transfer(readings, "truth", "again", probe=PROBE, progress=False)
 
-    own = transfer(checkpoints, "auto")
+    own = compare(checkpoints, "auto")
     assert (own.accuracy_above_untrained.isel(checkpoint=0) == 0).all()
     np.testing.assert_array_equal(own.accuracy_untrained, own.accuracy.values[[0, 0, 0]])
     np.testing.assert_allclose(
         own.accuracy_above_untrained, own.accuracy - own.accuracy_untrained, atol=1e-12
     )
-    later = transfer(checkpoints[1:], "auto")
+    later = compare(checkpoints[1:], "auto")
     assert later.checkpoint.values.tolist() == [each.name for each in checkpoints[1:]]
     assert later.accuracy_untrained.notnull().all()
     np.testing.assert_array_equal(later.accuracy, own.accuracy[1:])
-    assert transfer(checkpoints[1:], None).accuracy_untrained.isnull().all()
+    assert compare(checkpoints[1:], None).accuracy_untrained.isnull().all()
 
 
 def test_a_floor_is_told_by_the_words_that_both_sets_share():
@@ -229,13 +232,13 @@ def test_a_floor_is_told_by_the_words_that_both_sets_share():
         said("said", ("no", "yes")), said("again", ("no", "yes")), said("bare", ("so", "so")),
     )  # fmt: skip
     readings = [each for concept in (source, cued, bare) for each in read(concept, {1: None})]
-    found = trace_transfer(readings, source, [cued, bare], probe=PROBE, progress=False)
+    found = transfer(readings, source, [cued, bare], probe=PROBE)
     assert float(found.accuracy_floor.sel(scored_on="again")) == 1.0
     assert abs(float(found.accuracy_floor.sel(scored_on="bare")) - 0.5) < 0.1
     above = found.accuracy_above_floor_ci.sel(scored_on="again", bound="high")
     assert (above < 0).all()
     quick = replace(PROBE, floor=False)
-    without = trace_transfer(readings, source, cued, probe=quick, progress=False)
+    without = transfer(readings, source, cued, probe=quick)
     for name in ("accuracy_floor", "accuracy_floor_ci", "accuracy_above_floor"):
         assert without[name].isnull().all()
 
@@ -275,38 +278,48 @@ def test_the_result_can_be_written_and_read(found, tmp_path):
 def test_two_sets_without_a_trustworthy_side_may_share_a_name(checkpoints, another_concept):
     one = replace(another_concept("tense", 0), polarity=False)
     other = replace(another_concept("tense", 1), polarity=False)
-    found = trace_transfer(
-        checkpoints[1:], one, other, probe=PROBE, store=None, untrained=None,
-        progress=False,
-    )  # fmt: skip
-    assert str(found.scored_on.values) == "tense"
+    readings = collect_series(
+        checkpoints[1:], {"tense": one, "another": other}, store=None, untrained=None
+    )
+    found = trace_transfer(readings, "tense", "another", probe=PROBE, progress=False)
+    assert str(found.scored_on.values) == "another"
     assert found.attrs["fitted_on"] == "tense"
 
 
 def test_what_cannot_be_transferred_is_refused_before_anything_is_read(checkpoints, loads):
     source, target = a_set("said"), a_set("said again")
     cases = [
-        (replace(target, dimension="privacy"), {}, "is about reliability"),
-        (replace(target, polarity=False), {}, "Neither label of 'said again'"),
+        (replace(target, dimension="privacy"), "is about reliability"),
+        (replace(target, polarity=False), "Neither label of 'said again'"),
         (replace(target, groups=("said 1", "said again 0") * 50,
-                 statements=(*source.statements[4:], *target.statements[:4])), {},
+                 statements=(*source.statements[4:], *target.statements[:4])),
          "stands in several groups"),
-        ([target, target], {}, "two concepts named 'said again'"),
-        (target, {"untrained": "never"}, "`untrained` must be"),
     ]  # fmt: skip
-    for scored_on, arguments, message in cases:
-        with pytest.raises((ValueError, TypeError), match=message):
-            trace_transfer(checkpoints, source, scored_on, progress=False, **arguments)
-    assert loads == []
-    readings = read(source, {1: 0}) + read(target, {1: 0})
-    for untrained, message in (("random", "Random weights have to be read"), ("step0", "step 0")):
+    for scored_on, message in cases:
+        readings = collect_series(checkpoints, [source, scored_on], store=None)
         with pytest.raises(ValueError, match=message):
-            trace_transfer(readings, source, target, untrained=untrained, progress=False)
+            trace_transfer(readings, "said", progress=False)
+    readings = collect_series(checkpoints, [source, target], store=None)
+    for names, message in (
+        (
+            ("said", "sung"),
+            r"No activations were read of 'sung'. These readings hold 'said', 'said again'",
+        ),
+        (("sung",), "No activations were read of 'sung'"),
+        (("said", ["said again", "said again"]), "each once"),
+        (("said", []), "each once"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trace_transfer(readings, *names, progress=False)
+    with pytest.raises(ValueError, match="two concepts named 'said again'"):
+        collect_series(checkpoints, [source, target, target], store=None)
+    with pytest.raises(ValueError, match="`untrained` must be"):
+        collect_series(checkpoints, [source, target], store=None, untrained="never")
+    assert loads == []
+
+
+def test_a_probe_without_a_direction_cannot_be_transferred():
+    source, target = a_set("said"), a_set("said again")
+    activations = read(source, {1: 0}) + read(target, {1: 0})
     with pytest.raises(ValueError, match="keeps no direction"):
-        trace_transfer(
-            readings,
-            source,
-            target,
-            probe=mlp_probe(folds=3, max_epochs=2),
-            progress=False,
-        )
+        transfer(activations, source, target, probe=mlp_probe(folds=3, max_epochs=2))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.analysis import erasure_cost
+from tlens_trust.analysis import SeriesReadings, erasure_cost
 from tlens_trust.analysis.comparing.erasure import _unseen
 from tlens_trust.analysis.comparing.leace import fit_eraser
 from tlens_trust.measures import logistic_probe
@@ -24,7 +24,9 @@ def cost(planted):
             {"one": E[0], "same": E[0], "other": E[1], "none": 0 * E[0]}.items()
         )
     ]
-    found = erasure_cost(read, probe=PROBE, controls=6, progress=False)
+    found = erasure_cost(
+        SeriesReadings.from_activations(read), probe=PROBE, controls=6, progress=False
+    )
     return found.isel(checkpoint=0, site=0)
 
 
@@ -103,9 +105,9 @@ def test_no_linear_readout_tells_the_labels_after_leace():
 def test_too_few_controls_or_concepts_are_refused(planted):
     read = planted({1: E[0]}, groups=20)
     with pytest.raises(ValueError, match="`controls` must be a whole number from 2"):
-        erasure_cost(read, controls=1, progress=False)
+        erasure_cost(SeriesReadings.from_activations(read), controls=1, progress=False)
     with pytest.raises(ValueError, match="at least two"):
-        erasure_cost(read, progress=False)
+        erasure_cost(SeriesReadings.from_activations(read), progress=False)
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(planted, monkeypatch):
@@ -113,4 +115,4 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(planted, monkeypatch)
 
     monkeypatch.setitem(sys.modules, "concept_erasure", None)
     with pytest.raises(ImportError, match=r"tlens-trust\[erasure\]"):
-        erasure_cost(planted({1: E[0]}, groups=20), progress=False)
+        erasure_cost(SeriesReadings.from_activations(planted({1: E[0]}, groups=20)), progress=False)

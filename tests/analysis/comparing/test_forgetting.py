@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tlens_trust.analysis import find_forgetting
+from tlens_trust.analysis import SeriesReadings, find_forgetting
 from tlens_trust.analysis.comparing.forgetting import known_before
 from tlens_trust.measures import logistic_probe
 from tlens_trust.measures.scores import score_dataset
@@ -94,16 +94,16 @@ def test_a_concept_that_is_torn_out_is_forgotten_beyond_noise_and_one_that_stays
     right[2, ::2] = False
     run = run_of_answers(right)
     options = {"layer": 0, "measure": PROBE, "refits": 4, "progress": False}
-    torn = find_forgetting(run, "truth", series=planted_at(True, True, False), **options)
+    torn = find_forgetting(run, "truth", readings=planted_at(True, True, False), **options)
     assert torn.forgotten_excess.values[2] > 6
     assert torn.forgotten_excess_ci.sel(bound="low").values[2] > 0
-    stays = find_forgetting(run, "truth", series=planted_at(True, True, True), **options)
+    stays = find_forgetting(run, "truth", readings=planted_at(True, True, True), **options)
     assert abs(stays.forgotten_excess.values[2]) < 2
     assert stays.forgotten_noise.values[2] < 3
     # The count itself is of the kept scores, and cannot tell the two apart.
     assert stays.forgotten.values[2] == torn.forgotten.values[2] == 12
     # Where nothing was there before either, another fit forgets as much.
-    never = find_forgetting(run, "truth", series=planted_at(False, False, False), **options)
+    never = find_forgetting(run, "truth", readings=planted_at(False, False, False), **options)
     assert never.forgotten_noise.values[2] > 6
 
 
@@ -116,13 +116,13 @@ def planted_at(checkpoints, concepts):
 
     def make(*there):
         found = []
-        for number, (checkpoint, planted) in enumerate(zip(checkpoints, there, strict=True)):
+        for number, (checkpoint, planted) in enumerate(zip(checkpoints, there, strict=False)):
             values = torch.randn(24, 2, 6, generator=torch.Generator().manual_seed(number))
             if planted:
                 values[:, :, 0] += torch.tensor(concepts[0].labels.tolist())[:, None] * 8.0
             sites = tuple(f"blocks.{i}.hook_resid_post" for i in range(2))
             found.append(Activations(values, sites, checkpoint, concepts[0], n_layers=2))
-        return found
+        return SeriesReadings.from_activations(found)
 
     return make
 
@@ -131,10 +131,7 @@ def test_a_site_or_a_checkpoint_that_is_missing_is_named(run_of_answers, planted
     run = run_of_answers(np.ones((3, 24), dtype=bool))
     with pytest.raises(ValueError, match="One site is needed"):
         find_forgetting(run, "truth")
-    with pytest.raises(ValueError, match="lacks 'tiny@step64'"):
-        find_forgetting(
-            run, "truth", layer=0, series=planted_at(True, True, True)[:2], measure=PROBE,
-            progress=False,
-        )  # fmt: skip
+    with pytest.raises(ValueError, match="lack 'tiny@step64'"):
+        find_forgetting(run, "truth", planted_at(True, True), layer=0, measure=PROBE)
     with pytest.raises(ValueError, match="`patience` must be a whole number from 1"):
         find_forgetting(run, "truth", layer=0, patience=0)

@@ -4,12 +4,17 @@ import torch
 from scipy.stats import binom
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis import direction_genealogy
+from tlens_trust.analysis import SeriesReadings, direction_genealogy
 from tlens_trust.analysis.comparing.cosines import jackknife_interval
 from tlens_trust.analysis.comparing.split_halves import SplitHalves
 from tlens_trust.concepts import Concept
 
 QUICK = {"splits": 4, "blocks": 5, "permutations": 20, "progress": False}
+
+
+def genealogy_of(activations, **options):
+    """The genealogy of activations at hand."""
+    return direction_genealogy(SeriesReadings.from_activations(activations), **options)
 
 
 def turned(angle, size=3.0, width=8):
@@ -27,7 +32,7 @@ def turning(planted):
     )
     return {
         # A stronger penalty, on standardised features, would turn the probe's raw direction.
-        kind: direction_genealogy(series, direction=kind, C=10.0, **QUICK).isel(site=0)
+        kind: genealogy_of(series, direction=kind, C=10.0, **QUICK).isel(site=0)
         for kind in ("logistic", "mass_mean")
     }
 
@@ -79,7 +84,7 @@ def test_directions_of_one_half_alone_would_share_their_accidents(planted):
     labels = torch.tensor(series[0].concept.labels.tolist())
     naive = [fit_mass_mean_probe(each.at(0), labels).direction for each in series]
     assert float(torch.cosine_similarity(*naive, dim=0)) > 0.6
-    found = direction_genealogy(series, direction="mass_mean", **QUICK).sel(space="raw")
+    found = genealogy_of(series, direction="mass_mean", **QUICK).sel(space="raw")
     low, high = found.cosine_null.isel(site=0).values[0, 1]
     assert low <= float(found.cosine[0, 1, 0]) <= high
 
@@ -92,7 +97,7 @@ def test_the_null_is_wide_where_activations_lie_along_one_axis(planted):
             series, (torch.ones(8), torch.tensor([20.0, *[1.0] * 7])), strict=True
         )
     ]
-    found = direction_genealogy(stretched, direction="mass_mean", **QUICK).sel(space="raw")
+    found = genealogy_of(stretched, direction="mass_mean", **QUICK).sel(space="raw")
     width = np.ptp(found.cosine_null.isel(site=0).values, axis=-1)
     assert width[1, 1] > 1.5 * width[0, 0]
 
@@ -113,7 +118,7 @@ def test_a_rescaled_feature_turns_raw_directions_and_no_standardised_ones(plante
     rescaled = Activations(
         series[1].values * scale, series[1].sites, series[1].checkpoint, series[1].concept
     )
-    found = direction_genealogy([series[0], rescaled], **QUICK).isel(site=0)
+    found = genealogy_of([series[0], rescaled], **QUICK).isel(site=0)
     corrected = found.cosine_corrected.isel(source=0, target=1)
     assert float(corrected.sel(space="raw")) < 0.85
     assert float(corrected.sel(space="standardised")) > 0.9
@@ -154,13 +159,13 @@ def test_the_jackknife_of_a_mean_is_its_standard_error():
 def test_too_few_groups_or_a_wrong_argument_is_refused_in_a_sentence(planted):
     series = planted({1: turned(0), 2: turned(0)}, groups=3)
     with pytest.raises(ValueError, match="too few"):
-        direction_genealogy(series, splits=20, progress=False)
+        genealogy_of(series, splits=20, progress=False)
     with pytest.raises(ValueError, match="No direction named 'svm'"):
-        direction_genealogy(series, direction="svm", progress=False)
+        genealogy_of(series, direction="svm", progress=False)
     with pytest.raises(ValueError, match="`subspace`"):
-        direction_genealogy(series, subspace=50, progress=False)
+        genealogy_of(series, subspace=50, progress=False)
     with pytest.raises(ValueError, match="`C` must be positive"):
-        direction_genealogy(series, C=0.0, progress=False)
+        genealogy_of(series, C=0.0, progress=False)
 
 
 @pytest.mark.slow
@@ -169,7 +174,7 @@ def test_the_interval_of_a_corrected_cosine_covers_the_planted_one(planted):
     covered = 0
     for seed in range(200):
         series = planted({1: turned(0), 2: turned(np.pi / 4)}, groups=60, seed=1000 + seed)
-        found = direction_genealogy(
+        found = genealogy_of(
             series, direction="mass_mean", splits=6, blocks=10, permutations=10, progress=False
         )
         low, high = found.cosine_corrected_ci.sel(space="raw").isel(source=0, target=1, site=0)
@@ -183,7 +188,7 @@ def test_where_nothing_was_planted_cosines_leave_their_null_at_its_rate(planted)
     runs, outside = 300, np.zeros(2, dtype=int)
     for seed in range(runs):
         series = planted({1: None, 2: None}, groups=50, kept=0.8, seed=5000 + seed)
-        found = direction_genealogy(
+        found = genealogy_of(
             series, direction="mass_mean", splits=4, blocks=5, permutations=40, progress=False
         )
         raw = found.sel(space="raw").isel(site=0, source=0)

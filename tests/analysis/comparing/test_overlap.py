@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tlens_trust.analysis import direction_overlap
+from tlens_trust.analysis import SeriesReadings, direction_overlap
 
 E = 3 * np.eye(8)
 QUICK = {"splits": 4, "blocks": 5, "permutations": 20, "progress": False}
@@ -21,7 +21,7 @@ def concepts(planted, **directions):
 def overlap(planted):
     half_way = (E[0] + E[1]) / np.sqrt(2)
     read = concepts(planted, one=E[0], same=E[0], other=E[1], between=half_way, none=None)
-    found = direction_overlap(read, direction="mass_mean", **QUICK)
+    found = direction_overlap(SeriesReadings.from_activations(read), direction="mass_mean", **QUICK)
     return found.sel(space="raw").isel(checkpoint=0, site=0)
 
 
@@ -48,7 +48,9 @@ def test_concepts_that_share_statements_share_no_accident(planted):
     one = planted({1: None}, groups=80, seed=5)[0]
     twin = replace(one.concept, name="twin")
     pair = [one, replace(one, concept=twin)]
-    found = direction_overlap(pair, direction="mass_mean", **QUICK).sel(space="raw")
+    found = direction_overlap(
+        SeriesReadings.from_activations(pair), direction="mass_mean", **QUICK
+    ).sel(space="raw")
     low, high = found.cosine_null.isel(checkpoint=0, site=0).values[0, 1]
     # The very same rows and labels: fitted to all of them the directions would agree perfectly.
     assert low <= float(found.cosine[0, 0, 1, 0]) <= high
@@ -58,7 +60,7 @@ def test_concepts_that_share_statements_share_no_accident(planted):
 def test_several_checkpoints_stand_side_by_side(planted):
     one = planted({1: E[0], 8: E[0]}, name="one", groups=60)
     other = planted({1: E[1], 8: E[0]}, name="other", groups=60, seed=1)
-    found = direction_overlap([*one, *other], **QUICK)
+    found = direction_overlap(SeriesReadings.from_activations([*one, *other]), **QUICK)
     assert found["step"].values.tolist() == [1, 8]
     assert found["concept"].values.tolist() == ["one", "other"]
     cosine = found.cosine.sel(space="raw").isel(site=0).values[:, 0, 1]
@@ -72,10 +74,10 @@ def test_one_concept_or_one_that_was_not_read_everywhere_is_refused(planted):
     one = planted({1: E[0], 8: E[0]}, name="one", groups=60)
     other = planted({1: E[1]}, name="other", groups=60)
     with pytest.raises(ValueError, match="at least two"):
-        direction_overlap(one, progress=False)
+        direction_overlap(SeriesReadings.from_activations(one), progress=False)
     with pytest.raises(ValueError, match="no activations of 'other' at 'planted@step8'"):
-        direction_overlap([*one, *other], progress=False)
+        direction_overlap(SeriesReadings.from_activations([*one, *other]), progress=False)
     bare = replace(one[0], concept=None)
     with pytest.raises(ValueError, match="have no concept"):
-        direction_overlap([bare], progress=False)
+        direction_overlap(SeriesReadings.from_activations([bare]), progress=False)
     assert torch.isfinite(one[0].values).all()

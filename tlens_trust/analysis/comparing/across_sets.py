@@ -4,22 +4,17 @@ A probe that tells the statements that it was made with may have learned how the
 it learned the concept shows in other statements: paraphrases, or a set of another make.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.scored_set import FittedSet, ScoredCell, ScoredSet, difference
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
-from tlens_trust.analysis.comparing.untrained_level import UntrainedReading, with_untrained
-from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
+from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_seed
-from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.cross_validation import check_probe
@@ -27,24 +22,17 @@ from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.generalisation import check_same_matter
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.tracing.cells import cell_seed
-from tlens_trust.tracing.sweep_arguments import Concepts, checked_concepts
 
 _SCORES = ("accuracy", "auroc")
 
 
 def trace_transfer(
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
-    fitted_on: Concept,
-    scored_on: Concepts,
+    readings: SeriesReadings,
+    fitted_on: str | Concept,
+    scored_on: str | Concept | Iterable[str | Concept] | None = None,
     *,
     probe: ProbeMeasure | None = None,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    store: Store = "default",
     seed: int = 0,
-    untrained: str | None = "auto",
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Fit probes to one set of statements and score them on another, at every checkpoint.
@@ -62,29 +50,20 @@ def trace_transfer(
     - the direction is right and the threshold is not: then `auroc` stays high;
     - what the probe reads is not there: then both fall to their null bands.
 
-    Each model is loaded once for all sets.
-
     Args:
-        series: Checkpoints; or `Activations` of all the sets, at each checkpoint.
-        fitted_on: The set that probes are fitted to.
-        scored_on: The set, or the sets, that they are scored on; with a mapping, keys are names.
-            Label 1 must mean the same as in `fitted_on`: both have a trustworthy side, or both the
-            same name; and both the same `dimension`.
-        probe: A linear probe's measure; None for the logistic probe. Its `folds`, `resamples`,
+        readings: Activations of all the sets, as `collect_series` gives them. The weights that
+            `…_untrained` is taken from are chosen there, by `untrained`.
+        fitted_on: The set that probes are fitted to, by name or as a `Concept`.
+        scored_on: The set, or the sets, that they are scored on; None for all others. Both sets
+            need the same `dimension`. Label 1 must mean the same in both: both have a trustworthy
+            side, or both have the same name.
+        probe: The measure of a linear probe; None for the logistic probe. Its `folds`, `resamples`,
             `permutations` and `floor` count here, too.
-        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        store: Where activations are kept.
         seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
-        untrained: What `…_untrained` is taken from: `"step0"`, `"random"` weights, `"auto"` for
-            step 0 where it is there and else random ones where they can be drawn, or None. Of
-            activations, step 0 alone.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
-        Along `scored_on` (not where one Concept was given), `checkpoint` and `site`, with interval
+        Along `scored_on` (not where one set was given), `checkpoint` and `site`, with interval
         (`…_ci`, 95%, over groups) and `…_n`:
 
         - `accuracy` and `auroc` of the transferred probes. AUROC is averaged over statements
@@ -120,6 +99,8 @@ def trace_transfer(
             several groups of the other, the probe is not linear, or whatever reading finds wrong.
 
     Examples:
+        >>> import torch
+        >>> from tlens_trust.checkpoints import Checkpoint
         >>> def read(name, coordinate, step):
         ...     texts = tuple(f"{name} {row}" for row in range(80))
         ...     concept = Concept(name, "reliability", texts, np.arange(80) % 2, texts)
@@ -129,8 +110,8 @@ def trace_transfer(
         ...     return Activations(values, ("blocks.0.hook_resid_post",), where, concept)
         >>> said = [read("said", 0, step) for step in (0, 1)]
         >>> again = [read("said again", 0, step) for step in (0, 1)]
-        >>> found = trace_transfer(
-        ...     said + again, said[0].concept, again[0].concept, progress=False)
+        >>> readings = SeriesReadings.from_activations(said + again)
+        >>> found = trace_transfer(readings, "said", "said again", progress=False)
         >>> (found.accuracy_ci.sel(bound="low") > 0.7).values.ravel().tolist()
         [False, True]
     """
@@ -139,48 +120,49 @@ def trace_transfer(
     taken = logistic_probe() if probe is None else probe
     check_probe(taken)
     seed = checked_seed(seed)
-    if isinstance(scored_on, Iterable) and not isinstance(scored_on, str | Concept | Mapping):
-        scored_on = list(scored_on)
-    named = checked_concepts(scored_on)
-    for given in _listed(scored_on):
-        check_same_matter(fitted_on, given)
-    own = cell_seed(seed, fitted_on)
-    fold = assign_folds(fitted_on.labels, fitted_on.groups, folds=taken.folds, seed=own)
-    sets = [ScoredSet.of(concept, fitted_on, fold, taken, seed=seed) for concept in named]
-    listing, against = with_untrained(series, untrained, seed=seed)
-    readings = read_series(
-        listing,
-        _under_names_of_their_own(fitted_on, named),
-        sites=sites,
-        position=position,
-        bos=bos,
-        store=store,
-        batch_tokens=batch_tokens,
+    check_readings(readings)
+    source, numbers = _choose_sets(readings, fitted_on, scored_on)
+    fitted_concept = readings.concepts[source]
+    named = [readings.concepts[number] for number in numbers]
+    folds_seed = cell_seed(seed, fitted_concept)
+    fold = assign_folds(
+        fitted_concept.labels, fitted_concept.groups, folds=taken.folds, seed=folds_seed
     )
-    sources, cells = [], []
-    with tqdm(total=len(readings), desc="transfer", disable=not progress) as bar:
-        for read in readings:
-            fitted = FittedSet.fit(fitted_on, read[0], taken, seed=seed)
-            sources.append(fitted.scores("source", "in the fitted set"))
-            others = iter(read[1:])
-            cells.append(
-                [
-                    each.score(fitted, read[0] if each.concept == fitted_on else next(others))
-                    for each in sets
-                ]
-            )
-            bar.update()
-    shown = range(against.added, len(readings))
-    by_set = []
-    for number, each in enumerate(sets):
-        mine = [at[number] for at in cells]
-        columns = [
-            mine[i].data.merge(_beside_untrained(each, mine[i], _at(mine, readings, i, against)))
-            for i in shown
+    sets = [ScoredSet.of(concept, fitted_concept, fold, taken, seed=seed) for concept in named]
+
+    def score(activations: Sequence[Activations]) -> tuple[xr.Dataset, list[ScoredCell]]:
+        fitted = FittedSet.fit(fitted_concept, activations[source], taken, seed=seed)
+        cells = [
+            scored.score(fitted, activations[number])
+            for scored, number in zip(sets, numbers, strict=True)
         ]
-        by_set.append(xr.concat(columns, dim="checkpoint").merge(each.levels()))
+        return fitted.scores("source", "in the fitted set"), cells
+
+    sources, cells, random_cells = [], [], None
+    total = len(readings) + (readings.fetch_untrained is not None)
+    with tqdm(total=total, desc="transfer", disable=not progress) as bar:
+        random_weights = readings.at_untrained()
+        if random_weights is not None:
+            random_cells = score(random_weights)[1]
+            bar.update()
+        del random_weights  # before the next checkpoint is read
+        for activations in readings:
+            source_scores, checkpoint_cells = score(activations)
+            sources.append(source_scores)
+            cells.append(checkpoint_cells)
+            bar.update()
+    by_set = []
+    for number, scored in enumerate(sets):
+        columns = []
+        for place, checkpoint_cells in enumerate(cells):
+            baseline_place = readings.untrained_number(place)
+            baseline = random_cells if baseline_place is None else cells[baseline_place]
+            cell = checkpoint_cells[number]
+            untrained = None if baseline is None else baseline[number]
+            columns.append(cell.data.merge(_beside_untrained(scored, cell, untrained)))
+        by_set.append(xr.concat(columns, dim="checkpoint").merge(scored.levels()))
     data = xr.concat(by_set, dim="scored_on", combine_attrs="drop_conflicts")
-    data = data.merge(xr.concat([sources[i] for i in shown], dim="checkpoint"))
+    data = data.merge(xr.concat(sources, dim="checkpoint"))
     data["accuracy_q"] = (
         ("scored_on", "checkpoint"),
         benjamini_hochberg(data["accuracy_p_best"].min("site").values),
@@ -191,22 +173,43 @@ def trace_transfer(
             "corrected for the sets and checkpoints (Benjamini and Hochberg)",
         },
     )
-    along = xr.Dataset(coords=readings.along("checkpoint")).isel(checkpoint=list(shown))
     data = (
         data.transpose("scored_on", "checkpoint", "site", ...)
-        .assign_coords(along.coords)
-        .assign_coords(readings.along_sites(read[0]))
+        .assign_coords(readings.along("checkpoint"))
+        .assign_coords(readings.along_sites(activations[0]))
         .assign_coords(scored_on=[concept.name for concept in named])
-        .assign_attrs(fitted_on=fitted_on.name, probe=taken.name, seed=seed, folds=int(taken.folds))
+        .assign_attrs(
+            fitted_on=fitted_concept.name, probe=taken.name, seed=seed, folds=int(taken.folds)
+        )
     )
-    return data.isel(scored_on=0) if isinstance(scored_on, Concept) else data
+    return data.isel(scored_on=0) if isinstance(scored_on, str | Concept) else data
 
 
-def _at(
-    cells: Sequence[ScoredCell], readings: SeriesReadings, number: int, against: UntrainedReading
-) -> ScoredCell | None:
-    place = against.index(readings, number)
-    return None if place is None else cells[place]
+def _choose_sets(
+    readings: SeriesReadings,
+    fitted_on: str | Concept,
+    scored_on: str | Concept | Iterable[str | Concept] | None,
+) -> tuple[int, list[int]]:
+    """The numbers of the fitted set and of the scored sets among the concepts."""
+    (source,) = readings.concept_numbers([fitted_on], argument="fitted_on")
+    targets = (
+        [number for number in range(len(readings.concepts)) if number != source]
+        if scored_on is None
+        else readings.concept_numbers(scored_on, argument="scored_on")
+    )
+    if not targets:
+        raise ValueError(
+            f"These readings hold {fitted_on!r} alone, and no set to score. Collect the others "
+            "too: `collect_series(series, [fitted_on, scored_on])`."
+        )
+    # What labels mean is told by the names that the sets had before a mapping renamed them.
+    originals = [
+        replace(concept, name=name)
+        for concept, name in zip(readings.concepts, readings.original_names, strict=True)
+    ]
+    for target in targets:
+        check_same_matter(originals[source], originals[target])
+    return source, targets
 
 
 def _beside_untrained(
@@ -238,22 +241,3 @@ def _beside_untrained(
         groups=scored.bootstrap.groups,
     )
     return beside
-
-
-def _listed(concepts: Any) -> list[Concept]:
-    if isinstance(concepts, Concept):
-        return [concepts]
-    return list(concepts.values() if isinstance(concepts, Mapping) else concepts)
-
-
-def _under_names_of_their_own(fitted_on: Concept, scored_on: Sequence[Concept]) -> list[Concept]:
-    """Each set once; two sets of one concept may have one name, two readings may not."""
-    distinct = [fitted_on]
-    for concept in scored_on:
-        if concept == fitted_on:
-            continue
-        name = concept.name
-        while name in (each.name for each in (*distinct, *scored_on) if each is not concept):
-            name += " (scored)"
-        distinct.append(replace(concept, name=name))
-    return distinct

@@ -1,6 +1,6 @@
 """What erasing one concept from the activations costs the others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,11 @@ from scipy.stats import t as student
 from torch import Tensor
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.leace import check_erasure_installed, fit_eraser
 from tlens_trust.analysis.comparing.overlap import check_several
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
-from tlens_trust.analysis.readings import Store, read_series
+from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_count, checked_seed
-from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.cross_fitters import CrossFitter, HeldOut
@@ -29,7 +26,6 @@ from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.cells import cell_seed
-from tlens_trust.tracing.sweep_arguments import Concepts
 
 _FRACTION = "fraction of statements"
 # Unit, name, and the sign that makes a loss positive.
@@ -40,17 +36,11 @@ _COSTS = {
 
 
 def erasure_cost(
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
-    concepts: Concepts | None = None,
+    readings: SeriesReadings,
     *,
     probe: ProbeMeasure | None = None,
     controls: int = 10,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    store: Store = "default",
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Erase each concept from the activations, and probe every concept in what is left.
@@ -76,19 +66,13 @@ def erasure_cost(
     Needs the extra `erasure` (`pip install "tlens-trust[erasure]"`).
 
     Args:
-        series: Checkpoints; or `Activations` of the concepts, at one checkpoint or several.
-        concepts: At least two; None for those that activations were given of.
+        readings: Activations of at least two concepts, as `collect_series` gives them. Each site is
+            erased by itself. One or two sites are enough for a first look, since every pair of
+            concepts takes `1 + controls` probes at each.
         probe: What reads the concepts; None for the logistic probe.
         controls: How many permutations of labels stand behind the control, for each erased
             concept. At least 2.
-        sites: Where to read, as `trace_checkpoints` takes it, and so are the following. Each site
-            is erased by itself. One or two are enough for a first look: every pair of concepts
-            takes `1 + controls` probes at each.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        store: Where activations are kept.
         seed: Deals folds, permutes labels, draws resamples; with the seed of a sweep, its folds.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
@@ -101,7 +85,7 @@ def erasure_cost(
 
     Raises:
         ValueError: There are fewer than two concepts, they were read at different widths, or
-            whatever reading finds wrong.
+            whatever collecting finds wrong.
         ImportError: concept-erasure is not installed.
 
     Source:
@@ -109,7 +93,8 @@ def erasure_cost(
         arXiv:2306.03819.
 
     Examples:
-        >>> cost = erasure_cost(series[-1], load_concepts(), sites=[2])  # doctest: +SKIP
+        >>> readings = collect_series(series[-1], load_concepts(), sites=[2])  # doctest: +SKIP
+        >>> cost = erasure_cost(readings)  # doctest: +SKIP
         >>> cost.accuracy_cost.squeeze().to_pandas()  # doctest: +SKIP
     """
     from tqdm.auto import tqdm
@@ -120,15 +105,7 @@ def erasure_cost(
     # Without a control there is no telling a concept's direction from any other.
     checked_count("controls", controls, least=2)
     check_erasure_installed()
-    readings = read_series(
-        series,
-        concepts,
-        sites=sites,
-        position=position,
-        bos=bos,
-        store=store,
-        batch_tokens=batch_tokens,
-    )
+    check_readings(readings)
     named = readings.concepts
     check_several(named)
     total = len(readings) * len(named) ** 2

@@ -1,22 +1,17 @@
 """Statements that a run reads right for a while, and then wrong again."""
 
 import os
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from tlens_trust.activations import Activations
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
 from tlens_trust.analysis.comparing.shared_folds import paired_interval
-from tlens_trust.analysis.readings import SeriesReadings, Store, read_series
+from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_count, checked_seed
-from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.cross_validation import check_probe
@@ -30,18 +25,16 @@ from tlens_trust.tracing.run_folder import RunFolder
 def find_forgetting(
     run_folder: str | os.PathLike[str],
     concept: str,
+    readings: SeriesReadings | None = None,
     *,
     layer: int | None = None,
     site: str | None = None,
     patience: int = 2,
     probe: str | None = None,
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations] | None = None,
     measure: ProbeMeasure | None = None,
     refits: int = 10,
-    store: Store = "default",
     seed: int = 0,
     resamples: int = 1000,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Count statements that were known at some checkpoint, and are wrong at a later one.
@@ -51,7 +44,7 @@ def find_forgetting(
     it stays wrong to the end of the run. It may be known again, and forgotten again.
 
     Most of what looks like forgetting is noise: a statement near a probe's boundary falls on this
-    side or that, as other statements happen to be in the training folds. With `series`, the probe
+    side or that, as other statements happen to be in the training folds. With `readings`, the probe
     is fitted anew at every checkpoint, on folds dealt otherwise, `refits` times. Let `q_t` be the
     share of refits at checkpoint `t` by which a statement is right. Of those known before `t`,
     `Σ (1 - q_{t-1})` would be wrong if nothing had changed since the checkpoint before: the flips
@@ -61,18 +54,16 @@ def find_forgetting(
     Args:
         run_folder: The `out=` of a sweep.
         concept: Its name.
+        readings: Activations at the checkpoints of the run, as `collect_run` gives them; None
+            leaves out everything about noise, as NaN.
         layer: Which layer, where one site was read in it.
         site: Or which site. Neither: the only one.
         patience: How many checkpoints in a row a statement has to be right at to count as known.
         probe: Whose scores, where the sweep took several measures that keep them.
-        series: The checkpoints of the run, or `Activations` of the concept at each; None leaves out
-            everything about noise, as NaN.
         measure: What to refit; None for the logistic probe.
         refits: How often.
-        store: Where activations are kept. How the models are read is taken from the run folder.
         seed: Deals the refits' folds and draws resamples.
         resamples: How many bootstrap resamples stand behind the interval.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
@@ -84,16 +75,17 @@ def find_forgetting(
         `checkpoint` and `example`: `right`, and `right_share`, by refits.
 
     Raises:
-        ValueError: As `compare_checkpoints`; one site is not chosen; a checkpoint of the run is
-            missing from `series`; or an argument is out of range.
+        ValueError: As `compare_checkpoints`; one site is not chosen; `readings` lack a checkpoint
+            of the run, the site or the concept; or an argument is out of range.
 
     Source:
         Toneva et al. (2019), An empirical study of example forgetting, arXiv:1812.05159, for
         forgetting as an event.
 
     Examples:
-        >>> found = find_forgetting("run", "toxicity", layer=2, series=series)  # doctest: +SKIP
-        >>> found[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
+        >>> readings = collect_run("run", series, "toxicity")  # doctest: +SKIP
+        >>> forgetting = find_forgetting("run", "toxicity", readings, layer=2)  # doctest: +SKIP
+        >>> forgetting[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
     """
     for name, number, least in (
         ("patience", patience, 1), ("refits", refits, 2), ("resamples", resamples, 1),
@@ -115,17 +107,12 @@ def find_forgetting(
     lost = known & ~right
     mirror = known_before(~right, patience) & right
     share = np.full(right.shape, np.nan)
-    if series is not None:
-        readings = _readings(
-            Path(run_folder),
-            concept,
-            series,
-            sites[place],
-            store=store,
-            batch_tokens=batch_tokens,
-        )
+    if readings is not None:
+        stored = RunFolder.at(run_folder).read_concept(concept)
+        _check_readings_of_run(readings, stored, kept.checkpoints, sites[place])
+        readings = readings.select([stored])
         taken = logistic_probe() if measure is None else measure
-        share = _right_share(kept, readings, taken, refits, seed, progress=progress)
+        share = _right_share(kept, readings, sites[place], taken, refits, seed, progress=progress)
     return _dataset(kept, right, known, lost, mirror, share, refits, seed, resamples).assign_attrs(
         concept=concept, site=sites[place], patience=patience, seed=seed
     )
@@ -151,41 +138,30 @@ def known_before(
     return known
 
 
-def _readings(
-    run_folder: Path,
-    concept: str,
-    series: Any,
-    site: str,
-    *,
-    store: Store,
-    batch_tokens: int,
-) -> SeriesReadings:
-    """The run's concept at the checkpoints given, read as the run read them."""
-    run = RunFolder(run_folder)
-    settings = run.manifest["settings"]
-    position = settings["position"]
-    # The site by name, and the run's own sites: what the store holds is found under the latter.
-    listing = [series] if isinstance(series, Activations | Checkpoint) else list(series)
-    listing = [
-        source.loaded_with(dtype=getattr(torch, settings["dtype"]), backend=settings["backend"])
-        if isinstance(source, Checkpoint) and source.in_memory is None
-        else source
-        for source in listing
-    ]
-    return read_series(
-        listing,
-        run.read_concept(concept),
-        sites=[site],
-        position=tuple(position) if isinstance(position, list) else position,
-        bos=settings["bos"],
-        store=store,
-        batch_tokens=batch_tokens,
-    )
+def _check_readings_of_run(
+    readings: SeriesReadings, concept: Concept, checkpoints: Sequence[str], site: str
+) -> None:
+    """Refuse readings that lack a checkpoint or the site, or that are of other statements."""
+    check_readings(readings, collected_with="collect_run(run_folder, series, concept)")
+    readings.concept_numbers([concept], argument="readings")
+    missing = [name for name in checkpoints if name not in readings.checkpoints]
+    if missing:
+        raise ValueError(
+            f"`readings` lack {missing[0]!r}, which the run holds. They have "
+            f"{listed(readings.checkpoints)}. Collect them at all checkpoints of the run: "
+            "`collect_run(run_folder, series, concept)`."
+        )
+    if site not in readings.sites:
+        raise ValueError(
+            f"`readings` lack the site {site!r}. They have {listed(readings.sites)}. Collect them "
+            "there: `collect_run(run_folder, series, concept)`."
+        )
 
 
 def _right_share(
     kept: KeptScores,
     readings: SeriesReadings,
+    site: str,
     measure: ProbeMeasure,
     refits: int,
     seed: int,
@@ -195,13 +171,7 @@ def _right_share(
     """The share of refits by which each statement is right, at each checkpoint of the run."""
     from tqdm.auto import tqdm
 
-    missing = [name for name in kept.checkpoints if name not in readings.checkpoints]
-    if missing:
-        raise ValueError(
-            f"`series` lacks {missing[0]!r}, which the run holds. It has "
-            f"{listed(readings.checkpoints)}. Give the series that was swept."
-        )
-    concept: Concept = readings.concepts[0]
+    (concept,) = readings.concepts
     own = cell_seed(seed, concept)
     deals = [
         assign_folds(concept.labels, concept.groups, folds=measure.folds, seed=own + 1 + number)
@@ -210,7 +180,8 @@ def _right_share(
     labels = torch.from_numpy(concept.labels.astype(np.int64))
     shares = []
     for name in tqdm(kept.checkpoints, desc="refits", unit="checkpoint", disable=not progress):
-        (activations,) = readings.at(readings.checkpoints.index(name))
+        (all_sites,) = readings.at(readings.checkpoints.index(name))
+        activations = all_sites.select([site])
         right = [
             (measure.cross_fitter(activations.values, labels, concept.groups, fold).scores > 0)
             == (concept.labels == 1)[:, None]

@@ -1,15 +1,12 @@
 """Where a concept's direction came from: its cosines and angles between checkpoints."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 from einops import rearrange
 from jaxtyping import Float
 
-from tlens_trust.activations import Activations
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
 from tlens_trust.analysis.comparing.split_halves import (
     SPACES,
@@ -18,15 +15,14 @@ from tlens_trust.analysis.comparing.split_halves import (
     check_direction,
     fit_halves,
 )
-from tlens_trust.analysis.readings import Store, one_concept, read_series
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.analysis.readings import SeriesReadings, of_one_concept
 from tlens_trust.concepts import Concept
 from tlens_trust.tracing.cells import cell_seed
 
 
 def direction_genealogy(
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
-    concept: Concept | None = None,
+    readings: SeriesReadings,
+    concept: str | Concept | None = None,
     *,
     direction: str = "logistic",
     C: float = 0.1,
@@ -34,12 +30,7 @@ def direction_genealogy(
     blocks: int = 10,
     permutations: int = 40,
     subspace: int = 2,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    store: Store = "default",
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Compare a concept's direction between all pairs of checkpoints.
@@ -62,8 +53,8 @@ def direction_genealogy(
     it.
 
     Args:
-        series: Checkpoints; or `Activations` of one concept, one for each checkpoint.
-        concept: What to read; None where activations are given.
+        readings: Activations at the checkpoints, as `collect_series` gives them.
+        concept: Which concept, by name or as a `Concept`; None where `readings` hold only one.
         direction: `"logistic"`, the weights of a logistic probe, or `"mass_mean"`, the difference
             of the class means.
         C: Inverse strength of the logistic probe's penalty, the same at all checkpoints, since the
@@ -74,12 +65,7 @@ def direction_genealogy(
         blocks: How many blocks of groups the jackknife leaves out, one at a time.
         permutations: How many draws of permuted labels stand behind the null.
         subspace: Dimension of the subspaces whose principal angles are taken.
-        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        store: Where activations are kept.
         seed: Halves the groups and permutes labels.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
@@ -99,13 +85,16 @@ def direction_genealogy(
 
     Raises:
         ValueError: There are several concepts, too few groups, an argument out of range, or
-            whatever reading finds wrong.
+            whatever collecting finds wrong.
 
     Source:
         Spearman (1904), American Journal of Psychology 15, for the correction; Björck and Golub
         (1973), Mathematics of Computation 27, for principal angles.
 
     Examples:
+        >>> import torch
+        >>> from tlens_trust.activations import Activations
+        >>> from tlens_trust.checkpoints import Checkpoint
         >>> labels = np.arange(200) % 2
         >>> texts = tuple(f"statement {row}" for row in range(200))
         >>> concept = Concept("truth", "reliability", texts, labels, texts)
@@ -115,8 +104,8 @@ def direction_genealogy(
         ...     values[:, 0] += 9 * torch.from_numpy(labels)[:, None] * turned
         ...     where = Checkpoint("planted", f"step{step}", step=step)
         ...     return Activations(values, ("blocks.0.hook_resid_post",), where, concept)
-        >>> turning = direction_genealogy(
-        ...     [read(1, 0.0), read(2, np.pi / 3)], direction="mass_mean", progress=False)
+        >>> readings = SeriesReadings.from_activations([read(1, 0.0), read(2, np.pi / 3)])
+        >>> turning = direction_genealogy(readings, direction="mass_mean", progress=False)
         >>> turning.cosine_corrected.sel(space="raw").squeeze().round(1).values.tolist()
         [[1.0, 0.5], [0.5, 1.0]]
     """
@@ -128,16 +117,8 @@ def direction_genealogy(
             f"`subspace` must be between 1 and {min(blocks, permutations // 2)}, the number of "
             f"blocks, or half that of permutations, got {subspace}."
         )
-    readings = read_series(
-        series,
-        concept,
-        sites=sites,
-        position=position,
-        bos=bos,
-        store=store,
-        batch_tokens=batch_tokens,
-    )
-    about = one_concept(readings)
+    readings = of_one_concept(readings, concept)
+    (about,) = readings.concepts
     halves = SplitHalves.draw(
         about, splits=splits, blocks=blocks, permutations=permutations, seed=cell_seed(seed, about)
     )

@@ -1,37 +1,26 @@
 """Whether concepts share a direction: cosines between the concepts of one checkpoint."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from tlens_trust.activations import Activations
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
 from tlens_trust.analysis.comparing.split_halves import SplitHalves, check_direction, fit_halves
-from tlens_trust.analysis.readings import Store, read_series
-from tlens_trust.checkpoints import Checkpoint
+from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.concepts import Concept
 from tlens_trust.tracing.provenance import listed
-from tlens_trust.tracing.sweep_arguments import Concepts
 
 
 def direction_overlap(
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
-    concepts: Concepts | None = None,
+    readings: SeriesReadings,
     *,
     direction: str = "logistic",
     C: float = 0.1,
     splits: int = 8,
     blocks: int = 10,
     permutations: int = 40,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    store: Store = "default",
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Compare the directions of several concepts with each other, at each checkpoint.
@@ -47,19 +36,13 @@ def direction_overlap(
     lie, not what reads them; `erasure_cost` says what removing one costs the others.
 
     Args:
-        series: Checkpoints; or `Activations` of the concepts, at one checkpoint or several.
-        concepts: At least two; None for those that activations were given of.
+        readings: Activations of at least two concepts, as `collect_series` gives them.
         direction: `"logistic"` or `"mass_mean"`, as in `direction_genealogy`.
         C: Inverse strength of the logistic probe's penalty, the same for all.
         splits: How often groups are halved.
         blocks: How many blocks of groups the jackknife leaves out, one at a time.
         permutations: How many draws of permuted labels stand behind the null.
-        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        store: Where activations are kept.
         seed: Halves the groups and permutes labels.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
@@ -72,6 +55,8 @@ def direction_overlap(
             finds wrong.
 
     Examples:
+        >>> import torch
+        >>> from tlens_trust.activations import Activations
         >>> labels = np.arange(200) % 2
         >>> def read(name, direction):
         ...     texts = tuple(f"{name} {row}" for row in range(200))
@@ -79,24 +64,16 @@ def direction_overlap(
         ...     values = torch.randn(200, 1, 4, generator=torch.Generator().manual_seed(len(name)))
         ...     values[:, 0] += 4 * torch.from_numpy(labels)[:, None] * torch.tensor(direction)
         ...     return Activations(values, ("blocks.0.hook_resid_post",), concept=concept)
-        >>> overlap = direction_overlap(
-        ...     [read("truth", [1.0, 0, 0, 0]), read("kindness", [0, 1.0, 0, 0])],
-        ...     direction="mass_mean", progress=False)
+        >>> readings = SeriesReadings.from_activations(
+        ...     [read("truth", [1.0, 0, 0, 0]), read("kindness", [0, 1.0, 0, 0])])
+        >>> overlap = direction_overlap(readings, direction="mass_mean", progress=False)
         >>> abs(overlap.cosine.sel(space="raw").squeeze()).round(1).values.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
     """
     from tqdm.auto import tqdm
 
     check_direction(direction, C)
-    readings = read_series(
-        series,
-        concepts,
-        sites=sites,
-        position=position,
-        bos=bos,
-        store=store,
-        batch_tokens=batch_tokens,
-    )
+    check_readings(readings)
     named = readings.concepts
     check_several(named)
     halves = [

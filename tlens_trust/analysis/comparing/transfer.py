@@ -1,6 +1,6 @@
 """Whether a probe of one checkpoint reads another: every pair of checkpoints of a series."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,13 +9,10 @@ from einops import einsum
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
-from tlens_trust.activations.positions import Position
-from tlens_trust.activations.reading_options import DEFAULT_BATCH_TOKENS
 from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permuted, null_bands
-from tlens_trust.analysis.readings import Store, one_concept, read_series
+from tlens_trust.analysis.readings import SeriesReadings, of_one_concept
 from tlens_trust.arguments import checked_count, checked_seed
-from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.cross_fold import cross_fold_variance
@@ -30,17 +27,12 @@ _PAIR = ("source", "target", "site")
 
 
 def transfer_matrix(
-    series: Checkpoint | Iterable[Checkpoint] | Iterable[Activations],
-    concept: Concept | None = None,
+    readings: SeriesReadings,
+    concept: str | Concept | None = None,
     *,
     probe: ProbeMeasure | None = None,
     permutations: int = 100,
-    sites: str | int | Sequence[str | int] = "resid_post",
-    position: Position = "last",
-    bos: bool | None = None,
-    store: Store = "default",
     seed: int = 0,
-    batch_tokens: int = DEFAULT_BATCH_TOKENS,
     progress: bool = True,
 ) -> xr.Dataset:
     """Fit probes at every checkpoint and score them at every checkpoint, on held-out groups.
@@ -63,17 +55,12 @@ def transfer_matrix(
     held at a time, else all of them.
 
     Args:
-        series: Checkpoints; or `Activations` of one concept, one for each checkpoint.
-        concept: What to read; None where activations are given.
+        readings: Activations at the checkpoints, as `collect_series` gives them.
+        concept: Which concept, by name or as a `Concept`; None where `readings` hold only one.
         probe: A linear probe's measure; None for the logistic probe.
         permutations: How many draws of permuted labels stand behind the null bands. Their
             directions are held for all checkpoints; a long series with many sites may want fewer.
-        sites: Where to read, as `trace_checkpoints` takes it, and so are the following.
-        position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
-        store: Where activations are kept.
         seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
-        batch_tokens: Tokens read at once.
         progress: Whether to show a bar.
 
     Returns:
@@ -98,9 +85,10 @@ def transfer_matrix(
 
     Raises:
         ValueError: There are several concepts, the probe is not linear, checkpoints differ in
-            width or sites, or whatever reading finds wrong.
+            width or sites, or whatever collecting finds wrong.
 
     Examples:
+        >>> from tlens_trust.checkpoints import Checkpoint
         >>> labels = np.arange(120) % 2
         >>> texts = tuple(f"statement {row}" for row in range(120))
         >>> concept = Concept("truth", "reliability", texts, labels, texts)
@@ -109,7 +97,8 @@ def transfer_matrix(
         ...     values[:, 0, coordinate] += torch.from_numpy(4.0 * labels).float()
         ...     where = Checkpoint("planted", f"step{step}", step=step)
         ...     return Activations(values, ("blocks.0.hook_resid_post",), where, concept)
-        >>> matrix = transfer_matrix([read(1, 0), read(2, 0), read(3, 1)], progress=False)
+        >>> readings = SeriesReadings.from_activations([read(1, 0), read(2, 0), read(3, 1)])
+        >>> matrix = transfer_matrix(readings, progress=False)
         >>> (matrix.auroc.isel(site=0) > 0.9).values.tolist()
         [[True, True, False], [True, True, False], [False, False, True]]
     """
@@ -119,16 +108,8 @@ def transfer_matrix(
     check_probe(taken)
     seed = checked_seed(seed)
     checked_count("permutations", permutations)
-    readings = read_series(
-        series,
-        concept,
-        sites=sites,
-        position=position,
-        bos=bos,
-        store=store,
-        batch_tokens=batch_tokens,
-    )
-    about = one_concept(readings)
+    readings = of_one_concept(readings, concept)
+    (about,) = readings.concepts
     own = cell_seed(seed, about)
     count = len(readings)
     with tqdm(total=2 * count, desc="transfer", unit="pass", disable=not progress) as bar:

@@ -121,7 +121,7 @@ def transfer_table(transfer: xr.Dataset, *, site: str | int | None = None) -> st
 
     Examples:
         >>> from tlens_trust.analysis import trace_transfer
-        >>> print(transfer_table(trace_transfer(series, one, other)))  # doctest: +SKIP
+        >>> print(transfer_table(trace_transfer(readings, "one", "other")))  # doctest: +SKIP
     """
     by_set = _with_set_axis(transfer)
     number_of_site = _site_number(by_set, "accuracy", site)
