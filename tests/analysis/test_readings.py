@@ -96,7 +96,7 @@ def test_what_was_not_read_is_refused_before_anything_is_read(checkpoints, conce
     for concepts_twice in ([], ["truth", "truth"]):
         with pytest.raises(ValueError, match="each once"):
             readings.select(concepts_twice)
-    with pytest.raises(ValueError, match="`sites` asks for nothing"):
+    with pytest.raises(ValueError, match="`sites` got an empty sequence"):
         collect_series(checkpoints, concepts, sites=[])
     assert loads == []
 
