@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tlens_trust.concepts import Concept, available_benchmarks, load_concepts
+from tlens_trust.concepts.benchmarks import BENCHMARKS
 
 FIVE = ["reliability", "privacy", "toxicity", "fairness", "robustness"]
 
@@ -23,8 +24,8 @@ def test_an_embedded_set_can_be_asked_for_by_name():
 
 def test_every_benchmark_belongs_to_one_of_the_five_dimensions():
     lines = available_benchmarks()
-    assert sorted(lines) == ["confaide", "sst2", "stereoset", "toxigen", "truthfulqa"]
-    assert sorted(line.partition(":")[0] for line in lines.values()) == sorted(FIVE)
+    assert {"confaide", "sst2", "stereoset", "toxigen", "truthfulqa"} <= lines.keys()
+    assert {line.partition(":")[0] for line in lines.values()} == set(FIVE)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def written(path, statements):
 @pytest.mark.parametrize("form", sorted(FORMS))
 def test_a_file_in_the_form_of_another_benchmark_is_refused_whatever_it_is_called(tmp_path, form):
     path = written(tmp_path / "mine.csv", FORMS[form])
-    for name in available_benchmarks():
+    for name in (name for name, benchmark in BENCHMARKS.items() if benchmark.paper is not None):
         if name == form:
             assert list(load_concepts(name, path=path)) == [name]
         else:

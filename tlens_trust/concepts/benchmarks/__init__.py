@@ -7,5 +7,12 @@ from tlens_trust.concepts.benchmarks.toxigen import TOXIGEN
 from tlens_trust.concepts.benchmarks.truthfulqa import TRUTHFULQA
 
 BENCHMARKS = {
-    benchmark.name: benchmark for benchmark in (TRUTHFULQA, CONFAIDE, TOXIGEN, STEREOSET, SST2)
+    benchmark.name: benchmark
+    for benchmark in (
+        TRUTHFULQA,
+        CONFAIDE,
+        TOXIGEN,
+        STEREOSET,
+        SST2,
+    )
 }
