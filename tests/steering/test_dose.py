@@ -3,15 +3,14 @@ import torch
 
 from tlens_trust.measures import LinearProbe
 from tlens_trust.steering import (
-    NEUTRAL_TEXT,
     Intervention,
     NeutralPredictions,
     ProbeFires,
     SteeringVector,
     calibrate_strength,
-    neutral_text,
     steer,
 )
+from tlens_trust.steering.neutral_text import NEUTRAL_TEXT, neutral_text
 
 TEXTS = [f"w{k} w{k + 3} w{k + 7} w{k + 1} w{k + 20}" + " w5" * (k % 3) for k in range(12)]
 

@@ -239,7 +239,7 @@ def _parse_site(text: str | None, checkpoint: "Checkpoint") -> str | int:
 
 def _is_toy(checkpoint: "Checkpoint") -> bool:
     """Whether a model knows few words besides those of the toy corpus."""
-    from tlens_trust.steering import NEUTRAL_TEXT, neutral_text
+    from tlens_trust.steering.neutral_text import NEUTRAL_TEXT, neutral_text
 
     return neutral_text(checkpoint.load_tokenizer()) is not NEUTRAL_TEXT
 
