@@ -85,3 +85,22 @@ def test_an_issue_form_has_what_its_format_requires(name):
     for field in form["body"]:
         assert field["type"] in {"markdown", "textarea", "input", "dropdown", "checkboxes"}
         assert field["attributes"]["label"]
+
+
+def test_every_file_that_the_map_for_contributors_names_is_there():
+    """A name without folders is in the folder that the same line names before it."""
+    missing, found = [], 0
+    for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines():
+        folder = ROOT
+        for name in re.findall(r"`([\w/.]+(?:\.(?:py|md|toml)|/))`", line):
+            if "NAME" in name:
+                continue
+            places = [folder / name, ROOT / name, ROOT / "tlens_trust" / name]
+            there = next((place for place in places if place.exists()), None)
+            if there is None:
+                missing.append(name)
+                continue
+            found += 1
+            folder = there if there.is_dir() else there.parent
+    assert missing == []
+    assert found > 40
