@@ -24,20 +24,20 @@ def calibrate_probe(
 ) -> LinearProbe:
     """Fit a probe on all rows, and scale its log-odds on left-out rows.
 
-    Whole groups are dealt into folds; each fold is scored by a fit without it, and the slope and
-    offset that turn these scores into log-odds are applied to the fit of all rows. So the log-odds
-    are not too large where a direction overfits its training rows. With too few groups for two
-    folds that hold both labels, the training rows themselves are used.
+    Whole groups are dealt into folds, and each fold is scored by a fit without it. A logistic
+    regression on these scores gives a slope and an offset, which scale the fit of all rows.
+    Therefore the log-odds are not too large where a direction overfits its training rows. If there
+    are too few groups for two folds with both labels, the scores of the training rows are used.
 
     Args:
-        fit: Gives direction and bias, along which the scores are to be scaled.
+        fit: Returns the direction and the bias whose scores are scaled.
         activations: One row per statement, in the model's own units.
         labels: 0 or 1; both occur.
         groups: The group of each row, left out as a whole; None if each row is its own group.
         folds: The largest number of folds that the groups are dealt into.
 
     Returns:
-        The probe of all rows, of log-odds in nats.
+        The probe of all rows. It returns log-odds in nats.
     """
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
     probe = fit(activations, labels, names)

@@ -1,4 +1,4 @@
-"""Contrast-consistent search: a direction that answers pairs consistently, found without labels."""
+"""Contrast-consistent search: a direction with consistent answers to pairs, without labels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +23,9 @@ from tlens_trust.measures.folds import deal_folds
 from tlens_trust.measures.log_odds import fit_log_odds
 from tlens_trust.measures.probe import LinearProbe
 
+# Learning rate of Adam. Features are standardised, so that one rate suits all sites.
 _RATE = 0.03
+# Folds behind the calibration. Each of them costs one more search, so there are few.
 _INNER_FOLDS = 3
 
 
@@ -35,34 +37,35 @@ def fit_contrast_consistent_direction(
     steps: int = 200,
     seed: int = 0,
 ) -> tuple[LinearProbe, float]:
-    """Search for a direction that says of exactly one statement of each pair that it holds.
+    """Search for a direction that calls exactly one statement of each pair true.
 
-    Minimises, with `p(x) = σ(w·z + b)` and `z` the activation standardised feature by feature
-    over the rows given, the mean over pairs of
+    Let `p(x) = σ(w·z + b)`, with `z` the activation standardised feature by feature over the given
+    rows. The loss is the mean over pairs of
 
-        `(p(x) + p(x') - 1)² + min(p(x), p(x'))²`:
+        `(p(x) + p(x') - 1)² + min(p(x), p(x'))²`.
 
-    the two answers are consistent, and confident. No label enters, and the loss is the same with
-    the two statements of a pair exchanged. It is also nearly the same for `-w`: **which side is
-    which cannot be known without labels**, so the sign of what comes back is arbitrary.
+    The first term asks for consistent answers, the second for confident ones. The loss uses no
+    label, and exchanging the two statements of a pair does not change it. It is also nearly the
+    same for `-w`: **which side is which cannot be known without labels**. The sign of the result
+    is therefore arbitrary.
 
-    The loss is not convex, and is minimised by full-batch Adam from several starts: the principal
-    direction of the pair differences, then random ones. The start that ends lowest wins. Where
-    pairs are fewer than features, directions that mean nothing reach a loss of zero too. One seed
-    gives the same bits again.
+    The loss is not convex. Full-batch Adam minimises it from several starts: the principal
+    direction of the pair differences, then random directions. The start with the lowest final loss
+    is returned. With fewer pairs than features, meaningless directions reach a loss of zero too.
+    The same seed gives the same bits.
 
-    Unlike in the original, statements are not rewritten into a yes-form and a no-form, so there
-    is one mean to take off and not one for each form.
+    The original rewrites each statement into a yes-form and a no-form, and subtracts the mean of
+    each form. Here statements are not rewritten, so one mean is subtracted.
 
     Args:
         activations: One row per statement, in the model's own units.
         pairs: The two rows of each pair, in any order.
         restarts: The number of starts.
-        steps: The number of steps of Adam for each.
+        steps: The number of steps of Adam for each start.
         seed: Seed of the random starts.
 
     Returns:
-        A direction and a bias, of arbitrary sign; and the loss it reaches.
+        A direction and a bias, of arbitrary sign, and the loss that they reach.
 
     Raises:
         ValueError: `activations` holds a NaN or an infinity, there is no pair, or `restarts` or
@@ -87,7 +90,10 @@ def fit_contrast_consistent_direction(
             "Find the rows with `torch.isfinite(activations).all(1)`."
         )
     if not len(pairs):
-        raise ValueError("`pairs` must name at least one pair of rows, got none.")
+        raise ValueError(
+            "`pairs` must hold at least one pair of rows, got none. Give the numbers of two "
+            "rows for each pair."
+        )
     weight = torch.ones(len(pairs), dtype=torch.float64, device=activations.device)
     contrasts = ContrastPairs(pairs[:, 0], pairs[:, 1], weight)
     search = _Search(restarts, steps, seed)
@@ -136,7 +142,7 @@ class _Search:
         pairs: ContrastPairs,
         weights: Float[Tensor, "problem pair"],
     ) -> Float[Tensor, "d_model column"]:
-        """Unit vectors to start from, those of one problem side by side."""
+        """Return unit vectors to start from, with those of one problem side by side."""
         generator = torch.Generator().manual_seed(self.seed)
         width = features.shape[1]
         random_starts = torch.randn(width, self.restarts, generator=generator).to(features.device)
@@ -159,8 +165,9 @@ def _adam(
     start: Float[Tensor, "d_model column"],
     steps: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Slopes, offsets and losses after so many steps from each start."""
-    # The offset rides along as the last row, so that there is one thing to step.
+    """Return slopes, offsets and losses after `steps` steps of Adam from each start."""
+    # The offset is the last row, so that one update serves slopes and offset. Decay rates and
+    # epsilon are those of Kingma and Ba (2014), arXiv:1412.6980.
     point = torch.cat([start, torch.zeros_like(start[:1])])
     momentum, size = torch.zeros_like(point), torch.zeros_like(point)
     for step in range(1, steps + 1):
@@ -179,17 +186,19 @@ def _loss(
     pairs: ContrastPairs,
     share: Float[Tensor, "pair column"],
 ) -> tuple[Float[Tensor, " column"], Float[Tensor, "example column"]]:
-    """The loss of each column, and its derivative with respect to each logit."""
-    chance = torch.sigmoid(logits)
-    one, other = chance[pairs.positive], chance[pairs.negative]
-    gap, least = one + other - 1, torch.minimum(one, other)
-    loss = (share * (gap.square() + least.square())).sum(dim=0)
+    """Return the loss of each column, and its derivative with respect to each logit."""
+    probability = torch.sigmoid(logits)
+    p_positive, p_negative = probability[pairs.positive], probability[pairs.negative]
+    gap, smaller = p_positive + p_negative - 1, torch.minimum(p_positive, p_negative)
+    loss = (share * (gap.square() + smaller.square())).sum(dim=0)
     slope = torch.zeros_like(logits)
-    # At equality both take half, so that exchanging the two changes nothing.
-    lower = 0.5 * (1 + torch.sign(other - one))
-    slope.index_add_(0, pairs.positive, 2 * share * (gap + lower * least))
-    slope.index_add_(0, pairs.negative, 2 * share * (gap + (1 - lower) * least))
-    return loss, slope * chance * (1 - chance)
+    # If both are equal, each gets half of the derivative of the minimum. Exchanging the two
+    # statements then changes nothing.
+    positive_is_smaller = 0.5 * (1 + torch.sign(p_negative - p_positive))
+    slope.index_add_(0, pairs.positive, 2 * share * (gap + positive_is_smaller * smaller))
+    slope.index_add_(0, pairs.negative, 2 * share * (gap + (1 - positive_is_smaller) * smaller))
+    # The derivative of the sigmoid, by the chain rule.
+    return loss, slope * probability * (1 - probability)
 
 
 def fit_contrast_consistent_probe(
@@ -201,21 +210,24 @@ def fit_contrast_consistent_probe(
     steps: int = 200,
     seed: int = 0,
 ) -> LinearProbe:
-    """Search for a contrast-consistent direction, then let labels say its sign and scale.
+    """Search for a contrast-consistent direction, and set its sign and scale by the labels.
 
-    The direction is that of `fit_contrast_consistent_direction` on contrast pairs (statements of
-    one group with opposite labels, each group weighing the same), where labels say only which
-    statements stand against each other. Two things are then taken from the labels of the rows
-    given, and of no other: the sign, so that pairs lean towards label 1 on average, and slope
-    and offset of the log-odds, by logistic regression on the scores of left-out groups. For what
-    no label has touched, use that function.
+    The direction is that of `fit_contrast_consistent_direction` on contrast pairs. These are
+    statements of one group with opposite labels, and each group has the same weight. The labels of
+    the given rows, and no others, are used three times:
+
+    - they say which statements form a pair;
+    - they set the sign, so that the mean pair difference points to label 1;
+    - they set slope and offset of the log-odds, by logistic regression on left-out groups.
+
+    For a direction that no label has changed, use `fit_contrast_consistent_direction`.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: The group of each statement.
         restarts: The number of starts.
-        steps: The number of steps of Adam for each.
+        steps: The number of steps of Adam for each start.
         seed: Seed of the random starts.
 
     Returns:
@@ -244,11 +256,11 @@ def fit_contrast_consistent_probe(
 
 @dataclass(frozen=True)
 class ContrastConsistentFitter:
-    """Contrast-consistent directions, oriented and calibrated on the training rows.
+    """Fits contrast-consistent directions, with sign and scale from the training rows.
 
     Attributes:
         restarts: The number of starts.
-        steps: The number of steps of Adam for each.
+        steps: The number of steps of Adam for each start.
         seed: Seed of the random starts.
     """
 
@@ -288,10 +300,10 @@ class ContrastConsistentFitter:
         fold = deal_folds(labels, groups, folds=_INNER_FOLDS)
         if fold is not None:
             # A pair lies in one group, and so in one fold.
-            of_pair = torch.from_numpy(fold).to(labels.device)[pairs.positive]
-            weights += [pairs.weight * (of_pair != k) for k in range(int(fold.max()) + 1)]
+            fold_of_pair = torch.from_numpy(fold).to(labels.device)[pairs.positive]
+            weights += [pairs.weight * (fold_of_pair != k) for k in range(int(fold.max()) + 1)]
         if fold is not None and not all(bool(weight.any()) for weight in weights):
-            # All pairs in one fold: nothing to fit without it.
+            # All pairs lie in one fold, so that no pair remains for the fit without it.
             fold, weights = None, weights[:1]
         search = _Search(self.restarts, self.steps, self.seed)
         probes, losses = search(activations, pairs, torch.stack(weights))
@@ -324,21 +336,22 @@ def ccs_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Contrast-consistent search as a measure: grouped cross-validation at every site.
+    """Return contrast-consistent search as a measure: grouped cross-validation at every site.
 
     Args:
-        variant: `"gradient"` minimises the loss; `"tpc"` is Burns et al.'s closed form, the
+        variant: `"gradient"` minimises the loss. `"tpc"` is the closed form of Burns et al.: the
             principal direction of the pair differences of standardised features.
-        restarts: The number of starts; for `"gradient"`.
-        steps: The number of steps of Adam for each; for `"gradient"`.
-        seed: Seed of the random starts; for `"gradient"`.
+        restarts: The number of starts. Only `"gradient"` uses it.
+        steps: The number of steps of Adam for each start. Only `"gradient"` uses it.
+        seed: Seed of the random starts. Only `"gradient"` uses it.
         folds: The number of folds that the groups are dealt into. At least 2.
         resamples: The number of bootstrap resamples behind an interval.
         permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:
-        A measure named `ccs` or `ccs_tpc`. On a concept without contrast pairs it is a ValueError.
+        A measure named `ccs` or `ccs_tpc`. It raises a ValueError for a concept without contrast
+        pairs.
 
     Raises:
         ValueError: `variant` is neither, or `restarts` or `steps` is less than 1.
@@ -349,7 +362,7 @@ def ccs_probe(
     """
     checked_choice("variant", variant, ("gradient", "tpc"))
     if variant == "tpc":
-        closed = DirectionCrossFitter(PairDifferenceFitter(standardise=True))
-        return ProbeMeasure("ccs_tpc", closed, folds, resamples, permutations, floor)
+        closed_form = DirectionCrossFitter(PairDifferenceFitter(standardise=True))
+        return ProbeMeasure("ccs_tpc", closed_form, folds, resamples, permutations, floor)
     fitter = DirectionCrossFitter(ContrastConsistentFitter(restarts, steps, seed))
     return ProbeMeasure("ccs", fitter, folds, resamples, permutations, floor)

@@ -16,12 +16,12 @@ from tlens_trust.measures.directions.fitter import DirectionFitter, FittedDirect
 
 @dataclass(frozen=True)
 class DirectionCrossFitter:
-    """One fit for each site and fold, on all folds but that one: a `CrossFitter`.
+    """Fits a direction for each site and fold, on all other folds: a `CrossFitter`.
 
-    Whatever has to be chosen (penalty, coordinates, sign, scale) is chosen by the fitter, which
-    is given training rows only. The numbers that fits report are averaged over the folds. With
-    three folds or more, as many fits again leave out every two of them, which is what the
-    intervals of cross-validated scores rest on.
+    The fitter chooses everything that has to be chosen (penalty, coordinates, sign, scale). It gets
+    training rows only. The numbers that fits report are averaged over the folds. With three folds
+    or more, there is a further fit without every two folds. The intervals of cross-validated scores
+    need these fits.
 
     Attributes:
         fitter: Fits the direction.
@@ -58,28 +58,28 @@ class DirectionCrossFitter:
             train = torch.from_numpy(in_training).to(activations.device)
             return self.fitter(activations[train, site], labels[train], names[in_training].tolist())
 
-        def score(fitted: FittedDirection, site: int, k: int) -> Float[np.ndarray, " held"]:
+        def score(result: FittedDirection, site: int, k: int) -> Float[np.ndarray, " left_out"]:
             left_out_rows = torch.from_numpy(fold == k).to(activations.device)
             log_odds: np.ndarray = (
-                fitted.probe.log_odds(activations[left_out_rows, site]).cpu().numpy()
+                result.probe.log_odds(activations[left_out_rows, site]).cpu().numpy()
             )
             return log_odds
 
         for site in range(sites):
             for k in range(folds):
-                fitted = fit(site, k)
-                scores[fold == k, site] = score(fitted, site, k)
-                directions[site, k] = fitted.probe.direction.cpu().numpy()
-                biases[site, k] = fitted.probe.bias
-                for name, number in fitted.report.items():
+                result = fit(site, k)
+                scores[fold == k, site] = score(result, site, k)
+                directions[site, k] = result.probe.direction.cpu().numpy()
+                biases[site, k] = result.probe.bias
+                for name, number in result.report.items():
                     reports[name][site, k] = number
             if fewer is None or norms is None:
                 continue
             for j, k in combinations(range(folds), 2):
-                fitted = fit(site, j, k)
-                fewer[k, fold == j, site] = score(fitted, site, j)
-                fewer[j, fold == k, site] = score(fitted, site, k)
-                norms[site, j, k] = norms[site, k, j] = float(fitted.probe.direction.norm())
+                result = fit(site, j, k)
+                fewer[k, fold == j, site] = score(result, site, j)
+                fewer[j, fold == k, site] = score(result, site, k)
+                norms[site, j, k] = norms[site, k, j] = float(result.probe.direction.norm())
         return HeldOut(
             scores,
             {

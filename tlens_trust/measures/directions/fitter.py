@@ -1,4 +1,4 @@
-"""The shared part of all directions: fitter, result, and classifier for scikit-learn."""
+"""What all directions share: the fitter, its result, and a scikit-learn classifier."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from tlens_trust.measures.probe import LinearProbe
 
 @dataclass(frozen=True, eq=False)
 class FittedDirection:
-    """A probe, and the numbers that its fit reports of itself.
+    """A probe, and the numbers that its fit reports.
 
     Attributes:
         probe: Direction and bias.
@@ -42,7 +42,7 @@ class DirectionFitter(Protocol):
         labels: Int[Tensor, " example"],
         groups: Sequence[str] | None,
     ) -> FittedDirection:
-        """Fit on the given rows and nothing else; without groups, each row is its own group."""
+        """Fit on the given rows only. If `groups` is None, each row is its own group."""
 
 
 class DirectionProbe(ProbeClassifier):
@@ -50,14 +50,14 @@ class DirectionProbe(ProbeClassifier):
 
     Args:
         fitter: Fits the direction: an `LDAFitter`, `RidgeFitter`, `SparseFitter`,
-            `PairDifferenceFitter`, `ContrastConsistentFitter`, or one of your own. The last two
-            need groups.
+            `PairDifferenceFitter`, `ContrastConsistentFitter`, or one of your own. The fitters of
+            pair differences and of contrast-consistent search need groups.
 
     Attributes:
         coef_: The direction, of shape `(1, d_model)`.
         intercept_: The bias, of shape `(1,)`.
         classes_: The two labels; log-odds are those of the second.
-        report_: The numbers that the fit reports of itself, by name.
+        report_: The numbers that the fit reports, by name.
 
     Examples:
         >>> import torch
@@ -88,6 +88,6 @@ class DirectionProbe(ProbeClassifier):
                 f"`fitter` must be a fitter of directions, got {self.fitter!r}. Give "
                 "`LDAFitter()`, for example."
             )
-        fitted = self.fitter(activations, labels, groups)
-        self.report_ = dict(fitted.report)
-        return fitted.probe.direction, fitted.probe.bias
+        result = self.fitter(activations, labels, groups)
+        self.report_ = dict(result.report)
+        return result.probe.direction, result.probe.bias

@@ -16,9 +16,10 @@ from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.ridge_path import RidgePath, feature_scale
 from tlens_trust.measures.probe import LinearProbe
 
-# A shrinkage of one makes of the covariance a multiple of the identity; one has no ridge for it.
-_WHOLE = 1 - 1e-9
-_LEAST = 1e-9
+# The ridge penalty of the equivalent regression is proportional to `s / (1 - s)`. It is infinite at
+# a shrinkage of 1. At 0 there is no penalty, and the regression may be singular.
+_LARGEST_SHRINKAGE = 1 - 1e-9
+_SMALLEST_SHRINKAGE = 1e-9
 
 
 def fit_lda_probe(
@@ -33,23 +34,23 @@ def fit_lda_probe(
 
     The direction is `Σ̂⁻¹(μ₁ - μ₀)`. Here `Σ̂ = (1 - s)S + s (tr S / d) I` is the shrunk covariance
     within labels, with `S = (1/n) Σᵢ (zᵢ - μ_yᵢ)(zᵢ - μ_yᵢ)ᵀ`. Activations `z` are scaled feature
-    by feature to unit variance within labels. Unless given, `s` is Ledoit and
-    Wolf's estimate of the best shrinkage. It is the direction of scikit-learn's
+    by feature to unit variance within labels. Unless given, `s` is Ledoit and Wolf's estimate of
+    the best shrinkage. The direction equals that of scikit-learn's
     `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=s)` on `z`.
 
-    Where features are many, the log-odds that LDA's Gaussians imply are far too sure. Slope and
-    offset are therefore fitted by logistic regression on scores of left-out groups. They have a
-    closed form, since the direction is that of a ridge regression with the penalty
-    `n s (tr S / d) / (1 - s)`. `s` itself is not estimated again for each group left out.
+    With many features, the log-odds that follow from LDA's Gaussians are far too large. Slope and
+    offset are therefore fitted by logistic regression on scores of left-out groups. These scores
+    have a closed form, since the direction is that of a ridge regression with the penalty
+    `n s (tr S / d) / (1 - s)`. `s` is estimated once, and not again for each left-out group.
     Deterministic.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: The group of each row, left out as a whole; None if each row is its own group.
-        shrinkage: `s`, between 0 and 1; None for Ledoit and Wolf's.
-        standardise: Whether to scale each feature first. Off, the probe survives a rotation of
-            activation space.
+        shrinkage: `s`, between 0 and 1; None for Ledoit and Wolf's estimate.
+        standardise: Whether to scale each feature first. Without scaling, a rotation of activation
+            space does not change the scores.
 
     Returns:
         A probe of log-odds in nats.
@@ -75,10 +76,10 @@ def fit_lda_probe(
 
 @dataclass(frozen=True)
 class LDAFitter:
-    """Discriminant analysis with a shrunk covariance.
+    """Fits discriminant analysis with a shrunk covariance.
 
     Attributes:
-        shrinkage: Between 0 and 1; None for Ledoit and Wolf's.
+        shrinkage: Between 0 and 1; None for Ledoit and Wolf's estimate.
         standardise: Whether to scale each feature first.
     """
 
@@ -88,8 +89,8 @@ class LDAFitter:
     def __post_init__(self) -> None:
         if self.shrinkage is not None:
             hint = (
-                "0 is the covariance as it is, 1 a multiple of the identity. Leave it out for "
-                "Ledoit and Wolf's."
+                "0 is the unchanged covariance, 1 a multiple of the identity. Leave it out for "
+                "Ledoit and Wolf's estimate."
             )
             shrinkage = checked_fraction("shrinkage", self.shrinkage, hint=hint)
             object.__setattr__(self, "shrinkage", shrinkage)
@@ -127,8 +128,8 @@ class LDAFitter:
         if shrinkage is None:
             array = deviations.cpu().numpy()
             shrinkage = float(ledoit_wolf_shrinkage(array, assume_centered=True))
-        shrinkage_inside = min(max(shrinkage, _LEAST), _WHOLE)
-        # `tr S / d`; the ridge of the equal regression, over all rows.
+        shrinkage_inside = min(max(shrinkage, _SMALLEST_SHRINKAGE), _LARGEST_SHRINKAGE)
+        # `tr S / d`. The penalty of the equivalent ridge regression follows from it.
         mean_variance = float(deviations.square().mean())
         path = RidgePath.of(activations, labels, groups, scale=scale)
         ridge = (
@@ -148,10 +149,10 @@ def lda_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Linear discriminant analysis as a measure: grouped cross-validation at every site.
+    """Return linear discriminant analysis as a measure: grouped cross-validation at every site.
 
     Args:
-        shrinkage: Between 0 and 1; None for Ledoit and Wolf's, on the training rows.
+        shrinkage: Between 0 and 1; None for Ledoit and Wolf's estimate on the training rows.
         folds: The number of folds that the groups are dealt into. At least 2.
         resamples: The number of bootstrap resamples behind an interval.
         permutations: The number of permutations of the labels behind a p-value.

@@ -1,4 +1,4 @@
-"""The principal direction of pair differences."""
+"""Probes along the principal direction of pair differences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +24,24 @@ from tlens_trust.measures.probe import LinearProbe
 def principal_pair_direction(
     activations: Float[Tensor, "example d_model"], pairs: ContrastPairs
 ) -> tuple[Float[Tensor, " d_model"], float]:
-    """The direction along which pairs differ most, which no label enters.
+    """Compute the direction along which pairs differ most, without labels.
 
-    It is the unit vector `v` that maximises `Σ_p ω_p (v·(x_p⁺ - x_p⁻))²`, the top eigenvector of
-    the pair differences' second moment about zero. Exchanging the two statements of a pair
-    changes nothing, so which of them is which is not used; nor can it say which way `v` points.
-    (Differences taken label 1 minus label 0 and then centred, as a principal component analysis
-    would, lose what they have in common.)
+    The unit vector `v` maximises `Σ_p ω_p (v·(x_p⁺ - x_p⁻))²`. It is the top eigenvector of the
+    second moment of the pair differences about zero. Exchanging the two statements of a pair
+    changes nothing, so the result does not depend on which of them has label 1. For the same
+    reason, the sign of `v` is arbitrary. The differences are not centred, unlike in principal
+    component analysis: that would remove what all of them have in common.
 
     Args:
         activations: One row per statement.
-        pairs: What differs from what, with a weight `ω` each.
+        pairs: The rows to subtract from each other, and the weight `ω` of each pair.
 
     Returns:
-        The direction, of unit length and of arbitrary sign, in float64; and the share of the
-        second moment that lies along it.
+        The direction in float64, of unit length and arbitrary sign, and the share of the second
+        moment that lies along it.
+
+    Raises:
+        ValueError: The two statements of every pair have the same activations.
 
     Source:
         Zou et al. (2023), arXiv:2310.01405; Burns et al. (2022), arXiv:2212.03827, who call it
@@ -47,24 +50,27 @@ def principal_pair_direction(
     centred = activations.double() - activations.double().mean(dim=0)
     values: np.ndarray = centred.cpu().numpy()
     # The second moment is `Xᵀ L X`, with `L` the Laplacian of the graph whose edges are the pairs.
-    first, second = pairs.positive.cpu().numpy(), pairs.negative.cpu().numpy()
+    # The differences, which can be far more than the rows, are never stored.
+    positive, negative = pairs.positive.cpu().numpy(), pairs.negative.cpu().numpy()
     weight = pairs.weight.cpu().numpy()
     number, width = np.arange(len(weight)), values.shape[1]
-    ends = [(weight**0.5, (number, first)), (-(weight**0.5), (number, second))]
+    ends = [(weight**0.5, (number, positive)), (-(weight**0.5), (number, negative))]
     shape = (len(weight), len(values))
     edges = coo_array(ends[0], shape=shape) + coo_array(ends[1], shape=shape)
     laplacian = (edges.T @ edges).tocsr()
-    joined = laplacian @ values
-    total = float(np.vdot(values, joined))
+    laplacian_values = laplacian @ values
+    total = float(np.vdot(values, laplacian_values))
     if not total > 0:
         raise ValueError(
-            "The statements of every contrast pair have the same activations, so that no direction "
-            "tells them apart. Read another position, or use a probe that needs no pairs."
+            "The two statements of every contrast pair have the same activations, so that no "
+            "direction tells them apart. Collect activations at another position, or use a probe "
+            "that needs no pairs."
         )
     if width <= len(values):
-        moment = values.T @ joined
+        moment = values.T @ laplacian_values
         eigenvalues, vectors = eigh(moment, subset_by_index=[width - 1, width - 1])
     else:
+        # A fixed start vector, since the default one is random.
         operator = LinearOperator(
             (width, width),
             matvec=lambda vector: values.T @ (laplacian @ (values @ vector)),
@@ -80,14 +86,14 @@ def towards_label_one(
     activations: Float[Tensor, "example d_model"],
     pairs: ContrastPairs,
 ) -> float:
-    """The sign, 1.0 or -1.0, by which most of the direction points from label 0 to label 1.
+    """Return the sign, 1.0 or -1.0, that makes a direction point from label 0 to label 1.
 
-    This is where labels come in: the mean of the pair differences, taken label 1 minus label 0,
-    is to have a positive projection. Exactly none counts as positive.
+    With this sign, the weighted sum of the pair differences, label 1 minus label 0, has a positive
+    projection on the direction. A projection of exactly zero gives 1.0.
     """
-    projected = activations.double() @ direction.double()
-    along = (pairs.weight * (projected[pairs.positive] - projected[pairs.negative])).sum()
-    return -1.0 if float(along) < 0 else 1.0
+    projection = activations.double() @ direction.double()
+    total = (pairs.weight * (projection[pairs.positive] - projection[pairs.negative])).sum()
+    return -1.0 if float(total) < 0 else 1.0
 
 
 def fit_pair_difference_probe(
@@ -97,22 +103,26 @@ def fit_pair_difference_probe(
     groups: Sequence[str],
     standardise: bool = False,
 ) -> LinearProbe:
-    """Fit a reading vector: the principal direction of pair differences, calibrated to log-odds.
+    """Fit the principal direction of pair differences, and calibrate it to log-odds.
 
     The direction is the top eigenvector of `Σ_p ω_p (x_p⁺ - x_p⁻)(x_p⁺ - x_p⁻)ᵀ` over contrast
-    pairs (statements of one group with opposite labels, each group weighing the same). Labels
-    enter three times, each time those of the rows given alone: they say which statements of a
-    group stand against each other, which way the direction points, and by logistic regression on
-    left-out groups how far along it the odds change. Deterministic.
+    pairs. These are statements of one group with opposite labels, and each group has the same
+    weight. Zou et al. call the direction a "reading vector". The labels of the given rows, and no
+    others, are used three times:
 
-    Where pairs differ most in something besides the concept, this is what it finds.
+    - they say which statements form a pair;
+    - they set the sign of the direction;
+    - they set slope and offset of the log-odds, by logistic regression on left-out groups.
+
+    Deterministic. If pairs differ most in something other than the concept, the direction is that
+    of the other difference.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: The group of each statement.
-        standardise: Scale each feature to unit variance first; as in Burns et al.'s CRC-TPC, and
-            not in Zou et al.'s reading vector.
+        standardise: Whether to scale each feature to unit variance first. The CRC-TPC of Burns et
+            al. does so, the reading vector of Zou et al. does not.
 
     Returns:
         A probe of log-odds in nats.
@@ -136,7 +146,7 @@ def fit_pair_difference_probe(
 
 @dataclass(frozen=True)
 class PairDifferenceFitter:
-    """Principal directions of pair differences, oriented and calibrated on the training rows.
+    """Fits principal directions of pair differences, with sign and scale from the training rows.
 
     Attributes:
         standardise: Whether to scale each feature first.
@@ -168,7 +178,8 @@ class PairDifferenceFitter:
     ) -> FittedDirection:
         """Fit on the given rows."""
         check_training_rows(activations, labels, groups)
-        find_pairs(labels, groups)  # Without pairs there is nothing to fit.
+        # Called for its error: `calibrate_probe` would take missing groups for one group per row.
+        find_pairs(labels, groups)
         shares = []
 
         def fit(values: Tensor, targets: Tensor, names: Sequence[str]) -> LinearProbe:
@@ -195,17 +206,18 @@ def pair_difference_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """The principal direction of pair differences as a measure: grouped cross-validation.
+    """Return the principal direction of pair differences as a measure, cross-validated by group.
 
     Args:
-        standardise: Scale each feature to unit variance on the training rows first.
+        standardise: Whether to scale each feature to unit variance on the training rows first.
         folds: The number of folds that the groups are dealt into. At least 2.
         resamples: The number of bootstrap resamples behind an interval.
         permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:
-        A measure named `pair_difference`. On a concept without contrast pairs it is a ValueError.
+        A measure named `pair_difference`. It raises a ValueError for a concept without contrast
+        pairs.
 
     Examples:
         >>> pair_difference_probe().name

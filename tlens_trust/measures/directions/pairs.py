@@ -11,12 +11,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class ContrastPairs:
-    """The rows that are contrasted with each other.
+    """Pairs of rows with opposite labels.
 
     Attributes:
         positive: The row of label 1 of each pair.
         negative: The row of label 0.
-        weight: Of each pair; those of one group add up to 1.
+        weight: The weight of each pair. Those of one group add up to 1.
     """
 
     positive: Int[Tensor, " pair"]
@@ -28,17 +28,17 @@ class ContrastPairs:
 
 
 def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str] | None) -> ContrastPairs:
-    """Pair every statement with each of its group that carries the other label.
+    """Pair every statement with each statement of its group that has the other label.
 
-    A group of `m` statements of label 1 and `n` of label 0 gives `m·n` pairs, and counts as much
-    as any other group. A statement whose group holds one label only is in no pair.
+    A group of `m` statements of label 1 and `n` of label 0 gives `m·n` pairs. All groups have the
+    same total weight. A statement whose group holds only one label is in no pair.
 
     Args:
         labels: 0 or 1.
         groups: The group of each statement.
 
     Returns:
-        The pairs, by group in the order of names.
+        The pairs, sorted by the name of their group.
 
     Raises:
         ValueError: There are no groups, or none holds both labels.
@@ -64,8 +64,8 @@ def find_pairs(labels: Int[Tensor, " example"], groups: Sequence[str] | None) ->
     if not contrasts:
         raise ValueError(
             "Contrast pairs are statements of one group with opposite labels, and none of "
-            f"{len(names)} groups holds both. Give the concept groups that do "
-            "(`group=` names their column), or use a probe that needs no pairs."
+            f"{len(names)} groups holds both. Choose another column of groups with `group=`, "
+            "or use a probe that needs no pairs."
         )
     positive = np.concatenate([np.repeat(a, len(b)) for a, b in contrasts])
     negative = np.concatenate([np.tile(b, len(a)) for a, b in contrasts])

@@ -1,4 +1,4 @@
-"""Ridge regression on the label: the direction of least squares."""
+"""Probes by ridge regression of the label on the activations."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from tlens_trust.measures.directions.fitter import FittedDirection
 from tlens_trust.measures.directions.ridge_path import RidgePath, feature_scale
 from tlens_trust.measures.probe import LinearProbe
 
+# From 0.001 to 1000, two for each power of ten.
 DEFAULT_PENALTIES = tuple(float(10 ** (exponent / 2)) for exponent in range(-6, 7))
 
 
@@ -30,19 +31,21 @@ def fit_ridge_probe(
     """Fit a ridge-regression probe for one concept at one site.
 
     The direction minimises `(1/n) Σᵢ (yᵢ - b - v·zᵢ)² + α‖v‖²`, with `zᵢ` the activation
-    standardised feature by feature over the rows given: `v = (ZᵀZ + nαI)⁻¹Zᵀ(y - ȳ)` on centred
-    rows, which is scikit-learn's `Ridge(alpha=n * α)`. Of several penalties `α`, that with the
-    least squared error over left-out groups is taken; leaving a group out has a closed form, so
-    nothing is refitted. Slope and offset of the log-odds are fitted on left-out scores too. The
-    standardisation is folded back into direction and bias. Deterministic.
+    standardised feature by feature over the given rows. On centred rows the solution is
+    `v = (ZᵀZ + nαI)⁻¹Zᵀ(y - ȳ)`, which is scikit-learn's `Ridge(alpha=n * α)`.
+
+    Of several penalties `α`, the one with the smallest squared error on left-out groups is chosen.
+    These errors have a closed form, so that nothing is refitted. Slope and offset of the log-odds
+    are fitted on scores of left-out groups too. The standardisation is folded back into direction
+    and bias. Deterministic.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
         groups: The group of each row, left out as a whole; None if each row is its own group.
         penalty: `α`, or several to choose from. Positive.
-        standardise: Whether to scale each feature to unit variance first. Off, the probe survives
-            a rotation of activation space.
+        standardise: Whether to scale each feature to unit variance first. Without scaling, a
+            rotation of activation space does not change the scores.
 
     Returns:
         A probe of log-odds in nats.
@@ -68,7 +71,7 @@ def fit_ridge_probe(
 
 
 def checked_penalties(penalty: float | Sequence[float]) -> tuple[float, ...]:
-    """Penalties in ascending order, each once.
+    """Check penalties, and return them in ascending order without repetition.
 
     Raises:
         ValueError: There is none, or one is not positive.
@@ -79,10 +82,11 @@ def checked_penalties(penalty: float | Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class RidgeFitter:
-    """Ridge probes with the penalty chosen over left-out groups of the training rows.
+    """Fits ridge probes whose penalty is chosen on left-out groups of the training rows.
 
     Attributes:
-        penalties: What to choose from, in ascending order; of equals, the largest.
+        penalties: The penalties to choose from, in ascending order. Of equally good ones, the
+            largest is chosen.
         standardise: Whether to scale each feature first.
     """
 
@@ -139,10 +143,10 @@ def ridge_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """The ridge probe as a measure: grouped cross-validation at every site.
+    """Return the ridge probe as a measure: grouped cross-validation at every site.
 
     Args:
-        penalty: What to choose from inside the training folds, over left-out groups.
+        penalty: The penalty, or several to choose from on left-out groups of the training folds.
         folds: The number of folds that the groups are dealt into. At least 2.
         resamples: The number of bootstrap resamples behind an interval.
         permutations: The number of permutations of the labels behind a p-value.

@@ -1,10 +1,10 @@
-"""Ridge regression for any penalty, with exact cross-validation over groups at no cost of fits.
+"""Ridge regression for any penalty, with exact cross-validation over groups and no further fits.
 
-Let the features `X` be centred and scaled over the rows, let the targets `t` be centred, and let
-`XXᵀ = Q E Qᵀ` be the eigendecomposition (or that of `XᵀX`, if rows are many). The weights for a
-penalty `λ` are `(XᵀX + λI)⁻¹Xᵀt`. The fitted values are `H t`, with `H = Q (E/(E + λ)) Qᵀ + 11ᵀ/n`.
-For a group of rows `g`, the residuals of a fit without it are exactly `(I - H_gg)⁻¹(t - Ht)_g`, so
-that nothing has to be fitted again.
+Let `X` be the features, centred and scaled over the rows, and `t` the centred targets. Let
+`XXᵀ = Q E Qᵀ` be the eigendecomposition (or that of `XᵀX`, with more rows than features). The
+weights for a penalty `λ` are `(XᵀX + λI)⁻¹Xᵀt`. The fitted values are `H t`, with
+`H = Q (E/(E + λ)) Qᵀ + 11ᵀ/n`. For a group of rows `g`, the residuals of a fit without it are
+exactly `(I - H_gg)⁻¹(t - Ht)_g`, so that nothing has to be fitted again.
 """
 
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ class RidgePath:
     Attributes:
         components: `Q √E`: the rows in the coordinates of the eigenvectors.
         eigenvalues: `E`.
-        basis: From these coordinates back to the scaled features: `w = basis c`.
+        basis: Maps these coordinates `c` to weights of the scaled features: `w = basis c`.
         target: Label minus the mean label.
         centre: Mean of each feature.
-        scale: What each feature was divided by.
-        groups: A number per row; rows of one number are left out together.
+        scale: The divisor of each feature.
+        groups: A number per row. Rows with the same number are left out together.
     """
 
     components: Float[Tensor, "example rank"]
@@ -50,26 +50,29 @@ class RidgePath:
         *,
         scale: Float[Tensor, " d_model"],
     ) -> "RidgePath":
-        """Decompose once for all penalties.
+        """Compute the eigendecomposition, which serves all penalties.
 
         Args:
             activations: One row per statement.
             labels: 0 or 1.
             groups: The group of each row, left out as a whole; None if each row is its own group.
-            scale: What to divide each feature by.
+            scale: The divisor of each feature.
         """
         values = activations.double()
         centre = values.mean(dim=0)
         features = (values - centre) / scale
         rows, width = features.shape
+        # `XᵀX` and `XXᵀ` have the same positive eigenvalues, so the smaller one is decomposed.
         if rows >= width:
             eigenvalues, basis = torch.linalg.eigh(features.T @ features)
             eigenvalues = eigenvalues.clamp_min(0)
             components = features @ basis
         else:
             eigenvalues, vectors = torch.linalg.eigh(features @ features.T)
-            is_known = eigenvalues > eigenvalues[-1] * width * torch.finfo(values.dtype).eps
-            eigenvalues, vectors = eigenvalues[is_known], vectors[:, is_known]
+            # Smaller eigenvalues are rounding, by which the basis must not be divided. Centring
+            # alone makes one of them zero.
+            is_positive = eigenvalues > eigenvalues[-1] * width * torch.finfo(values.dtype).eps
+            eigenvalues, vectors = eigenvalues[is_positive], vectors[:, is_positive]
             components = vectors * eigenvalues.sqrt()
             basis = features.T @ (vectors / eigenvalues.sqrt())
         target = labels.double()
@@ -84,49 +87,51 @@ class RidgePath:
         )
 
     def coefficients(self, penalty: float) -> Float[Tensor, " rank"]:
-        """The weights in the coordinates of the eigenvectors."""
+        """Return the weights in the coordinates of the eigenvectors."""
         return (self.components.T @ self.target) / (self.eigenvalues + penalty)
 
     def left_out(
         self, penalty: float
     ) -> tuple[Float[Tensor, " example"], Float[Tensor, " example"]]:
-        """What fits without each row's own group say of the row.
+        """Compute residuals and scores of each row, by fits without the row's group.
 
         Args:
             penalty: `λ`.
 
         Returns:
-            The residuals `t - t̂`; and the scores `w·(x - x̄)`, with `w` and `x̄` of the other
-            groups. The mean label of the other groups is left out of the scores, since it falls
-            where the row's own label rises.
+            The residuals `t - t̂`, and the scores `w·(x - x̄)`, with `w` and `x̄` of the other
+            groups. The scores do not contain the mean label of the other groups. It is lower for
+            rows of label 1, since their own label is missing from it.
         """
         rows = len(self.target)
         fitted_values = self.components @ self.coefficients(penalty)
         residuals = self.target - fitted_values
-        shrunk = self.components / (self.eigenvalues + penalty).sqrt()
-        result, mean_left = torch.empty_like(residuals), torch.empty_like(residuals)
+        # Scaled so that the product of two rows is their entry of `H`, apart from `1/n`.
+        shrunk_components = self.components / (self.eigenvalues + penalty).sqrt()
+        left_out_residuals = torch.empty_like(residuals)
+        other_means = torch.empty_like(residuals)
         sizes = torch.bincount(self.groups)
         order = torch.argsort(self.groups, stable=True)
         starts = torch.cumsum(sizes, 0) - sizes
+        # Groups of one size are solved in one batch.
         for size in sorted(set(sizes.tolist())):
             group_numbers = (sizes == size).nonzero().squeeze(1)
             offsets = torch.arange(size, device=starts.device)
             members = order[starts[group_numbers].unsqueeze(1) + offsets]
-            group_rows = shrunk[members]
+            group_rows = shrunk_components[members]
             leverage = group_rows @ group_rows.mT + 1 / rows
             identity = torch.eye(size, dtype=leverage.dtype, device=leverage.device)
-            left_out_residuals = torch.linalg.solve(
-                identity - leverage, residuals[members].unsqueeze(-1)
-            )
-            result[members] = left_out_residuals.squeeze(-1)
-            mean_change = -self.target[members].sum(dim=1, keepdim=True) / (rows - size)
-            mean_left[members] = mean_change.expand(-1, size)
-        return result, self.target - result - mean_left
+            solution = torch.linalg.solve(identity - leverage, residuals[members].unsqueeze(-1))
+            left_out_residuals[members] = solution.squeeze(-1)
+            # The targets add up to 0, so that the others add up to minus those of the group.
+            other_mean = -self.target[members].sum(dim=1, keepdim=True) / (rows - size)
+            other_means[members] = other_mean.expand(-1, size)
+        return left_out_residuals, self.target - left_out_residuals - other_means
 
     def probe(self, penalty: float) -> LinearProbe:
-        """The direction for a penalty, of log-odds in nats.
+        """Return the probe for a penalty, with log-odds in nats.
 
-        Slope and offset are those of a logistic regression on the scores of left-out groups.
+        Slope and offset come from a logistic regression on the scores of left-out groups.
         """
         _, scores = self.left_out(penalty)
         slope, offset = fit_log_odds(scores, (self.target > 0).long())
@@ -137,7 +142,7 @@ class RidgePath:
 def number_groups(
     groups: Sequence[str] | None, labels: Int[Tensor, " example"]
 ) -> Int[Tensor, " example"]:
-    """A number per row for its group; rows count as groups where there is no other."""
+    """Number the groups, one number per row. Without two groups, each row is its own group."""
     if groups is not None and len(set(groups)) > 1:
         _, inverse = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         return torch.from_numpy(inverse.astype(np.int64)).to(labels.device)
@@ -147,13 +152,14 @@ def number_groups(
 def feature_scale(
     activations: Float[Tensor, "example d_model"], labels: Int[Tensor, " example"] | None = None
 ) -> Float[Tensor, " d_model"]:
-    """The standard deviation of each feature; 1 where it is mere rounding.
+    """Compute the standard deviation of each feature, or 1 for a constant feature.
 
-    Dividing a constant feature by its rounding would make a feature of it.
+    A feature counts as constant if it varies by no more than the rounding of its values. Dividing
+    by such a deviation would turn rounding into a feature.
 
     Args:
         activations: One row per statement.
-        labels: Where given, deviations are those within the labels.
+        labels: If given, deviations are taken from the mean of each label.
 
     Returns:
         One positive number per feature, in float64.

@@ -18,7 +18,8 @@ from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 
 _RANKINGS = ("mean_difference", "adaptive")
 
-# Adaptive thresholding starts from so many coordinates, those that the means tell apart best.
+# Adaptive thresholding starts from this many coordinates, those whose class means differ most. A
+# logistic regression on all coordinates of a wide site would be slow.
 _SCREENED = 512
 
 
@@ -30,18 +31,18 @@ def choose_coordinates(
     ranking: str = "mean_difference",
     C: float = 1.0,
 ) -> Int[Tensor, " k"]:
-    """Choose the coordinates of a sparse probe, on the rows given and nothing else.
+    """Choose the coordinates of a sparse probe, from the given rows only.
 
-    `"mean_difference"` takes those with the largest `|μ₁ - μ₀| / σ`, with `σ` the deviation
-    within labels. `"adaptive"` fits a logistic regression to the best 512 of these, keeps the
-    half with the largest weights on standardised features, and so on until `k` are left: of
-    several coordinates that say the same, it keeps fewer.
+    `"mean_difference"` chooses the coordinates with the largest `|μ₁ - μ₀| / σ`, with `σ` the
+    deviation within labels. `"adaptive"` fits a logistic regression to the best 512 of these, and
+    keeps the half with the largest weights on standardised features. It repeats this until `k`
+    are left. Of several redundant coordinates it keeps fewer.
 
     Args:
         activations: One row per statement.
         labels: 0 or 1; both occur.
-        k: The number of coordinates; all of them if there are fewer.
-        ranking: The rule of the choice.
+        k: The number of coordinates. If there are fewer, all are chosen.
+        ranking: `"mean_difference"` or `"adaptive"`.
         C: Inverse penalty strength of the logistic regressions.
 
     Returns:
@@ -72,7 +73,7 @@ def choose_coordinates(
 
 
 def _largest(strength: Float[Tensor, " d_model"], k: int) -> Int[Tensor, " k"]:
-    """Return the positions of the `k` largest values; of equal ones, the first."""
+    """Return the positions of the `k` largest values. Of equal values, the earliest are chosen."""
     order = torch.argsort(strength, descending=True, stable=True)
     return order[:k].sort().values
 
@@ -89,11 +90,12 @@ def fit_sparse_probe(
     """Fit a k-sparse logistic probe for one concept at one site.
 
     Chooses `k` coordinates (see `choose_coordinates`) and minimises the objective of
-    `fit_logistic_probe` over them; the direction is zero elsewhere. Since coordinates chosen for
-    the rows at hand look better on them than they are, the log-odds are scaled on left-out
-    groups, coordinates chosen anew for each. Says how concentrated a concept is in the basis of
-    the site, which is a privileged one for MLP neurons and less so for the residual stream.
-    Deterministic.
+    `fit_logistic_probe` over them. The direction is zero elsewhere. On the rows that they were
+    chosen on, coordinates look better than they are. The log-odds are therefore scaled on left-out
+    groups, with coordinates chosen again without each of these. Deterministic.
+
+    The probe shows how concentrated a concept is in the basis of the site. This basis is
+    privileged for MLP neurons, and less so for the residual stream.
 
     Args:
         activations: One row per statement, in the model's own units.
@@ -108,7 +110,7 @@ def fit_sparse_probe(
 
     Raises:
         ValueError: `activations` holds a NaN or an infinity, `labels` lacks 0 or 1, `k` is less
-            than 1, or `ranking` is neither.
+            than 1, or `ranking` is none of the two.
 
     Source:
         Gurnee et al. (2023), Finding neurons in a haystack, arXiv:2305.01610.
@@ -125,7 +127,7 @@ def fit_sparse_probe(
 
 @dataclass(frozen=True)
 class SparseFitter:
-    """Logistic probes on `k` coordinates, chosen on the training rows.
+    """Fits logistic probes on `k` coordinates, which are chosen on the training rows.
 
     Attributes:
         k: The number of coordinates.
@@ -151,7 +153,7 @@ class SparseFitter:
 
     @property
     def report_attributes(self) -> Mapping[str, dict[str, str]]:
-        """Describe nothing, since the fit reports no number."""
+        """Return an empty mapping, since the fit reports no number."""
         return {}
 
     def __call__(
@@ -185,10 +187,10 @@ def sparse_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """The k-sparse probe as a measure: grouped cross-validation at every site.
+    """Return the k-sparse probe as a measure: grouped cross-validation at every site.
 
     Args:
-        k: The number of coordinates, chosen anew in the training folds of every fold.
+        k: The number of coordinates. They are chosen again on the training rows of every fold.
         ranking: `"mean_difference"` or `"adaptive"`, as `choose_coordinates` describes.
         C: Inverse penalty strength.
         folds: The number of folds that the groups are dealt into. At least 2.
