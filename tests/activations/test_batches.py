@@ -44,7 +44,7 @@ def test_sorting_by_length_spares_padding():
 
 
 def test_a_budget_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="must be positive, got 0"):
+    with pytest.raises(ValueError, match="must be a whole number from 1, got 0"):
         plan_batches([1], 0)
 
 

@@ -363,7 +363,7 @@ def test_other_arguments_that_make_no_sense_are_refused(
     texts = [words(3)]
     with pytest.raises(ValueError, match="'left' or 'right'"):
         collect_activations(bridge, texts, padding_side="both")
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="must be a whole number from 1"):
         collect_activations(bridge, texts, batch_tokens=0)
     other = Checkpoint.from_directory(saved_model("gpt2", 1))
     with pytest.raises(ValueError, match="Leave `checkpoint` out"):

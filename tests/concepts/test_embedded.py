@@ -151,7 +151,7 @@ def test_which_of_two_things_comes_first_does_not_tell_the_label(concepts, name)
 
 def test_the_sets_are_the_same_in_every_process(concepts):
     code = (
-        "from tlens_trust.concepts.embedded import embedded_concepts\n"
+        "from tlens_trust.concepts.embedded.sets import embedded_concepts\n"
         "for concept in embedded_concepts().values(): print(concept.fingerprint)"
     )
     for hash_seed in ("1", "2"):

@@ -17,7 +17,7 @@ Variables = dict[str, tuple[tuple[str, ...], Any, dict[str, object]]]
 
 def labelled(
     name: str,
-    value: np.ndarray | float,
+    value: np.ndarray | float | int,
     *,
     units: str,
     long_name: str,
