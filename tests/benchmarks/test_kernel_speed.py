@@ -135,7 +135,7 @@ def test_a_thousand_permutations_take_hyppo_many_times_as_long(kind, least):
     assert found.permutations == 1000
     print(f"\n{kind}: hyppo {10 * plain:.0f} s for 1,000, ours {own:.2f} s, {10 * plain / own:.0f}")
     if kind == "continuous":
-        drawn, _ = timed(lambda: permutation_test(x, y, how="random", permutations=100))
+        drawn, _ = timed(lambda: permutation_test(x, y, scheme="random", permutations=100))
         print(f"drawn among all permutations: {10 * drawn:.1f} s, ratio {plain / drawn:.1f}")
     assert 10 * plain >= least * own
 

@@ -7,7 +7,7 @@ import torch
 from tlens_trust.measures import UsableInformation
 from tlens_trust.measures.folds import assign_folds
 from tlens_trust.measures.information.label_bounds import HeldOutScores
-from tlens_trust.measures.information.refitted import refit_scores
+from tlens_trust.measures.information.refits import refit_scores
 from tlens_trust.measures.information.usable import combine_scores, usable_beyond_text
 from tlens_trust.measures.permutations import permute_labels
 

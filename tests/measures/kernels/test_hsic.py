@@ -149,9 +149,9 @@ def test_the_delta_kernel_compares_labels():
     x, _ = dependent()
     label = (x[:, :1] > 0).double()
     K, L = gaussian_matrix(x), (label == label.T).double()
-    found = HSIC(other=DeltaKernel())(x, label)
+    found = HSIC(other_kernel=DeltaKernel())(x, label)
     assert found == pytest.approx(straightforward_unbiased(K, L), rel=1e-9)
-    assert HSIC(other=DeltaKernel())(x, 1 - label) == pytest.approx(found, rel=1e-12)
+    assert HSIC(other_kernel=DeltaKernel())(x, 1 - label) == pytest.approx(found, rel=1e-12)
 
 
 def test_float32_few_rows_duplicates_and_constant_features_are_no_obstacle():
@@ -194,7 +194,7 @@ def test_hyppo_agrees():
     K, L = (rbf_kernel(v.numpy(), gamma=g) for v, g in zip((x, y), gammas, strict=True))
     # Theirs is the correlation: HSIC by its geometric mean, its root where biased.
     biased = independence.Hsic(compute_kernel=None, bias=True).statistic(K, L)
-    cka = CKA(ours.kernel, ours.other, debiased=False)
+    cka = CKA(ours.kernel, ours.other_kernel, debiased=False)
     assert cka(x, y) == pytest.approx(float(biased) ** 2, rel=1e-6)
     debiased = independence.Hsic(compute_kernel=None, bias=False).statistic(K, L)
-    assert CKA(ours.kernel, ours.other)(x, y) == pytest.approx(float(debiased), rel=1e-6)
+    assert CKA(ours.kernel, ours.other_kernel)(x, y) == pytest.approx(float(debiased), rel=1e-6)

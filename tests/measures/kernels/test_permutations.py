@@ -45,10 +45,10 @@ def test_sums_for_all_rotations_are_those_of_each_permutation(groups):
     assert all(torch.equal(a, b) for a, b in zip(seated, rotations.transform(K), strict=True))
 
 
-@pytest.mark.parametrize("how", ["rotations", "random"])
+@pytest.mark.parametrize("scheme", ["rotations", "random"])
 @pytest.mark.parametrize("groups", GROUPINGS.values(), ids=GROUPINGS)
-def test_whole_groups_change_places_with_groups_of_their_size(groups, how):
-    if how == "rotations":
+def test_whole_groups_change_places_with_groups_of_their_size(groups, scheme):
+    if scheme == "rotations":
         rotations = Rotations.draw(groups, permutations=20, seed=0)
         drawn = [rotations.permutation(d) for d in range(1, len(rotations.shifts))]
     else:
@@ -114,19 +114,19 @@ def test_label_permutations_give_the_hsic_of_the_permuted_labels():
     assert test.band[0] < 0 < test.band[1]
 
 
-@pytest.mark.parametrize("how", ["rotations", "random"])
-def test_dependence_is_found_and_then_gone_when_one_reading_is_shuffled(how):
+@pytest.mark.parametrize("scheme", ["rotations", "random"])
+def test_dependence_is_found_and_then_gone_when_one_reading_is_shuffled(scheme):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 2, generator=generator)
     y = x.square() + 0.2 * torch.randn(200, 2, generator=generator)
-    test = permutation_test(x, y, how=how, permutations=199)
+    test = permutation_test(x, y, scheme=scheme, permutations=199)
     assert test.p == pytest.approx(1 / 200)
     assert test.value > 3 * test.band[1]
     shuffled = y[torch.randperm(200, generator=generator)]
-    assert permutation_test(x, shuffled, how=how, permutations=199).p > 0.05
+    assert permutation_test(x, shuffled, scheme=scheme, permutations=199).p > 0.05
 
 
-def _rejections(how, level, runs, grouped):
+def _rejections(scheme, level, runs, grouped):
     rejected = 0
     for seed in range(runs):
         generator = torch.Generator().manual_seed(seed)
@@ -141,22 +141,22 @@ def _rejections(how, level, runs, grouped):
         else:
             x, y = (torch.randn(40, 2, generator=generator) for _ in range(2))
             groups = None
-        if how == "labels":
+        if scheme == "labels":
             labels = (y[:, 0] > 0).int().numpy()
             if grouped:
                 labels = np.repeat(labels[::3], 3)
             test = permutation_test_labels(x, labels, groups=groups, permutations=99, seed=seed)
         else:
-            test = permutation_test(x, y, groups=groups, how=how, permutations=99, seed=seed)
+            test = permutation_test(x, y, groups=groups, scheme=scheme, permutations=99, seed=seed)
         rejected += test.p <= level
     return rejected
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["singles", "groups"])
-@pytest.mark.parametrize("how", ["rotations", "random", "labels"])
-def test_false_positives_come_at_the_nominal_rate(how, grouped):
+@pytest.mark.parametrize("scheme", ["rotations", "random", "labels"])
+def test_false_positives_come_at_the_nominal_rate(scheme, grouped):
     runs, level = 200, 0.1
-    rejected = _rejections(how, level, runs, grouped)
+    rejected = _rejections(scheme, level, runs, grouped)
     assert rejected <= binom.ppf(0.999, runs, level)
     # 15 groups have 14 rotations beside none: p is never below 1/15, and exact still.
     assert rejected >= binom.ppf(0.001, runs, 0.06)
@@ -171,5 +171,5 @@ def test_permuting_rows_alone_where_they_come_in_groups_finds_what_is_not_there(
             + 0.05 * torch.randn(45, 2, generator=generator)
             for _ in range(2)
         )
-        found += permutation_test(x, y, how="random", permutations=99, seed=seed).p <= 0.1
+        found += permutation_test(x, y, scheme="random", permutations=99, seed=seed).p <= 0.1
     assert found > binom.ppf(0.999, 40, 0.1)

@@ -59,8 +59,8 @@ class InfoNCE:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        least = {"batch": 2, "width": 1, "dimensions": 1, "epochs": 1, "patience": 1, "folds": 2}
-        check_counts(self, {**least, "seed": 0})
+        minimums = {"batch": 2, "width": 1, "dimensions": 1, "epochs": 1, "patience": 1, "folds": 2}
+        check_counts(self, {**minimums, "seed": 0})
 
     def __call__(
         self,
@@ -80,13 +80,13 @@ class InfoNCE:
             ValueError: There are too few groups for the folds.
         """
         names = [str(row) for row in range(len(x))] if groups is None else list(groups)
-        gained, sizes = self.gains(x, y, names)
+        gain, sizes = self.gains(x, y, names)
         bootstrap = GroupBootstrap.draw(names, seed=self.seed, resamples=1000)
-        value = gained.mean(keepdims=True)
-        low, high = stretched_interval(value, bootstrap.means(gained[:, None]), bootstrap.groups)[0]
-        least = int(sizes.min())
-        cap = log(least)
-        warnings = [f"At most ln N = {cap:.3f} nats by construction, with N = {least}."]
+        value = gain.mean(keepdims=True)
+        low, high = stretched_interval(value, bootstrap.means(gain[:, None]), bootstrap.groups)[0]
+        smallest_batch = int(sizes.min())
+        cap = log(smallest_batch)
+        warnings = [f"At most ln N = {cap:.3f} nats by construction, with N = {smallest_batch}."]
         if float(value[0]) > 0.8 * cap:
             warnings.append("Near its cap: the true information may be far more.")
         return InformationEstimate(
@@ -102,33 +102,33 @@ class InfoNCE:
         """`ln N - CE` of each example where it is held out, and its `N`."""
         fold = deal_groups(groups, folds=self.folds, seed=self.seed)
         generator = torch.Generator().manual_seed(self.seed)
-        gained, sizes = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64)
+        gain, sizes = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64)
         for number in range(self.folds):
             is_held_out = fold == number
             names = np.asarray(groups, dtype=object)[~is_held_out].tolist()
-            aside = np.zeros(len(x), dtype=bool)
-            aside[~is_held_out] = deal_groups(names, folds=10, seed=self.seed) == 0
-            critic = self._train(x, y, ~is_held_out & ~aside, aside, generator)
+            is_validation = np.zeros(len(x), dtype=bool)
+            is_validation[~is_held_out] = deal_groups(names, folds=10, seed=self.seed) == 0
+            critic = self._train(x, y, ~is_held_out & ~is_validation, is_validation, generator)
             for rows in self._batches(np.flatnonzero(is_held_out), generator):
                 with torch.no_grad():
                     surprise = -critic(x[rows], y[rows]).log_softmax(dim=1).diagonal()
-                gained[rows.numpy()] = log(len(rows)) - surprise.double().numpy()
+                gain[rows.numpy()] = log(len(rows)) - surprise.double().numpy()
                 sizes[rows.numpy()] = len(rows)
-        return gained, sizes
+        return gain, sizes
 
     def _train(
         self,
         x: Float[Tensor, "example d"],
         y: Float[Tensor, "example e"],
         train: Bool[np.ndarray, " example"],
-        aside: Bool[np.ndarray, " example"],
+        is_validation: Bool[np.ndarray, " example"],
         generator: torch.Generator,
     ) -> "_Critic":
         rows = np.flatnonzero(train)
         critic = _Critic(x[rows], y[rows], self.width, self.dimensions, generator)
         optimiser = torch.optim.AdamW(critic.parameters(), lr=_RATE, weight_decay=_DECAY)
-        judged = torch.from_numpy(np.flatnonzero(aside))
-        best, least, since = critic.copy(), float("inf"), 0
+        validation_rows = torch.from_numpy(np.flatnonzero(is_validation))
+        best_weights, lowest_loss, epochs_since_best = critic.copy(), float("inf"), 0
         for _ in range(self.epochs):
             for batch in self._batches(rows, generator):
                 optimiser.zero_grad()
@@ -136,14 +136,16 @@ class InfoNCE:
                 torch.autograd.backward(loss)
                 optimiser.step()
             with torch.no_grad():
-                surprise = -critic(x[judged], y[judged]).log_softmax(dim=1).diagonal()
-            loss_aside = float(surprise.mean()) if len(judged) > 1 else 0.0
-            since += 1
-            if loss_aside < least:
-                best, least, since = critic.copy(), loss_aside, 0
-            if since >= self.patience:
+                surprise = (
+                    -critic(x[validation_rows], y[validation_rows]).log_softmax(dim=1).diagonal()
+                )
+            validation_loss = float(surprise.mean()) if len(validation_rows) > 1 else 0.0
+            epochs_since_best += 1
+            if validation_loss < lowest_loss:
+                best_weights, lowest_loss, epochs_since_best = critic.copy(), validation_loss, 0
+            if epochs_since_best >= self.patience:
                 break
-        critic.load(best)
+        critic.load(best_weights)
         return critic
 
     def _batches(
@@ -169,8 +171,8 @@ class _Critic:
         self._parts: list[Tensor] = []
         for side in (x, y):
             for shape in ((side.shape[1], width), (width, dimensions)):
-                drawn = torch.randn(shape, generator=generator) * (2 / shape[0]) ** 0.5
-                self._parts += [drawn.requires_grad_(), torch.zeros(shape[1], requires_grad=True)]
+                weights = torch.randn(shape, generator=generator) * (2 / shape[0]) ** 0.5
+                self._parts += [weights.requires_grad_(), torch.zeros(shape[1], requires_grad=True)]
 
     def parameters(self) -> list[Tensor]:
         return self._parts
@@ -184,13 +186,13 @@ class _Critic:
     def __call__(
         self, x: Float[Tensor, "example d"], y: Float[Tensor, "example e"]
     ) -> Float[Tensor, "example example"]:
-        mapped = []
+        embeddings = []
         for number, side in enumerate((x, y)):
             mean, scale = self._scaling[number]
             inner, inner_bias, outer, outer_bias = self._parts[4 * number : 4 * number + 4]
             hidden = nn.functional.relu((side.float() - mean) / scale @ inner + inner_bias)
-            mapped.append(hidden @ outer + outer_bias)
-        scores: Tensor = mapped[0] @ mapped[1].T / mapped[0].shape[1] ** 0.5
+            embeddings.append(hidden @ outer + outer_bias)
+        scores: Tensor = embeddings[0] @ embeddings[1].T / embeddings[0].shape[1] ** 0.5
         return scores
 
 
@@ -214,7 +216,7 @@ def deal_groups(groups: Sequence[str], *, folds: int, seed: int) -> Int[np.ndarr
             "divided. Give more groups."
         )
     order = np.random.default_rng([seed, 5]).permutation(len(names))
-    dealt = np.empty(len(names), dtype=np.int64)
-    dealt[order] = np.arange(len(names)) % folds
-    fold: np.ndarray = dealt[group]
+    fold_of_group = np.empty(len(names), dtype=np.int64)
+    fold_of_group[order] = np.arange(len(names)) % folds
+    fold: np.ndarray = fold_of_group[group]
     return fold

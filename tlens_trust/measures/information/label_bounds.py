@@ -108,29 +108,32 @@ class HeldOutScores:
             fewer: The same by probes without one more fold.
         """
         value = rows.mean(axis=0)
-        resampled = self.bootstrap.means(rows)
-        added = mean_covariance(rows, fewer, self.fold)
+        bootstrap_means = self.bootstrap.means(rows)
+        added_variance = mean_covariance(rows, fewer, self.fold)
         groups = self.bootstrap.groups
-        interval = stretched_interval(value, resampled, groups, added=added)
+        interval = stretched_interval(value, bootstrap_means, groups, added=added_variance)
         on_halves = ((self.halves.members @ rows) / self.halves.members.sum(axis=1)[:, None]).T
         draws = self.halves.replicates_about(value, on_halves)
-        return Bound(value, interval, _widened(value, draws, resampled, added))
+        return Bound(value, interval, _widened(value, draws, bootstrap_means, added_variance))
 
 
 def _widened(
     value: Float[np.ndarray, " site"],
     draws: Float[np.ndarray, "site half"],
-    resampled: Float[np.ndarray, "resample site"],
-    added: Float[np.ndarray, " site"] | float,
+    bootstrap_values: Float[np.ndarray, "resample site"],
+    added_variance: Float[np.ndarray, " site"] | float,
 ) -> Float[np.ndarray, "site half"]:
     """Replicates with the variance that halves of the same fits do not show."""
-    variance = resampled.var(axis=0)
-    more = np.divide(
-        added * np.ones_like(variance), variance, out=np.zeros_like(variance), where=variance > 0
+    variance = bootstrap_values.var(axis=0)
+    added_share = np.divide(
+        added_variance * np.ones_like(variance),
+        variance,
+        out=np.zeros_like(variance),
+        where=variance > 0,
     )
-    about: np.ndarray = value[:, None]
-    widened: np.ndarray = about + np.sqrt(1 + more)[:, None] * (draws - about)
-    return widened
+    centre: np.ndarray = value[:, None]
+    replicates: np.ndarray = centre + np.sqrt(1 + added_share)[:, None] * (draws - centre)
+    return replicates
 
 
 def label_entropy(labels: Int[np.ndarray, " example"]) -> float:
@@ -195,8 +198,8 @@ def fano_interval(
     """
     ends = fano_information(error, entropy)
     low, high = ends.min(axis=-1), ends.max(axis=-1)
-    across = (error[..., 0] <= 0.5) & (error[..., 1] >= 0.5)
-    low = np.where(across, entropy - np.log(2), low)
+    includes_one_half = (error[..., 0] <= 0.5) & (error[..., 1] >= 0.5)
+    low = np.where(includes_one_half, entropy - np.log(2), low)
     return np.stack([low, high], axis=-1)
 
 
@@ -227,7 +230,7 @@ def confusion_information(
         0.6931
     """
     total = counts.sum(axis=(-2, -1))
-    occupied = [
+    occupied_cells = [
         (counts > 0).sum(axis=(-2, -1)),
         (counts.sum(axis=-1) > 0).sum(axis=-1),
         (counts.sum(axis=-2) > 0).sum(axis=-1),
@@ -238,9 +241,11 @@ def confusion_information(
         for axis in (-2, -1):
             information = information - _x_ln_x(share.sum(axis=axis)).sum(axis=-1)
         if corrected:
-            information = information + (occupied[1] + occupied[2] - occupied[0] - 1) / (2 * total)
-    found: np.ndarray = np.asarray(information)
-    return found
+            information = information + (
+                occupied_cells[1] + occupied_cells[2] - occupied_cells[0] - 1
+            ) / (2 * total)
+    estimate: np.ndarray = np.asarray(information)
+    return estimate
 
 
 def _x_ln_x(x: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
@@ -249,7 +254,7 @@ def _x_ln_x(x: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
     return product
 
 
-def barber_agakov(held: HeldOutScores) -> Bound:
+def barber_agakov(held_out: HeldOutScores) -> Bound:
     """`I(T; Y) ≥ H(Y) - CE`: what the labels' entropy loses by knowing a probe's scores.
 
     `CE = -(1/n) Σ ln q(yᵢ | tᵢ)` on held-out statements. It may be negative, where a probe is worse
@@ -259,38 +264,38 @@ def barber_agakov(held: HeldOutScores) -> Bound:
         Barber and Agakov (2003), The IM algorithm; Choi et al. (2023), arXiv:2312.10019, for
         probes.
     """
-    labels = held.labels
+    labels = held_out.labels
     shares = np.bincount(labels, minlength=2) / len(labels)
     surprise = -np.log(shares[labels])[:, None]
     signs = np.where(labels == 1, 1.0, -1.0)[:, None]
 
     def gain(scores: Float[np.ndarray, "example site"]) -> Float[np.ndarray, "example site"]:
-        gained: np.ndarray = surprise - np.logaddexp(0.0, -signs * scores)
-        return gained
+        difference: np.ndarray = surprise - np.logaddexp(0.0, -signs * scores)
+        return difference
 
     fewer = None
-    if held.fewer is not None:
+    if held_out.fewer is not None:
         # What is NaN there is never looked at.
-        fewer = np.stack([gain(np.nan_to_num(part)) for part in held.fewer])
-    return held.mean(gain(held.scores), fewer)
+        fewer = np.stack([gain(np.nan_to_num(part)) for part in held_out.fewer])
+    return held_out.mean(gain(held_out.scores), fewer)
 
 
-def fano(held: HeldOutScores) -> Bound:
+def fano(held_out: HeldOutScores) -> Bound:
     """Fano's inequality at the held-out error; the interval's low end is what can be claimed.
 
     The limits of the error are those of a bootstrap of groups, or, where every answer is right,
     Clopper and Pearson's on the number of groups.
     """
-    positive = (held.labels == 1)[:, None]
-    wrong = ((held.scores > 0) != positive).astype(np.float64)
+    positive = (held_out.labels == 1)[:, None]
+    is_error = ((held_out.scores > 0) != positive).astype(np.float64)
     fewer = None
-    if held.fewer is not None:
-        fewer = np.stack([((part > 0) != positive).astype(np.float64) for part in held.fewer])
-    error = held.mean(wrong, fewer)
+    if held_out.fewer is not None:
+        fewer = np.stack([((part > 0) != positive).astype(np.float64) for part in held_out.fewer])
+    error = held_out.mean(is_error, fewer)
     limits = fraction_interval(
-        error.value, error.interval, held.bootstrap.means(wrong), held.bootstrap.groups
+        error.value, error.interval, held_out.bootstrap.means(is_error), held_out.bootstrap.groups
     )
-    entropy = label_entropy(held.labels)
+    entropy = label_entropy(held_out.labels)
     return Bound(
         fano_information(error.value, entropy),
         fano_interval(limits, entropy),
@@ -298,38 +303,40 @@ def fano(held: HeldOutScores) -> Bound:
     )
 
 
-def answer_information(held: HeldOutScores) -> Bound:
+def answer_information(held_out: HeldOutScores) -> Bound:
     """`I(Ŷ; Y)` of the probe's answers, corrected for its bias (see `confusion_information`).
 
     Answers are those to held-out statements, by the probes of all folds.
     """
-    labels = held.labels
-    cell = 2 * labels[:, None] + (held.scores > 0)
+    labels = held_out.labels
+    cell = 2 * labels[:, None] + (held_out.scores > 0)
     table = (cell[:, :, None] == np.arange(4)).astype(np.float64)
 
     def estimate(counts: Float[np.ndarray, "... cell"]) -> Float[np.ndarray, "..."]:
         return confusion_information(counts.reshape(*counts.shape[:-1], 2, 2))
 
     value = estimate(table.sum(axis=0))
-    resampled = estimate(held.bootstrap.sums(table))
+    bootstrap_values = estimate(held_out.bootstrap.sums(table))
     # Each resample is biased once more than the value itself.
-    resampled = resampled + value - np.nanmean(resampled, axis=0)
-    added = _answers_covariance(held, cell, table)
-    groups = held.bootstrap.groups
-    interval = stretched_interval(value, resampled, groups, added=added)
+    bootstrap_values = bootstrap_values + value - np.nanmean(bootstrap_values, axis=0)
+    added_variance = _answers_covariance(held_out, cell, table)
+    groups = held_out.bootstrap.groups
+    interval = stretched_interval(value, bootstrap_values, groups, added=added_variance)
     # A resample that happens to lack a label tells nothing.
-    on_halves = estimate(np.einsum("re,esc->src", held.halves.members.astype(np.float64), table))
-    draws = held.halves.replicates_about(value, on_halves)
-    return Bound(value, interval, _widened(value, draws, resampled, added))
+    on_halves = estimate(
+        np.einsum("re,esc->src", held_out.halves.members.astype(np.float64), table)
+    )
+    draws = held_out.halves.replicates_about(value, on_halves)
+    return Bound(value, interval, _widened(value, draws, bootstrap_values, added_variance))
 
 
 def _answers_covariance(
-    held: HeldOutScores,
+    held_out: HeldOutScores,
     cell: Int[np.ndarray, "example site"],
     table: Float[np.ndarray, "example site cell"],
 ) -> Float[np.ndarray, " site"] | float:
     """What folds have in common adds, by what each statement's cell adds to first order."""
-    if held.fewer is None:
+    if held_out.fewer is None:
         return 0.0
     share = (table.sum(axis=0) / len(table)).reshape(-1, 2, 2)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -338,6 +345,6 @@ def _answers_covariance(
     pointwise = np.where(np.isfinite(pointwise), pointwise, 0.0).reshape(-1, 4)
     site = np.arange(cell.shape[1])
     fewer = np.stack(
-        [pointwise[site, 2 * held.labels[:, None] + (part > 0)] for part in held.fewer]
+        [pointwise[site, 2 * held_out.labels[:, None] + (part > 0)] for part in held_out.fewer]
     )
-    return mean_covariance(pointwise[site, cell], fewer, held.fold)
+    return mean_covariance(pointwise[site, cell], fewer, held_out.fold)

@@ -48,8 +48,8 @@ def leading_components(
     if not bool(torch.isfinite(values).all()):
         raise ValueError("Nearest neighbours need finite values, got a NaN or an infinity.")
     values = values - values.mean(dim=0)
-    left, lengths, _ = torch.linalg.svd(values, full_matrices=False)
-    leading = left[:, :components] * lengths[:components]
+    left_vectors, lengths, _ = torch.linalg.svd(values, full_matrices=False)
+    leading = left_vectors[:, :components] * lengths[:components]
     total = float(lengths.square().sum())
     if total <= 1e-24 * max(float(x.double().square().sum()), 1e-300):
         return np.zeros((len(x), 1)), 1.0
@@ -67,18 +67,18 @@ def ksg(
     """
     n = len(x)
     joint = np.column_stack([x, y])
-    near = NearestNeighbors(metric="chebyshev", n_neighbors=neighbours).fit(joint)
-    radius = np.nextafter(near.kneighbors()[0][:, -1], 0)
+    search = NearestNeighbors(metric="chebyshev", n_neighbors=neighbours).fit(joint)
+    radius = np.nextafter(search.kneighbors()[0][:, -1], 0)
     # What is within the radius counts the example itself, as the formula's `+ 1` does.
-    inside = [
+    neighbour_counts = [
         KDTree(side, metric="chebyshev").query_radius(side, radius, count_only=True)
         for side in (x, y)
     ]
     return float(
         digamma(neighbours)
         + digamma(n)
-        - digamma(np.maximum(inside[0], 1)).mean()
-        - digamma(np.maximum(inside[1], 1)).mean()
+        - digamma(np.maximum(neighbour_counts[0], 1)).mean()
+        - digamma(np.maximum(neighbour_counts[1], 1)).mean()
     )
 
 
@@ -92,27 +92,29 @@ def ross(
     there are are taken; one that occurs once is left out.
     """
     radius = np.zeros(len(x))
-    used = np.zeros(len(x), dtype=bool)
-    within = np.zeros(len(x))
-    asked = np.zeros(len(x))
+    is_used = np.zeros(len(x), dtype=bool)
+    label_counts = np.zeros(len(x))
+    neighbour_ranks = np.zeros(len(x))
     for label in np.unique(labels):
         rows = labels == label
         count = int(rows.sum())
         if count < 2:
             continue
         k = min(neighbours, count - 1)
-        near = NearestNeighbors(metric="chebyshev", n_neighbors=k).fit(x[rows])
-        radius[rows] = np.nextafter(near.kneighbors()[0][:, -1], 0)
-        used[rows], within[rows], asked[rows] = True, count, k
-    if not used.any():
+        search = NearestNeighbors(metric="chebyshev", n_neighbors=k).fit(x[rows])
+        radius[rows] = np.nextafter(search.kneighbors()[0][:, -1], 0)
+        is_used[rows], label_counts[rows], neighbour_ranks[rows] = True, count, k
+    if not is_used.any():
         return float("nan")
-    tree = KDTree(x[used], metric="chebyshev")
-    inside = np.maximum(tree.query_radius(x[used], radius[used], count_only=True), 1)
+    tree = KDTree(x[is_used], metric="chebyshev")
+    neighbour_counts = np.maximum(
+        tree.query_radius(x[is_used], radius[is_used], count_only=True), 1
+    )
     return float(
-        digamma(used.sum())
-        + digamma(asked[used]).mean()
-        - digamma(within[used]).mean()
-        - digamma(inside).mean()
+        digamma(is_used.sum())
+        + digamma(neighbour_ranks[is_used]).mean()
+        - digamma(label_counts[is_used]).mean()
+        - digamma(neighbour_counts).mean()
     )
 
 
@@ -127,12 +129,12 @@ def _interval(value: float, on_halves: Sequence[float], halves: HalfSamples) -> 
 
 
 def _check_halves(halves: HalfSamples, neighbours: int) -> None:
-    fewest = int(halves.members.sum(axis=1).min())
-    if fewest <= neighbours:
+    smallest_half = int(halves.members.sum(axis=1).min())
+    if smallest_half <= neighbours:
         raise ValueError(
-            f"The interval takes halves of the groups, and one of them holds {fewest} examples, "
-            f"where {neighbours} neighbours of each are asked for: groups are very unequal. Split "
-            "the large ones, leave the groups out, or take fewer `neighbours`."
+            f"The interval is estimated on halves of the groups. One half holds {smallest_half} "
+            f"examples, which is too few for {neighbours} neighbours of each: the groups are very "
+            "unequal. Split the large ones, leave the groups out, or take fewer `neighbours`."
         )
 
 
@@ -145,31 +147,33 @@ def _check_count(n: int, neighbours: int) -> None:
 
 
 def _warnings(
-    shares: Sequence[float], dimensions: Sequence[int], tied: bool, *, discrete: bool
+    shares: Sequence[float], dimensions: Sequence[int], has_ties: bool, *, discrete: bool
 ) -> tuple[str, ...]:
     warnings = []
-    most = max(dimensions)
-    if most > (5 if discrete else 2):
-        measured = _TWO_LABELS if discrete else _GAUSSIANS
-        nearest = min(measured, key=lambda d: abs(np.log(d / most)))
-        listed = " and ".join(f"{low:.2f} of {true:.2f} nats" for low, true in measured[nearest])
+    largest = max(dimensions)
+    if largest > (5 if discrete else 2):
+        known_bias = _TWO_LABELS if discrete else _GAUSSIANS
+        closest = min(known_bias, key=lambda d: abs(np.log(d / largest)))
+        comparison = " and ".join(
+            f"{low:.2f} of {true:.2f} nats" for low, true in known_bias[closest]
+        )
         side = "" if discrete else " a side"
         warnings.append(
             f"With {' and '.join(map(str, dimensions))} dimensions the estimate is too low, and "
-            f"more so the more information there is: of Gaussians of {nearest} dimensions{side} "
-            f"it found {listed} (n = 2,000, k = 3)."
+            f"more so the more information there is: of Gaussians of {closest} dimensions{side} "
+            f"it found {comparison} (n = 2,000, k = 3)."
         )
     if min(shares) < _KEPT_VARIANCE:
         warnings.append(
             f"The principal components hold {min(shares):.0%} of the variance; what the others "
             "tell is left out."
         )
-    if tied:
+    if has_ties:
         warnings.append("Some rows are equal: distances of zero make the estimate unreliable.")
     return tuple(warnings)
 
 
-def _tied(x: Float[np.ndarray, "example d"]) -> bool:
+def _has_ties(x: Float[np.ndarray, "example d"]) -> bool:
     return len(np.unique(x, axis=0)) < len(x)
 
 
@@ -257,24 +261,31 @@ class NearestNeighbours:
         """
         _check_count(len(x), self.neighbours)
         names = _names(groups, len(x))
-        left, share = leading_components(x, self.components)
+        x_components, x_share = leading_components(x, self.components)
         if y.ndim == 1:
             labels = y.cpu().numpy()
-            value = ross(left, labels, self.neighbours)
+            value = ross(x_components, labels, self.neighbours)
             one_label = (labels == labels[0]).astype(np.int64)
             halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed, labels=one_label)
-            on_halves = [ross(left[half], labels[half], self.neighbours) for half in halves.members]
-            warnings = _warnings((share,), (left.shape[1],), _tied(left), discrete=True)
+            on_halves = [
+                ross(x_components[half], labels[half], self.neighbours) for half in halves.members
+            ]
+            warnings = _warnings(
+                (x_share,), (x_components.shape[1],), _has_ties(x_components), discrete=True
+            )
         else:
-            right, other_share = leading_components(y, self.components)
-            value = ksg(left, right, self.neighbours)
+            y_components, y_share = leading_components(y, self.components)
+            value = ksg(x_components, y_components, self.neighbours)
             halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed)
             _check_halves(halves, self.neighbours)
-            on_halves = [ksg(left[half], right[half], self.neighbours) for half in halves.members]
+            on_halves = [
+                ksg(x_components[half], y_components[half], self.neighbours)
+                for half in halves.members
+            ]
             warnings = _warnings(
-                (share, other_share),
-                (left.shape[1], right.shape[1]),
-                _tied(left) or _tied(right),
+                (x_share, y_share),
+                (x_components.shape[1], y_components.shape[1]),
+                _has_ties(x_components) or _has_ties(y_components),
                 discrete=False,
             )
         return InformationEstimate(
@@ -287,7 +298,7 @@ class NearestNeighbours:
         y: Float[Tensor, "example e"] | Int[Tensor, " example"],
     ) -> float:
         """The estimate alone, in nats, without what its interval takes."""
-        left, _ = leading_components(x, self.components)
+        x_components, _ = leading_components(x, self.components)
         if y.ndim == 1:
-            return ross(left, y.cpu().numpy(), self.neighbours)
-        return ksg(left, leading_components(y, self.components)[0], self.neighbours)
+            return ross(x_components, y.cpu().numpy(), self.neighbours)
+        return ksg(x_components, leading_components(y, self.components)[0], self.neighbours)

@@ -73,51 +73,57 @@ def information_under_noise(
     rows, width = x.shape
     centred = x.double() - x.double().mean(dim=0)
     unit = length_of(x)
-    member = halves.weights()
+    half_weights = halves.weights()
     if unit < 1e-12 * max(float(x.abs().max()), 1e-300):
-        still = np.zeros(len(noise))
-        return NoisedInformation(still, np.zeros((len(noise), halves.resamples)), still)
+        zeros = np.zeros(len(noise))
+        return NoisedInformation(zeros, np.zeros((len(noise), halves.resamples)), zeros)
     scaled = (centred / unit).float()
-    wide = scaled.double() if rows >= width else scaled.double().T
-    eigenvalues = torch.linalg.eigvalsh(wide.T @ wide).clamp_min(0) / rows
+    tall = scaled.double() if rows >= width else scaled.double().T
+    eigenvalues = torch.linalg.eigvalsh(tall.T @ tall).clamp_min(0) / rows
     generator = torch.Generator().manual_seed(seed)
     squares = scaled.square().sum(dim=1)
     on_all = torch.zeros(len(noise), rows, dtype=torch.float64)
-    onto = torch.zeros(rows, dtype=torch.float64)
+    mean_projection = torch.zeros(rows, dtype=torch.float64)
     on_halves = torch.zeros(len(noise), rows, halves.resamples, dtype=torch.float64)
     for _ in range(draws):
         z = torch.randn(rows, width, generator=generator)
-        for first in range(0, rows, _BLOCK):
-            block = slice(first, min(first + _BLOCK, rows))
-            here = torch.arange(block.start, block.stop)
-            apart = squares[block, None] + squares - 2 * (scaled[block] @ scaled.T)
-            apart = apart.clamp_min(0)
-            apart[here - first, here] = 0
-            along = z[block] @ scaled.T
-            own_projection = along[here - first, here].unsqueeze(1)
-            onto[block] += own_projection[:, 0].double() / draws
-            along = own_projection - along
+        for start in range(0, rows, _BLOCK):
+            block = slice(start, min(start + _BLOCK, rows))
+            block_rows = torch.arange(block.start, block.stop)
+            squared_distances = squares[block, None] + squares - 2 * (scaled[block] @ scaled.T)
+            squared_distances = squared_distances.clamp_min(0)
+            squared_distances[block_rows - start, block_rows] = 0
+            projections = z[block] @ scaled.T
+            own_projection = projections[block_rows - start, block_rows].unsqueeze(1)
+            mean_projection[block] += own_projection[:, 0].double() / draws
+            projections = own_projection - projections
             for level, fraction in enumerate(noise):
-                exponent = apart.mul(-1 / (2 * fraction**2)).sub_(along, alpha=1 / fraction)
+                exponent = squared_distances.mul(-1 / (2 * fraction**2)).sub_(
+                    projections, alpha=1 / fraction
+                )
                 top = exponent.amax(dim=1, keepdim=True)
                 weight = exponent.sub_(top).exp_()
                 shift = top.double()
                 on_all[level, block] += (
                     weight.sum(dim=1, dtype=torch.float64).log() + shift[:, 0]
                 ) / draws
-                within = (weight @ member).double().clamp_min(1e-300)
-                on_halves[level, block] += (within.log() + shift) / draws
+                half_sums = (weight @ half_weights).double().clamp_min(1e-300)
+                on_halves[level, block] += (half_sums.log() + shift) / draws
     # `z · t` has mean zero, and where noise is strong it is most of what the sum varies by.
-    steady = (onto - onto.mean()) / onto.var(correction=0).sqrt().clamp_min(1e-300)
-    slope = (on_all * steady).mean(dim=1, keepdim=True)
-    expected = slope * onto / onto.var(correction=0).sqrt().clamp_min(1e-300)
-    value = log(rows) - (on_all - expected).mean(dim=1).numpy()
+    standardised_projection = (mean_projection - mean_projection.mean()) / mean_projection.var(
+        correction=0
+    ).sqrt().clamp_min(1e-300)
+    slope = (on_all * standardised_projection).mean(dim=1, keepdim=True)
+    predicted_part = (
+        slope * mean_projection / mean_projection.var(correction=0).sqrt().clamp_min(1e-300)
+    )
+    value = log(rows) - (on_all - predicted_part).mean(dim=1).numpy()
     sizes = halves.members.sum(axis=1)
-    reduced = (on_halves - expected.unsqueeze(2)).numpy()
-    lost = np.where(halves.members.T, reduced, 0.0).sum(axis=1) / sizes
+    half_log_sums = (on_halves - predicted_part.unsqueeze(2)).numpy()
+    mean_log_sums = np.where(halves.members.T, half_log_sums, 0.0).sum(axis=1) / sizes
     levels = np.asarray(list(noise))
     gaussian = 0.5 * np.log1p(eigenvalues.numpy() / levels[:, None] ** 2).sum(axis=1)
-    return NoisedInformation(value, np.log(sizes) - lost, np.minimum(log(rows), gaussian))
+    return NoisedInformation(value, np.log(sizes) - mean_log_sums, np.minimum(log(rows), gaussian))
 
 
 @dataclass(frozen=True)

@@ -171,15 +171,15 @@ class OnlineCoding:
         length = np.full((len(target), activations.shape[1]), log(2))
         signs = np.where(target == 1, 1.0, -1.0)
         cost_so_far = np.zeros((activations.shape[1], len(self.C)))
-        for first, last in pairwise(ends):
-            sent = place < first
-            if len(np.unique(target[sent])) < 2:
+        for start, stop in pairwise(ends):
+            is_sent = place < start
+            if len(np.unique(target[is_sent])) < 2:
                 continue
-            block = (place >= first) & (place < last)
+            block = (place >= start) & (place < stop)
             # One block at a time: the first blocks hold so few rows that their means and scales
             # are far from those of the others, and a solver of all at once loses its digits.
             fits = solve_logistic(
-                activations, labels, train=torch.from_numpy(sent).unsqueeze(0), C=self.C
+                activations, labels, train=torch.from_numpy(is_sent).unsqueeze(0), C=self.C
             )
             for site in range(activations.shape[1]):
                 values = activations[torch.from_numpy(block), site].double()

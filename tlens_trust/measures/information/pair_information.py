@@ -44,7 +44,7 @@ class PairInformation:
         variable: What to call the result.
         long_name: What it is.
         estimate: Takes two arrays and groups.
-        again: Likewise, and gives the value alone, for permuted pairs.
+        estimate_value: Likewise, and gives the value alone, for permuted pairs.
         settings: Every parameter of `estimate`.
         components: Of the text (`represent_text`).
         permutations: How many permuted pairs are estimated again.
@@ -54,7 +54,7 @@ class PairInformation:
     variable: str
     long_name: str
     estimate: Callable[..., InformationEstimate]
-    again: Callable[..., float]
+    estimate_value: Callable[..., float]
     settings: str
     components: int
     permutations: int
@@ -89,16 +89,18 @@ class PairInformation:
         labels = torch.from_numpy(concept.labels.copy())
         warnings: dict[str, str] = {}
         for number, against in enumerate(AGAINST):
-            other = text if against == "text" else labels
-            if not float(other.float().std()):
+            partner = text if against == "text" else labels
+            if not float(partner.float().std()):
                 continue
-            permuted = permuted_sides(other, concept, against, self.permutations, seed)
+            permuted = permuted_sides(partner, concept, against, self.permutations, seed)
             for site in range(shape[0]):
                 x = activations.values[:, site]
-                estimate = self.estimate(x, other, groups=concept.groups)
+                estimate = self.estimate(x, partner, groups=concept.groups)
                 value[site, number], interval[site, number] = estimate.value, estimate.interval
-                for draw, exchanged in enumerate(permuted):
-                    null[site, number, draw] = self.again(x, exchanged, concept.groups)
+                for draw, permuted_partner in enumerate(permuted):
+                    null[site, number, draw] = self.estimate_value(
+                        x, permuted_partner, concept.groups
+                    )
                 warnings |= {f"warning_{against}": " ".join(estimate.warnings)}
         data = empty_dataset(activations.sites, 2).drop_vars("resample")
         data = data.assign_coords(against=list(AGAINST))
@@ -114,8 +116,8 @@ class PairInformation:
             attributes=warnings,
         )
         if self.permutations:
-            reached = (null >= value[..., None]).sum(axis=2)
-            p = np.where(np.isnan(value), np.nan, (1 + reached) / (1 + self.permutations))
+            exceedances = (null >= value[..., None]).sum(axis=2)
+            p = np.where(np.isnan(value), np.nan, (1 + exceedances) / (1 + self.permutations))
             variables |= labelled_null(
                 self.variable,
                 long_name=self.long_name,
@@ -262,7 +264,7 @@ class _Columns:
 
 
 @dataclass(frozen=True)
-class _NeighboursAgain:
+class _NeighboursValue:
     """Nearest neighbours without an interval."""
 
     estimator: NearestNeighbours
@@ -315,7 +317,7 @@ def nearest_neighbour_information(
         "information_neighbours",
         f"nearest-neighbour estimate of the information of {components} principal components",
         estimator,
-        _NeighboursAgain(estimator),
+        _NeighboursValue(estimator),
         f"{estimator!r}",
         components,
         permutations,

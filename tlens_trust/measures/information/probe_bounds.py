@@ -40,8 +40,10 @@ def cross_fitter_of(probe: str, *, seed: int) -> CrossFitter:
 
 def _check_options(probe: str, folds: object, seed: object) -> None:
     checked_seed(seed)
-    least = cross_fitter_of(probe, seed=0).least_folds
-    checked_count("folds", folds, least=least, hint="That is how many folds this probe needs.")
+    minimum_folds = cross_fitter_of(probe, seed=0).least_folds
+    checked_count(
+        "folds", folds, least=minimum_folds, hint="That is how many folds this probe needs."
+    )
 
 
 def score_held_out(
@@ -71,20 +73,20 @@ def score_held_out(
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
     targets = labels.cpu().numpy()
     fold = assign_folds(targets, names, folds=folds, seed=seed)
-    fitted = cross_fitter_of(probe, seed=seed)(x.unsqueeze(1), labels, names, fold)
-    return HeldOutScores.of(fitted.scores, targets, fold, names, fewer=fitted.fewer, seed=seed)
+    fit = cross_fitter_of(probe, seed=seed)(x.unsqueeze(1), labels, names, fold)
+    return HeldOutScores.of(fit.scores, targets, fold, names, fewer=fit.fewer, seed=seed)
 
 
-def _estimate(bound: Bound, held: HeldOutScores, kind: Kind) -> InformationEstimate:
+def _estimate(bound: Bound, held_out: HeldOutScores, kind: Kind) -> InformationEstimate:
     value = float(bound.value[0])
     low, high = bound.interval[0].tolist()
     warnings = []
-    groups = held.bootstrap.groups
+    groups = held_out.bootstrap.groups
     if groups < _FEW_GROUPS:
         warnings.append(f"Only {groups} groups: the interval is made of few independent examples.")
     if value <= 0:
         warnings.append("Not above zero: this probe's scores show no information.")
-    return InformationEstimate(value, (low, high), len(held.labels), kind, tuple(warnings))
+    return InformationEstimate(value, (low, high), len(held_out.labels), kind, tuple(warnings))
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,11 @@ class AnswerInformation:
 
 @dataclass(frozen=True)
 class UsableInformation:
-    """What a probe tells of labels beyond a probe of something else that is known.
+    """Estimate what a probe says about the labels beyond a probe of other features, the baseline.
 
-    `CE(Y | given) - CE(Y | given, T)` on held-out examples, in nats, each by a logistic function of
-    the held-out scores of both probes; see `usable_beyond_text`. Negative where the probe of `x`
-    only adds noise.
+    `CE(Y | baseline) - CE(Y | baseline, T)` on held-out examples, in nats. Each cross-entropy is
+    that of a logistic function of the probes' held-out scores; see `usable_beyond_text`. The value
+    is negative where the probe of `x` only adds noise.
 
     Attributes:
         probe: `"linear"` or `"mlp"`, for both.
@@ -229,17 +231,19 @@ class UsableInformation:
         self,
         x: Float[Tensor, "example d"],
         labels: Int[Tensor, " example"],
-        given: Float[Tensor, "example other"],
+        baseline: Float[Tensor, "example other"],
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Estimate what `x` tells of labels that `given` does not, in nats."""
-        held_out, given_scores = (
+        """Estimate what `x` tells of labels that `baseline` does not, in nats."""
+        held_out, baseline_scores = (
             score_held_out(
-                read, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
+                features, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
             )
-            for read in (x, given)
+            for features in (x, baseline)
         )
-        assert given_scores.fewer is not None
-        bound = usable_beyond_text(held_out, given_scores.scores[:, 0], given_scores.fewer[..., 0])
+        assert baseline_scores.fewer is not None
+        bound = usable_beyond_text(
+            held_out, baseline_scores.scores[:, 0], baseline_scores.fewer[..., 0]
+        )
         return _estimate(bound, held_out, "estimate")

@@ -30,7 +30,7 @@ from tlens_trust.measures.information.label_bounds import (
     label_entropy,
 )
 from tlens_trust.measures.information.noised_sites import noised_dataset
-from tlens_trust.measures.information.refitted import refit_scores
+from tlens_trust.measures.information.refits import refit_scores
 from tlens_trust.measures.information.usable import (
     usable_beyond_text,
     usable_under_permutation,
@@ -110,23 +110,23 @@ class ProbeInformation:
             ValueError: The activations are not of this concept's statements, or its groups are too
                 few.
         """
-        fitted, fold = self.probe.held_out(activations, concept, seed=seed)
+        fit, fold = self.probe.held_out(activations, concept, seed=seed)
         held_out = HeldOutScores.of(
-            fitted.scores,
+            fit.scores,
             concept.labels,
             fold,
             concept.groups,
-            fewer=fitted.fewer,
+            fewer=fit.fewer,
             seed=seed,
             resamples=self.probe.resamples,
             halves=self.resamples,
         )
         variables: Variables = {}
         null = self.null_draws(activations, concept, seed=seed)
-        counted = {"resamples": self.probe.resamples, "groups": held_out.bootstrap.groups}
+        resampling = {"resamples": self.probe.resamples, "groups": held_out.bootstrap.groups}
         for short_name, (bound, long_name) in _BOUNDS.items():
             name = f"information_{short_name}"
-            variables |= label_bound(name, long_name, bound(held_out), len(concept), counted)
+            variables |= label_bound(name, long_name, bound(held_out), len(concept), resampling)
             if short_name in null:
                 variables |= label_null(name, long_name, null[short_name])
         variables["label_entropy"] = (
@@ -136,9 +136,11 @@ class ProbeInformation:
         )
         if self.beyond_text:
             usable = self._usable(held_out, concept, seed)
-            variables |= label_bound("information_usable", _USABLE, usable, len(concept), counted)
+            variables |= label_bound(
+                "information_usable", _USABLE, usable, len(concept), resampling
+            )
             if null and self.usable_permutations:
-                strengths = fitted.variables["C"][0] if "C" in fitted.variables else None
+                strengths = fit.variables["C"][0] if "C" in fit.variables else None
                 draws = self._usable_null(activations, concept, fold, strengths, seed)
                 variables |= label_band("information_usable", _USABLE, draws)
         data = empty_dataset(activations.sites, self.resamples).assign(variables)
@@ -169,21 +171,24 @@ class ProbeInformation:
         permuted = permute_labels(
             concept.labels, concept.groups, fold, permutations=self.refits, seed=seed
         )
-        levels = []
+        scores = []
         for draw in permuted.draws.astype(np.int64):
-            fitted = self.probe.cross_fitter(
+            fit = self.probe.cross_fitter(
                 activations.values, torch.from_numpy(draw), concept.groups, fold
             )
-            right = (fitted.scores > 0) == (draw == 1)[:, None]
-            surprise = np.logaddexp(0.0, (1 - 2 * draw)[:, None] * fitted.scores)
-            levels.append(
+            is_correct = (fit.scores > 0) == (draw == 1)[:, None]
+            surprise = np.logaddexp(0.0, (1 - 2 * draw)[:, None] * fit.scores)
+            scores.append(
                 {
-                    "accuracy": right.mean(axis=0),
-                    "recall": right[draw == 1].mean(axis=0),
+                    "accuracy": is_correct.mean(axis=0),
+                    "recall": is_correct[draw == 1].mean(axis=0),
                     "cross_entropy": surprise.mean(axis=0),
                 }
             )
-        draws = {name: np.stack([each[name] for each in levels], axis=1) for name in levels[0]}
+        draws = {
+            name: np.stack([draw_scores[name] for draw_scores in scores], axis=1)
+            for name in scores[0]
+        }
         return draws_in_nats(draws, concept.labels)
 
     def _usable_null(
@@ -203,23 +208,23 @@ class ProbeInformation:
         )
         draws = permuted.draws[1:]
         text = refit_scores(represent_text(concept.statements), draws, fold, C=1.0)
-        levels = []
+        null_of_sites = []
         for site in range(len(activations.sites)):
             C = 1.0 if strengths is None else float(strengths[site])
             probe = refit_scores(activations.values[:, site], draws, fold, C=C)
-            levels.append(usable_under_permutation(text, probe, draws, fold))
-        return np.stack(levels)
+            null_of_sites.append(usable_under_permutation(text, probe, draws, fold))
+        return np.stack(null_of_sites)
 
-    def _usable(self, held: HeldOutScores, concept: Concept, seed: int) -> Bound:
-        floor = floor_on_folds(concept, held.fold, seed=seed)
-        if floor is None or floor.fewer is None or held.fewer is None:
-            sites = held.scores.shape[1]
+    def _usable(self, held_out: HeldOutScores, concept: Concept, seed: int) -> Bound:
+        floor = floor_on_folds(concept, held_out.fold, seed=seed)
+        if floor is None or floor.fewer is None or held_out.fewer is None:
+            sites = held_out.scores.shape[1]
             return Bound(
                 np.full(sites, np.nan),
                 np.full((sites, 2), np.nan),
-                np.full((sites, held.halves.resamples), np.nan),
+                np.full((sites, held_out.halves.resamples), np.nan),
             )
-        return usable_beyond_text(held, floor.score, floor.fewer)
+        return usable_beyond_text(held_out, floor.score, floor.fewer)
 
 
 def draws_in_nats(
@@ -233,19 +238,19 @@ def draws_in_nats(
     """
     entropy = label_entropy(labels)
     ones = int(labels.sum())
-    right = draws["accuracy"] * len(labels)
-    right_ones = draws["recall"] * ones
+    correct = draws["accuracy"] * len(labels)
+    correct_ones = draws["recall"] * ones
     zeros = len(labels) - ones
-    right_zeros = right - right_ones
+    correct_zeros = correct - correct_ones
     table = (
-        np.stack([right_zeros, zeros - right_zeros, ones - right_ones, right_ones], axis=-1)
+        np.stack([correct_zeros, zeros - correct_zeros, ones - correct_ones, correct_ones], axis=-1)
         .round()
         .clip(0)
     )
     return {
         "ba": entropy - draws["cross_entropy"],
         "fano": fano_information((1 - draws["accuracy"]).clip(0, 1), entropy),
-        "confusion": confusion_information(table.reshape(*right.shape, 2, 2)),
+        "confusion": confusion_information(table.reshape(*correct.shape, 2, 2)),
     }
 
 

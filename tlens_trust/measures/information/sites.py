@@ -51,8 +51,8 @@ class AtSites:
             ValueError: One of the sites was not read.
         """
         sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
-        measured = self.measure(activations.select(sites), concept, seed=seed)
-        return measured.reindex(site=list(activations.sites))
+        dataset = self.measure(activations.select(sites), concept, seed=seed)
+        return dataset.reindex(site=list(activations.sites))
 
 
 def at_sites(measure: Measure, sites: Sites) -> Measure:
@@ -76,19 +76,19 @@ def check_statements(activations: Activations, concept: Concept) -> None:
 
 
 def permuted_sides(
-    other: Tensor, concept: Concept, against: str, permutations: int, seed: int
+    partner: Tensor, concept: Concept, against: str, permutations: int, seed: int
 ) -> list[Tensor]:
     """What stands against the activations, as it might have come had they nothing in common."""
     if not permutations:
         return []
     if against == "label":
         one_fold = np.zeros(len(concept), dtype=np.int64)
-        drawn = permute_labels(
+        permuted = permute_labels(
             concept.labels, concept.groups, one_fold, permutations=permutations, seed=seed
         )
-        return [torch.from_numpy(draw.astype(np.int64)) for draw in drawn.draws[1:]]
+        return [torch.from_numpy(draw.astype(np.int64)) for draw in permuted.draws[1:]]
     turns = Rotations.draw(concept.groups, permutations=permutations, seed=seed)
     return [
-        other[torch.from_numpy(turns.permutation(1 + draw % turns.permutations))]
+        partner[torch.from_numpy(turns.permutation(1 + draw % turns.permutations))]
         for draw in range(permutations)
     ]

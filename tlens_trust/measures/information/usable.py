@@ -17,7 +17,7 @@ _STEPS = 25
 
 
 def usable_beyond_text(
-    held: HeldOutScores,
+    held_out: HeldOutScores,
     text: Float[np.ndarray, " example"],
     text_fewer: Float[np.ndarray, "fold example"],
 ) -> Bound:
@@ -38,50 +38,52 @@ def usable_beyond_text(
     leave less to be gained. Its interval allows for what folds have in common.
 
     Args:
-        held: The probe's scores; `fewer` is needed.
+        held_out: The probe's scores; `fewer` is needed.
         text: The text classifier's held-out log-odds on the same folds, in nats.
         text_fewer: The same without one more fold, the first axis.
 
     Raises:
-        ValueError: `held.fewer` is None.
+        ValueError: `held_out.fewer` is None.
 
     Source:
         Xu et al. (2020), arXiv:2002.10689, on usable information and its families; Hewitt et al.
         (2021), arXiv:2109.09234, on its conditional form; Wolpert (1992), Neural Networks 5, on
         combining held-out scores.
     """
-    if held.fewer is None:
+    if held_out.fewer is None:
         raise ValueError(
             "Usable information beyond the text needs scores without one more fold. Take a probe "
             "that gives them, as `logistic_probe()`, with at least 3 folds."
         )
-    labels, fold = held.labels, held.fold
-    count, sites = len(held.fewer), held.scores.shape[1]
+    labels, fold = held_out.labels, held_out.fold
+    count, sites = len(held_out.fewer), held_out.scores.shape[1]
     members = fold == np.arange(count)[:, None]
 
     def features(
         left_out: int | None,
     ) -> tuple[Float[np.ndarray, "one example"], Float[np.ndarray, "site example"]]:
-        if left_out is None or held.fewer is None:
-            return text[None], held.scores.T
-        return text_fewer[left_out][None], held.fewer[left_out].T
+        if left_out is None or held_out.fewer is None:
+            return text[None], held_out.scores.T
+        return text_fewer[left_out][None], held_out.fewer[left_out].T
 
     gain = np.empty((len(labels), sites))
     fewer = np.full((count, len(labels), sites), np.nan)
     for k in range(count):
         train_text, train_scores = features(k)
-        for other in (None, *range(count)):
-            if other == k:
+        for second_fold in (None, *range(count)):
+            if second_fold == k:
                 continue
             # Without `other`, for the interval: its labels have no say in what scores `k`.
-            train = ~members[k] if other is None else ~members[k] & ~members[other]
-            score_text, score = features(other)
-            found = _gain(train_text, train_scores, labels, train, score_text, score, members[k])
-            if other is None:
-                gain[members[k]] = found
+            train = ~members[k] if second_fold is None else ~members[k] & ~members[second_fold]
+            score_text, score = features(second_fold)
+            fold_gain = _gain(
+                train_text, train_scores, labels, train, score_text, score, members[k]
+            )
+            if second_fold is None:
+                gain[members[k]] = fold_gain
             else:
-                fewer[other, members[k]] = found
-    return held.mean(gain, fewer)
+                fewer[second_fold, members[k]] = fold_gain
+    return held_out.mean(gain, fewer)
 
 
 def _gain(
@@ -96,9 +98,9 @@ def _gain(
     """By how much less the judged statements' labels surprise where activations are known too."""
     problems = len(scores)
     train_text, train_scores = text[:, train], scores[:, train]
-    wide = np.broadcast_to(train_text, (problems, train_text.shape[1]))
-    by_text = combine_scores(train_text[..., None], labels[..., train])
-    by_both = combine_scores(np.stack([wide, train_scores], axis=2), labels[..., train])
+    wide_text = np.broadcast_to(train_text, (problems, train_text.shape[1]))
+    text_weights = combine_scores(train_text[..., None], labels[..., train])
+    joint_weights = combine_scores(np.stack([wide_text, train_scores], axis=2), labels[..., train])
     signs = np.where(labels[..., judged] == 1, 1.0, -1.0)
 
     def surprise(
@@ -107,17 +109,24 @@ def _gain(
         log_odds = weights[:, -1:] + sum(
             weights[:, [number]] * part for number, part in enumerate(parts)
         )
-        surprised: np.ndarray = np.logaddexp(0.0, -signs * log_odds)
-        return surprised
+        nats: np.ndarray = np.logaddexp(0.0, -signs * log_odds)
+        return nats
 
-    seen_text, seen = (
-        np.clip(new[:, judged], old.min(axis=1, keepdims=True), old.max(axis=1, keepdims=True))
-        for new, old in ((judged_text, train_text), (judged_scores, train_scores))
+    clipped_text, clipped_scores = (
+        np.clip(
+            judged_values[:, judged],
+            training_values.min(axis=1, keepdims=True),
+            training_values.max(axis=1, keepdims=True),
+        )
+        for judged_values, training_values in (
+            (judged_text, train_text),
+            (judged_scores, train_scores),
+        )
     )
-    without = surprise(by_text, [seen_text])
-    both = surprise(by_both, [seen_text, seen])
-    gained: np.ndarray = (without - both).T
-    return gained
+    text_cost = surprise(text_weights, [clipped_text])
+    joint_cost = surprise(joint_weights, [clipped_text, clipped_scores])
+    gain: np.ndarray = (text_cost - joint_cost).T
+    return gain
 
 
 def usable_under_permutation(
@@ -135,12 +144,12 @@ def usable_under_permutation(
         fold: The fold of each statement.
     """
     target = labels.astype(np.float64)
-    gained = np.zeros(len(labels))
+    gains = np.zeros(len(labels))
     for k in range(len(text[1])):
         judged = fold == k
         gain = _gain(text[1][k].T, probe[1][k].T, target, ~judged, text[0].T, probe[0].T, judged)
-        gained += gain.sum(axis=0)
-    mean: np.ndarray = gained / len(fold)
+        gains += gain.sum(axis=0)
+    mean: np.ndarray = gains / len(fold)
     return mean
 
 
@@ -170,24 +179,24 @@ def combine_scores(
     target = np.broadcast_to(labels, (batch, rows))
     penalty = np.diag([_RIDGE] * count + [1e-9])
     weights = np.zeros((batch, count + 1))
-    moving = np.arange(batch)
+    active = np.arange(batch)
     for _ in range(_STEPS):
         # All of them move at first, and then there is nothing to copy.
-        whole = len(moving) == batch
-        own, at, aim = (
-            (z, weights, target) if whole else (z[moving], weights[moving], target[moving])
+        all_active = len(active) == batch
+        active_z, active_weights, active_target = (
+            (z, weights, target) if all_active else (z[active], weights[active], target[active])
         )
-        log_odds = (own @ at[..., None])[..., 0]
+        log_odds = (active_z @ active_weights[..., None])[..., 0]
         p = 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-        turned = own.transpose(0, 2, 1)
-        gradient = (turned @ (p - aim)[..., None])[..., 0] + at @ penalty
-        hessian = turned @ ((p * (1 - p))[..., None] * own) + penalty
+        transposed = active_z.transpose(0, 2, 1)
+        gradient = (transposed @ (p - active_target)[..., None])[..., 0] + active_weights @ penalty
+        hessian = transposed @ ((p * (1 - p))[..., None] * active_z) + penalty
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
         # A full step may overshoot where labels are nearly told apart.
         length = np.abs(step).max(axis=1, keepdims=True)
-        weights[moving] = at - step * np.minimum(1.0, 2.0 / np.maximum(length, 1e-300))
-        moving = moving[length[:, 0] > 1e-6]
-        if not len(moving):
+        weights[active] = active_weights - step * np.minimum(1.0, 2.0 / np.maximum(length, 1e-300))
+        active = active[length[:, 0] > 1e-6]
+        if not len(active):
             break
     weights[:, :count] /= unit
     weights[:, count] -= (weights[:, :count] * mean).sum(axis=1)

@@ -126,9 +126,9 @@ def linear_normalised_hsic(
         (3.95, True)
     """
     ridge = checked_positive("ridge", ridge)
-    one = PrincipalComponents.of(x, standardise=standardise)
-    other = PrincipalComponents.of(y, standardise=standardise)
-    return shared_directions(one, other, one.overlap(other), ridge)
+    x_components = PrincipalComponents.of(x, standardise=standardise)
+    y_components = PrincipalComponents.of(y, standardise=standardise)
+    return shared_directions(x_components, y_components, x_components.overlap(y_components), ridge)
 
 
 def shared_directions(
@@ -155,17 +155,17 @@ def influence(
     since the estimate does not change where all weights do. In float32, without components whose
     `ρ` is below the part `least` of the largest.
     """
-    rho, others = one.weights(ridge), other.weights(ridge)
-    left, right = (weights > least * weights[0] for weights in (rho, others))
-    rho, others = rho[left].float(), others[right].float()
-    turned = rho[:, None] * overlap[left][:, right].float() * others
-    u, v = one.vectors[:, left].float(), other.vectors[:, right].float()
-    onto = u @ turned
-    back = v @ turned.T
+    rho, other_rho = one.weights(ridge), other.weights(ridge)
+    is_kept, other_is_kept = (weights > least * weights[0] for weights in (rho, other_rho))
+    rho, other_rho = rho[is_kept].float(), other_rho[other_is_kept].float()
+    weighted_overlap = rho[:, None] * overlap[is_kept][:, other_is_kept].float() * other_rho
+    u, v = one.vectors[:, is_kept].float(), other.vectors[:, other_is_kept].float()
+    onto = u @ weighted_overlap
+    back = v @ weighted_overlap.T
     # P P' P has the diagonal of (u ρ c √ρ')(...)ᵀ.
-    there = (onto.square() / others).sum(dim=1)
-    here = (back.square() / rho).sum(dim=1)
-    values = 2 * (onto * v).sum(dim=1) - there - here
+    other_cost = (onto.square() / other_rho).sum(dim=1)
+    own_cost = (back.square() / rho).sum(dim=1)
+    values = 2 * (onto * v).sum(dim=1) - other_cost - own_cost
     return (values - values.mean()).double()
 
 
@@ -174,8 +174,8 @@ def linearised_halves(
 ) -> Float[np.ndarray, " resample"]:
     """By how much each half sample would move an estimate, to first order."""
     members = halves.members.astype(np.float64)
-    moved: np.ndarray = members @ values.cpu().numpy() * len(values) / members.sum(axis=1)
-    return moved
+    shifts: np.ndarray = members @ values.cpu().numpy() * len(values) / members.sum(axis=1)
+    return shifts
 
 
 def _principal_scores(centred: Float[Tensor, "example d"]) -> Float[Tensor, "example component"]:

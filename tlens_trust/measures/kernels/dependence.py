@@ -29,7 +29,7 @@ from tlens_trust.measures.kernels.precomputed_kernels import (
     FIRST_BLOCK,
     GaussianSide,
     LinearSide,
-    Setting,
+    ResamplingDesign,
     label_side,
     linear_label_side,
 )
@@ -46,7 +46,7 @@ from tlens_trust.measures.text_features import represent_text
 
 
 @dataclass(frozen=True, eq=False)
-class Held:
+class Reference:
     """A reading that every site is compared with, at every width.
 
     Attributes:
@@ -108,11 +108,11 @@ class KernelDependence:
     @property
     def identity(self) -> str:
         """Name and every parameter that changes the result."""
-        fixed = "" if self.widths is None else f"widths={dict(self.widths)}, "
+        widths = "" if self.widths is None else f"widths={dict(self.widths)}, "
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
             f"ridge={self.ridge}, permutations={self.permutations}, "
-            f"resamples={self.resamples}, examples={self.examples}, {fixed}version=3)"
+            f"resamples={self.resamples}, examples={self.examples}, {widths}version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
@@ -131,7 +131,7 @@ class KernelDependence:
                 8 groups, or a site is not among those of `widths`.
         """
         _check(activations, concept)
-        fixed = self._fixed(activations.sites)
+        fixed_widths = self._fixed_widths(activations.sites)
         rows = draw_rows(concept.groups, most=self.examples, seed=seed)
         groups = [concept.groups[row] for row in rows]
         rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
@@ -146,34 +146,39 @@ class KernelDependence:
             permutations=self.permutations,
             seed=seed,
         )
-        setting = Setting.of(rotations, halves, permuted.draws)
+        design = ResamplingDesign.of(rotations, halves, permuted.draws)
         results = Results.empty(activations.sites, self.multiples, halves, len(rows))
         values = activations.values[torch.from_numpy(rows)]
         components = self.components or matching_components(len(rows), values.shape[2])
         text = represent_text(concept.statements)[torch.from_numpy(rows)]
-        labels = label_side(setting), linear_label_side(self.ridges, setting)
-        text_sides = self._hold(text, PrincipalComponents.of(text, standardise=False), setting)
-        read = FIRST_BLOCK in activations.sites
-        first: list[Held | None] = [None for _ in VARIANTS]
-        if read:
+        labels = label_side(design), linear_label_side(self.ridges, design)
+        text_sides = self._reference(text, PrincipalComponents.of(text, standardise=False), design)
+        has_first_block = FIRST_BLOCK in activations.sites
+        block_references: list[Reference | None] = [None for _ in VARIANTS]
+        if has_first_block:
             block = values[:, activations.sites.index(FIRST_BLOCK)]
-            raw, flat = _variants(block, components)
-            at = fixed.get(FIRST_BLOCK)
-            first = [self._hold(*raw, setting, at=at), self._hold(*flat, setting)]
+            raw_variant, flat_variant = _variants(block, components)
+            fixed_width = fixed_widths.get(FIRST_BLOCK)
+            block_references = [
+                self._reference(*raw_variant, design, fixed_width=fixed_width),
+                self._reference(*flat_variant, design),
+            ]
         for site, site_name in enumerate(activations.sites):
             readings = _variants(values[:, site], components)
             results.matched.append(readings[1][1].count / max(readings[0][1].count, 1))
             for variant, reading in enumerate(readings):
-                others = {"text": text_sides}
-                block_sides = first[variant]
+                references = {"text": text_sides}
+                block_sides = block_references[variant]
                 if block_sides is not None:
-                    others["first_block"] = block_sides
+                    references["first_block"] = block_sides
                 # A flat spectrum has one unit everywhere.
-                at = fixed.get(site_name) if variant == 0 else None
+                fixed_width = fixed_widths.get(site_name) if variant == 0 else None
                 place = site, variant
-                self._compare(results, place, reading, labels, others, setting, at=at)
+                self._compare(
+                    results, place, reading, labels, references, design, fixed_width=fixed_width
+                )
         return results.dataset(
-            first_block=read,
+            first_block=has_first_block,
             permutations={
                 "label": permuted.permutations,
                 "first_block": rotations.permutations,
@@ -189,28 +194,28 @@ class KernelDependence:
         place: tuple[int, int],
         reading: tuple[Float[Tensor, "example _"], PrincipalComponents],
         labels: tuple[GaussianSide, LinearSide],
-        others: Mapping[str, Held],
-        setting: Setting,
+        references: Mapping[str, Reference],
+        design: ResamplingDesign,
         *,
-        at: float | None,
+        fixed_width: float | None,
     ) -> None:
         """Compare one reading with the labels and with all others, at every width."""
         values, principal = reading
-        for width, side in enumerate(self._gaussian(values, setting, at)):
-            results.put((*place, width), "label", side.compare_labels(labels[0], setting))
-            for against, other in others.items():
-                if other.gaussian:
-                    comparisons = side.compare(other.gaussian[width], setting)
+        for width, side in enumerate(self._gaussian(values, design, fixed_width)):
+            results.put((*place, width), "label", side.compare_labels(labels[0], design))
+            for against, reference in references.items():
+                if reference.gaussian:
+                    comparisons = side.compare(reference.gaussian[width], design)
                     results.put((*place, width), against, comparisons)
         if principal.count == 0:
             return
-        linear = LinearSide.of(principal, self.ridges, setting)
-        compared = {"label": linear.compare_labels(labels[1], self.ridges, setting)}
-        for against, other in others.items():
-            if other.linear is not None:
-                compared[against] = linear.compare(other.linear, self.ridges, setting)
-        for against, at_ridges in compared.items():
-            for width, comparison in enumerate(at_ridges):
+        linear = LinearSide.of(principal, self.ridges, design)
+        linear_comparisons = {"label": linear.compare_labels(labels[1], self.ridges, design)}
+        for against, reference in references.items():
+            if reference.linear is not None:
+                linear_comparisons[against] = linear.compare(reference.linear, self.ridges, design)
+        for against, width_comparisons in linear_comparisons.items():
+            for width, comparison in enumerate(width_comparisons):
                 results.put((*place, width), against, {"nhsic": comparison})
 
     @property
@@ -218,40 +223,43 @@ class KernelDependence:
         """Of normalised HSIC: the paper's `ε σ²`, where σ is multiplied as the widths are."""
         return tuple(self.ridge * multiple**2 for multiple in self.multiples)
 
-    def _fixed(self, sites: Sequence[str]) -> dict[str, float]:
+    def _fixed_widths(self, sites: Sequence[str]) -> dict[str, float]:
         """Widths by site, where they are given."""
         if self.widths is None:
             return {}
-        fixed = dict(self.widths)
-        unknown = [site for site in sites if site not in fixed]
+        widths = dict(self.widths)
+        unknown = [site for site in sites if site not in widths]
         if unknown:
             raise ValueError(
                 f"`widths` holds no width for the site {unknown[0]!r}. It holds those of "
-                f"{', '.join(fixed)}. Take `median_widths` of a reading of the same sites."
+                f"{', '.join(widths)}. Take `median_widths` of a reading of the same sites."
             )
-        return fixed
+        return widths
 
     def _gaussian(
-        self, reading: Float[Tensor, "example d"], setting: Setting, at: float | None = None
+        self,
+        reading: Float[Tensor, "example d"],
+        design: ResamplingDesign,
+        fixed_width: float | None = None,
     ) -> Iterator[GaussianSide]:
         """Of each width; none where all examples are the same."""
         squared = squared_distances(reading, reading)
         median = median_of(squared)
         if isfinite(median):
             for multiple in self.multiples:
-                width = multiple * (median if at is None else at)
-                yield GaussianSide.of(gaussian_of(squared, width), setting)
+                width = multiple * (median if fixed_width is None else fixed_width)
+                yield GaussianSide.of(gaussian_of(squared, width), design)
 
-    def _hold(
+    def _reference(
         self,
         reading: Float[Tensor, "example d"],
         principal: PrincipalComponents,
-        setting: Setting,
+        design: ResamplingDesign,
         *,
-        at: float | None = None,
-    ) -> Held:
-        linear = LinearSide.of(principal, self.ridges, setting) if principal.count else None
-        return Held(list(self._gaussian(reading, setting, at)), linear)
+        fixed_width: float | None = None,
+    ) -> Reference:
+        linear = LinearSide.of(principal, self.ridges, design) if principal.count else None
+        return Reference(list(self._gaussian(reading, design, fixed_width)), linear)
 
 
 def _variants(
@@ -374,9 +382,13 @@ def kernel_dependence(
         'kernel_dependence'
     """
     checked_choice("protocol", protocol, ("calibrated", "tracingllm"))
-    fixed = None if widths is None else tuple(sorted(widths.items()))
-    grid = checked_grid("multiples", multiples, hint="They are widths, in median distances.")
-    measure = KernelDependence(grid, components, ridge, permutations, resamples, examples, fixed)
+    sorted_widths = None if widths is None else tuple(sorted(widths.items()))
+    checked_multiples = checked_grid(
+        "multiples", multiples, hint="They are widths, in median distances."
+    )
+    measure = KernelDependence(
+        checked_multiples, components, ridge, permutations, resamples, examples, sorted_widths
+    )
     if protocol == "calibrated":
         return measure
     if measure != KernelDependence(permutations=permutations):

@@ -39,7 +39,7 @@ class HSIC:
 
     Attributes:
         kernel: Of the first reading.
-        other: Of the second; None for the same kind as the first, fitted to the second.
+        other_kernel: Of the second; None for the same kind as the first, fitted to the second.
         estimator: Which of the two.
         block: Rows that are looked at together: at most `block × n` numbers are in memory.
 
@@ -54,7 +54,7 @@ class HSIC:
     """
 
     kernel: Kernel = field(default_factory=GaussianKernel)
-    other: Kernel | None = None
+    other_kernel: Kernel | None = None
     estimator: Estimator = "unbiased"
     block: int = _BLOCK
 
@@ -64,7 +64,9 @@ class HSIC:
     @property
     def name(self) -> str:
         """Estimator and kernels."""
-        return f"hsic({self.estimator}, {self.kernel.name}, {(self.other or self.kernel).name})"
+        return (
+            f"hsic({self.estimator}, {self.kernel.name}, {(self.other_kernel or self.kernel).name})"
+        )
 
     def __call__(self, x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
         """Estimate the dependence of two readings, row by row the same examples.
@@ -73,7 +75,7 @@ class HSIC:
             ValueError: The two differ in length, are fewer than 4, or hold what is not finite.
         """
         check_pair(x, y)
-        kernels = self.kernel.fitted(x), (self.other or self.kernel).fitted(y)
+        kernels = self.kernel.fitted(x), (self.other_kernel or self.kernel).fitted(y)
         return _pair_sums(x, y, kernels, self.block).hsic(0, 1, self.estimator)
 
 
@@ -90,7 +92,7 @@ class CKA:
 
     Attributes:
         kernel: Of the first reading.
-        other: Of the second; None for the same kind as the first, fitted to the second.
+        other_kernel: Of the second; None for the same kind as the first, fitted to the second.
         debiased: Whether to take unbiased HSIC.
         block: Rows that are looked at together: at most `block × n` numbers are in memory.
 
@@ -107,7 +109,7 @@ class CKA:
     """
 
     kernel: Kernel = field(default_factory=GaussianKernel)
-    other: Kernel | None = None
+    other_kernel: Kernel | None = None
     debiased: bool = True
     block: int = _BLOCK
 
@@ -117,8 +119,8 @@ class CKA:
     @property
     def name(self) -> str:
         """Whether debiased, and kernels."""
-        how = "debiased" if self.debiased else "biased"
-        return f"cka({how}, {self.kernel.name}, {(self.other or self.kernel).name})"
+        kind = "debiased" if self.debiased else "biased"
+        return f"cka({kind}, {self.kernel.name}, {(self.other_kernel or self.kernel).name})"
 
     def __call__(self, x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
         """Compare two readings, row by row the same examples.
@@ -132,11 +134,15 @@ class CKA:
         check_pair(x, y)
         if any(bool((values == values[0]).all()) for values in (x, y)):
             return nan
-        kernels = self.kernel.fitted(x), (self.other or self.kernel).fitted(y)
+        kernels = self.kernel.fitted(x), (self.other_kernel or self.kernel).fitted(y)
         sums = _pair_sums(x, y, kernels, self.block)
-        how: Estimator = "unbiased" if self.debiased else "biased"
-        own, others = sums.hsic(0, 0, how), sums.hsic(1, 1, how)
-        return sums.hsic(0, 1, how) / sqrt(own * others) if own > 0 and others > 0 else nan
+        estimator: Estimator = "unbiased" if self.debiased else "biased"
+        hsic_of_x, hsic_of_y = sums.hsic(0, 0, estimator), sums.hsic(1, 1, estimator)
+        return (
+            sums.hsic(0, 1, estimator) / sqrt(hsic_of_x * hsic_of_y)
+            if hsic_of_x > 0 and hsic_of_y > 0
+            else nan
+        )
 
 
 def hsic_biased(x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
@@ -203,10 +209,10 @@ class _PairSums:
             totals = float(rows.sum() * others.sum()) / ((n - 1) * (n - 2))
             crossed = 2 * float(rows @ others) / (n - 2)
             return (products + totals - crossed) / (n * (n - 3))
-        full, others = rows + self.diagonals[one], others + self.diagonals[other]
+        full_rows, others = rows + self.diagonals[one], others + self.diagonals[other]
         products += float(self.diagonals[one] @ self.diagonals[other])
-        crossed = 2 * float(full @ others) / n
-        return (products - crossed + float(full.sum() * others.sum()) / n**2) / (n - 1) ** 2
+        crossed = 2 * float(full_rows @ others) / n
+        return (products - crossed + float(full_rows.sum() * others.sum()) / n**2) / (n - 1) ** 2
 
 
 def _pair_sums(
@@ -225,8 +231,10 @@ def _pair_sums(
         v.double() - v.double().mean(dim=0) if isinstance(k, LinearKernel) else v.double()
         for k, v in zip(kernels, (x, y), strict=True)
     ]
-    few = slice(0, min(block, n))
-    means = [float(k.between(v[few], v[few]).mean()) for k, v in zip(kernels, data, strict=True)]
+    sample = slice(0, min(block, n))
+    means = [
+        float(k.between(v[sample], v[sample]).mean()) for k, v in zip(kernels, data, strict=True)
+    ]
     rows = torch.zeros(2, n, dtype=torch.float64)
     products = [0.0, 0.0, 0.0]
     for part in row_blocks(n, block):
@@ -236,8 +244,8 @@ def _pair_sums(
             matrix.diagonal(part.start).zero_()
             rows[number, part] = matrix.sum(dim=1).cpu()
             matrices.append(matrix.flatten())
-        for place, (one, other) in {1: (0, 1), 0: (0, 0), 2: (1, 1)}.items():
-            products[place] += float(torch.dot(matrices[one], matrices[other]))
+        for place, (row_kernel, column_kernel) in {1: (0, 1), 0: (0, 0), 2: (1, 1)}.items():
+            products[place] += float(torch.dot(matrices[row_kernel], matrices[column_kernel]))
     diagonals = [k.diagonal(v).cpu() - m for k, v, m in zip(kernels, data, means, strict=True)]
     return _PairSums(rows, torch.stack(diagonals), (products[0], products[1], products[2]))
 

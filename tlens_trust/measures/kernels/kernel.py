@@ -173,14 +173,14 @@ def squared_distances(
     By `‖x‖² + ‖y‖² - 2 x·y` about the mean of `x`, so that a common offset costs no digits: the
     error is about 1e-16 of the squared lengths about that mean.
     """
-    same = x is y
+    is_same = x is y
     centre = x.double().mean(dim=0)
     x = x.double() - centre
-    y = x if same else y.double() - centre
-    squares = x.square().sum(dim=1, keepdim=True)
-    others = squares if same else y.square().sum(dim=1, keepdim=True)
-    distances = torch.addmm(others.T, x, y.T, alpha=-2.0).add_(squares).clamp_min_(0)
-    if same:
+    y = x if is_same else y.double() - centre
+    x_squares = x.square().sum(dim=1, keepdim=True)
+    y_squares = x_squares if is_same else y.square().sum(dim=1, keepdim=True)
+    distances = torch.addmm(y_squares.T, x, y.T, alpha=-2.0).add_(x_squares).clamp_min_(0)
+    if is_same:
         distances.fill_diagonal_(0)
     return distances
 
@@ -222,18 +222,18 @@ def median_of(squared: Float[Tensor, "example example"]) -> float:
     rows = squared.cpu().numpy()
     pairs = np.concatenate([rows[i, i + 1 :] for i in range(n - 1)])
     # Rounding leaves duplicates a little apart.
-    least = 1e-14 * float(pairs.max(initial=0.0))
+    rounding = 1e-14 * float(pairs.max(initial=0.0))
     middle = float(np.partition(pairs, (len(pairs) - 1) // 2)[(len(pairs) - 1) // 2])
-    if middle > least:
+    if middle > rounding:
         return float(np.sqrt(middle))
-    apart = np.sort(pairs[pairs > least])
-    return float(np.sqrt(apart[(len(apart) - 1) // 2])) if len(apart) else nan
+    distinct = np.sort(pairs[pairs > rounding])
+    return float(np.sqrt(distinct[(len(distinct) - 1) // 2])) if len(distinct) else nan
 
 
 def row_blocks(n: int, block: int) -> Iterator[slice]:
     """Slices of at most `block` rows."""
-    for first in range(0, n, block):
-        yield slice(first, min(first + block, n))
+    for start in range(0, n, block):
+        yield slice(start, min(start + block, n))
 
 
 def check_pair(x: Float[Tensor, "example d"], y: Float[Tensor, "other k"], least: int = 4) -> None:

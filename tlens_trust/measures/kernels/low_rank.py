@@ -74,13 +74,13 @@ def pivoted_cholesky(
         >>> low.factor.shape[0], low.rank <= 60, 0 <= low.residual < 1e-3
         (500, True, True)
     """
-    fitted, x = kernel.fitted(x), x.double()
+    fitted_kernel, x = kernel.fitted(x), x.double()
 
     def columns(pivots: Int[Tensor, " pivot"]) -> Float[Tensor, "example pivot"]:
-        return fitted.between(x, x[pivots])
+        return fitted_kernel.between(x, x[pivots])
 
     return _factorise(
-        columns, fitted.diagonal(x).clone(), rank=rank, tolerance=tolerance, seed=seed
+        columns, fitted_kernel.diagonal(x).clone(), rank=rank, tolerance=tolerance, seed=seed
     )
 
 
@@ -97,29 +97,29 @@ def _factorise(
     n, trace = len(diagonal), float(diagonal.sum())
     generator = np.random.default_rng([seed, 3])
     factor = diagonal.new_zeros(n, min(rank, n))
-    taken: list[int] = []
-    left = diagonal
-    while len(taken) < factor.shape[1] and float(left.sum()) > tolerance * trace:
-        weights = left.clamp_min(0).cpu().numpy()
-        weights[taken] = 0
-        possible = int((weights > _ROUNDING * weights.max(initial=0.0)).sum())
-        count = min(_PIVOTS_AT_ONCE, factor.shape[1] - len(taken), possible)
+    all_pivots: list[int] = []
+    residual = diagonal
+    while len(all_pivots) < factor.shape[1] and float(residual.sum()) > tolerance * trace:
+        weights = residual.clamp_min(0).cpu().numpy()
+        weights[all_pivots] = 0
+        candidates = int((weights > _ROUNDING * weights.max(initial=0.0)).sum())
+        count = min(_PIVOTS_AT_ONCE, factor.shape[1] - len(all_pivots), candidates)
         if count == 0 or weights.sum() <= 0:
             break
-        drawn = generator.choice(n, size=count, replace=False, p=weights / weights.sum())
-        pivots = torch.from_numpy(np.sort(drawn)).to(diagonal.device)
-        known = factor[:, : len(taken)]
-        block = columns(pivots) - known @ known[pivots].T
-        chosen, lower = _independent(block[pivots])
-        new = torch.linalg.solve_triangular(lower, block[:, chosen].T, upper=False).T
-        factor[:, len(taken) : len(taken) + len(chosen)] = new
-        left = (left - new.square().sum(dim=1)).clamp_min_(0)
-        taken += pivots[chosen].tolist()
-        left[taken] = 0
+        drawn_pivots = generator.choice(n, size=count, replace=False, p=weights / weights.sum())
+        pivots = torch.from_numpy(np.sort(drawn_pivots)).to(diagonal.device)
+        earlier_columns = factor[:, : len(all_pivots)]
+        block = columns(pivots) - earlier_columns @ earlier_columns[pivots].T
+        independent, lower = _independent(block[pivots])
+        new_columns = torch.linalg.solve_triangular(lower, block[:, independent].T, upper=False).T
+        factor[:, len(all_pivots) : len(all_pivots) + len(independent)] = new_columns
+        residual = (residual - new_columns.square().sum(dim=1)).clamp_min_(0)
+        all_pivots += pivots[independent].tolist()
+        residual[all_pivots] = 0
     return LowRankKernel(
-        factor[:, : len(taken)].contiguous(),
-        float(left.sum()) / n,
-        torch.tensor(taken, dtype=torch.int64),
+        factor[:, : len(all_pivots)].contiguous(),
+        float(residual.sum()) / n,
+        torch.tensor(all_pivots, dtype=torch.int64),
     )
 
 
@@ -127,20 +127,20 @@ def _independent(
     block: Float[Tensor, "pivot pivot"],
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, "kept kept"]]:
     """The pivots of a block that the others do not span, and the Cholesky factor of theirs."""
-    lower, failed = torch.linalg.cholesky_ex(block)
-    if not failed and bool((lower.diagonal().square() > 1e-10 * block.diagonal().max()).all()):
+    lower, has_failed = torch.linalg.cholesky_ex(block)
+    if not has_failed and bool((lower.diagonal().square() > 1e-10 * block.diagonal().max()).all()):
         return torch.arange(len(block)), lower
-    rest, chosen = block.clone(), []
-    least = 1e-10 * float(block.diagonal().max())
+    residual, independent = block.clone(), []
+    threshold = 1e-10 * float(block.diagonal().max())
     for _ in range(len(block)):
-        pivot = int(rest.diagonal().argmax())
-        height = float(rest[pivot, pivot])
-        if height <= least:
+        pivot = int(residual.diagonal().argmax())
+        height = float(residual[pivot, pivot])
+        if height <= threshold:
             break
-        chosen.append(pivot)
-        column = rest[:, pivot] / height**0.5
-        rest = rest - torch.outer(column, column)
-        rest[chosen, :] = 0
-        rest[:, chosen] = 0
-    order = torch.tensor(sorted(chosen))
+        independent.append(pivot)
+        column = residual[:, pivot] / height**0.5
+        residual = residual - torch.outer(column, column)
+        residual[independent, :] = 0
+        residual[:, independent] = 0
+    order = torch.tensor(sorted(independent))
     return order, torch.linalg.cholesky(block[order][:, order])

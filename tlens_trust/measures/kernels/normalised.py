@@ -45,7 +45,7 @@ class NormalisedHSIC:
 
     Attributes:
         kernel: Of the first reading.
-        other: Of the second; None for the same kind as the first, fitted to the second.
+        other_kernel: Of the second; None for the same kind as the first, fitted to the second.
         epsilon: `ε`, in the unit of the kernel.
 
     Raises:
@@ -62,7 +62,7 @@ class NormalisedHSIC:
     """
 
     kernel: Kernel = field(default_factory=GaussianKernel)
-    other: Kernel | None = None
+    other_kernel: Kernel | None = None
     epsilon: float = 1e-2
 
     def __post_init__(self) -> None:
@@ -71,7 +71,7 @@ class NormalisedHSIC:
     @property
     def name(self) -> str:
         """Kernels and ε."""
-        other = (self.other or self.kernel).name
+        other = (self.other_kernel or self.kernel).name
         return f"normalised_hsic({self.kernel.name}, {other}, epsilon={self.epsilon:g})"
 
     def __call__(self, x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
@@ -85,7 +85,9 @@ class NormalisedHSIC:
         """
         check_pair(x, y)
         one = ResolventFactor.of(self.kernel.fitted(x), x, self.epsilon)
-        return one.dot(ResolventFactor.of((self.other or self.kernel).fitted(y), y, self.epsilon))
+        return one.dot(
+            ResolventFactor.of((self.other_kernel or self.kernel).fitted(y), y, self.epsilon)
+        )
 
     def low_rank(
         self,
@@ -117,7 +119,7 @@ class NormalisedHSIC:
                 pivoted_cholesky(kernel, values, rank=rank, tolerance=tolerance, seed=seed),
                 self.epsilon,
             )
-            for kernel, values in ((self.kernel, x), (self.other or self.kernel, y))
+            for kernel, values in ((self.kernel, x), (self.other_kernel or self.kernel, y))
         ]
         return sides[0].dot(sides[1])
 
@@ -239,10 +241,10 @@ def _invert(matrix: Float[Tensor, "row row"]) -> None:
     half = n // 2
     top, lower, bottom = matrix[:half, :half], matrix[half:, :half], matrix[half:, half:]
     _invert(top)
-    moved = lower @ top
-    bottom.addmm_(moved, lower.T, alpha=-1.0)
+    product = lower @ top
+    bottom.addmm_(product, lower.T, alpha=-1.0)
     _invert(bottom)
-    torch.mm(bottom, moved, out=lower)
-    top.addmm_(moved.T, lower)
+    torch.mm(bottom, product, out=lower)
+    top.addmm_(product.T, lower)
     lower.neg_()
     matrix[:half, half:] = lower.T

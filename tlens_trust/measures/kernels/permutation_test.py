@@ -17,7 +17,7 @@ from tlens_trust.measures.kernels.rotations import Rotations, exchange_rows
 from tlens_trust.measures.nulls import middle_95
 from tlens_trust.measures.permutations import permute_labels
 
-How = Literal["rotations", "random"]
+Scheme = Literal["rotations", "random"]
 # Entries of one permuted matrix that are summed at once.
 _ROWS_AT_ONCE = 256
 
@@ -49,7 +49,7 @@ class PermutationTest:
 
     @property
     def permutations(self) -> int:
-        """How many stand behind the null."""
+        """Scheme many stand behind the null."""
         return len(self.null)
 
 
@@ -73,7 +73,7 @@ def permutation_test_labels(
         labels: 0 or 1 for each row.
         groups: Rows that go together (see `permute_labels`); None: each row alone.
         kernel: Of the reading; None for a Gaussian one of the median width.
-        permutations: How many.
+        permutations: Scheme many.
         seed: Draws them.
 
     Raises:
@@ -99,8 +99,8 @@ def permutation_test_labels(
         permutations=permutations,
         seed=seed,
     )
-    fitted = (GaussianKernel() if kernel is None else kernel).fitted(x)
-    centred = centre(fitted.between(x, x))
+    fitted_kernel = (GaussianKernel() if kernel is None else kernel).fitted(x)
+    centred = centre(fitted_kernel.between(x, x))
     signs = torch.from_numpy(2.0 * permuted.draws.T - 1)
     value = 0.5 * float(signs[:, 0] @ centred @ signs[:, 0]) / (n * (n - 3))
     forms = SignUnits.of(signs.float()).quadratic_forms(centred.float())
@@ -113,27 +113,27 @@ def permutation_test(
     *,
     groups: Sequence[str] | None = None,
     kernel: Kernel | None = None,
-    other: Kernel | None = None,
-    how: How = "rotations",
+    other_kernel: Kernel | None = None,
+    scheme: Scheme = "rotations",
     permutations: int = 1000,
     seed: int = 0,
 ) -> PermutationTest:
     """Test whether two readings depend on each other, by unbiased HSIC.
 
     Args:
-        x: One reading.
-        y: The other, row by row the same examples.
-        groups: Rows that go together; None: each row alone.
-        kernel: Of `x`; None for a Gaussian one of the median width.
-        other: Of `y`; None for the same kind as the first.
-        how: `rotations`: all at once, for about the cost of three (see `Rotations`; there are one
-            less than groups, where these are of one size). `random`: drawn among all permutations
-            that keep groups together, one after the other.
-        permutations: At most so many rotations, or so many at random.
-        seed: Draws them.
+        x: The first representation.
+        y: The second one, row by row for the same examples.
+        groups: The group of each row; rows of a group stay together. None: each row alone.
+        kernel: The kernel of `x`; None for a Gaussian kernel of the median width.
+        other_kernel: The kernel of `y`; None for the same kind as the first.
+        scheme: `"rotations"` computes all permutations at once, for about the cost of three (see
+            `Rotations`; with `g` groups of one size there are `g - 1`). `"random"` draws from all
+            permutations that keep groups together and computes one after the other.
+        permutations: The number of random permutations, or the largest number of rotations.
+        seed: Draws the permutations.
 
     Raises:
-        ValueError: As `HSIC`; or `how` or `permutations` is out of range.
+        ValueError: As `HSIC`; or `scheme` or `permutations` is out of range.
 
     Source:
         Gretton et al. (2008), Advances in Neural Information Processing Systems 20; Hemerik and
@@ -142,28 +142,28 @@ def permutation_test(
     Examples:
         >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
         >>> y = x.square() + 0.1
-        >>> permutation_test(x, y).p, permutation_test(x, y, how="random", permutations=99).p
+        >>> permutation_test(x, y).p, permutation_test(x, y, scheme="random", permutations=99).p
         (0.005, 0.01)
     """
     check_pair(x, y)
-    checked_choice("how", how, get_args(How))
+    checked_choice("scheme", scheme, get_args(Scheme))
     permutations, seed = checked_count("permutations", permutations), checked_seed(seed)
     n = len(x)
     groups = [str(row) for row in range(n)] if groups is None else groups
-    one = (GaussianKernel() if kernel is None else kernel).fitted(x)
-    two = (other or kernel or GaussianKernel()).fitted(y)
-    K, L = centre(one.between(x, x)), centre(two.between(y, y))
+    x_kernel = (GaussianKernel() if kernel is None else kernel).fitted(x)
+    y_kernel = (other_kernel or kernel or GaussianKernel()).fitted(y)
+    K, L = centre(x_kernel.between(x, x)), centre(y_kernel.between(y, y))
     value = float(torch.dot(K.flatten(), L.flatten())) / (n * (n - 3))
-    if how == "rotations":
+    if scheme == "rotations":
         rotations = Rotations.draw(groups, permutations=permutations, seed=seed)
         sums = rotations.sums(rotations.transform(K.float()), rotations.transform(L.float()))
         return PermutationTest(value, sums[1:] / (n * (n - 3)))
-    narrow, moved = K.float(), L.float()
+    K_single, L_single = K.float(), L.float()
     null = np.empty(permutations)
     for draw, order in enumerate(exchange_rows(groups, permutations=permutations, seed=seed)):
         rows = torch.from_numpy(order)
         null[draw] = sum(
-            float((narrow[part] * moved[rows[part]][:, rows]).sum())
+            float((K_single[part] * L_single[rows[part]][:, rows]).sum())
             for part in (slice(a, a + _ROWS_AT_ONCE) for a in range(0, n, _ROWS_AT_ONCE))
         )
     return PermutationTest(value, null / (n * (n - 3)))

@@ -52,7 +52,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class ResamplingDesign:
     """What all readings of a concept's statements share.
 
     Attributes:
@@ -73,7 +73,7 @@ class Setting:
     @classmethod
     def of(
         cls, rotations: Rotations, halves: HalfSamples, draws: Int8[np.ndarray, "draw example"]
-    ) -> "Setting":
+    ) -> "ResamplingDesign":
         """Of draws of labels 0 and 1."""
         signs = torch.from_numpy(2.0 * draws.T - 1).float().contiguous()
         return cls(rotations, halves, halves.weights(), signs, SignUnits.of(signs))
@@ -86,65 +86,71 @@ class GaussianSide:
     Attributes:
         centred: The centred kernel, in float64, of which values are made.
         sums: The same in float32, of which nulls and half samples are made.
-        own: Unbiased HSIC with itself.
-        own_halves: The same on half samples.
+        self_hsic: Unbiased HSIC with itself.
+        self_hsic_halves: The same on half samples.
         transform: Of the centred kernel, for rotations of its rows; none for labels.
     """
 
     centred: Float[Tensor, "example example"]
     sums: HalfSums
-    own: float
-    own_halves: Float[np.ndarray, " resample"]
+    self_hsic: float
+    self_hsic_halves: Float[np.ndarray, " resample"]
     transform: tuple[Tensor, ...]
 
     @classmethod
     def of(
-        cls, kernel: Float[Tensor, "example example"], setting: Setting, *, turn: bool = True
+        cls,
+        kernel: Float[Tensor, "example example"],
+        design: ResamplingDesign,
+        *,
+        is_permuted: bool = True,
     ) -> "GaussianSide":
         """Take a kernel matrix apart.
 
         Args:
             kernel: In float64, its rows in the order of the rotations. It is written over.
-            setting: What readings share.
-            turn: Whether its rows are to be permuted.
+            design: What readings share.
+            is_permuted: Whether its rows are to be permuted.
         """
         n = len(kernel)
         centred = centre(kernel, out=kernel)
-        own_hsic = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
-        sums = HalfSums.of(centred.float(), setting.weights)
-        transform = setting.rotations.transform(sums.matrix, seated=True) if turn else ()
-        return cls(centred, sums, own_hsic, sums.hsic(sums, setting.weights), transform)
+        self_hsic = float(torch.dot(centred.flatten(), centred.flatten())) / (n * (n - 3))
+        sums = HalfSums.of(centred.float(), design.weights)
+        transform = design.rotations.transform(sums.matrix, seated=True) if is_permuted else ()
+        return cls(centred, sums, self_hsic, sums.hsic(sums, design.weights), transform)
 
-    def compare(self, other: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
+    def compare(self, other: "GaussianSide", design: ResamplingDesign) -> dict[str, Comparison]:
         """HSIC and CKA with another reading of the same statements."""
         n = len(self.sums.matrix)
-        null = setting.rotations.sums(self.transform, other.transform) / (n * (n - 3))
-        return self._scaled(other, null, setting)
+        null = design.rotations.sums(self.transform, other.transform) / (n * (n - 3))
+        return self._scaled(other, null, design)
 
-    def compare_labels(self, labels: "GaussianSide", setting: Setting) -> dict[str, Comparison]:
+    def compare_labels(
+        self, labels: "GaussianSide", design: ResamplingDesign
+    ) -> dict[str, Comparison]:
         """HSIC and CKA with the labels, whose delta kernel is `(1 + s sᵀ)/2` for signs `s`."""
         n = len(self.sums.matrix)
-        null = 0.5 * setting.units.quadratic_forms(self.sums.matrix) / (n * (n - 3))
-        return self._scaled(labels, null, setting)
+        null = 0.5 * design.units.quadratic_forms(self.sums.matrix) / (n * (n - 3))
+        return self._scaled(labels, null, design)
 
     def _scaled(
-        self, other: "GaussianSide", null: Float[np.ndarray, " draw"], setting: Setting
+        self, other: "GaussianSide", null: Float[np.ndarray, " draw"], design: ResamplingDesign
     ) -> dict[str, Comparison]:
         n = len(self.centred)
         value = float(torch.dot(self.centred.flatten(), other.centred.flatten())) / (n * (n - 3))
-        on_halves = self.sums.hsic(other.sums, setting.weights)
-        length = np.sqrt(self.own * other.own)
-        lengths = np.sqrt(np.clip(self.own_halves * other.own_halves, 1e-300, None))
+        on_halves = self.sums.hsic(other.sums, design.weights)
+        length = np.sqrt(self.self_hsic * other.self_hsic)
+        lengths = np.sqrt(np.clip(self.self_hsic_halves * other.self_hsic_halves, 1e-300, None))
         return {
             "hsic": Comparison(value, null, on_halves),
             "cka": Comparison(value / length, null / length, on_halves / lengths),
         }
 
 
-def label_side(setting: Setting) -> GaussianSide:
+def label_side(design: ResamplingDesign) -> GaussianSide:
     """The delta kernel of the labels."""
-    label = setting.signs[:, 0].double()
-    return GaussianSide.of(0.5 + 0.5 * torch.outer(label, label), setting, turn=False)
+    label = design.signs[:, 0].double()
+    return GaussianSide.of(0.5 + 0.5 * torch.outer(label, label), design, is_permuted=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,11 +174,11 @@ class SignUnits:
     def of(cls, vectors: Float[Tensor, "example draw"]) -> "SignUnits":
         """Find what goes together in draws of 1 and -1."""
         side = vectors[:, 0]
-        turned = vectors * side[:, None]
-        packed = np.packbits(turned.cpu().numpy() > 0, axis=1)
-        whole = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
-        _, first, unit = np.unique(whole, return_index=True, return_inverse=True)
-        return cls(torch.from_numpy(unit.ravel()), side, turned[torch.from_numpy(first)])
+        aligned = vectors * side[:, None]
+        packed = np.packbits(aligned.cpu().numpy() > 0, axis=1)
+        row_keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
+        _, first_rows, unit = np.unique(row_keys, return_index=True, return_inverse=True)
+        return cls(torch.from_numpy(unit.ravel()), side, aligned[torch.from_numpy(first_rows)])
 
     def quadratic_forms(
         self, matrix: Float[Tensor, "example example"]
@@ -180,11 +186,11 @@ class SignUnits:
         """`vᵀ M v` for each draw, of a symmetric matrix."""
         count = len(self.signs)
         if count < len(self.unit):
-            half = matrix.new_zeros(count, len(matrix))
-            half.index_add_(0, self.unit, matrix * self.side[:, None])
-            half *= self.side
-            whole = matrix.new_zeros(count, count)
-            matrix = whole.index_add_(0, self.unit, half.T.contiguous())
+            half_reduced = matrix.new_zeros(count, len(matrix))
+            half_reduced.index_add_(0, self.unit, matrix * self.side[:, None])
+            half_reduced *= self.side
+            reduced = matrix.new_zeros(count, count)
+            matrix = reduced.index_add_(0, self.unit, half_reduced.T.contiguous())
         forms = torch.zeros(self.signs.shape[1], dtype=torch.float64)
         edges = np.linspace(0, count, _BANDS + 1).astype(int).tolist()
         for start, stop in pairwise(edges):
@@ -215,11 +221,11 @@ class LinearSide:
         cls,
         components: PrincipalComponents,
         ridges: Sequence[float],
-        setting: Setting,
+        design: ResamplingDesign,
         *,
-        turn: bool = True,
+        is_permuted: bool = True,
     ) -> "LinearSide":
-        """Take a reading's components, and with `turn` prepare them for permutations."""
+        """Take a reading's components, and with `is_permuted` prepare them for permutations."""
         traces: list[tuple[float, float]] = []
         transforms: list[tuple[Tensor, ...]] = []
         flat = bool((components.shares == components.shares[0]).all())
@@ -227,36 +233,39 @@ class LinearSide:
             weights = components.weights(ridge)
             is_kept = weights > _LEAST_WEIGHT * weights[0]
             traces.append((float(weights.sum()), float(weights[is_kept].sum())))
-            if not turn:
+            if not is_permuted:
                 continue
             if flat and number:
                 ratio = float(weights[0] / components.weights(ridges[0])[0])
                 transforms.append(tuple(part * ratio for part in transforms[0]))
                 continue
             factor = (components.vectors[:, is_kept] * weights[is_kept].sqrt()).float()
-            transforms.append(setting.rotations.transform(factor @ factor.T, seated=True))
+            transforms.append(design.rotations.transform(factor @ factor.T, seated=True))
         return cls(components, traces, transforms)
 
     def compare(
-        self, other: "LinearSide", ridges: Sequence[float], setting: Setting
+        self, other: "LinearSide", ridges: Sequence[float], design: ResamplingDesign
     ) -> list[Comparison]:
         """Normalised HSIC with another reading of the same statements, at each ridge."""
         n = len(self.components.vectors)
         overlap = self.components.overlap(other.components)
         comparisons = []
         for number, ridge in enumerate(ridges):
-            null = setting.rotations.sums(self.transforms[number], other.transforms[number])
-            (whole, is_kept), (others, other_kept) = self.traces[number], other.traces[number]
+            null = design.rotations.sums(self.transforms[number], other.transforms[number])
+            (trace, kept_trace), (other_trace, other_kept_trace) = (
+                self.traces[number],
+                other.traces[number],
+            )
             # The mean over all permutations is known, that of what was left out with it.
-            null += (whole * others - is_kept * other_kept) / (n - 1)
-            comparisons.append(self._compared(other, overlap, ridge, null, setting))
+            null += (trace * other_trace - kept_trace * other_kept_trace) / (n - 1)
+            comparisons.append(self._compared(other, overlap, ridge, null, design))
         return comparisons
 
     def compare_labels(
-        self, labels: "LinearSide", ridges: Sequence[float], setting: Setting
+        self, labels: "LinearSide", ridges: Sequence[float], design: ResamplingDesign
     ) -> list[Comparison]:
         """Normalised HSIC with the labels, at each ridge."""
-        directions = setting.signs - setting.signs.mean(dim=0)
+        directions = design.signs - design.signs.mean(dim=0)
         directions = directions / torch.linalg.vector_norm(directions, dim=0)
         projected = (self.components.vectors.float().T @ directions).square().double()
         overlap = self.components.overlap(labels.components)
@@ -265,7 +274,7 @@ class LinearSide:
             null = self.components.weights(ridge) @ projected
             null *= labels.components.weights(ridge)[0]
             comparisons.append(
-                self._compared(labels, overlap, ridge, np.asarray(null.cpu().numpy()), setting)
+                self._compared(labels, overlap, ridge, np.asarray(null.cpu().numpy()), design)
             )
         return comparisons
 
@@ -275,14 +284,16 @@ class LinearSide:
         overlap: Float[Tensor, "component other"],
         ridge: float,
         null: Float[np.ndarray, " draw"],
-        setting: Setting,
+        design: ResamplingDesign,
     ) -> Comparison:
         value = shared_directions(self.components, other.components, overlap, ridge)
-        moved = influence(self.components, other.components, overlap, ridge, least=_LEAST_WEIGHT)
-        return Comparison(value, null, linearised_halves(moved, setting.halves))
+        influences = influence(
+            self.components, other.components, overlap, ridge, least=_LEAST_WEIGHT
+        )
+        return Comparison(value, null, linearised_halves(influences, design.halves))
 
 
-def linear_label_side(ridges: Sequence[float], setting: Setting) -> LinearSide:
+def linear_label_side(ridges: Sequence[float], design: ResamplingDesign) -> LinearSide:
     """The labels as one standardised component."""
-    column = setting.signs[:, :1].double()
-    return LinearSide.of(PrincipalComponents.of(column), ridges, setting, turn=False)
+    column = design.signs[:, :1].double()
+    return LinearSide.of(PrincipalComponents.of(column), ridges, design, is_permuted=False)

@@ -52,11 +52,11 @@ class Results:
         return cls(tuple(sites), tuple(multiples), halves, statements, {}, [])
 
     def put(
-        self, place: tuple[int, int, int], against: str, found: Mapping[str, Comparison]
+        self, place: tuple[int, int, int], against: str, comparisons: Mapping[str, Comparison]
     ) -> None:
         """Note the comparisons of one reading, at a site, variant and width."""
         site, variant, width = place
-        for name, comparison in found.items():
+        for name, comparison in comparisons.items():
             key = name, site, AGAINST.index(against), variant, width
             self.comparisons[key] = comparison
 
@@ -94,14 +94,14 @@ class Results:
                 "resample": np.arange(self.halves.resamples),
             }
         )
-        counted = ", ".join(f"{name}: {count}" for name, count in permutations.items())
-        for name, described in ESTIMATORS.items():
-            about = f"{described} (a dependence, not in nats)"
-            known: dict[str, object] = {"components": components, "groups": self.halves.groups}
+        permutation_counts = ", ".join(f"{name}: {count}" for name, count in permutations.items())
+        for name, description in ESTIMATORS.items():
+            about = f"{description} (a dependence, not in nats)"
+            attributes: dict[str, object] = {"components": components, "groups": self.halves.groups}
             if name == "nhsic":
-                known |= {"ridge": ridge}
+                attributes |= {"ridge": ridge}
             if not first_block:
-                known |= {"first_block": FIRST_BLOCK_NOT_READ}
+                attributes |= {"first_block": FIRST_BLOCK_NOT_READ}
             arrays = self._arrays(name, shape)
             variables |= labelled(
                 name,
@@ -112,8 +112,8 @@ class Results:
                 # Seven digits are enough for a bound or a replicate.
                 interval=arrays["_ci"].astype(np.float32),
                 n=self.statements,
-                attributes=known,
-                resampling=known | {"resamples": self.halves.resamples},
+                attributes=attributes,
+                resampling=attributes | {"resamples": self.halves.resamples},
             )
             variables[f"{name}_draws"] = (
                 (*dims, "resample"),
@@ -121,20 +121,20 @@ class Results:
                 {
                     "units": "1",
                     "long_name": f"half-sample replicates of the {about}",
-                    **known,
+                    **attributes,
                     "resamples": self.halves.resamples,
                 },
             )
             variables |= labelled_null(
                 name,
                 long_name=about,
-                permutations=counted,
+                permutations=permutation_counts,
                 band=arrays["_null"].astype(np.float32),
                 condition="under permutations",
                 p=arrays["_p"],
                 p_best=arrays["_p_best"],
                 dims=dims,
-                attributes=known,
+                attributes=attributes,
             )
         variables["rank_matched_share"] = (
             ("site",),
@@ -149,8 +149,8 @@ class Results:
 
     def _arrays(self, name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
         arrays = {
-            key: np.full((*shape, *more), np.nan)
-            for key, more in {
+            key: np.full((*shape, *extra_axes), np.nan)
+            for key, extra_axes in {
                 "": (),
                 "_ci": (2,),
                 "_draws": (self.halves.resamples,),
@@ -160,23 +160,23 @@ class Results:
             }.items()
         }
         for cell in np.ndindex(shape[1:]):
-            compared = {
+            comparisons = {
                 site: self.comparisons[name, site, *cell]
                 for site in range(shape[0])
                 if (name, site, *cell) in self.comparisons
             }
-            for site, comparison in compared.items():
-                here = (site, *cell)
+            for site, comparison in comparisons.items():
+                place = (site, *cell)
                 replicates = self.halves.replicates_about(comparison.value, comparison.on_halves)
-                arrays[""][here] = comparison.value
-                arrays["_draws"][here] = replicates
-                arrays["_ci"][here] = self.halves.interval(comparison.value, replicates)
-            if compared:
-                draws = np.stack([each.null for each in compared.values()])
+                arrays[""][place] = comparison.value
+                arrays["_draws"][place] = replicates
+                arrays["_ci"][place] = self.halves.interval(comparison.value, replicates)
+            if comparisons:
+                draws = np.stack([site_comparison.null for site_comparison in comparisons.values()])
                 bands = middle_95(draws[:, 1:].T)
-                alone, best = p_values_of(in_deviations(draws))
-                for number, site in enumerate(compared):
+                p, p_best = p_values_of(in_deviations(draws))
+                for number, site in enumerate(comparisons):
                     arrays["_null"][(site, *cell)] = bands[number]
-                    arrays["_p"][(site, *cell)] = alone[number]
-                    arrays["_p_best"][(site, *cell)] = best[number]
+                    arrays["_p"][(site, *cell)] = p[number]
+                    arrays["_p_best"][(site, *cell)] = p_best[number]
         return arrays

@@ -86,21 +86,21 @@ class Rotations:
         else:
             shifts = np.zeros((permutations + 1, len(circles)), dtype=np.int64)
             if len(circles) == 1:
-                drawn = generator.permutation(possible - 1)[:permutations] + 1
-                shifts[1:, 0] = np.sort(drawn)
+                turns = generator.permutation(possible - 1)[:permutations] + 1
+                shifts[1:, 0] = np.sort(turns)
             else:
                 shifts[1:] = generator.integers(lengths, size=(permutations, len(circles)))
         return cls(np.concatenate(order), tuple(circles), shifts)
 
     def permutation(self, draw: int) -> Int[np.ndarray, " example"]:
         """Which row comes to each row's place in one draw: slow, to look at."""
-        moved, first = [], 0
+        rotated_rows, start = [], 0
         for (count, size), shift in zip(self.circles, self.shifts[draw].tolist(), strict=True):
-            seats = self.order[first : first + count * size].reshape(count, size)
-            moved.append(np.roll(seats, -shift, axis=0).ravel())
-            first += count * size
+            seats = self.order[start : start + count * size].reshape(count, size)
+            rotated_rows.append(np.roll(seats, -shift, axis=0).ravel())
+            start += count * size
         permutation = np.empty(len(self.order), dtype=np.int64)
-        permutation[self.order] = np.concatenate(moved)
+        permutation[self.order] = np.concatenate(rotated_rows)
         return permutation
 
     def transform(
@@ -183,17 +183,17 @@ def exchange_rows(
     generator = np.random.default_rng([seed, 6])
     _, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(group)
-    home = np.lexsort((group, sizes[group]))
+    places = np.lexsort((group, sizes[group]))
     for _ in range(permutations):
-        seat = generator.random(len(sizes))[group]
-        within = generator.random(len(group))
+        group_keys = generator.random(len(sizes))[group]
+        row_keys = generator.random(len(group))
         permutation = np.empty(len(group), dtype=np.int64)
-        permutation[home] = np.lexsort((within, seat, sizes[group]))
+        permutation[places] = np.lexsort((row_keys, group_keys, sizes[group]))
         yield permutation
 
 
 def _diagonals(matrix: Float[Tensor, "example example"]) -> Float[Tensor, "half example"]:
     """`matrix[(i + δ) mod n, i]` for every offset `δ` of the lower half, going round."""
     n = len(matrix)
-    twice = torch.cat([matrix, matrix[: n // 2]])
-    return twice.as_strided((n // 2 + 1, n), (n, n + 1)).contiguous()
+    extended = torch.cat([matrix, matrix[: n // 2]])
+    return extended.as_strided((n // 2 + 1, n), (n, n + 1)).contiguous()

@@ -57,10 +57,10 @@ def tracingllm_features(x: Float[Tensor, "example d"]) -> Float[Tensor, "_ d"]:
         >>> tracingllm_features(torch.arange(10.0).unsqueeze(1)).shape
         torch.Size([8, 1])
     """
-    about = x.double() - x.double().mean(dim=0)
-    deviation = about.std(dim=0)
+    centred = x.double() - x.double().mean(dim=0)
+    deviation = centred.std(dim=0)
     rounding = 8 * torch.finfo(x.dtype).eps * x.double().abs().amax(dim=0)
-    scaled = torch.where(deviation > rounding, about / deviation.clamp_min(1e-300), 0.0)
+    scaled = torch.where(deviation > rounding, centred / deviation.clamp_min(1e-300), 0.0)
     return scaled[: int(len(scaled) * TRAINING_PART)]
 
 
@@ -238,24 +238,26 @@ class TracingLLMDependence:
         weight = float(label.diagonal().sum()) / (rows * 4 * labels.mean() * (1 - labels.mean()))
 
         sites = len(activations.sites)
-        read = activations.sites.index(FIRST_BLOCK) if FIRST_BLOCK in activations.sites else None
+        block_site = (
+            activations.sites.index(FIRST_BLOCK) if FIRST_BLOCK in activations.sites else None
+        )
         value = np.full((sites, len(_AGAINST)), np.nan)
         nulls: list[list[np.ndarray]] = [[] for _ in _AGAINST]
-        first: tuple[Tensor, tuple[Tensor, ...]] | None = None
-        for site in [*([] if read is None else [read]), *range(sites)]:
+        block_reference: tuple[Tensor, tuple[Tensor, ...]] | None = None
+        for site in [*([] if block_site is None else [block_site]), *range(sites)]:
             features = tracingllm_features(activations.values[:, site])[order]
             R = self._resolvent(features)
-            if first is None and read is not None:
-                first = R, rotations.transform(R.float(), seated=True)
+            if block_reference is None and block_site is not None:
+                block_reference = R, rotations.transform(R.float(), seated=True)
                 continue
             value[site, 1] = float(torch.dot(R.flatten(), label.flatten()))
             seated = R.float()
             # R has rows that sum to 0, so that signs need not be centred.
             nulls[1].append(weight * units.quadratic_forms(seated))
-            if first is not None:
-                value[site, 0] = float(torch.dot(R.flatten(), first[0].flatten()))
+            if block_reference is not None:
+                value[site, 0] = float(torch.dot(R.flatten(), block_reference[0].flatten()))
                 transform = rotations.transform(seated, seated=True)
-                nulls[0].append(rotations.sums(transform, first[1]))
+                nulls[0].append(rotations.sums(transform, block_reference[1]))
         counts = rotations.permutations, permuted.permutations
         return self._dataset(activations.sites, value, nulls, counts, rows)
 
@@ -271,20 +273,20 @@ class TracingLLMDependence:
         rows: int,
     ) -> xr.Dataset:
         band = np.full((*value.shape, 2), np.nan)
-        alone, best = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
-        for against, found in enumerate(nulls):
-            if found:
-                draws = np.stack(found)
+        p, p_best = np.full(value.shape, np.nan), np.full(value.shape, np.nan)
+        for against, site_draws in enumerate(nulls):
+            if site_draws:
+                draws = np.stack(site_draws)
                 band[:, against] = middle_95(draws[:, 1:].T)
-                alone[:, against], best[:, against] = p_values_of(in_deviations(draws))
-        known: dict[str, object] = {
+                p[:, against], p_best[:, against] = p_values_of(in_deviations(draws))
+        attributes: dict[str, object] = {
             "sigma": self.sigma,
             "epsilon": self.epsilon,
             "rows": "the first 80%, standardised over all",
         }
         if not nulls[0]:
-            known["first_block"] = FIRST_BLOCK_NOT_READ
-        counted = ", ".join(f"{a}: {c}" for a, c in zip(_AGAINST, counts, strict=True))
+            attributes["first_block"] = FIRST_BLOCK_NOT_READ
+        permutation_counts = ", ".join(f"{a}: {c}" for a, c in zip(_AGAINST, counts, strict=True))
         dims = "site", "against"
         variables = labelled(
             "nhsic_tracingllm",
@@ -293,18 +295,18 @@ class TracingLLMDependence:
             long_name=_ABOUT,
             dims=dims,
             n=rows,
-            attributes=known,
+            attributes=attributes,
         )
         variables |= labelled_null(
             "nhsic_tracingllm",
             long_name=_ABOUT,
-            permutations=counted,
+            permutations=permutation_counts,
             band=band,
             condition="under permutations",
-            p=alone,
-            p_best=best,
+            p=p,
+            p_best=p_best,
             dims=dims,
-            attributes=known,
+            attributes=attributes,
         )
         return xr.Dataset(
             variables,

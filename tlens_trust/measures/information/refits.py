@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tlens_trust.measures.nulls import principal_axes
 
-Refitted = tuple[Float[np.ndarray, "example draw"], Float[np.ndarray, "fold example draw"]]
+RefitScores = tuple[Float[np.ndarray, "example draw"], Float[np.ndarray, "fold example draw"]]
 
 
 def refit_scores(
@@ -16,7 +16,7 @@ def refit_scores(
     fold: Int[np.ndarray, " example"],
     *,
     C: float,
-) -> Refitted:
+) -> RefitScores:
     """Score every draw of labels by discriminants fitted without the statement's fold.
 
     The discriminants of `refit_null`, at one penalty: a logistic probe's first Newton step, on
@@ -41,29 +41,29 @@ def refit_scores(
     labels = torch.from_numpy(draws.T.astype(np.float32))
     share = float(labels[:, 0].mean())
     count = int(fold.max()) + 1
-    trained = 1 - 1 / count
-    weight = (C / (1 + C * share * (1 - share) * trained * spread)).unsqueeze(1)
+    training_share = 1 - 1 / count
+    weight = (C / (1 + C * share * (1 - share) * training_share * spread)).unsqueeze(1)
     rows = [torch.from_numpy(np.flatnonzero(fold == k)) for k in range(count)]
-    products = [features[own].T @ labels[own] for own in rows]
-    sums = [features[own].sum(dim=0) for own in rows]
-    ones = [float(labels[own, 0].sum()) for own in rows]
+    products = [features[members].T @ labels[members] for members in rows]
+    sums = [features[members].sum(dim=0) for members in rows]
+    ones = [float(labels[members, 0].sum()) for members in rows]
 
     def score(left_out: set[int], judged: int) -> Float[Tensor, "judged draw"]:
         remaining = [k for k in range(count) if k not in left_out]
         trained_on = sum(len(rows[k]) for k in remaining)
-        part = sum(ones[k] for k in remaining) / trained_on
+        share_of_ones = sum(ones[k] for k in remaining) / trained_on
         total = torch.stack([sums[k] for k in remaining]).sum(dim=0)
         gradient = torch.stack([products[k] for k in remaining]).sum(
             dim=0
-        ) - part * total.unsqueeze(1)
-        about = features[rows[judged]] - total / trained_on
-        return about @ (weight * gradient) + float(np.log(part / (1 - part)))
+        ) - share_of_ones * total.unsqueeze(1)
+        centred = features[rows[judged]] - total / trained_on
+        return centred @ (weight * gradient) + float(np.log(share_of_ones / (1 - share_of_ones)))
 
     scores = np.empty((len(fold), len(draws)))
     fewer = np.full((count, len(fold), len(draws)), np.nan)
     for k in range(count):
         scores[rows[k].numpy()] = score({k}, k).numpy()
-        for other in range(count):
-            if other != k:
-                fewer[other, rows[k].numpy()] = score({k, other}, k).numpy()
+        for second_fold in range(count):
+            if second_fold != k:
+                fewer[second_fold, rows[k].numpy()] = score({k, second_fold}, k).numpy()
     return scores, fewer
