@@ -49,9 +49,10 @@ def readings(concept: Concept, *, heart: float, label: float, width: int = 40) -
 
 def test_what_can_be_learnt_by_heart_is_not_selective():
     concept = worded(250)
-    with pytest.warns(UserWarning, match="learnt whole at 1 of 1 sites.*20 types for 500"):
+    solved = "solves the control task at 1 of 1 sites.*20 types for 500"
+    with pytest.warns(UserWarning, match=solved):
         by_heart = probe_selectivity()(readings(concept, heart=1.0, label=1.5), concept, seed=0)
-    assert "whatever the concept" in by_heart.selectivity.attrs["caution"]
+    assert "for any concept" in by_heart.selectivity.attrs["caution"]
     assert by_heart.control_accuracy.item() > 0.95
     assert by_heart.selectivity.item() < 0.05
     unable = probe_selectivity()(readings(concept, heart=0.0, label=1.5), concept, seed=0)
@@ -97,7 +98,7 @@ def test_control_labels_say_nothing_of_the_concept_s_own():
 def test_a_type_within_one_fold_cannot_be_learnt_and_the_result_says_so():
     concept = worded(60)
     activations = readings(concept, heart=1.0, label=1.0)
-    with pytest.warns(UserWarning, match="learnt whole"):
+    with pytest.warns(UserWarning, match="solves the control task"):
         recurring = probe_selectivity()(activations, concept, seed=0)
     assert recurring.control_seen.item() > 0.9
     own = probe_selectivity(types=str.lower)
@@ -194,7 +195,7 @@ def test_what_makes_no_control_task_is_an_error():
         probe_selectivity(types="length")
     with pytest.raises(ValueError, match="`controls` must be a whole number from 1"):
         probe_selectivity(controls=0)
-    with pytest.raises(ValueError, match="All 3 statements are of the one type 'a'"):
+    with pytest.raises(ValueError, match="All 3 statements have the same type 'a'"):
         control_labels(["a"] * 3, np.array([0, 1, 0]), seed=0)
 
 

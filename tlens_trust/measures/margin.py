@@ -1,4 +1,4 @@
-"""How much room a probe leaves: margins, and the noise under which it collapses."""
+"""Margins of a probe, and the noise under which its accuracy collapses."""
 
 from dataclasses import dataclass
 
@@ -17,53 +17,54 @@ from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap
 
 _UNITS = "RMS of the site"
-# Noise levels at which the accuracy is worked out, between which it is interpolated.
+# The number of noise levels at which the accuracy is computed. It is interpolated between them.
 _LEVELS = 240
 
 
 def accuracy_under_noise(
     margins: Float[np.ndarray, " example"], noise: Float[np.ndarray, " level"]
 ) -> Float[np.ndarray, " level"]:
-    """Expected accuracy of a linear probe when isotropic noise is added to the activations.
+    """Compute the expected accuracy of a linear probe with isotropic noise in the activations.
 
     Gaussian noise of standard deviation `λ` in every coordinate adds `N(0, λ²‖w‖²)` to the score
-    `w·x + b`, so a statement whose margin is `m = ±(w·x + b)/‖w‖` stays on its side with the
+    `w·x + b`. So a statement with the margin `m = ±(w·x + b)/‖w‖` stays on its side with the
     probability `Φ(m/λ)`. Nothing is sampled.
 
     Args:
-        margins: Signed distance of each statement from the boundary, positive on its own side.
-        noise: Standard deviations `λ`, in the unit of `margins`; 0 gives the accuracy itself.
+        margins: Signed distance of each statement from the boundary. Positive if the statement is
+            classified correctly.
+        noise: Standard deviations `λ`, in the unit of `margins`. 0 gives the accuracy itself.
 
     Returns:
-        The mean of `Φ(m/λ)`, for each level.
+        The mean of `Φ(m/λ)` for each level.
 
     Examples:
         >>> accuracy_under_noise(np.array([1.0, 2.0, -0.5]), np.array([0.0, 1e6])).round(3).tolist()
         [0.667, 0.5]
     """
-    accuracy: np.ndarray = _kept(margins, noise).mean(axis=0)
+    accuracy: np.ndarray = _correct_probability(margins, noise).mean(axis=0)
     return accuracy
 
 
-def _kept(
+def _correct_probability(
     margins: Float[np.ndarray, " example"], noise: Float[np.ndarray, " level"]
 ) -> Float[np.ndarray, "example level"]:
-    """The probability that each statement stays on its side. A score of 0 counts as label 0's."""
+    """Compute the probability that noise leaves each statement on the correct side."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        kept: np.ndarray = ndtr(margins[:, None] / noise)
-    kept[:, noise == 0] = (margins > 0)[:, None]
-    return kept
+        probability: np.ndarray = ndtr(margins[:, None] / noise)
+    probability[:, noise == 0] = (margins > 0)[:, None]
+    return probability
 
 
 def collapse_noise(margins: Float[np.ndarray, " example"]) -> float:
-    """The least noise under which a probe's accuracy falls half way to chance.
+    """Compute the least noise under which the accuracy of a probe falls half way to chance.
 
     Args:
-        margins: As `accuracy_under_noise` takes them.
+        margins: Signed distances, as in `accuracy_under_noise`.
 
     Returns:
-        The smallest `λ` with `accuracy(λ) ≤ (accuracy(0) + ½)/2`, in the unit of `margins`; NaN
-        for a probe that is at chance or below, which has nothing to lose.
+        The smallest `λ` with `accuracy(λ) ≤ (accuracy(0) + ½)/2`, in the unit of `margins`. NaN for
+        a probe at chance or below.
 
     Examples:
         >>> collapse_noise(np.full(10, 3.0))  # 3 over the upper quartile of the normal.
@@ -75,7 +76,7 @@ def collapse_noise(margins: Float[np.ndarray, " example"]) -> float:
 
 
 def _noise_levels(margins: Float[np.ndarray, " example"]) -> Float[np.ndarray, " level"]:
-    """0, then levels from far below the usual margin to far above the largest."""
+    """Give noise levels: 0, then from far below a usual margin to far above the largest."""
     sizes = np.abs(margins)
     top = sizes.max(initial=0.0)
     if not np.isfinite(top) or top == 0:
@@ -87,25 +88,29 @@ def _noise_levels(margins: Float[np.ndarray, " example"]) -> Float[np.ndarray, "
 def _half_way(
     levels: Float[np.ndarray, " level"], accuracy: Float[np.ndarray, "curve level"]
 ) -> Float[np.ndarray, " curve"]:
-    """Where each curve first falls half way to chance, interpolated in the noise's logarithm."""
+    """Find where each curve first falls half way to chance.
+
+    The accuracy is interpolated linearly in the logarithm of the noise.
+    """
     target = (accuracy[:, :1] + 0.5) / 2
     below = accuracy[:, 1:] <= target
-    last = np.maximum(below.argmax(axis=1), 1)
+    # The last level above the target. At least 1, since level 0 has no logarithm.
+    before = np.maximum(below.argmax(axis=1), 1)
     curve = np.arange(len(accuracy))
-    high, low = accuracy[curve, last], accuracy[curve, last + 1]
+    high, low = accuracy[curve, before], accuracy[curve, before + 1]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.clip((high - target[:, 0]) / (high - low), 0, 1)
-        level = np.exp((1 - share) * np.log(levels[last]) + share * np.log(levels[last + 1]))
-    found: np.ndarray = np.where((accuracy[:, 0] > 0.5) & below.any(axis=1), level, np.nan)
-    return found
+        level = np.exp((1 - share) * np.log(levels[before]) + share * np.log(levels[before + 1]))
+    crossing: np.ndarray = np.where((accuracy[:, 0] > 0.5) & below.any(axis=1), level, np.nan)
+    return crossing
 
 
 @dataclass(frozen=True)
 class MarginMeasure:
-    """Margins of held-out statements and the noise under which their probes collapse: a `Measure`.
+    """Margins of held-out statements, and the noise under which a probe collapses: a `Measure`.
 
     Attributes:
-        probe: Whose held-out scores. Linear.
+        probe: The measure of a linear probe.
     """
 
     probe: ProbeMeasure
@@ -115,28 +120,28 @@ class MarginMeasure:
 
     @property
     def name(self) -> str:
-        """`margin_` and the probe's name."""
+        """`margin_` and the name of the probe."""
         return f"margin_{self.probe.name}"
 
     @property
     def identity(self) -> str:
-        """Name, and everything that changes the probe."""
+        """Give the name and every parameter that changes the result."""
         return f"{self.name}({self.probe.identity}; version=2)"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Compute margins and the noise at collapse at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
+            activations: One row per statement of the concept, in its order.
             concept: Labels and groups.
-            seed: Deals the folds and draws the resamples.
+            seed: Seed of the folds and the resamples.
 
         Returns:
-            `margin` and `collapse_noise`, each with its interval and number, and `rms` with its
-            interval.
+            `margin` and `collapse_noise`, each with its interval and number of statements, and
+            `rms` with its interval.
 
         Raises:
-            ValueError: As the probe; or it is not linear.
+            ValueError: The probe is not linear, or the probe raises the error.
         """
         held_out, fold = self.probe.held_out(activations, concept, seed=seed)
         squares = activations.values.double().square().mean(dim=2).cpu().numpy()
@@ -155,12 +160,12 @@ class MarginMeasure:
         collapse, interval = np.empty(len(rms)), np.full((len(rms), 2), np.nan)
         for site in range(len(rms)):
             levels = _noise_levels(margins[:, site])
-            kept = _kept(margins[:, site], levels)
-            collapse[site] = _half_way(levels, kept.mean(axis=0)[None])[0]
+            probability = _correct_probability(margins[:, site], levels)
+            collapse[site] = _half_way(levels, probability.mean(axis=0)[None])[0]
             if np.isnan(collapse[site]):
                 continue
             # A resample at chance collapses without any noise.
-            resampled = np.nan_to_num(_half_way(levels, bootstrap.means(kept)), nan=0.0)
+            resampled = np.nan_to_num(_half_way(levels, bootstrap.means(probability)), nan=0.0)
             interval[site] = stretched_interval(
                 collapse[site : site + 1],
                 resampled[:, None],
@@ -212,7 +217,7 @@ def _margins(
     labels: np.ndarray,
     probe: str,
 ) -> Float[np.ndarray, "example site"]:
-    """Signed distance of each held-out statement from its probe's boundary."""
+    """Compute the signed distance of each held-out statement from the boundary of its probe."""
     if held_out.directions is None:
         raise ValueError(
             f"A margin is a distance from a plane, and the {probe!r} probe is not linear. "
@@ -228,7 +233,10 @@ def _margins(
 def _fewer_margins(
     held_out: HeldOut, fold: np.ndarray, labels: np.ndarray
 ) -> Float[np.ndarray, "fold example site"] | None:
-    """The same by probes without one more fold; anything where the two are one."""
+    """Compute the same with probes fitted without one more fold.
+
+    Where the two folds are one, the entry is arbitrary and never used.
+    """
     if held_out.fewer is None or held_out.fewer_norms is None:
         return None
     signs = np.where(labels == 1, 1.0, -1.0)[:, None]
@@ -247,20 +255,20 @@ def _collapse_covariance(
     fold: np.ndarray,
     level: float,
 ) -> float:
-    """What the folds' covariance adds to the variance of the noise at collapse, to first order.
+    """Compute what the covariance of folds adds to the variance of the noise at collapse.
 
-    That noise is where the mean of `Φ(m/λ) - Φ(m/0)/2` falls to a quarter, so its error is that
-    of this mean over the slope.
+    The noise at collapse is where the mean of `Φ(m/λ) - Φ(m/0)/2` falls to a quarter. So to first
+    order its error is the error of this mean over the slope of the mean.
     """
     if fewer is None:
         return 0.0
 
-    def surplus(m: np.ndarray, at: float) -> np.ndarray:
-        found = _kept(m.ravel(), np.array([at, 0.0]))
-        return (found[:, 0] - found[:, 1] / 2).reshape(m.shape)
+    def surplus(m: np.ndarray, noise: float) -> np.ndarray:
+        probability = _correct_probability(m.ravel(), np.array([noise, 0.0]))
+        return (probability[:, 0] - probability[:, 1] / 2).reshape(m.shape)
 
     step = 1e-3 * level
-    ends = [surplus(margins, at).mean() for at in (level - step, level + step)]
+    ends = [surplus(margins, noise).mean() for noise in (level - step, level + step)]
     slope = float(ends[1] - ends[0]) / (2 * step)
     added = mean_covariance(
         surplus(margins, level)[:, None], surplus(fewer, level)[:, :, None], fold
@@ -269,28 +277,28 @@ def _collapse_covariance(
 
 
 def probe_margin(probe: ProbeMeasure | None = None) -> MarginMeasure:
-    """How far held-out statements lie from a probe's boundary, and how much noise it stands.
+    """The margins of a probe as a measure, and the noise that it tolerates.
 
-    Two numbers per site, in the unit of the site's RMS (the root mean square of its activations'
-    coordinates, about zero), which makes them comparable between sites and checkpoints whose
-    activations differ in size:
+    It gives two numbers per site, in units of the RMS of the site: the root mean square of the
+    coordinates of its activations, about zero. So sites and checkpoints with activations of
+    different size can be compared.
 
-    - `margin`, the mean signed distance `±(w·x + b)/‖w‖`, negative where a statement lies on the
-      wrong side;
-    - `collapse_noise`, the least standard deviation of isotropic Gaussian noise, added to
-      held-out activations, that takes the accuracy half way to chance. At 1 the noise is as long
-      as the activations themselves. It is worked out in closed form (see
-      `accuracy_under_noise`), the probes staying as they are.
+    - `margin` is the mean signed distance `±(w·x + b)/‖w‖`. It is negative where a statement is on
+      the wrong side.
+    - `collapse_noise` is the least standard deviation of isotropic Gaussian noise in held-out
+      activations that takes the accuracy half way to chance. At 1 the noise is as long as the
+      activations themselves. It is computed in closed form (see `accuracy_under_noise`). The
+      probes are not fitted again.
 
-    Intervals are percentiles over resampled groups, stretched for the training rows that folds
-    share, as for the accuracy.
+    Intervals are percentiles over resampled groups. They are stretched for the training rows that
+    folds share, as for the accuracy.
 
     Args:
-        probe: A linear probe's measure; None for the logistic probe.
+        probe: The measure of a linear probe. None uses the logistic probe.
 
     Returns:
-        A measure named `margin_` and the probe's name. A probe that is not linear is a
-        ValueError.
+        A measure named `margin_` and the name of the probe. It raises a ValueError when called if
+        the probe is not linear.
 
     Examples:
         >>> probe_margin().name

@@ -1,16 +1,16 @@
-"""Control tasks: what a probe reads beyond what it could learn by heart.
+"""Control tasks: the accuracy of a probe minus what it could reach by memorising.
 
-A probe that is rich enough can learn any labels of the words that it sees, and its accuracy then
-says little about the representation. A control task asks for just that: every type of statement is
-given a label by lot, the same in training and in test, so that the only way to get it right is to
-learn types by heart. The type is a feature of the text that recurs across groups, such as one of
-its words: a type that lies within one group, and so within one fold, could not be learnt.
+A probe with enough capacity can memorise any labels of the words in its input. Its accuracy then
+says little about the representation. A control task measures this. Every type of statement has a
+random label, the same in training and test, so a probe can only solve the task by memorising types.
+The type is a feature of the text that occurs in several groups, such as one of its words. A type
+that occurs in one group, and so in one fold, could not be memorised.
 
-What Hewitt and Liang count on is that types are many. Where they are few and stand in plain sight
-(the word that statements end in, read at that very word), any linear probe sorts them as it likes:
-control accuracy is 1 whatever the probe, and selectivity, which cannot be above what is left, says
-nothing. So by default the type is the word that differs most between statements and does not stand
-where was read; and a control task that is learnt whole is said to be one.
+The method of Hewitt and Liang assumes many types. If types are few and easy to see, any linear
+probe separates them. An example is the last word of the statement, with activations collected at
+that word. Then control accuracy is 1 for any probe, selectivity has no room above 0, and nothing
+follows. So by default the type is the word that differs most between statements and is not at the
+position of the activations. If a probe solves the control task, the measure warns.
 """
 
 import hashlib
@@ -41,16 +41,16 @@ from tlens_trust.measures.resampling import GroupBootstrap
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _FRACTION = "fraction of statements"
-# Of statements, whose type stands in another group too, where it can be helped.
+# The share of statements whose type should occur in another group too.
 _RECURRING = 0.9
-# A control task that is told so well leaves selectivity no room.
-_LEARNT_WHOLE = 0.95
+# A control accuracy from which selectivity has too little room to say anything.
+_SOLVED = 0.95
 
 
 def last_content_word(statement: str) -> str:
-    """The last word that is not one of scikit-learn's English stop words, in lower case.
+    """Give the last word that is not one of scikit-learn's English stop words, in lower case.
 
-    Where there is none, the last word; where there is no word at all, the statement.
+    If all words are stop words, this is the last word. If there is no word, it is the statement.
 
     Examples:
         >>> last_content_word("Paris is the capital that France chose for itself.")
@@ -60,9 +60,9 @@ def last_content_word(statement: str) -> str:
 
 
 def first_content_word(statement: str) -> str:
-    """The first word that is not one of scikit-learn's English stop words, in lower case.
+    """Give the first word that is not one of scikit-learn's English stop words, in lower case.
 
-    Where there is none, the first word; where there is no word at all, the statement.
+    If all words are stop words, this is the first word. If there is no word, it is the statement.
 
     Examples:
         >>> first_content_word("The capital of France is Paris.")
@@ -74,30 +74,32 @@ def first_content_word(statement: str) -> str:
 def recurring_word(
     statements: Sequence[str], groups: Sequence[str], *, position: Position = "last"
 ) -> tuple[int, list[str]]:
-    """The content word that differs most between statements and recurs in other groups.
+    """Find the content word that differs most between statements and occurs in several groups.
 
-    Of the first, the second content word and so on, that with the most types (by the exponential of
-    their entropy), of those places where nine in ten statements have a word that stands in another
-    group at the same place; of equals, the first. Left out is the place where was read: the last
-    word for a reading from the end, the first for one from the beginning. No label is looked at.
+    The candidates are the first content word, the second one, and so on. A candidate qualifies if
+    nine in ten statements have a word there that another group has at the same place. Of these, the
+    result is the one with the most types, measured by the exponential of their entropy. Of equals,
+    it is the first. The place of the activations is left out: the last word for positions counted
+    from the end, and the first for positions counted from the beginning. Labels are not used.
 
     Args:
-        statements: All of a concept's.
-        groups: The group of each.
-        position: Where their activations were read.
+        statements: All statements of a concept.
+        groups: The group of each statement.
+        position: The position of their activations.
 
     Returns:
-        Which content word it is, counted from 0, and that of each statement; where it has fewer,
-        its last.
+        The number of the content word, counted from 0, and this word of each statement. A statement
+        with fewer content words has its last one instead.
 
     Examples:
-        >>> said = ["Reds ate plums.", "Blues ate figs.", "Reds had figs.", "Blues had plums."]
-        >>> recurring_word(said, ["a", "b", "c", "d"])
+        >>> texts = ["Reds ate plums.", "Blues ate figs.", "Reds had figs.", "Blues had plums."]
+        >>> recurring_word(texts, ["a", "b", "c", "d"])
         (0, ['reds', 'blues', 'reds', 'blues'])
     """
     words = [_content_words(statement) for statement in statements]
-    shared = int(np.quantile([len(each) for each in words], 1 - _RECURRING))
-    places = list(range(max(shared, 1)))
+    # Nine in ten statements have at least this many content words.
+    common_length = int(np.quantile([len(content) for content in words], 1 - _RECURRING))
+    places = list(range(max(common_length, 1)))
     from_the_end = position == "last" or (isinstance(position, int) and position < 0)
     if len(places) > 1 and from_the_end:
         ends = [_ends_in(words, statements, place) for place in places]
@@ -106,14 +108,14 @@ def recurring_word(
         places = places[1:]
 
     def rank(place: int) -> tuple[float, float]:
-        types = [each[min(place, len(each) - 1)] for each in words]
+        types = [content[min(place, len(content) - 1)] for content in words]
         _, counts = np.unique(types, return_counts=True)
         share = counts / len(types)
         recurring = _in_several(types, groups)
         return min(recurring, _RECURRING), float(np.exp(-(share * np.log(share)).sum()))
 
-    chosen = max(places, key=lambda place: (*rank(place), -place))
-    return chosen, [each[min(chosen, len(each) - 1)] for each in words]
+    best_place = max(places, key=lambda place: (*rank(place), -place))
+    return best_place, [content[min(best_place, len(content) - 1)] for content in words]
 
 
 def _content_words(statement: str) -> list[str]:
@@ -123,26 +125,31 @@ def _content_words(statement: str) -> list[str]:
 
 
 def _ends_in(words: Sequence[Sequence[str]], statements: Sequence[str], place: int) -> float:
-    """The share of statements of which that content word is the last of all words."""
-    last = [([*_WORD.findall(statement)] or [statement])[-1].lower() for statement in statements]
+    """Compute the share of statements that end in the content word at a place."""
+    endings = [([*_WORD.findall(statement)] or [statement])[-1].lower() for statement in statements]
     return float(
-        np.mean([len(w) <= place + 1 and w[-1] == end for w, end in zip(words, last, strict=True)])
+        np.mean(
+            [
+                len(content) <= place + 1 and content[-1] == ending
+                for content, ending in zip(words, endings, strict=True)
+            ]
+        )
     )
 
 
 def control_labels(
     types: Sequence[str], labels: Int[np.ndarray, " example"], *, seed: int
 ) -> Int[np.ndarray, " example"]:
-    """Give every type a label by lot, with as many statements of label 1 as the concept has.
+    """Give every type a random label, with about as many statements of label 1 as the concept has.
 
-    Types are put in an order drawn by the seed; the first ones get label 1, as many as come
-    closest to the concept's own number of statements with label 1. A statement's control label
-    depends on the types there are and on the seed, not on the order of statements.
+    The seed puts the types in a random order. The first ones get label 1: as many as come closest
+    to the number of statements of label 1 in the concept. The control label of a statement depends
+    on the set of types and on the seed, not on the order of the statements.
 
     Args:
         types: The type of each statement.
-        labels: The concept's own labels, of which only the share of ones is used.
-        seed: Draws the order.
+        labels: The labels of the concept. Only the number of ones is used.
+        seed: Seed of the order of the types.
 
     Returns:
         0 or 1 for each statement.
@@ -161,28 +168,30 @@ def control_labels(
     )
     if len(names) < 2:
         raise ValueError(
-            f"All {len(types)} statements are of the one type {types[0]!r}, and a control task "
-            "needs at least two. Choose other types."
+            f"All {len(types)} statements have the same type {types[0]!r}, and a control task "
+            "needs at least two types. Choose other types."
         )
-    drawn = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
-    order = np.array(sorted(range(len(names)), key=lambda number: drawn[number]))
-    reached = np.cumsum(sizes[order])[:-1]
-    ones = 1 + int(np.abs(reached - int((labels == 1).sum())).argmin())
-    of_type = np.zeros(len(names), dtype=np.int64)
-    of_type[order[:ones]] = 1
-    control: np.ndarray = of_type[kind]
+    # Hashes, unlike draws of a generator, do not depend on the other types or their order.
+    keys = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
+    order = np.array(sorted(range(len(names)), key=lambda number: keys[number]))
+    # Without the last: at least one type keeps label 0.
+    counts = np.cumsum(sizes[order])[:-1]
+    ones = 1 + int(np.abs(counts - int((labels == 1).sum())).argmin())
+    label_of_type = np.zeros(len(names), dtype=np.int64)
+    label_of_type[order[:ones]] = 1
+    control: np.ndarray = label_of_type[kind]
     return control
 
 
 @dataclass(frozen=True)
 class SelectivityMeasure:
-    """A probe's accuracy beside its accuracy on control tasks: a `Measure`.
+    """The accuracy of a probe minus its accuracy on control tasks: a `Measure`.
 
     Attributes:
-        probe: What is fitted to the concept and to the controls.
-        types: The type of a statement; None for what `recurring_word` chooses.
-        types_name: What to call the types.
-        controls: How many control tasks are drawn.
+        probe: The probe that is fitted to the concept and to the control tasks.
+        types: A function from a statement to its type. None uses `recurring_word`.
+        types_name: Name of the types.
+        controls: The number of control tasks.
     """
 
     probe: ProbeMeasure
@@ -196,50 +205,50 @@ class SelectivityMeasure:
 
     @property
     def name(self) -> str:
-        """`selectivity_` and the probe's name, and the types if they are not the default."""
+        """`selectivity_`, the name of the probe, and the types if they are not the default."""
         suffix = "" if self.types is None else f"_{self.types_name.split('.')[-1]}"
         return f"selectivity_{self.probe.name}{suffix}"
 
     @property
     def identity(self) -> str:
-        """Name, types, and everything that changes the probe."""
+        """Give the name and every parameter that changes the result."""
         return (
             f"{self.name}({self.probe.identity}; types={self.types_name}, "
             f"controls={self.controls}, version=4)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Compute the selectivity at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
+            activations: One row per statement of the concept, in its order.
             concept: Labels and groups.
-            seed: Deals the folds, draws the control labels and the resamples.
+            seed: Seed of the folds, the control labels and the resamples.
 
         Returns:
-            `selectivity` and `control_accuracy`, each with its interval and number, `control_seen`
-            and `control_types`.
+            `selectivity` and `control_accuracy`, each with its interval and number of statements,
+            `control_seen` and `control_types`.
 
         Raises:
-            ValueError: As the probe; or all statements are of one type.
+            ValueError: All statements have one type, or the probe raises the error.
         """
         held_out, fold = self.probe.held_out(activations, concept, seed=seed)
         correct = _correct(held_out.scores, concept.labels)
         fewer = _fewer_correct(held_out.fewer, concept.labels)
-        types, told_types = self._types(activations, concept)
+        types, types_label = self._types(activations, concept)
         control = np.zeros_like(correct)
         control_fewer = None if fewer is None else np.zeros_like(fewer)
         for number in range(self.controls):
             labels = control_labels(types, concept.labels, seed=seed + number)
-            fitted = self.probe.cross_fitter(
+            control_held_out = self.probe.cross_fitter(
                 activations.values, torch.from_numpy(labels), concept.groups, fold
             )
-            control += _correct(fitted.scores, labels) / self.controls
-            without = _fewer_correct(fitted.fewer, labels)
-            if control_fewer is not None and without is not None:
-                control_fewer += without / self.controls
+            control += _correct(control_held_out.scores, labels) / self.controls
+            task_fewer = _fewer_correct(control_held_out.fewer, labels)
+            if control_fewer is not None and task_fewer is not None:
+                control_fewer += task_fewer / self.controls
         bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=self.probe.resamples)
-        gained = None if fewer is None or control_fewer is None else fewer - control_fewer
+        gap_fewer = None if fewer is None or control_fewer is None else fewer - control_fewer
         gap_resampled, control_resampled = (
             bootstrap.means(rows) for rows in (correct - control, control)
         )
@@ -248,10 +257,10 @@ class SelectivityMeasure:
                 rows.mean(axis=0),
                 resampled,
                 bootstrap.groups,
-                added=mean_covariance(rows, without, fold),
+                added=mean_covariance(rows, rows_fewer, fold),
             )
-            for rows, resampled, without in (
-                (correct - control, gap_resampled, gained),
+            for rows, resampled, rows_fewer in (
+                (correct - control, gap_resampled, gap_fewer),
                 (control, control_resampled, control_fewer),
             )
         )
@@ -285,7 +294,7 @@ class SelectivityMeasure:
             long_name=task,
             interval=control_interval,
             n=len(concept),
-            attributes={"types": told_types},
+            attributes={"types": types_label},
             resampling=resampling,
         )
         variables |= labelled(
@@ -305,7 +314,7 @@ class SelectivityMeasure:
         return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
 
     def _types(self, activations: Activations, concept: Concept) -> tuple[list[str], str]:
-        """The type of each statement, and what it is."""
+        """Give the type of each statement, and a label for the types."""
         if self.types is not None:
             return [self.types(statement) for statement in concept.statements], self.types_name
         place, types = recurring_word(
@@ -315,16 +324,16 @@ class SelectivityMeasure:
 
 
 def _caution(control: Float[np.ndarray, " site"], types: Sequence[str]) -> str:
-    """What to say where the control task is learnt whole; empty where it is not."""
-    whole = int((control >= _LEARNT_WHOLE).sum())
-    if not whole:
+    """Write a caution if the probe solves the control task at some site. Otherwise it is empty."""
+    solved = int((control >= _SOLVED).sum())
+    if not solved:
         return ""
     return (
-        f"the control task is learnt whole at {whole} of {len(control)} sites (accuracy from "
-        f"{_LEARNT_WHOLE}), where selectivity could not be above {1 - _LEARNT_WHOLE:.2f} whatever "
-        f"the concept. There are {len(set(types))} types for {len(types)} statements: too few, or "
-        "read at the very word. Give other `types`, or a probe that can learn less, as "
-        "`logistic_probe(C=[0.01])`."
+        f"the probe solves the control task at {solved} of {len(control)} sites (accuracy from "
+        f"{_SOLVED}), where selectivity cannot be above {1 - _SOLVED:.2f} for any concept. "
+        f"There are {len(set(types))} types for {len(types)} statements. They are too few, or the "
+        "activations are those of the word that is the type. Give other `types`, or a probe with "
+        "less capacity, such as `logistic_probe(C=[0.01])`."
     )
 
 
@@ -346,14 +355,14 @@ def _seen_elsewhere(types: Sequence[str], fold: Int[np.ndarray, " example"]) -> 
 
 
 def _in_several(types: Sequence[str], parts: Sequence[object]) -> float:
-    """The share of statements whose type occurs in several parts."""
-    found: dict[str, set[object]] = {}
+    """Compute the share of statements whose type occurs in several parts."""
+    parts_of_type: dict[str, set[object]] = {}
     for kind, part in zip(types, parts, strict=True):
-        found.setdefault(kind, set()).add(part)
-    return float(np.mean([len(found[kind]) > 1 for kind in types]))
+        parts_of_type.setdefault(kind, set()).add(part)
+    return float(np.mean([len(parts_of_type[kind]) > 1 for kind in types]))
 
 
-_NAMED: dict[str, Callable[[str], str] | None] = {
+_TYPE_FUNCTIONS: dict[str, Callable[[str], str] | None] = {
     "recurring_word": None,
     "last_word": last_content_word,
     "first_word": first_content_word,
@@ -366,61 +375,62 @@ def probe_selectivity(
     types: str | Callable[[str], str] = "recurring_word",
     controls: int = 3,
 ) -> SelectivityMeasure:
-    """A probe's selectivity: its accuracy minus its accuracy on control tasks.
+    """The selectivity of a probe as a measure: its accuracy minus that on control tasks.
 
-    A control task labels every type of statement by lot (see `control_labels`), and the same kind
-    of probe is fitted to it in the same folds. Selectivity near zero says that the probe would
-    have read anything at all of these types; near accuracy minus one half, that it learns nothing
-    by heart. `control_seen` says how many statements have a type that occurs in another fold: at
-    0 nothing *could* be learnt by heart under these folds, whatever the probe.
+    A control task gives every type of statement a random label (see `control_labels`). The same
+    kind of probe is fitted to it in the same folds. If selectivity is near zero, the probe could
+    decode any labels of these types. If it is near accuracy minus one half, the probe memorises
+    nothing. `control_seen` is the share of statements with a type that occurs in another fold. At
+    0, no probe *could* memorise anything under these folds.
 
-    A control task has to be hard enough to be failed. Selectivity is never above 1 minus the
-    control accuracy, and where types are few, or stand where activations are read, any linear probe
-    has them all: it is low then because of the types, and not of the probe. Where the control task
-    is learnt whole (accuracy from 0.95) at a site, there is a warning, and `selectivity` says so in
-    its attribute `caution`. Compare the probe with a weaker one, as Hewitt and Liang do, or choose
-    types that are more: `control_types` says how many there are.
+    A control task must be hard enough that a probe can fail it. Selectivity is never above 1 minus
+    the control accuracy. If types are few, or are at the position of the activations, any linear
+    probe solves the task. Selectivity is then low because of the types, not because of the probe.
+    If the probe solves the task (accuracy from 0.95) at a site, the measure warns, and
+    `selectivity` has an attribute `caution`. Compare the probe with a weaker one, as Hewitt and
+    Liang do, or choose more types. `control_types` is their number.
 
-    The interval is over resampled groups, paired, for the fitted probes and the control tasks
-    that were drawn, and stretched for the training rows that folds share.
+    The interval is over resampled groups, paired, for these fitted probes and these control tasks.
+    It is stretched for the training rows that folds share.
 
     Args:
-        probe: Whose selectivity; None for the logistic probe.
-        types: `"recurring_word"`, the word that differs most between statements, at whatever place
-            but the one that was read (see `recurring_word`); `"last_word"` or `"first_word"`, of
-            those that are not stop words; or a named function from a statement to its type.
-        controls: How many control tasks to draw, whose accuracy is averaged.
+        probe: The measure of the probe. None uses the logistic probe.
+        types: The type of a statement. `"recurring_word"` is the word that differs most between
+            statements, not at the position of the activations (see `recurring_word`).
+            `"last_word"` and `"first_word"` are the last and the first word that is not a stop
+            word. Or give a function, with a name, from a statement to its type.
+        controls: The number of control tasks, over which the control accuracy is averaged.
 
     Returns:
-        A measure named `selectivity_` and the probe's name, and the types if they are not the
-        default.
+        A measure. Its name is `selectivity_`, the name of the probe, and the types if they are not
+        the default.
 
     Raises:
-        ValueError: `types` is none of the names nor a named function, or `controls` is less
-            than 1.
+        ValueError: `types` is neither one of the names nor a function with a name, or `controls`
+            is less than 1.
 
     Source:
         Hewitt and Liang (2019), Designing and interpreting probes with control tasks,
-        arXiv:1909.03368; here a type is a statement's and not a word's.
+        arXiv:1909.03368. Here types are of statements, not of words.
 
     Examples:
         >>> probe_selectivity().name
         'selectivity_logistic'
     """
-    taken = logistic_probe() if probe is None else probe
+    probe_measure = logistic_probe() if probe is None else probe
     if callable(types):
         name = getattr(types, "__qualname__", "<nameless>")
         if "<" in name.replace("<locals>", ""):
             raise ValueError(
-                "`types` must be a function with a name, since a cached result is found again by "
-                f"that name, got {types!r}. Write it as a `def`."
+                "`types` must be a function with a name, since the name is part of the cache key, "
+                f"got {types!r}. Write it as a `def`."
             )
         name = f"{getattr(types, '__module__', None) or 'builtins'}.{name}"
-        return SelectivityMeasure(taken, types, name, controls)
-    if types not in _NAMED:
-        allowed = ", ".join(f'"{name}"' for name in _NAMED)
+        return SelectivityMeasure(probe_measure, types, name, controls)
+    if types not in _TYPE_FUNCTIONS:
+        allowed = ", ".join(f'"{name}"' for name in _TYPE_FUNCTIONS)
         raise ValueError(
             f"`types` must be one of {allowed}, or a function from a statement to its type, got "
             f"{types!r}."
         )
-    return SelectivityMeasure(taken, _NAMED[types], types, controls)
+    return SelectivityMeasure(probe_measure, _TYPE_FUNCTIONS[types], types, controls)
