@@ -148,7 +148,7 @@ def test_a_type_that_few_share_in_plain_sight_says_nothing_where_the_default_doe
     values[:, 1] += 3 * torch.from_numpy(2.0 * frames - 1)
     activations = Activations(values.unsqueeze(1), ("blocks.0.hook_resid_post",))
     probe = mass_mean_probe(floor=False)
-    with pytest.warns(UserWarning, match="2 types for 200 statements: too few"):
+    with pytest.warns(UserWarning, match="2 types for 200 statements"):
         plain = probe_selectivity(probe, types="last_word")(activations, concept, seed=0)
     assert plain.control_accuracy.item() > 0.95
     assert plain.selectivity.item() < 0.05
