@@ -21,8 +21,7 @@ from tlens_trust.analysis.phases import (
     information_plane,
 )
 from tlens_trust.analysis.readings import SeriesReadings
-from tlens_trust.analysis.token_projections import project_tokens
-from tlens_trust.analysis.token_scores import trace_tokens
+from tlens_trust.analysis.token_scores import project_tokens, trace_tokens
 
 __all__ = [
     "Phase",

@@ -6,7 +6,7 @@ from scipy.stats import binom
 from tlens_trust.activations import Activations
 from tlens_trust.analysis import SeriesReadings, direction_genealogy
 from tlens_trust.analysis.comparing.cosines import jackknife_interval
-from tlens_trust.analysis.comparing.split_halves import SplitHalves
+from tlens_trust.analysis.comparing.half_directions import SplitHalves
 from tlens_trust.concepts import Concept
 
 QUICK = {"splits": 4, "blocks": 5, "permutations": 20, "progress": False}

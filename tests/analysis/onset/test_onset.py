@@ -11,9 +11,9 @@ from scipy.stats import beta, binom
 
 from tlens_trust.activations import Activations
 from tlens_trust.analysis import compare_checkpoints, find_forgetting, find_onset, find_saturation
-from tlens_trust.analysis.onset.answers import Answers, choose_sites, least_p_value
-from tlens_trust.analysis.onset.crossings import Looks, first_crossing
+from tlens_trust.analysis.onset.crossings import ResampledMeans, first_crossing
 from tlens_trust.analysis.onset.onset import locate_onset, locate_saturation
+from tlens_trust.analysis.onset.outcomes import SiteOutcomes, choose_sites, least_p_value
 from tlens_trust.analysis.onset.reasons import (
     EXPLANATIONS,
     NOT_ABOVE_NULL,
@@ -33,14 +33,16 @@ GROUPS = tuple(f"{row}" for row in range(ROWS))
 FOLD = np.arange(ROWS) % 5
 
 
-def answers_of(*accuracies: float, text: float = 0.5, seed: int = 0, p: float = 0.001) -> Answers:
+def answers_of(
+    *accuracies: float, text: float = 0.5, seed: int = 0, p: float = 0.001
+) -> SiteOutcomes:
     """As many statements told rightly as said, which ones by chance, at each checkpoint."""
     generator = np.random.default_rng(seed)
 
     def told(accuracy: float) -> np.ndarray:
         return generator.permutation(np.arange(ROWS) < accuracy * ROWS)
 
-    return Answers(
+    return SiteOutcomes(
         right=np.stack([told(accuracy) for accuracy in accuracies]),
         fewer=None,
         text=told(text),
@@ -139,7 +141,7 @@ def test_a_high_accuracy_that_the_permutation_test_does_not_find_is_not_called_c
     assert reason_of(replace(answers_of(0.5, 0.55), p=np.full(2, 0.05))) == NOT_ABOVE_NULL
 
 
-def few(answers: Answers, groups: int) -> Answers:
+def few(answers: SiteOutcomes, groups: int) -> SiteOutcomes:
     """The same statements in so many groups."""
     return replace(answers, groups=tuple(f"{row * groups // ROWS}" for row in range(ROWS)))
 
@@ -272,7 +274,7 @@ def test_a_set_is_of_neighbours_and_holds_the_onset_and_the_one_before(found):
         assert each[crossing.lasting :].all()
 
 
-def series_of_noise(seed: int, checkpoints: int = 12, groups: int = 60) -> Looks:
+def series_of_noise(seed: int, checkpoints: int = 12, groups: int = 60) -> ResampledMeans:
     """Means of nothing over groups of two, half of it the same at every checkpoint."""
     generator = np.random.default_rng(seed)
     shared = generator.standard_normal((1, 1, groups)) + np.zeros((1, checkpoints, 1))
@@ -281,15 +283,15 @@ def series_of_noise(seed: int, checkpoints: int = 12, groups: int = 60) -> Looks
     bootstrap = GroupBootstrap.draw(
         [f"{row // 2}" for row in range(2 * groups)], seed=seed, resamples=400
     )
-    return Looks.of(values, None, np.arange(2 * groups) % 5, bootstrap)
+    return ResampledMeans.of(values, None, np.arange(2 * groups) % 5, bootstrap)
 
 
 def test_bounds_that_are_to_hold_together_do_and_those_of_each_do_not():
     together = each = ends = 0
     for seed in range(200):
-        looks = series_of_noise(seed)
-        shown = (looks.lower(0.1, over="each") > 0)[0]
-        together += bool((looks.lower(0.1, over="all") > 0).any())
+        means = series_of_noise(seed)
+        shown = (means.lower(0.1, over="each") > 0)[0]
+        together += bool((means.lower(0.1, over="all") > 0).any())
         each += bool(shown.any())
         # From the last one back there is no need to correct.
         nothing = np.zeros_like(shown)
@@ -312,9 +314,9 @@ def test_the_other_end_holds_however_many_checkpoints_come_before_it():
 def test_bounds_of_what_never_varies_are_clopper_and_pearson_s():
     answers = answers_of(1.0, 1.0)
     bootstrap = GroupBootstrap.draw(GROUPS, seed=0, resamples=200)
-    looks = answers.looks([answers.accuracy()], bootstrap)
+    means = answers.resampled_means([answers.accuracy()], bootstrap)
     exact = beta.ppf(0.025, ROWS, 1)
-    np.testing.assert_allclose(looks.lower(0.025, over="each"), exact)
+    np.testing.assert_allclose(means.lower(0.025, over="each"), exact)
 
 
 def test_what_folds_share_makes_bounds_wider():
@@ -325,9 +327,9 @@ def test_what_folds_share_makes_bounds_wider():
         fewer[k] ^= generator.random((2, 1)) + np.zeros((1, ROWS)) < 0.9
     bootstrap = GroupBootstrap.draw(GROUPS, seed=0, resamples=200)
 
-    def width(answers: Answers) -> np.ndarray:
-        looks = answers.looks([answers.accuracy()], bootstrap)
-        return looks.mean - looks.lower(0.025, over="all")
+    def width(answers: SiteOutcomes) -> np.ndarray:
+        means = answers.resampled_means([answers.accuracy()], bootstrap)
+        return means.mean - means.lower(0.025, over="all")
 
     assert (width(replace(own, fewer=fewer)) >= width(own)).all()
     same = np.repeat(own.right[None], 5, axis=0)

@@ -13,8 +13,8 @@ import xarray as xr
 from scipy.stats import binom, norm
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis.onset.answers import KEPT, probe_answers
 from tlens_trust.analysis.onset.onset import locate_onset, locate_saturation
+from tlens_trust.analysis.onset.outcomes import KEPT, probe_outcomes
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
 from tlens_trust.measures.resampling import GroupBootstrap
@@ -99,7 +99,7 @@ SATURATION = partial(locate_saturation, margin=0.1, floor=True, level=LEVEL)
 
 
 def crossing(kept: xr.Dataset, site: str, look=ONSET):
-    answers = dict(probe_answers(kept, None, floor=True))[site]
+    answers = dict(probe_outcomes(kept, None, floor=True))[site]
     bootstrap = GroupBootstrap.draw(answers.groups, seed=0, resamples=1000)
     return look(answers, bootstrap).crossing
 
@@ -121,11 +121,13 @@ def naive_onset(kept: xr.Dataset) -> int | None:
 def uncorrected_onset(kept: xr.Dataset) -> int | None:
     """The same bounds and p-values, each at its level, wherever they happen to be passed."""
     shown = []
-    for site, answers in probe_answers(kept, None, floor=True):
+    for site, answers in probe_outcomes(kept, None, floor=True):
         if site != "best":
             bootstrap = GroupBootstrap.draw(answers.groups, seed=0, resamples=1000)
-            looks = answers.looks([answers.above_chance(), answers.above_text()], bootstrap)
-            above = (looks.lower(LEVEL, over="each") > 0).all(axis=0)
+            means = answers.resampled_means(
+                [answers.above_chance(), answers.above_text()], bootstrap
+            )
+            above = (means.lower(LEVEL, over="each") > 0).all(axis=0)
             shown.append(above & (answers.p <= LEVEL))
     above = np.any(shown, axis=0)
     return int(above.argmax()) if above.any() else None

@@ -8,7 +8,7 @@ from einops import einsum, rearrange
 from jaxtyping import Float, Int
 from scipy.stats import t as student
 
-from tlens_trust.analysis.comparing.split_halves import SPACES, HalfDirections
+from tlens_trust.analysis.comparing.half_directions import SPACES, HalfDirections
 
 
 def cross_cosines(

@@ -13,7 +13,7 @@ from torch import Tensor
 from tlens_trust.activations import Activations
 from tlens_trust.analysis.comparing.leace import check_erasure_installed, fit_eraser
 from tlens_trust.analysis.comparing.overlap import check_several
-from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval
 from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.concepts import Concept

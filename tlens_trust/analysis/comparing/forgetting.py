@@ -8,8 +8,8 @@ import torch
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
-from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval
+from tlens_trust.analysis.comparing.run_scores import RunScores, read_run_scores, site_number
 from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.concepts import Concept
@@ -94,7 +94,7 @@ def find_forgetting(
     seed = checked_seed(seed)
     if measure is not None:
         check_probe(measure)
-    kept = read_kept_scores(run_folder, concept, probe=probe)
+    kept = read_run_scores(run_folder, concept, probe=probe)
     sites = kept.site_coordinates["site"]
     place = site_number(sites, kept.site_coordinates["layer"][1].tolist(), layer, site)
     right = np.stack([kept.right(i)[:, place] for i in range(len(kept.checkpoints))])
@@ -159,7 +159,7 @@ def _check_readings_of_run(
 
 
 def _right_share(
-    kept: KeptScores,
+    kept: RunScores,
     readings: SeriesReadings,
     site: str,
     measure: ProbeMeasure,
@@ -192,7 +192,7 @@ def _right_share(
 
 
 def _dataset(
-    kept: KeptScores,
+    kept: RunScores,
     right: Bool[np.ndarray, "checkpoint example"],
     known: Bool[np.ndarray, "checkpoint example"],
     lost: Bool[np.ndarray, "checkpoint example"],

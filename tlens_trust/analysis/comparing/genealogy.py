@@ -8,12 +8,12 @@ from einops import rearrange
 from jaxtyping import Float
 
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
-from tlens_trust.analysis.comparing.split_halves import (
+from tlens_trust.analysis.comparing.half_directions import (
     SPACES,
     HalfDirections,
     SplitHalves,
     check_direction,
-    fit_halves,
+    fit_half_directions,
 )
 from tlens_trust.analysis.readings import SeriesReadings, of_one_concept
 from tlens_trust.concepts import Concept
@@ -137,7 +137,7 @@ def direction_genealogy(
                 f"{readings.checkpoints[0]!r} {fitted[0].fitted.shape[-1]}. Compare checkpoints of "
                 "one architecture."
             )
-        fitted.append(fit_halves(activations, about, halves, direction=direction, C=C))
+        fitted.append(fit_half_directions(activations, about, halves, direction=direction, C=C))
 
     pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]
     data = cosine_dataset(

@@ -6,7 +6,11 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.analysis.comparing.cosines import cosine_dataset, cross_cosines
-from tlens_trust.analysis.comparing.split_halves import SplitHalves, check_direction, fit_halves
+from tlens_trust.analysis.comparing.half_directions import (
+    SplitHalves,
+    check_direction,
+    fit_half_directions,
+)
 from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.concepts import Concept
 from tlens_trust.tracing.provenance import listed
@@ -89,7 +93,7 @@ def direction_overlap(
         readings, desc="overlap", unit="checkpoint", total=len(readings), disable=not progress
     ):
         fitted = [
-            fit_halves(activations, concept, half, direction=direction, C=C)
+            fit_half_directions(activations, concept, half, direction=direction, C=C)
             for activations, concept, half in zip(read, named, halves, strict=True)
         ]
         pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]

@@ -1,4 +1,4 @@
-"""The first of many looks at which something is so, with a set that holds at its level.
+"""The first of many means at which something is so, with a set that holds at its level.
 
 Looking at every checkpoint is looking often: of fifteen independent readings of nothing, one lies
 above its 95% interval in nearly a third of all runs. And of the checkpoints before a change, none
@@ -46,7 +46,7 @@ Over: TypeAlias = Literal["all", "references", "each"]
 
 
 @dataclass(frozen=True, eq=False)
-class Looks:
+class ResampledMeans:
     """A quantity held against one or more references at every checkpoint.
 
     Attributes:
@@ -68,7 +68,7 @@ class Looks:
         fewer: Float[np.ndarray, "fold reference checkpoint example"] | None,
         fold: Int[np.ndarray, " example"],
         bootstrap: GroupBootstrap,
-    ) -> "Looks":
+    ) -> "ResampledMeans":
         """Look at values that every statement has.
 
         Args:

@@ -2,7 +2,7 @@
 
 How the two ends of an answer are come by, and why they hold, stands in
 `tlens_trust.analysis.onset.crossings`; which site is the best one, in
-`tlens_trust.analysis.onset.answers`.
+`tlens_trust.analysis.onset.outcomes`.
 """
 
 import os
@@ -12,15 +12,15 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from tlens_trust.analysis.onset.answers import Answers
-from tlens_trust.analysis.onset.crossing_data import Found, Question, ask_everywhere
 from tlens_trust.analysis.onset.crossings import FirstCrossing, first_crossing
+from tlens_trust.analysis.onset.outcomes import SiteOutcomes
 from tlens_trust.analysis.onset.reasons import (
     NOT_DECODABLE_AT_END,
     NOT_MEASURED,
     STILL_RISING,
     find_reason,
 )
+from tlens_trust.analysis.onset.run_search import CrossingSearch, SiteCrossing, search_run
 from tlens_trust.arguments import checked_count, checked_seed, checked_share
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.resampling import GroupBootstrap
@@ -116,11 +116,11 @@ def find_onset(
     seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
-    def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
+    def look(answers: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
         return locate_onset(answers, bootstrap, margin=margin, floor=floor, level=level)
 
     and_text = " and a classifier of the text alone" if floor else ""
-    question = Question(
+    question = CrossingSearch(
         look,
         name="onset",
         value="gain",
@@ -137,7 +137,7 @@ def find_onset(
         resamples=resamples,
         seed=seed,
     )
-    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
+    found = search_run(run, question, concepts=concepts, checkpoints=checkpoints)
     return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
@@ -193,10 +193,10 @@ def find_saturation(
     seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
-    def look(answers: Answers, bootstrap: GroupBootstrap) -> Found:
+    def look(answers: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
         return locate_saturation(answers, bootstrap, margin=margin, floor=floor, level=level)
 
-    question = Question(
+    question = CrossingSearch(
         look,
         name="saturation",
         value="shortfall",
@@ -212,13 +212,13 @@ def find_saturation(
         resamples=resamples,
         seed=seed,
     )
-    found = ask_everywhere(run, question, concepts=concepts, checkpoints=checkpoints)
+    found = search_run(run, question, concepts=concepts, checkpoints=checkpoints)
     return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
 def locate_onset(
-    answers: Answers, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
-) -> Found:
+    answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+) -> SiteCrossing:
     """As `find_onset` says, of one probe at one site.
 
     Args:
@@ -229,26 +229,26 @@ def locate_onset(
         level: At which each end errs.
     """
     gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
-    looks = answers.looks(gains, bootstrap)
+    means = answers.resampled_means(gains, bootstrap)
     q = benjamini_hochberg(np.nan_to_num(answers.p, nan=1.0))
     half = level / 2
-    lower, upper = looks.lower(half, over="all"), looks.upper(level, over="references")
+    lower, upper = means.lower(half, over="all"), means.upper(level, over="references")
     small: np.ndarray = np.logical_or.reduce(upper <= margin, axis=0)
     crossing = first_crossing(
         anywhere=(lower > 0).all(axis=0) & (q <= half),
-        each=(looks.lower(half, over="each") > 0).all(axis=0) & (answers.p <= half),
+        each=(means.lower(half, over="each") > 0).all(axis=0) & (answers.p <= half),
         excluded=small,
     )
     bounds = np.stack([lower.min(axis=0), upper.min(axis=0)], axis=-1)
     reason = ""
     if crossing.established is None:
-        reason = find_reason(answers, looks, bootstrap, q, margin=margin, level=level)
-    return Found(crossing, looks.mean.min(axis=0), bounds, reason)
+        reason = find_reason(answers, means, bootstrap, q, margin=margin, level=level)
+    return SiteCrossing(crossing, means.mean.min(axis=0), bounds, reason)
 
 
 def locate_saturation(
-    answers: Answers, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
-) -> Found:
+    answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+) -> SiteCrossing:
     """As `find_saturation` says, of one probe at one site.
 
     Args:
@@ -261,25 +261,25 @@ def locate_saturation(
     total = len(answers.right)
     if total < 2:
         alone = FirstCrossing(None, 0, None, total)
-        return Found(alone, np.zeros(total), np.zeros((total, 2)), STILL_RISING)
+        return SiteCrossing(alone, np.zeros(total), np.zeros((total, 2)), STILL_RISING)
     gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
-    in_the_end = answers.looks([gain.at_last() for gain in gains], bootstrap)
+    in_the_end = answers.resampled_means([gain.at_last() for gain in gains], bootstrap)
     above = in_the_end.lower(level, over="each") > 0
     read = bool(above.all() and answers.p[-1] <= level)
-    looks = answers.looks([answers.short_of_last()], bootstrap)
-    lower, upper = looks.lower(level, over="each")[0], looks.upper(level / 2, over="all")[0]
+    means = answers.resampled_means([answers.short_of_last()], bootstrap)
+    lower, upper = means.lower(level, over="each")[0], means.upper(level / 2, over="all")[0]
     crossing = first_crossing(
         anywhere=(upper < margin) & read,
-        each=(looks.upper(level / 2, over="each")[0] < margin) & read,
+        each=(means.upper(level / 2, over="each")[0] < margin) & read,
         excluded=lower > 0,
     )
     reason = ""
     if crossing.established is None:
         unknown = bool(np.isnan(answers.p[-1]))
         reason = NOT_MEASURED if unknown else STILL_RISING if read else NOT_DECODABLE_AT_END
-    return Found(
+    return SiteCrossing(
         replace(crossing, checkpoints=total),
-        np.append(looks.mean[0], 0.0),
+        np.append(means.mean[0], 0.0),
         np.append(np.stack([lower, upper], axis=-1), [[0.0, 0.0]], axis=0),
         reason,
     )

@@ -20,8 +20,8 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from tlens_trust.analysis.onset.answers import Answers
-from tlens_trust.analysis.onset.crossings import Looks, first_crossing
+from tlens_trust.analysis.onset.crossings import ResampledMeans, first_crossing
+from tlens_trust.analysis.onset.outcomes import SiteOutcomes
 from tlens_trust.measures.resampling import GroupBootstrap
 
 TEXT_ALONE = "text alone reaches as much"
@@ -54,8 +54,8 @@ EXPLANATIONS = {
 
 
 def find_reason(
-    answers: Answers,
-    looks: Looks,
+    answers: SiteOutcomes,
+    means: ResampledMeans,
     bootstrap: GroupBootstrap,
     q: Float[np.ndarray, " checkpoint"],
     *,
@@ -66,7 +66,7 @@ def find_reason(
 
     Args:
         answers: By checkpoint and statement.
-        looks: The gain over chance and, where the text is held against it, over the text.
+        means: The gain over chance and, where the text is held against it, over the text.
         bootstrap: Resamples of the statements.
         q: The p-values, corrected over the checkpoints.
         margin: Gain that counts as hardly any.
@@ -80,10 +80,10 @@ def find_reason(
     half = level / 2
     if not can_be_shown(answers, bootstrap, half):
         return TOO_FEW
-    above_all = looks.lower(half, over="all") > 0
-    above_each = looks.lower(half, over="each") > 0
+    above_all = means.lower(half, over="all") > 0
+    above_each = means.lower(half, over="each") > 0
     small: Bool[np.ndarray, "reference checkpoint"] = (
-        looks.upper(level, over="references") <= margin
+        means.upper(level, over="references") <= margin
     )
     if not small.any(axis=0).all():
         return TOO_FEW
@@ -95,7 +95,7 @@ def find_reason(
     return TEXT_ALONE
 
 
-def can_be_shown(answers: Answers, bootstrap: GroupBootstrap, level: float) -> bool:
+def can_be_shown(answers: SiteOutcomes, bootstrap: GroupBootstrap, level: float) -> bool:
     """Whether an accuracy of 1 would be shown to be above chance with so many groups.
 
     One checkpoint speaks for itself here, which asks the least: if it could not be shown there, it
@@ -110,5 +110,5 @@ def can_be_shown(answers: Answers, bootstrap: GroupBootstrap, level: float) -> b
         return False
     everything = np.ones((1, answers.right.shape[1]), dtype=bool)
     perfect = replace(answers, right=everything, fewer=None, p=answers.p[:1])
-    looks = perfect.looks([perfect.above_chance()], bootstrap)
-    return bool(looks.lower(level, over="each")[0, 0] > 0)
+    means = perfect.resampled_means([perfect.above_chance()], bootstrap)
+    return bool(means.lower(level, over="each")[0, 0] > 0)

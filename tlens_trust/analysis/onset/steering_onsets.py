@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from tlens_trust.analysis.onset.crossings import FirstCrossing, Looks, first_crossing
+from tlens_trust.analysis.onset.crossings import FirstCrossing, ResampledMeans, first_crossing
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.steering.quantities import Quantity, random_p
@@ -288,7 +288,7 @@ def _crossing(
         scale = 1.0 if is_fraction else float(values[is_finite].std()) or 1.0
         # No folds are shared: the vectors were estimated from other groups altogether.
         fold = np.zeros(values.shape[1], dtype=np.int64)
-        looks = Looks.of(values[is_finite][None] / scale, None, fold, bootstrap)
+        looks = ResampledMeans.of(values[is_finite][None] / scale, None, fold, bootstrap)
         lower[is_finite] = scale * looks.lower(half, over="all")[0]
         upper[is_finite] = scale * looks.upper(levels.level, over="each")[0]
         lower_alone[is_finite] = scale * looks.lower(half, over="each")[0]

@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import xarray as xr
 
-from tlens_trust.analysis.phases.curves import Curve, curves_of
-from tlens_trust.analysis.phases.results import Phase, Phases
-from tlens_trust.analysis.phases.simultaneous import Changes, draw_noise
+from tlens_trust.analysis.phases.phase_records import Phase, Phases
+from tlens_trust.analysis.phases.plane_curves import Curve, plane_curves
+from tlens_trust.analysis.phases.simultaneous_changes import Changes, draw_noise
 from tlens_trust.analysis.phases.turning_points import (
     BrokenLines,
     Search,
@@ -127,7 +127,7 @@ def find_phases(
     found: list[tuple[Phase, Evidence]] = []
     unknown = []
     for axis in quantities:
-        for curve in curves_of(plane, axis):
+        for curve in plane_curves(plane, axis):
             if curve.why_unknown:
                 unknown.append(
                     f"{curve.concept}, {curve.site}, {curve.quantity}: unknown, {curve.why_unknown}"

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from tlens_trust.analysis.phases.curves import Curve
-from tlens_trust.analysis.phases.simultaneous import Changes
+from tlens_trust.analysis.phases.plane_curves import Curve
+from tlens_trust.analysis.phases.simultaneous_changes import Changes
 
 Verdict = Literal["rises", "falls", "no claim"]
 _INSTEAD = {

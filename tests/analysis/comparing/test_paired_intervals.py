@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from tlens_trust.analysis.comparing.held_out_sets import Elsewhere
-from tlens_trust.analysis.comparing.scored_set import ScoredSet
-from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval
+from tlens_trust.analysis.comparing.set_transfer_null import TargetStatements
+from tlens_trust.analysis.comparing.target_set import TargetSet
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.resampling import GroupBootstrap
 
@@ -35,8 +35,8 @@ def concept_of(name: str, groups: int) -> Concept:
 def test_a_drop_between_sets_is_as_uncertain_as_the_smaller_set():
     """The scored set is right once in each pair of twins, as where all is called positive."""
     source, scored = concept_of("source", 30), concept_of("scored", 8)
-    how = Elsewhere(scored.labels, np.full(16, -1), np.zeros(16, dtype=np.int64))
-    fitted = ScoredSet(scored, source, how, None, resamples=100, seed=0)
+    how = TargetStatements(scored.labels, np.full(16, -1), np.zeros(16, dtype=np.int64))
+    fitted = TargetSet(scored, source, how, None, resamples=100, seed=0)
     drop, interval = fitted._drop(np.ones((60, 1)), np.tile([[0.0], [1.0]], (8, 1)), np.zeros(1))
     unseen = beta.ppf(0.975, 1, 8)
     assert drop.tolist() == [0.5]

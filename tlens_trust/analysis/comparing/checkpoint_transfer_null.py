@@ -15,7 +15,7 @@ from tlens_trust.measures.permutations import permute_labels
 
 
 @dataclass(frozen=True, eq=False)
-class FittedProbes:
+class CheckpointProbes:
     """The probes of one checkpoint.
 
     Attributes:
@@ -44,7 +44,7 @@ class FittedProbes:
 def fit_permuted(
     activations: Activations,
     concept: Concept,
-    fitted: FittedProbes,
+    fitted: CheckpointProbes,
     permutations: int,
     seed: int,
 ) -> Float[np.ndarray, "site fold d_model draw"]:
@@ -81,9 +81,9 @@ def fit_permuted(
 
 
 def null_bands(
-    source: FittedProbes,
+    source: CheckpointProbes,
     weights: Float[np.ndarray, "site fold d_model draw"],
-    target: FittedProbes,
+    target: CheckpointProbes,
     activations: Activations,
     concept: Concept,
 ) -> xr.Dataset:

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tlens_trust.analysis import SeriesReadings, collect_series, transfer_matrix
-from tlens_trust.analysis.comparing.transfer import fit_probes, transferred_scores
+from tlens_trust.analysis.comparing.checkpoint_transfer import fit_probes, transferred_scores
 from tlens_trust.measures import logistic_probe, mass_mean_probe
 from tlens_trust.tracing import probe_checkpoints
 

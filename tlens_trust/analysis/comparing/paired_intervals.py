@@ -43,7 +43,7 @@ def paired_interval(
     return difference_interval(mean, interval, resampled, bootstrap.groups, confidence=confidence)
 
 
-def widened(
+def widened_interval(
     value: Float[np.ndarray, "..."],
     interval: Float[np.ndarray, "... bound"],
     added: Float[np.ndarray, "..."],
@@ -61,7 +61,8 @@ def widened(
         confidence: Of the interval.
 
     Examples:
-        >>> wide = widened(np.array([0.5]), np.array([[0.4, 0.6]]), np.array([1.0]), groups=100)
+        >>> narrow = np.array([[0.4, 0.6]])
+        >>> wide = widened_interval(np.array([0.5]), narrow, np.array([1.0]), groups=100)
         >>> bool(wide[0, 1] - wide[0, 0] > 3.9)
         True
     """

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from tlens_trust.analysis.comparing.held_out_sets import (
-    Elsewhere,
-    null_elsewhere,
-    refit_bands_elsewhere,
-    text_elsewhere,
+from tlens_trust.analysis.comparing.set_transfer_null import (
+    TargetStatements,
+    target_null,
+    target_refit_bands,
+    target_text_scores,
 )
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.folds import assign_folds
@@ -20,7 +20,7 @@ def pairs(count):
 
 
 def everything_alike(labels):
-    return Elsewhere(labels, np.full(len(labels), -1), np.zeros(len(labels), dtype=np.int64))
+    return TargetStatements(labels, np.full(len(labels), -1), np.zeros(len(labels), dtype=np.int64))
 
 
 def test_p_values_of_scores_that_know_nothing_are_small_as_seldom_as_they_say():
@@ -31,9 +31,7 @@ def test_p_values_of_scores_that_know_nothing_are_small_as_seldom_as_they_say():
         # What the two of a pair share is far more than what differs, and no label is in it.
         shared = np.repeat(generator.normal(size=(20, 3)), 2, axis=0)
         scores = shared + 0.3 * generator.normal(size=(40, 3))
-        p, p_best = null_elsewhere(
-            scores, groups, everything_alike(labels), permutations=99, seed=run
-        )
+        p, p_best = target_null(scores, groups, everything_alike(labels), permutations=99, seed=run)
         alone += p[0] <= 0.05
         best += p_best.min() <= 0.05
     for rejected in (alone, best):
@@ -45,7 +43,7 @@ def test_p_values_of_scores_that_know_are_small_and_of_those_that_err_are_not():
     labels, groups = pairs(20)
     noise = np.random.default_rng(1).normal(size=(40, 2))
     scores = noise + np.array([2.0, -2.0]) * (2 * labels[:, None] - 1)
-    p, p_best = null_elsewhere(scores, groups, everything_alike(labels), permutations=199, seed=0)
+    p, p_best = target_null(scores, groups, everything_alike(labels), permutations=199, seed=0)
     assert p[0] == p_best[0] == 1 / 200
     assert p[1] == p_best[1] == 1.0
 
@@ -59,9 +57,9 @@ def bands(source_axis, target_axis, *, C=(0.1, 10.0), shift=0.0):
         values = torch.randn(400, 1, 5, generator=generator)
         values[:, 0] += torch.from_numpy(2 * labels - 1)[:, None] * torch.tensor(axis)
         both.append(values)
-    how = Elsewhere(labels, fold, fold)
+    how = TargetStatements(labels, fold, fold)
     permuted = permute_labels(labels, groups, fold, permutations=200, seed=0)
-    return refit_bands_elsewhere(both[0], both[1] + shift, permuted, fold, how, C=C)
+    return target_refit_bands(both[0], both[1] + shift, permuted, fold, how, C=C)
 
 
 def test_directions_without_labels_read_a_set_that_varies_along_one_axis_and_no_other():
@@ -97,7 +95,7 @@ def test_the_text_of_one_set_tells_that_of_another_by_a_cue_that_both_have():
     )
     right = [
         np.mean(
-            (text_elsewhere(source, each, fold, np.full(len(each), -1), seed=0) > 0)
+            (target_text_scores(source, each, fold, np.full(len(each), -1), seed=0) > 0)
             == (each.labels == 1)
         )
         for each in (same, turned, other)
@@ -112,9 +110,9 @@ def test_the_text_of_a_group_is_never_trained_on_before_it_is_scored():
     source = Concept("a", "truth", tuple(f"about {n} we know" for n in names), labels, tuple(names))
     target = Concept("b", "truth", tuple(f"now {n} again {n}" for n in names), labels, tuple(names))
     fold = assign_folds(labels, names, folds=3, seed=0)
-    scores = text_elsewhere(source, target, fold, fold, seed=0)
+    scores = target_text_scores(source, target, fold, fold, seed=0)
     # With the folds mixed up, each is scored by classifiers that knew its group.
-    leaked = text_elsewhere(source, target, fold, (fold + 1) % 3, seed=0)
+    leaked = target_text_scores(source, target, fold, (fold + 1) % 3, seed=0)
     correct, leaking = (((each > 0) == (labels == 1)).mean() for each in (scores, leaked))
     assert correct < 0.7
     assert leaking >= correct
@@ -123,4 +121,4 @@ def test_the_text_of_a_group_is_never_trained_on_before_it_is_scored():
 def test_there_is_no_floor_where_groups_are_too_few_to_choose_on():
     source = words("report", ("perhaps", "indeed"), count=3)
     fold = np.repeat(np.arange(3), 2)
-    assert text_elsewhere(source, source, fold, fold, seed=0) is None
+    assert target_text_scores(source, source, fold, fold, seed=0) is None

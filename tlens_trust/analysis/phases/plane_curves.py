@@ -74,7 +74,7 @@ class Curve:
     why_unknown: str = ""
 
 
-def curves_of(plane: xr.Dataset, axis: str) -> Iterator[Curve]:
+def plane_curves(plane: xr.Dataset, axis: str) -> Iterator[Curve]:
     """Every curve of one axis of a plane, by concept and site."""
     label = f"{axis}_control"
     for dim in ("concept", "site", "checkpoint"):

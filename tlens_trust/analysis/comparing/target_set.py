@@ -8,14 +8,14 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis.comparing.held_out_sets import (
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval, widened_interval
+from tlens_trust.analysis.comparing.set_transfer_null import (
     MOST_REFITS,
-    Elsewhere,
-    null_elsewhere,
-    refit_bands_elsewhere,
-    text_elsewhere,
+    TargetStatements,
+    target_null,
+    target_refit_bands,
+    target_text_scores,
 )
-from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure
 from tlens_trust.measures.cross_fitters import HeldOut, LogisticCrossFitter, Refitter
@@ -39,7 +39,7 @@ _FRACTION = "fraction of statements"
 
 
 @dataclass(frozen=True, eq=False)
-class FittedSet:
+class SourceProbes:
     """Probes of a concept at one checkpoint, cross-validated.
 
     Attributes:
@@ -63,7 +63,7 @@ class FittedSet:
     @classmethod
     def fit(
         cls, concept: Concept, activations: Activations, probe: ProbeMeasure, *, seed: int
-    ) -> "FittedSet":
+    ) -> "SourceProbes":
         """Fit a probe without each fold; `seed` is that of a sweep."""
         own = cell_seed(seed, concept)
         held, fold = probe.held_out(activations, concept, seed=own)
@@ -114,7 +114,7 @@ class FittedSet:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredCell:
+class TargetScores:
     """A set at one checkpoint.
 
     Attributes:
@@ -129,7 +129,7 @@ class ScoredCell:
 
 
 @dataclass(frozen=True, eq=False)
-class ScoredSet:
+class TargetSet:
     """What is scored by probes of another set, and by which of them.
 
     Attributes:
@@ -143,7 +143,7 @@ class ScoredSet:
 
     concept: Concept
     source: Concept
-    how: Elsewhere
+    how: TargetStatements
     text: Float[np.ndarray, " example"] | None
     resamples: int
     seed: int
@@ -157,14 +157,16 @@ class ScoredSet:
         probe: ProbeMeasure,
         *,
         seed: int,
-    ) -> "ScoredSet":
+    ) -> "TargetSet":
         """Find which probes may score it, and what its text tells, given the source's folds."""
         judged_by = find_judges(source, concept, fold)
         text = None
         if probe.floor:
-            text = text_elsewhere(source, concept, fold, judged_by, seed=cell_seed(seed, source))
+            text = target_text_scores(
+                source, concept, fold, judged_by, seed=cell_seed(seed, source)
+            )
         parts = number_parts(judged_by, concept.labels)
-        how = Elsewhere(concept.labels, judged_by, parts)
+        how = TargetStatements(concept.labels, judged_by, parts)
         return cls(concept, source, how, text, probe.resamples, seed)
 
     def levels(self) -> xr.Dataset:
@@ -187,7 +189,7 @@ class ScoredSet:
         )
         return data
 
-    def score(self, fitted: FittedSet, activations: Activations) -> ScoredCell:
+    def score(self, fitted: SourceProbes, activations: Activations) -> TargetScores:
         """Score it at one checkpoint, by the source's probes there and by probes of its own."""
         check_same_reading(fitted.activations, activations)
         probe = fitted.probe
@@ -202,12 +204,12 @@ class ScoredSet:
         data = _chosen(self._score(scores, activations.sites), "", "of another set's probes")
         for name in _SCORES:
             interval = data[f"{name}_ci"]
-            wider = widened(
+            wider = widened_interval(
                 data[name].values, interval.values, shared[name], groups=bootstrap.groups
             )
             data[f"{name}_ci"] = interval.copy(data=wider.clip(0, 1))
         data = data.merge(self._null(fitted, activations, scores))
-        own = FittedSet.fit(self.concept, activations, probe, seed=self.seed)
+        own = SourceProbes.fit(self.concept, activations, probe, seed=self.seed)
         data = data.merge(own.scores("target", "of probes fitted to the scored set itself"))
         drop, drop_interval = self._drop(
             fitted.right, right, fitted.shared["accuracy"] + shared["accuracy"]
@@ -226,7 +228,7 @@ class ScoredSet:
         data["accuracy_above_floor"], data["accuracy_above_floor_ci"] = difference(
             gain, gain_interval, told, resamples=self.resamples, groups=bootstrap.groups
         )
-        return ScoredCell(data, right, shared["accuracy"])
+        return TargetScores(data, right, shared["accuracy"])
 
     @property
     def bootstrap(self) -> GroupBootstrap:
@@ -249,21 +251,21 @@ class ScoredSet:
 
     def _null(
         self,
-        fitted: FittedSet,
+        fitted: SourceProbes,
         activations: Activations,
         scores: Float[np.ndarray, "example site"],
     ) -> xr.Dataset:
         """p-values and bands."""
         probe = fitted.probe
         fitter = probe.cross_fitter
-        here = null_elsewhere(
+        here = target_null(
             scores,
             self.concept.groups,
             self.how,
             permutations=probe.permutations,
             seed=cell_seed(self.seed, self.concept),
         )
-        bands = refit_bands_elsewhere(
+        bands = target_refit_bands(
             fitted.activations.values,
             activations.values,
             fitted.permuted,

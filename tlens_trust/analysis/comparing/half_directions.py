@@ -119,7 +119,7 @@ class HalfDirections:
     permuted: Float[np.ndarray, "space site split half draw d_model"]
 
 
-def fit_halves(
+def fit_half_directions(
     activations: Activations, concept: Concept, halves: SplitHalves, *, direction: str, C: float
 ) -> HalfDirections:
     """Fit a direction to every half, less every block, and to permuted labels.

@@ -7,8 +7,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from tlens_trust.analysis.comparing.kept_scores import KeptScores, read_kept_scores, site_number
-from tlens_trust.analysis.comparing.shared_folds import paired_interval, shared_variance
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval, shared_variance
+from tlens_trust.analysis.comparing.run_scores import RunScores, read_run_scores, site_number
 from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.measures.cross_fold import covariance_between_folds
 from tlens_trust.measures.labelled import labelled, labelled_null
@@ -81,7 +81,7 @@ def compare_checkpoints(
     checked_count("permutations", permutations)
     checked_count("resamples", resamples)
     seed = checked_seed(seed)
-    kept = read_kept_scores(run_folder, concept, probe=probe)
+    kept = read_run_scores(run_folder, concept, probe=probe)
     where = [kept.checkpoint_number(which) for which in (before, after)]
     if where[0] == where[1]:
         raise ValueError(
@@ -219,7 +219,7 @@ def list_flips(
 
 
 def shared_by_folds(
-    kept: KeptScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
+    kept: RunScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
 ) -> Float[np.ndarray, " site"]:
     """What shared folds add to the variance of the difference.
 

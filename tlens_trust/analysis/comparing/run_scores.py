@@ -15,7 +15,7 @@ from tlens_trust.tracing.statement_scores import load_scores, one_split_message
 
 
 @dataclass(frozen=True, eq=False)
-class KeptScores:
+class RunScores:
     """One probe's scores of one concept's statements.
 
     Attributes:
@@ -71,9 +71,9 @@ class KeptScores:
         return None if np.isnan(interval).any() else interval
 
 
-def read_kept_scores(
+def read_run_scores(
     run_folder: str | os.PathLike[str], concept: str, *, probe: str | None = None
-) -> KeptScores:
+) -> RunScores:
     """Read the scores of one concept, and the intervals beside them.
 
     Args:
@@ -116,7 +116,7 @@ def read_kept_scores(
         found = found.reindex(checkpoint=scores["checkpoint"], site=scores["site"])
         interval = found.transpose("checkpoint", "site", "bound").values
     fold = scores["fold"].values.astype(np.int64) if "fold" in scores.coords else None
-    return KeptScores(
+    return RunScores(
         scores=scores.values.astype(np.float64),
         fewer=None if fold is None else _fewer(run_folder, concept, probe),
         intervals=interval,

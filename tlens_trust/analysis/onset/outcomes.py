@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
-from tlens_trust.analysis.onset.crossings import Looks
+from tlens_trust.analysis.onset.crossings import ResampledMeans
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.resampling import GroupBootstrap
 
@@ -45,7 +45,7 @@ class Gain:
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class SiteOutcomes:
     """One probe at one site: held-out statements told rightly or not, checkpoint by checkpoint.
 
     Attributes:
@@ -99,10 +99,10 @@ class Answers:
         fewer = None if own.fewer is None else own.fewer[:, -1:] - own.fewer[:, :-1]
         return Gain(own.values[-1] - own.values[:-1], fewer)
 
-    def looks(self, gains: Sequence[Gain], bootstrap: GroupBootstrap) -> Looks:
+    def resampled_means(self, gains: Sequence[Gain], bootstrap: GroupBootstrap) -> ResampledMeans:
         """Gains over several references, as they are resampled together."""
         fewer = [gain.fewer for gain in gains if gain.fewer is not None]
-        return Looks.of(
+        return ResampledMeans.of(
             np.stack([gain.values for gain in gains]),
             np.stack(fewer, axis=1) if len(fewer) == len(gains) else None,
             self.fold,
@@ -111,7 +111,7 @@ class Answers:
 
 
 @dataclass(frozen=True, eq=False)
-class ProbeAnswers:
+class ProbeOutcomes:
     """One probe's answers at all sites.
 
     Attributes:
@@ -122,15 +122,15 @@ class ProbeAnswers:
     """
 
     sites: tuple[str, ...]
-    answers: tuple[Answers, ...]
+    answers: tuple[SiteOutcomes, ...]
     chosen: Int[np.ndarray, "checkpoint fold"] | None
     finished: Int[np.ndarray, " checkpoint"]
 
-    def __iter__(self) -> Iterator[tuple[str, Answers]]:
+    def __iter__(self) -> Iterator[tuple[str, SiteOutcomes]]:
         return iter(zip(self.sites, self.answers, strict=True))
 
 
-def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> ProbeAnswers | str:
+def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> ProbeOutcomes | str:
     """Take a probe's answers from what a sweep kept of a concept.
 
     Args:
@@ -200,7 +200,7 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     sites = tuple(score["site"].values.tolist())
     by_site = p.transpose("checkpoint", "site").values[finished]
     answers = [
-        Answers(
+        SiteOutcomes(
             right=own[:, s],
             fewer=None if fewer is None else fewer[:, :, s],
             p=by_site[:, s],
@@ -209,7 +209,7 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
         for s in range(len(sites))
     ]
     if folds < 2:
-        return ProbeAnswers(sites, tuple(answers), None, finished)
+        return ProbeOutcomes(sites, tuple(answers), None, finished)
     chosen = choose_sites(own, fewer, fold)
     of_row = chosen[:, fold]
     at_best = np.take_along_axis(own, of_row[:, None], axis=1)[:, 0]
@@ -217,8 +217,8 @@ def probe_answers(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Probe
     if fewer is not None:
         fewer_at_best = np.take_along_axis(fewer, of_row[None, :, None], axis=2)[:, :, 0]
     least = np.fmin.reduce(p_best.transpose("checkpoint", "site").values[finished], axis=1)
-    answers.append(Answers(right=at_best, fewer=fewer_at_best, p=least, **shared))
-    return ProbeAnswers((*sites, BEST), tuple(answers), chosen, finished)
+    answers.append(SiteOutcomes(right=at_best, fewer=fewer_at_best, p=least, **shared))
+    return ProbeOutcomes((*sites, BEST), tuple(answers), chosen, finished)
 
 
 def least_p_value(

@@ -7,15 +7,15 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from tlens_trust.analysis.onset.answers import (
+from tlens_trust.analysis.onset.crossings import FirstCrossing
+from tlens_trust.analysis.onset.outcomes import (
     BEST,
     KEPT,
     ONE_SPLIT,
-    Answers,
-    ProbeAnswers,
-    probe_answers,
+    ProbeOutcomes,
+    SiteOutcomes,
+    probe_outcomes,
 )
-from tlens_trust.analysis.onset.crossings import FirstCrossing
 from tlens_trust.analysis.onset.reasons import NOT_MEASURED
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.tracing.run_folder import RunFolder
@@ -26,7 +26,7 @@ _FRACTION = "fraction of statements"
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class SiteCrossing:
     """Where something was first so, and what says so at every checkpoint.
 
     Attributes:
@@ -44,11 +44,11 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Question:
+class CrossingSearch:
     """What is asked of every site, and how the answer is labelled.
 
     Attributes:
-        look: Answers it.
+        look: SiteOutcomes it.
         name: What is looked for: `onset`, say.
         value: What is looked at: `gain`, say.
         told: What they and `lasting` and the value's `…_ci` are, in words.
@@ -59,7 +59,7 @@ class Question:
         seed: Draws them.
     """
 
-    look: Callable[[Answers, GroupBootstrap], Found]
+    look: Callable[[SiteOutcomes, GroupBootstrap], SiteCrossing]
     name: str
     value: str
     told: Mapping[str, str]
@@ -70,9 +70,9 @@ class Question:
     seed: int
 
 
-def ask_everywhere(
+def search_run(
     run: RunFolder,
-    question: Question,
+    question: CrossingSearch,
     *,
     concepts: str | Sequence[str] | None,
     checkpoints: str | int | Sequence[str | int] | None,
@@ -102,7 +102,7 @@ def ask_everywhere(
         cells = cells.isel(checkpoint=asked)
         several = "score" in cells and "probe" in cells["score"].dims
         for probe in cells["probe"].values.tolist() if several else [None]:
-            answers = probe_answers(cells, probe, floor=question.floor)
+            answers = probe_outcomes(cells, probe, floor=question.floor)
             if isinstance(answers, str):
                 lacking.append(f"{answers}, for {concept!r}{f' by {probe!r}' if probe else ''}")
                 continue
@@ -128,7 +128,7 @@ def ask_everywhere(
     return _labelled(rows, probes, axes, question)
 
 
-def _check_permutations(permutations: int | None, question: Question) -> None:
+def _check_permutations(permutations: int | None, question: CrossingSearch) -> None:
     """Refuse p-values that could not come down far enough whatever is read."""
     if permutations is not None and 1 / (1 + permutations) > question.least_p:
         raise ValueError(
@@ -140,10 +140,10 @@ def _check_permutations(permutations: int | None, question: Question) -> None:
 
 
 def _ask(
-    answers: ProbeAnswers | None,
+    answers: ProbeOutcomes | None,
     where: Int[np.ndarray, " checkpoint"],
     axes: xr.Dataset,
-    question: Question,
+    question: CrossingSearch,
 ) -> dict[str, np.ndarray]:
     """What is found at every site of one probe; unknown where nothing is kept.
 
@@ -190,9 +190,12 @@ def _ask(
             rows[f"{name}_n"][here] = len(where)
             rows[value][here, where] = found.value
             rows[f"{value}_ci"][here, where] = found.bounds
-            looks, level = own.looks([own.accuracy()], bootstrap), (1 - question.confidence) / 2
-            low, high = looks.lower(level, over="each")[0], looks.upper(level, over="each")[0]
-            rows["accuracy"][here, where] = looks.mean[0]
+            means, level = (
+                own.resampled_means([own.accuracy()], bootstrap),
+                (1 - question.confidence) / 2,
+            )
+            low, high = means.lower(level, over="each")[0], means.upper(level, over="each")[0]
+            rows["accuracy"][here, where] = means.mean[0]
             rows["accuracy_ci"][here, where] = np.stack([low, high], axis=-1).clip(0, 1)
         if answers.chosen is not None:
             for number, site in enumerate(answers.sites[:-1]):
@@ -216,7 +219,7 @@ def _labelled(
     rows: Sequence[Sequence[Mapping[str, np.ndarray]]],
     probes: Sequence[str | None],
     axes: xr.Dataset,
-    question: Question,
+    question: CrossingSearch,
 ) -> xr.Dataset:
     name, value, told = question.name, question.value, question.told
     described = {

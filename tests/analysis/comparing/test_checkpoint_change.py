@@ -6,8 +6,8 @@ import torch
 from scipy.stats import binom
 
 from tlens_trust.analysis import compare_checkpoints, list_flips
-from tlens_trust.analysis.comparing.comparison import flip_signs, shared_by_folds
-from tlens_trust.analysis.comparing.kept_scores import KeptScores
+from tlens_trust.analysis.comparing.checkpoint_change import flip_signs, shared_by_folds
+from tlens_trust.analysis.comparing.run_scores import RunScores
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.cross_fitters import LogisticCrossFitter
 from tlens_trust.measures.folds import assign_folds
@@ -206,7 +206,7 @@ def test_refitted_probes_that_read_nothing_do_not_differ_and_a_test_blind_to_fol
             for _ in range(2)
         ]
         right = [((each.scores > 0) == (labels == 1)[:, None]).astype(float) for each in held]
-        kept = KeptScores(
+        kept = RunScores(
             scores=np.stack([each.scores for each in held]),
             fewer=np.stack([each.fewer for each in held]),
             intervals=None,

@@ -28,7 +28,7 @@ MOST_REFITS = 500
 
 
 @dataclass(frozen=True, eq=False)
-class Elsewhere:
+class TargetStatements:
     """Statements that are scored by probes of another set.
 
     Attributes:
@@ -42,10 +42,10 @@ class Elsewhere:
     parts: Int[np.ndarray, " other"]
 
 
-def null_elsewhere(
+def target_null(
     scores: Float[np.ndarray, "other site"],
     groups: Sequence[str],
-    elsewhere: Elsewhere,
+    elsewhere: TargetStatements,
     *,
     permutations: int,
     seed: int,
@@ -72,12 +72,12 @@ def null_elsewhere(
     return p_values_of(in_deviations(areas.T))
 
 
-def refit_bands_elsewhere(
+def target_refit_bands(
     source: Float[Tensor, "example site d_model"],
     target: Float[Tensor, "other site d_model"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
-    elsewhere: Elsewhere,
+    elsewhere: TargetStatements,
     *,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, "site bound"]]:
@@ -115,7 +115,7 @@ def _refit_site(
     others: Float[Tensor, "other d_model"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
-    elsewhere: Elsewhere,
+    elsewhere: TargetStatements,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, " draw"]]:
     """What the refits of each draw get in the target."""
@@ -203,7 +203,7 @@ def _areas(
     return areas
 
 
-def text_elsewhere(
+def target_text_scores(
     source: Concept,
     target: Concept,
     fold: Int[np.ndarray, " example"],

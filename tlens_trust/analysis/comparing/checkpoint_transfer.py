@@ -9,8 +9,12 @@ from einops import einsum
 from jaxtyping import Float, Int
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis.comparing.shared_folds import paired_interval, widened
-from tlens_trust.analysis.comparing.transfer_null import FittedProbes, fit_permuted, null_bands
+from tlens_trust.analysis.comparing.checkpoint_transfer_null import (
+    CheckpointProbes,
+    fit_permuted,
+    null_bands,
+)
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval, widened_interval
 from tlens_trust.analysis.readings import SeriesReadings, of_one_concept
 from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.concepts import Concept
@@ -144,7 +148,7 @@ def transfer_matrix(
 
 def fit_probes(
     activations: Activations, concept: Concept, probe: ProbeMeasure, seed: int
-) -> FittedProbes:
+) -> CheckpointProbes:
     """Fit a checkpoint's probes, one for each fold, on the statements outside it."""
     held, fold = probe.held_out(activations, concept, seed=seed)
     if held.directions is None or held.biases is None:
@@ -157,7 +161,7 @@ def fit_probes(
     else:
         shared = dict(cross_fold_variance(held.scores, held.fewer, concept.labels, fold))
     mean, deviation = _standardisation(activations, fold)
-    return FittedProbes(
+    return CheckpointProbes(
         scores=held.scores,
         fewer=held.fewer,
         fold=fold,
@@ -186,7 +190,7 @@ def _standardisation(
     return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
 
-def _check_widths(checkpoints: Sequence[str], fitted: Sequence[FittedProbes]) -> None:
+def _check_widths(checkpoints: Sequence[str], fitted: Sequence[CheckpointProbes]) -> None:
     widths = [each.directions.shape[2] for each in fitted]
     for name, width in zip(checkpoints, widths, strict=True):
         if width != widths[0]:
@@ -197,7 +201,7 @@ def _check_widths(checkpoints: Sequence[str], fitted: Sequence[FittedProbes]) ->
 
 
 def _score_all(
-    fitted: Sequence[FittedProbes],
+    fitted: Sequence[CheckpointProbes],
     target: int,
     activations: Activations,
     concept: Concept,
@@ -267,7 +271,9 @@ _READ_OFF = "example site d_model, site d_model -> example site"
 
 
 def transferred_scores(
-    probes: FittedProbes, home: FittedProbes, values: Float[np.ndarray, "example site d_model"]
+    probes: CheckpointProbes,
+    home: CheckpointProbes,
+    values: Float[np.ndarray, "example site d_model"],
 ) -> tuple[Float[np.ndarray, "example site"], Float[np.ndarray, "example site"]]:
     """Log-odds of each statement by the probe of its fold: as it is, and restandardised."""
     raw, restandardised = np.empty(values.shape[:2]), np.empty(values.shape[:2])
@@ -291,7 +297,7 @@ def _named(
     shared: Mapping[str, Float[np.ndarray, " site"]],
     groups: int,
 ) -> xr.Dataset:
-    """Accuracy and AUROC under their names in the matrix, intervals widened for shared folds."""
+    """Accuracy and AUROC under their names in the matrix, with intervals widened for shared folds."""
     told = ", features standardised at the target" if suffix else ""
     cell = xr.Dataset()
     for name in _SCORES:
@@ -299,7 +305,7 @@ def _named(
             variable = scored[f"{name}{ending}"].copy()
             variable.attrs["long_name"] += told
             if ending == "_ci" and name in shared:
-                wider = widened(
+                wider = widened_interval(
                     scored[name].values, variable.values, shared[name], groups=groups
                 ).clip(0, 1)
                 variable = variable.copy(data=wider)

@@ -11,8 +11,13 @@ import numpy as np
 import xarray as xr
 
 from tlens_trust.activations import Activations
-from tlens_trust.analysis.comparing.scored_set import FittedSet, ScoredCell, ScoredSet, difference
-from tlens_trust.analysis.comparing.shared_folds import paired_interval
+from tlens_trust.analysis.comparing.paired_intervals import paired_interval
+from tlens_trust.analysis.comparing.target_set import (
+    SourceProbes,
+    TargetScores,
+    TargetSet,
+    difference,
+)
 from tlens_trust.analysis.readings import SeriesReadings, check_readings
 from tlens_trust.arguments import checked_seed
 from tlens_trust.concepts import Concept
@@ -128,10 +133,10 @@ def trace_transfer(
     fold = assign_folds(
         fitted_concept.labels, fitted_concept.groups, folds=taken.folds, seed=folds_seed
     )
-    sets = [ScoredSet.of(concept, fitted_concept, fold, taken, seed=seed) for concept in named]
+    sets = [TargetSet.of(concept, fitted_concept, fold, taken, seed=seed) for concept in named]
 
-    def score(activations: Sequence[Activations]) -> tuple[xr.Dataset, list[ScoredCell]]:
-        fitted = FittedSet.fit(fitted_concept, activations[source], taken, seed=seed)
+    def score(activations: Sequence[Activations]) -> tuple[xr.Dataset, list[TargetScores]]:
+        fitted = SourceProbes.fit(fitted_concept, activations[source], taken, seed=seed)
         cells = [
             scored.score(fitted, activations[number])
             for scored, number in zip(sets, numbers, strict=True)
@@ -213,7 +218,7 @@ def _choose_sets(
 
 
 def _beside_untrained(
-    scored: ScoredSet, cell: ScoredCell, untrained: ScoredCell | None
+    scored: TargetSet, cell: TargetScores, untrained: TargetScores | None
 ) -> xr.Dataset:
     """The scores of untrained weights, and by how much the accuracy lies above; NaN without."""
     beside = xr.Dataset()

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binom
 from scipy.stats import t as student
 
-from tlens_trust.analysis.phases.simultaneous import Changes, draw_noise
+from tlens_trust.analysis.phases.simultaneous_changes import Changes, draw_noise
 
 CHECKPOINTS, RESAMPLES, RUNS = 9, 32, 300
 
