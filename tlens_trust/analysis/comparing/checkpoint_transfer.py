@@ -297,7 +297,7 @@ def _named(
     shared: Mapping[str, Float[np.ndarray, " site"]],
     groups: int,
 ) -> xr.Dataset:
-    """Accuracy and AUROC under their names in the matrix, with intervals widened for shared folds."""
+    """Accuracy and AUROC under their names in the matrix, intervals widened for shared folds."""
     told = ", features standardised at the target" if suffix else ""
     cell = xr.Dataset()
     for name in _SCORES:
