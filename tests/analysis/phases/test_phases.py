@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from tlens_trust.analysis import Phases, find_phases, information_plane
+from tlens_trust.analysis import find_phases, information_plane
+from tlens_trust.analysis.phases.phase_records import Phases
 from tlens_trust.tracing import Trace
 
 FLAT = np.full(13, 0.5)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import xarray as xr
 
-from tlens_trust.analysis.onset import find_onset
+from tlens_trust.analysis.onset.onset import find_onset
 from tlens_trust.analysis.onset.steering_onsets import (
     OnsetEstimate,
     OnsetLevels,

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from plotly.subplots import make_subplots
 
-from tlens_trust.analysis import Phases
+from tlens_trust.analysis.phases.phase_records import Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.information.plane_parts import (

@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 import xarray as xr
 
-from tlens_trust.analysis import Phase, Phases
+from tlens_trust.analysis.phases.phase_records import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.figure import Figure
 from tlens_trust.views.information.plane_parts import (

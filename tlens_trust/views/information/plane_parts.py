@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from tlens_trust.analysis import Phase, Phases
+from tlens_trust.analysis.phases.phase_records import Phase, Phases
 from tlens_trust.views.plot_text import plot_text
 
 NAMES = {"x": "I(T;X)", "y": "I(T;Y)"}

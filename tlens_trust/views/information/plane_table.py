@@ -8,7 +8,7 @@ import xarray as xr
 from tlens_trust.views.text_tables import Column, lay_out, number
 
 if TYPE_CHECKING:
-    from tlens_trust.analysis import Phases
+    from tlens_trust.analysis.phases.phase_records import Phases
 
 
 def plane_lines(plane: xr.Dataset, phases: "Phases") -> list[str]:

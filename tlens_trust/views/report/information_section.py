@@ -3,7 +3,7 @@
 import xarray as xr
 from markupsafe import Markup
 
-from tlens_trust.analysis import Phase, Phases
+from tlens_trust.analysis.phases.phase_records import Phase, Phases
 from tlens_trust.views.axes import format_count
 from tlens_trust.views.information.plane_figure import draw_plane
 from tlens_trust.views.information.plane_parts import panel_name, site_of

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from tlens_trust.analysis import Phases, find_onset, find_phases, information_plane
+from tlens_trust.analysis import find_onset, find_phases, information_plane
+from tlens_trust.analysis.phases.phase_records import Phases
 from tlens_trust.tracing import Trace, load_results
 from tlens_trust.tracing.run_folder import RunFolder
 from tlens_trust.views.report.trace_report import write_report

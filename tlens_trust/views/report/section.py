@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import xarray as xr
 from markupsafe import Markup
 
-from tlens_trust.analysis import Phases
+from tlens_trust.analysis.phases.phase_records import Phases
 from tlens_trust.tracing import Trace
 from tlens_trust.views.summary import summarise
 from tlens_trust.views.tokens.page import PagePart

@@ -9,7 +9,7 @@ import xarray as xr
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from tlens_trust.analysis import Phases
+from tlens_trust.analysis.phases.phase_records import Phases
 from tlens_trust.files import write_file
 from tlens_trust.html import page_file, render
 from tlens_trust.tracing import Trace
