@@ -15,5 +15,6 @@ def cache_folder() -> Path:
         The folder that the environment variable `TLENS_TRUST_CACHE` names, else one in the
         user's cache.
     """
+    # Read at each call, so that a program may set the variable after the import.
     folder = os.environ.get(VARIABLE)
     return Path(folder).expanduser() if folder else platformdirs.user_cache_path("tlens_trust")

@@ -65,6 +65,7 @@ class Checkpoint:
     run: str | None = None
     folder: Path | None = None
     in_memory: Any = None
+    # This and `loading` say how the weights are used, not which they are, so they are not compared.
     tokenizer: Any = field(default=None, compare=False)
     random_seed: int | None = None
     loading: Loading = field(default=Loading(), compare=False)
@@ -89,6 +90,7 @@ class Checkpoint:
         revision_name = parse_revision(revision or "main", model)
         tokens = None
         if revision_name is not None:
+            # The name rounds tokens to billions, so the family's exact count comes first.
             tokens = family.tokens_at(revision_name.step) if family is not None else None
             tokens = revision_name.tokens if tokens is None else tokens
         return cls(
@@ -116,6 +118,7 @@ class Checkpoint:
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise ValueError(f"No folder {str(path)!r}. Name one that a model was saved to.")
+        # Absolute, since a path such as '.' has no name to parse.
         folder = folder.resolve()
         check_folder(folder)
         revision_name = parse_revision(folder.name)
@@ -238,9 +241,11 @@ class Checkpoint:
         return git_oid((self.folder / "config.json").read_bytes())
 
     def _random_identity(self) -> str:
+        # Without the build, as in 2.13.0+cpu: weights are drawn on the CPU with every build.
         releases = [
             f"{name} {version(name).partition('+')[0]}" for name in ("torch", "transformers")
         ]
+        # The seed is that of torch's generator, and another release may draw other weights from it.
         ingredients = ["random weights", str(self.random_seed), self._config_oid(), *releases]
         return hashlib.sha256("\0".join(ingredients).encode()).hexdigest()
 
@@ -310,6 +315,7 @@ class Checkpoint:
 
         if self.in_memory is not None:
             return self._loaded_in_memory()
+        # For random weights, only the small files are downloaded.
         has_own_weights = self.random_seed is None
         return load_hooked_model(
             self._folder(weights=has_own_weights),
@@ -356,6 +362,7 @@ class Checkpoint:
         if self.folder is None:
             tokenizer_place = tokenizer_folder(self.snapshot, self.revision)
         else:
+            # One tokenizer in the folder above may serve all checkpoints of a run.
             places = (self.folder, self.folder.parent)
             tokenizer_place = next(
                 (place for place in places if has_tokenizer(file.name for file in place.iterdir())),
@@ -394,6 +401,7 @@ class Checkpoint:
         from tlens_trust.checkpoints.loading import choose_backend
 
         if self.in_memory is not None:
+            # `is_plain_model` is False for a `PlainModel`, which has hook points.
             plain = isinstance(self.in_memory, PlainModel) or is_plain_model(self.in_memory)
             return "plain" if plain else "in_memory"
         return choose_backend(self.load_config(), model=self.model, loading=self.loading)
@@ -401,6 +409,7 @@ class Checkpoint:
     @property
     def _short_model(self) -> str:
         if self.folder is not None:
+            # With a revision, that is the folder's name, and the folder above is the series.
             return self.folder.name if self.revision is None else self.folder.parent.name
         return self.model.rpartition("/")[2] if self.in_memory is None else self.model
 

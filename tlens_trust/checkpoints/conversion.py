@@ -12,6 +12,7 @@ from typing import Any
 
 from tlens_trust.checkpoints.loading_options import Loading
 
+# The names that transformers and TransformerLens 3.9 both use for the same function.
 _ACTIVATIONS = ("gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu")
 
 
@@ -28,6 +29,7 @@ def why_not_converted(config: Any, model: str) -> str:
     architecture = _architecture(config)
     if getattr(config, "quantization_config", None) is not None:
         return "its weights are quantised"
+    # The other way in: TransformerLens converts every model that it knows by name.
     if architecture not in _SETTINGS:
         if _known_name(model) is not None:
             return ""
@@ -130,6 +132,7 @@ def _convert(
         )
     hooked.load_and_process_state_dict(
         weights,
+        # All off, so that the weights stay as published: see the module `loading`.
         fold_ln=False,
         center_writing_weights=False,
         center_unembed=False,
@@ -146,6 +149,7 @@ def _gpt2(config: Any) -> dict[str, Any]:
         "d_model": config.n_embd,
         "n_heads": config.n_head,
         "d_head": config.n_embd // config.n_head,
+        # In transformers, None stands for four times the width.
         "d_mlp": config.n_inner or 4 * config.n_embd,
         "n_layers": config.n_layer,
         "n_ctx": config.n_positions,
@@ -163,8 +167,11 @@ def _neox(config: Any) -> dict[str, Any]:
         **_shape(config, width),
         "eps": config.layer_norm_eps,
         "normalization_type": "LN",
+        # Some GPT-NeoX models add attention before the MLP reads the stream.
         "parallel_attn_mlp": config.use_parallel_residual,
+        # GPT-NeoX models are trained without a BOS token. TransformerLens sets the same.
         "default_prepend_bos": False,
+        # Rounded down, as in transformers. TransformerLens rounds to the nearest number.
         "rotary_dim": int(width * _rope(config).get("partial_rotary_factor", 1.0)),
         "rotary_base": _rope(config)["rope_theta"],
     }
@@ -172,11 +179,14 @@ def _neox(config: Any) -> dict[str, Any]:
 
 def _llama(config: Any) -> dict[str, Any]:
     width = config.head_dim or config.hidden_size // config.num_attention_heads
+    # Any number makes TransformerLens use its class for grouped-query attention, which has other
+    # parameters. None stands for one pair of keys and values per head.
     grouped = config.num_key_value_heads not in (None, config.num_attention_heads)
     rope = _rope(config)
     scaled = {}
     if rope.get("rope_type") == "llama3":
         scaled = {
+            # TransformerLens' names for what transformers calls llama3 scaling.
             "use_NTK_by_parts_rope": True,
             "NTK_original_ctx_len": rope["original_max_position_embeddings"],
             "NTK_by_parts_low_freq_factor": rope["low_freq_factor"],
@@ -219,6 +229,7 @@ def _shape(config: Any, width: int) -> dict[str, Any]:
         "n_layers": config.num_hidden_layers,
         "n_ctx": config.max_position_embeddings,
         "positional_embedding_type": "rotary",
+        # These architectures rotate the halves of a head; GPT-J rotates neighbouring pairs.
         "rotary_adjacent_pairs": False,
     }
 
@@ -255,6 +266,7 @@ def _olmo_obstacle(config: Any) -> str:
     return _rope_obstacle(config, ("default",))
 
 
+# Settings that a conversion ignores, so that the residual stream would differ, or fails on.
 _OBSTACLES: dict[str, Callable[[Any], str]] = {
     "GPT2LMHeadModel": _gpt2_obstacle,
     "GPTNeoXForCausalLM": _neox_obstacle,

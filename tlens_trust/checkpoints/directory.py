@@ -56,6 +56,7 @@ def scan_folder(
                 folder.name if revision_name is None else f"{folder.name} (incomplete model)"
             )
         elif revision_name is None:
+            # Not ignored: it may be a checkpoint, and the series would lack it unnoticed.
             unnamed.append(folder.name)
         else:
             checkpoints.append(_with_record(folder, revision_name, record, tokens_per_step))
@@ -85,6 +86,8 @@ def _with_record(
             if "loss" in row and row.get("step", 0) <= revision_name.step
         ]
         loss = logged[-1] if logged else loss
+    # The user's number, or that of `series.json`, replaces the Trainer's count, which may be
+    # missing.
     per_step = tokens_per_step or record.get("tokens_per_step")
     if per_step is not None:
         tokens = revision_name.step * int(per_step)
@@ -121,6 +124,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _why_no_checkpoint(path: Path) -> str:
+    # The most likely mistake is to name one checkpoint instead of the folder above it.
     if weight_names(entry.name for entry in path.iterdir()):
         return (
             f"{str(path)!r} is one model and holds no checkpoint folders. Load it with "

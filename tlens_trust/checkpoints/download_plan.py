@@ -102,8 +102,11 @@ def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> DownloadP
     Raises:
         OSError: The hub cannot be reached.
     """
+    # The time goes into waiting for the hub's answers. Each checkpoint keeps its answer, so the
+    # rows below are made without another request.
     with ThreadPoolExecutor(max_workers=8) as pool:
         problems = list(pool.map(_problem, checkpoints))
+    # Rows are made in order, since the first checkpoint with a file counts its download.
     counted_blobs: set[str] = set()
     rows = [
         _row(checkpoint, problem, counted_blobs)
@@ -114,6 +117,7 @@ def plan_checkpoints(model: str, checkpoints: Sequence[Checkpoint]) -> DownloadP
 
 def _problem(checkpoint: Checkpoint) -> str:
     try:
+        # Finding the files asks the hub, and refuses missing revisions and incomplete weights.
         _ = checkpoint.weight_files
     except ValueError as error:
         return str(error)

@@ -19,6 +19,7 @@ from decimal import Decimal
 from functools import lru_cache
 from string import Formatter
 
+# Pythia's steps: 0, powers of two up to 512, then every thousandth.
 _LOG_THEN_THOUSANDS = (0, *(2**power for power in range(10)), *range(1000, 143_001, 1000))
 
 # The published steps on the hub. TransformerLens holds the same list.
@@ -93,6 +94,7 @@ class Family:
         """
         if name.step == self.main and name == RevisionName(name.step):
             return "main"
+        # OLMo-2 has names with and without an ingredient, so the fields decide which template fits.
         known_fields = {f.name for f in fields(name) if getattr(name, f.name) is not None}
         for template in self.revisions:
             if {key for _, key, _ in _parts(template) if key} == known_fields:
@@ -115,11 +117,14 @@ def _mistral_runs(size: str, names: Mapping[str, int]) -> dict[str, str]:
 
 _PYTHIA = r"EleutherAI/pythia-[\d.]+[mb](?:-deduped)?"
 
+# The first row whose pattern matches is used, so a general pattern stands after the special ones:
+# `allenai/OLMo-.+` after those of OLMo-2 and OLMo-3.
 FAMILIES: tuple[Family, ...] = (
     Family(
         name="Pythia v0",
         models=_PYTHIA + "-v0",
         revisions=("step{step}",),
+        # The first release of Pythia lacks the early steps.
         schedule=tuple(range(1000, 143_001, 1000)),
         tokens_per_step=2_097_152,
     ),
@@ -128,6 +133,7 @@ FAMILIES: tuple[Family, ...] = (
         models=_PYTHIA + r"(?:-(?:data-|weight-)?seed\d)?",
         revisions=("step{step}",),
         schedule=_LOG_THEN_THOUSANDS,
+        # 1024 sequences of 2048 tokens.
         tokens_per_step=2_097_152,
         variants=(
             *(f"seed{seed}" for seed in range(1, 10)),
@@ -269,6 +275,7 @@ def parse_revision(revision: str, model: str | None = None) -> RevisionName | No
     family = None if model is None else find_family(model)
     if family is not None:
         return family.parse(revision)
+    # The family is unknown, as for a folder, so any naming scheme may apply.
     for template in all_templates():
         revision_name = parse_template(template, revision)
         if revision_name is not None:
@@ -297,6 +304,7 @@ def parse_template(template: str, name: str) -> RevisionName | None:
         step *= 1000
     tokens = None
     if "tokens" in groups:
+        # In floating point, 4.1T would become one token too few.
         tokens = int(Decimal(groups["tokens"][:-1]) * _UNITS[groups["tokens"][-1]])
     return RevisionName(step, tokens, groups.get("stage"), groups.get("run"))
 
@@ -331,6 +339,7 @@ def _format_field(value: int | str, key: str, spec: str, template: str) -> str:
     if not isinstance(value, int):
         return value
     if key == "tokens":
+        # Published names write trillions with at most one decimal, and other counts as 1510B.
         unit = "T" if spec == "BT" and value >= 10**12 and value % 10**11 == 0 else "B"
         return f"{(Decimal(value) / _UNITS[unit]).normalize():f}{unit}"
     if spec == "k":
@@ -349,6 +358,8 @@ def _pattern(template: str) -> re.Pattern[str]:
             pieces.append(r"(?P<step>0|[1-9]\d*)k")
         elif key == "step" and spec:
             width = int(spec)
+            # A number wider than the padding has no leading zero. So each step has one name, and
+            # parsing undoes formatting.
             pieces.append(rf"(?P<step>\d{{{width}}}|[1-9]\d{{{width},}})")
         elif key == "step":
             pieces.append(r"(?P<step>0|[1-9]\d*)")
@@ -358,6 +369,7 @@ def _pattern(template: str) -> re.Pattern[str]:
             pieces.append(r"(?P<stage>(?:stage|phase)\d+)")
         elif key == "run":
             pieces.append(r"(?P<run>[a-z0-9]+(?:[-_][a-z0-9]+)*)")
+    # In ASCII only, since `\d` would otherwise match the digits of every script.
     return re.compile("".join(pieces), re.ASCII)
 
 

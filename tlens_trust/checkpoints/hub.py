@@ -75,6 +75,7 @@ class Snapshot:
         """Git's hash of `config.json`."""
         for file in self.files:
             if file.name == "config.json":
+                # In LFS, the oid is that of the pointer and not of the content.
                 if file.sha256 is None:
                     return file.oid
                 return git_oid(self.fetch_file("config.json").read_bytes())
@@ -109,13 +110,17 @@ class Snapshot:
         """
         folder = _cache_folder(self.model) / "snapshots" / self.commit
         files = self.needed(weights=weights, remote_code=remote_code)
+        # Without a request, which could find that the branch has moved.
         if all((folder / file.name).exists() for file in files):
             return folder
         from huggingface_hub import snapshot_download
 
         with readable_hub_errors(self.model, revision):
             downloaded = snapshot_download(
-                self.model, revision=revision, allow_patterns=[file.name for file in files]
+                # By name and not by commit: the cache then records the name, and finds it offline.
+                self.model,
+                revision=revision,
+                allow_patterns=[file.name for file in files],
             )
         if Path(downloaded).name != self.commit:
             raise ValueError(
@@ -132,6 +137,7 @@ class Snapshot:
             return Path(hf_hub_download(self.model, name, revision=self.commit))
 
     def _sha256(self, file: HubFile) -> str:
+        # The hub publishes no SHA-256 of a file outside LFS. Such files are small.
         return file.sha256 or file_sha256(self.fetch_file(file.name))
 
 
@@ -154,6 +160,7 @@ def list_revisions(model: str) -> tuple[str, ...]:
     from huggingface_hub import HfApi
 
     with readable_hub_errors(model, None):
+        # Tags too: BLOOM names its checkpoints by tags.
         refs = HfApi().list_repo_refs(model)
     return tuple(dict.fromkeys(ref.name for ref in (*refs.branches, *refs.tags)))
 
@@ -206,6 +213,7 @@ def readable_hub_errors(model: str, revision: str | None) -> Iterator[None]:
     model_and_revision = repr(model) if revision is None else f"{model!r} at {revision!r}"
     try:
         yield
+    # Before RepositoryNotFoundError, of which it is a subclass.
     except errors.GatedRepoError as error:
         raise OSError(
             f"{model_and_revision} is gated, and the hub refuses access to it. Ask for access on "
@@ -226,6 +234,7 @@ def readable_hub_errors(model: str, revision: str | None) -> Iterator[None]:
             f"{model!r} is not a model id of the hub. Write it as 'organisation/name', or name a "
             "folder that exists."
         ) from error
+    # These say themselves what went wrong.
     except (errors.EntryNotFoundError, errors.HfHubHTTPError):
         raise
     except Exception as error:
@@ -249,6 +258,7 @@ def _cache_folder(model: str) -> Path:
 
 def _cached_revisions(model: str) -> tuple[str, ...]:
     refs = _cache_folder(model) / "refs"
+    # A branch with a slash in its name is a file in a subfolder.
     names = sorted(p.relative_to(refs).as_posix() for p in refs.rglob("*") if p.is_file())
     revisions = tuple(name for name in names if _has_weights(model, name))
     if not revisions:
@@ -269,6 +279,7 @@ def _has_weights(model: str, revision: str) -> bool:
 def _describe_cached(model: str, revision: str | None) -> Snapshot:
     folder = _cache_folder(model)
     ref = folder / "refs" / (revision or "main")
+    # A commit has no ref, and is itself the name of a snapshot's folder.
     commit = ref.read_text().strip() if ref.is_file() else revision or "main"
     snapshot = folder / "snapshots" / commit
     if not snapshot.is_dir():
@@ -285,6 +296,8 @@ def _describe_cached(model: str, revision: str | None) -> Snapshot:
 def _cached_file(path: Path) -> HubFile:
     size = path.stat().st_size
     blob = path.resolve().name
+    # The cache names a file in LFS by its SHA-256, of 64 digits, and others by git's hash. In a
+    # cache that was copied without links, a file keeps its own name.
     if weight_names([path.name]) or len(blob) == 64:
         return HubFile(path.name, size, "", file_sha256(path))
     return HubFile(path.name, size, git_oid(path.read_bytes()))

@@ -80,6 +80,7 @@ def load_hooked_model(
                 loading=loading,
                 weights=weights,
             )
+    # A bridge names itself after the folder, which in the cache is a commit's hash.
     hooked.cfg.model_name = model
     hooked.own_tokenizer = tokenizer
     loaded: HookedModel = hooked
@@ -171,6 +172,7 @@ class WholeWeights:
             model, report = self._auto_class.from_pretrained(
                 folder,
                 **settings,
+                # The files that the checkpoint's identity is computed from, and no others.
                 use_safetensors=names[0].endswith(".safetensors"),
                 weights_only=True,
                 output_loading_info=True,
@@ -214,12 +216,14 @@ class RandomWeights:
             for name in ("attn_implementation", "trust_remote_code")
             if settings.get(name) is not None
         }
+        # A class of one architecture has only the private method.
         make = getattr(self._auto_class, "from_config", None) or self._auto_class._from_config
         if config is None:
             config = load_config(Path(folder), trust_remote_code=trust_remote_code)
         return draw_weights(
             lambda: make(
                 config,
+                # TransformerLens passes the older of transformers' two names.
                 dtype=settings.get("dtype", settings.get("torch_dtype")),
                 **from_config_settings,
             ),
@@ -229,6 +233,7 @@ class RandomWeights:
 
 def draw_weights(make: Callable[[], nn.Module], *, seed: int) -> nn.Module:
     """Make a model with random weights, without changing the state of torch's random numbers."""
+    # Weights are drawn on the CPU, so only the state of its generator has to be restored.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make().eval().requires_grad_(False)
@@ -267,6 +272,7 @@ def _copied(tokenizer: Any) -> Iterator[Any]:
     A tokenizer that has no folder, or only a name on the hub, is saved to a temporary folder for
     the length of the `with`.
     """
+    # TransformerLens loads a tokenizer again by this name, and a name would be asked of the hub.
     source = tokenizer.init_kwargs.get("name_or_path")
     if source and Path(source).is_dir():
         yield copy.deepcopy(tokenizer)
@@ -285,8 +291,10 @@ def release(model: HookedModel) -> None:
     """
     module: Any = model
     for tensor in (*module.parameters(), *module.buffers()):
+        # Whoever still refers to the parameter then holds an empty tensor.
         tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         tensor.grad = None
+    # A bridge is a cycle of references, which only the collector frees.
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
@@ -300,6 +308,7 @@ def quietly() -> Iterator[None]:
     verbosity = transformers_logging.get_verbosity()
     bar = transformers_logging.is_progress_bar_enabled()
     disabled = logging.root.manager.disable
+    # TransformerLens prints; transformers logs, warns and draws bars.
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -310,5 +319,6 @@ def quietly() -> Iterator[None]:
         finally:
             logging.disable(disabled)
             transformers_logging.set_verbosity(verbosity)
+            # Turned on again only if the user had not turned it off.
             if bar:
                 transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -72,6 +72,7 @@ def _check_dtype(dtype: Any) -> None:
     if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
         return
     named_dtype = getattr(torch, dtype, None) if isinstance(dtype, str) else None
+    # A name such as "bfloat16" is a likely mistake, so the message gives the format itself.
     is_format = isinstance(named_dtype, torch.dtype) and named_dtype.is_floating_point
     raise ValueError(
         f"`dtype` must be a floating-point format of torch, got {dtype!r}. Give "
@@ -91,6 +92,7 @@ def _check_device(device: Any) -> None:
         ) from None
     count = 1
     if torch_device.type == "cuda":
+        # torch accepts the name of a device that this machine lacks, and fails at its use.
         count = torch.cuda.device_count()
     elif torch_device.type == "mps":
         count = int(torch.backends.mps.is_available())

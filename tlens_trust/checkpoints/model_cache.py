@@ -45,6 +45,7 @@ class ModelCache:
     def __init__(self, loading: Loading, at_once: int | None) -> None:
         check_loaded_at_once(at_once)
         self._at_once = at_once
+        # Measured once, before any model is loaded, so that loaded models count against it.
         self._budget = free_memory(loading) // _FREE_MEMORY_DIVISOR if at_once is None else 0
         self._entries: list[tuple[Checkpoint, HookedModel]] = []
         self._largest = 0
@@ -95,6 +96,7 @@ class ModelCache:
             The checkpoints' positions in the sequence.
         """
         is_loaded = [self._index_of(checkpoint) is not None for checkpoint in checkpoints]
+        # Sorting is stable, so the order is otherwise that of the sequence.
         return sorted(range(len(checkpoints)), key=lambda index: not is_loaded[index])
 
     def _pop(self, checkpoint: Checkpoint) -> HookedModel | None:
@@ -115,8 +117,9 @@ class ModelCache:
     def _has_room_for_one(self) -> bool:
         if self._at_once is not None:
             return len(self._entries) < self._at_once
-        used = sum(_size(model) for _, model in self._entries)
-        return used + self._largest <= self._budget
+        used_bytes = sum(_size(model) for _, model in self._entries)
+        # The next model's size is unknown before it is loaded. The largest so far stands for it.
+        return used_bytes + self._largest <= self._budget
 
 
 def check_loaded_at_once(at_once: object) -> None:
@@ -135,6 +138,7 @@ def check_loaded_at_once(at_once: object) -> None:
 
 def same_model(one: Checkpoint, other: Checkpoint) -> bool:
     """Whether two checkpoints are loaded to the same model."""
+    # Checkpoints compare equal whatever their tokenizer and settings for loading.
     return one == other and one.tokenizer is other.tokenizer and one.loading == other.loading
 
 
@@ -147,6 +151,7 @@ def free_memory(loading: Loading) -> int:
         return sum(torch.cuda.mem_get_info(gpu)[0] for gpu in gpus)
     if device is not None and device.type not in ("cpu", "mps"):
         return 0
+    # In a container, the machine's free memory may be far more than the container may use.
     return min(_machine_memory(), _container_memory())
 
 
@@ -170,12 +175,12 @@ def _container_memory(folder: Path = Path("/sys/fs/cgroup")) -> int:
     """
     try:
         limit = int((folder / "memory.max").read_text(encoding="ascii"))
-        used = int((folder / "memory.current").read_text(encoding="ascii"))
+        used_bytes = int((folder / "memory.current").read_text(encoding="ascii"))
         lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
     except (OSError, ValueError):  # there is no such file, or it says "max"
         return _NO_LIMIT
-    cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-    return max(0, limit - used + cached)
+    cached_bytes = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return max(0, limit - used_bytes + cached_bytes)
 
 
 def _size(model: HookedModel) -> int:

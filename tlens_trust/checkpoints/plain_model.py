@@ -42,7 +42,7 @@ class PlainHookPoint:
 
 
 @dataclass(frozen=True)
-class _Wiring:
+class _BlockParts:
     """The names of the parts of one kind of block, as paths below the block.
 
     `children` are the names of the block's submodules, without dropouts. A block is of this kind if
@@ -57,25 +57,25 @@ class _Wiring:
     mid: str
 
 
-_WIRINGS = (
-    _Wiring(  # GPT-2
+_BLOCK_KINDS = (
+    _BlockParts(  # GPT-2
         frozenset({"ln_1", "attn", "ln_2", "mlp"}), "attn", "mlp", "attn.c_proj", "ln_2"
     ),
-    _Wiring(  # GPT-NeoX; no `mid` where attention and MLP run in parallel
+    _BlockParts(  # GPT-NeoX; no `mid` where attention and MLP run in parallel
         frozenset({"input_layernorm", "attention", "post_attention_layernorm", "mlp"}),
         "attention",
         "mlp",
         "attention.dense",
         "post_attention_layernorm",
     ),
-    _Wiring(  # Llama, OLMo, Mistral, Qwen and their like
+    _BlockParts(  # Llama, OLMo, Mistral, Qwen and their like
         frozenset({"input_layernorm", "self_attn", "post_attention_layernorm", "mlp"}),
         "self_attn",
         "mlp",
         "self_attn.o_proj",
         "post_attention_layernorm",
     ),
-    _Wiring(  # OLMo-2 and OLMo-3, which normalise the outputs of attention and MLP, not the inputs
+    _BlockParts(  # OLMo-2 and OLMo-3, which normalise the outputs of attention and MLP
         frozenset({"self_attn", "post_attention_layernorm", "mlp", "post_feedforward_layernorm"}),
         "post_attention_layernorm",
         "post_feedforward_layernorm",
@@ -84,6 +84,7 @@ _WIRINGS = (
     ),
 )
 
+# The names under which transformers' decoders keep their blocks.
 _BLOCK_LISTS = ("h", "layers", "blocks", "layer")
 
 
@@ -175,7 +176,9 @@ class PlainModel:
             [('blocks.1.hook_resid_post', (1, 3, 8))]
         """
         modules = list(self.model.modules())
+        # One by one, since a user may keep some modules in evaluation mode while others train.
         modes = [module.training for module in modules]
+        # Hooks are placed within the `try`, so that none remains if a later name is wrong.
         handles: list[RemovableHandle] = []
         try:
             for name, function in fwd_hooks:
@@ -217,6 +220,7 @@ class PlainModel:
             return rearrange(replacement, "... head d_head -> ... (head d_head)")
 
         def on_output(module: nn.Module, args: Any, output: Any) -> Any:
+            # Some modules return a tuple that begins with the hidden states.
             activation = output[0] if isinstance(output, tuple) else output
             replacement = call(activation)
             if replacement is None:
@@ -224,6 +228,7 @@ class PlainModel:
             return (replacement, *output[1:]) if isinstance(output, tuple) else replacement
 
         def on_input(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            # Some architectures pass the hidden states by name.
             replacement = call(args[0] if args else kwargs["hidden_states"])
             if replacement is None:
                 return None
@@ -263,6 +268,7 @@ def is_plain_model(model: object) -> bool:
 
 def _text_config(model: nn.Module) -> Any:
     config: Any = model.config
+    # A model of text and images keeps the settings of its decoder in a part of its own.
     text = getattr(config, "get_text_config", None)
     return config if text is None else text()
 
@@ -273,6 +279,7 @@ def _find_blocks(model: nn.Module, n_layers: int, name: str) -> nn.ModuleList:
         for path, module in model.named_modules()
         if isinstance(module, nn.ModuleList)
     ]
+    # The least nested list comes first, so that no list inside a block is taken for the blocks.
     for _, path, module in sorted(lists, key=lambda entry: entry[:2]):
         if path.rpartition(".")[2] in _BLOCK_LISTS and len(module) == n_layers:
             return module
@@ -285,27 +292,31 @@ def _find_blocks(model: nn.Module, n_layers: int, name: str) -> nn.ModuleList:
 
 
 def _places(blocks: nn.ModuleList, config: Any) -> Iterator[tuple[str, _Place]]:
+    # Then attention and MLP read the same stream, and there is nothing between them.
     parallel = bool(getattr(config, "use_parallel_residual", False))
     for layer, block in enumerate(blocks):
         yield f"blocks.{layer}.hook_resid_pre", _Place(block, "input")
         children = {
             name for name, child in block.named_children() if not isinstance(child, nn.Dropout)
         }
-        wiring = next((candidate for candidate in _WIRINGS if candidate.children == children), None)
-        if wiring is not None:
+        parts = next((kind for kind in _BLOCK_KINDS if kind.children == children), None)
+        if parts is not None:
             heads = int(config.num_attention_heads)
-            projection = _submodule(block, wiring.z)
+            # The input of the output projection is every head's result, side by side. If the
+            # projection has another name, only this site is missing.
+            projection = _submodule(block, parts.z)
             if projection is not None:
                 yield f"blocks.{layer}.attn.hook_z", _Place(projection, "input", heads)
-            attention = block.get_submodule(wiring.attn_out)
+            attention = block.get_submodule(parts.attn_out)
             yield f"blocks.{layer}.hook_attn_out", _Place(attention, "output")
             if not parallel:
-                middle = block.get_submodule(wiring.mid)
+                # The block holds the stream already, so a change here would not reach it.
+                middle = block.get_submodule(parts.mid)
                 yield (
                     f"blocks.{layer}.hook_resid_mid",
                     _Place(middle, "input", writable=False),
                 )
-            mlp = block.get_submodule(wiring.mlp_out)
+            mlp = block.get_submodule(parts.mlp_out)
             yield f"blocks.{layer}.hook_mlp_out", _Place(mlp, "output")
         yield f"blocks.{layer}.hook_resid_post", _Place(block, "output")
 

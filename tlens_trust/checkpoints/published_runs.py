@@ -32,6 +32,7 @@ def model_of_run(family: Family, model: str, run: str) -> tuple[str, str | None]
     if family.runs:
         return family.runs[run], None
     sibling = f"{model}-{run}"
+    # With a second suffix, the id is outside the family.
     if find_family(sibling) is None:
         raise ValueError(f"{model!r} names a run already, and `run` is {run!r}. Give one of them.")
     return sibling, None
@@ -42,6 +43,7 @@ def list_published(family: Family | None, model: str) -> list[tuple[str, str | N
     if family is not None and family.repository is not None:
         return _list_repositories(family, model)
     if family is not None and family.schedule is not None and not is_offline():
+        # Offline this does not suffice, since only what is in the cache can be loaded.
         names = [RevisionName(step) for step in family.schedule]
         return [(model, family.format(name), name) for name in names]
     revisions = list_revisions(model)
@@ -98,6 +100,7 @@ def select_run(
             )
         in_stages = [name for name in names if name.stage in matching_stages]
     elif stages and not _steps_continue(names, stages):
+        # Steps that begin again in each stage cannot share one axis.
         in_stages = [name for name in names if name.stage in (None, stages[0])]
     else:
         in_stages = list(names)
@@ -109,6 +112,7 @@ def select_run(
                 + (f"Choose among {', '.join(runs)}." if runs else "It has only one run.")
             )
         return [name for name in in_stages if name.run == run]
+    # DataDecide calls the seed of its main run `default`.
     if len(runs) > 1 and "default" in runs:
         return [name for name in in_stages if name.run == "default"]
     if len(runs) > 1:

@@ -83,9 +83,9 @@ class CheckpointSeries(Sequence[Checkpoint]):
 
         Args:
             model: Model id, such as `"EleutherAI/pythia-160m"`.
-            steps: `"all"`; `"log"` for the first, the last, and the step nearest to each power of
-                two between them; a list of published steps; or a range, whose published steps are
-                used.
+            steps: `"all"`, a list of published steps, or a range, whose published steps are used.
+                `"log"` is the first step, the last, and the step nearest to each power of two
+                between them.
             run: A seed or variant, such as `"seed3"` for PolyPythias, `"battlestar"` for
                 stanford-crfm's GPT-2, `"small-aux-2"` for DataDecide, or `"ingredient2"` for
                 OLMo-2's second stage.
@@ -101,6 +101,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         family = find_family(model)
         if run is not None and family is not None:
             model, run = model_of_run(family, model, run)
+        # Names do not sort in the order of training: step1000 comes before step2.
         rows = sorted(list_published(family, model), key=lambda row: training_order(row[2]))
         run_names = select_run([name for _, _, name in rows], model, run=run, stage=stage)
         steps_to_keep = set(choose_steps((name.step for name in run_names), steps, model))
@@ -117,9 +118,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
                     run=name.run,
                     tokenizer=tokenizer,
                 )
-                for repository, revision, name in sorted(
-                    rows, key=lambda row: training_order(row[2])
-                )
+                for repository, revision, name in rows
                 if name in names_to_keep
             ),
         )
@@ -156,6 +155,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         folders, ignored = scan_folder(root, tokens_per_step=tokens_per_step)
         by_name: dict[RevisionName, CheckpointFolder] = {}
         for folder in folders:
+            # Tokens are left out: two folders of one step may record different numbers of them.
             key = replace(folder.revision_name, tokens=None)
             if key in by_name:
                 raise ValueError(
@@ -213,6 +213,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
                     "`models` maps steps to models, and a step is a whole number from 0, got "
                     f"{step!r}."
                 )
+            # A hooked model comes with its tokenizer, and a Hugging Face model does not.
             plain = is_plain_model(model)
             if not plain and not isinstance(model, HookedModel):
                 raise ValueError(
@@ -366,6 +367,7 @@ class CheckpointSeries(Sequence[Checkpoint]):
         n_hidden = 0
         if len(rows) > _SHOWN_ROWS:
             n_hidden = len(rows) - _SHOWN_ROWS + 1
+            # None marks the gap. The last row is shown, since it says where training ended.
             rows = [*rows[: _SHOWN_ROWS - 2], None, rows[-1]]
         headings = ["checkpoint" if name == "name" else name for name in columns]
         return render(

@@ -78,6 +78,7 @@ _LIST_THEM = "List them with `tlens-trust checkpoints`, or give 'all'."
 
 
 def _whole(step: SupportsIndex) -> int:
+    # For Python, True is the whole number 1.
     if isinstance(step, bool) or not hasattr(step, "__index__"):
         raise ValueError(f"A step is a whole number, got {step!r} of type {type(step).__name__}.")
     return operator.index(step)

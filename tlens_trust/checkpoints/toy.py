@@ -32,6 +32,7 @@ CHECKPOINT_STEPS = (0, 1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768)
 _RECORD = "series.json"
 _STATE = "training_state.pt"
 _WEIGHTS = "model.safetensors"
+# Together 1000 tokens a step.
 _ROW_LENGTH = 40
 _ROWS_PER_STEP = 25
 _LEARNING_RATE = 8e-3
@@ -103,6 +104,7 @@ def run_settings(
     seed = checked_seed(seed)
     if len(steps) < 2 or steps[0] != 0 or sorted(set(steps)) != list(steps):
         raise ValueError(f"`steps` got {steps!r}. Give at least two that increase from 0.")
+    # The first passages stand for the corpus: with another version of it, this is another run.
     sample = "\n".join(islice(toy_corpus(seed), 1000))
     return {
         "architecture": "gpt_neox",
@@ -183,11 +185,13 @@ def _train(
         total=last_step, initial=start_step, desc="toy series", unit="step", disable=not progress
     ) as bar:
         for step in range(start_step, last_step + 1):
+            # The state before the draw, so that a resumed run draws this step's rows once more.
             generator_state = generator.get_state()
             row_indices = torch.randint(
                 len(rows), (settings["rows_per_step"],), generator=generator
             )
             loss = _loss(model, rows[row_indices])
+            # The checkpoint at which a run resumes is saved already.
             if step in settings["steps"] and (step > start_step or not start_step):
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 state = {
@@ -195,6 +199,7 @@ def _train(
                     "optimizer": optimizer.state_dict(),
                     "rows": generator_state,
                 }
+                # In this order, an interruption always leaves a recorded checkpoint with its state.
                 _save(run_folder, step, model, tokenizer, state)
                 record["loss"][str(step)] = loss.item()
                 record["weights"][str(step)] = _hash(run_folder / f"step{step}" / _WEIGHTS)
@@ -242,6 +247,7 @@ def _make_model(settings: dict[str, Any], tokenizer: Any) -> nn.Module:
 def _make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     matrices = [p for p in model.parameters() if p.dim() > 1]
     vectors = [p for p in model.parameters() if p.dim() <= 1]
+    # Betas and weight decay are Pythia's; biases and norms are not decayed.
     return torch.optim.AdamW(
         [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}],
         lr=_LEARNING_RATE,
@@ -259,6 +265,7 @@ def _learning_rate(step: int, last_step: int) -> float:
 
 def _loss(model: nn.Module, batch: Int[Tensor, "row position"]) -> Float[Tensor, ""]:
     """Cross-entropy in nats per token."""
+    # Each position predicts the next token, so the last one has no target.
     logits = model(batch, use_cache=False).logits
     return nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), batch[:, 1:].flatten())
 
@@ -326,6 +333,7 @@ def _intact_steps(run_folder: Path, record: dict[str, Any]) -> list[int]:
     intact_steps = []
     for step in record["settings"]["steps"]:
         weights = run_folder / f"step{step}" / _WEIGHTS
+        # Training goes on from a checkpoint, so those after a gap are of no use.
         if not weights.is_file() or _hash(weights) != record["weights"].get(str(step)):
             break
         intact_steps.append(step)

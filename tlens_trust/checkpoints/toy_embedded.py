@@ -55,6 +55,7 @@ def _open(folder: Path) -> CheckpointSeries:
     """
     for name, expected in _needed_files(folder).items():
         file = folder / name
+        # An altered file would give other figures than the documentation, without an error.
         if not file.is_file() or (expected and file_sha256(file) != expected):
             raise ValueError(
                 f"{name} is missing or altered in {str(folder)!r}, the folder of the toy series of "

@@ -35,6 +35,7 @@ def make_tokenizer() -> Any:
     from transformers import PreTrainedTokenizerFast
 
     ids = {token: i for i, token in enumerate(_vocabulary())}
+    # Without merges, a text is one token if the vocabulary has it, and is spelled in bytes if not.
     backend = Tokenizer(models.BPE(vocab=ids, merges=[], ignore_merges=True))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
@@ -52,6 +53,7 @@ def _vocabulary() -> tuple[str, ...]:
     texts += [s for concept in embedded_concepts().values() for s in concept.statements]
     words = {word for text in texts for word, _ in split.pre_tokenize_str(text)}
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    # Sorted, so that the ids do not depend on the order of a set.
     return (END_OF_TEXT, *letters, *sorted(words - set(letters)))
 
 
@@ -110,4 +112,5 @@ def _pack(passages: Iterator[list[int]], row_length: int, end: int) -> Iterator[
             passages_by_length.setdefault(min(len(passage), row_length), []).append(
                 passage[:row_length]
             )
+        # The token after the last passage may not fit, and some rows are not full.
         yield (row + [end] * row_length)[:row_length]

@@ -139,6 +139,7 @@ def _is_tuned(model_folder: Path, settings: dict[str, Any]) -> bool:
             f"{str(model_folder)!r} holds another tuned toy, with {differing}. Name another "
             "folder, or empty this one."
         )
+    # A torn file is tuned again, and not refused.
     file = model_folder / _WEIGHTS
     return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == weights
 
@@ -207,6 +208,7 @@ def _encode(
         tokens = tokenizer(dialogue)["input_ids"]
         ids.append(tokens)
         target_rows.append([_IGNORED_TARGET] * len(prompt_tokens) + tokens[len(prompt_tokens) :])
+    # Padding has no target, so the choice of the token does not matter.
     longest = max(map(len, ids))
     rows = [tokens + [end] * (longest - len(tokens)) for tokens in ids]
     targets = [tokens + [_IGNORED_TARGET] * (longest - len(tokens)) for tokens in target_rows]

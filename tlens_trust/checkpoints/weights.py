@@ -78,6 +78,7 @@ def are_complete(weights: Sequence[str]) -> bool:
         for match in map(shard.fullmatch, weights)
         if match
     }
+    # Each shard's name says how many there are, as in 00001-of-00003. A single file says nothing.
     return bool(weights) and totals <= {len(weights)}
 
 
@@ -98,6 +99,7 @@ def needed_names(
     names_present = set(names)
     weight_files = weight_names(names_present) if weights else ()
     single_files = {name for name, _ in _WHOLE_OR_SHARDS}
+    # An index says which shard holds a tensor. For a single file it is of no use.
     index_files = {_INDEX[Path(name).suffix] for name in weight_files if name not in single_files}
     small_files = {
         name
@@ -119,6 +121,7 @@ def files_identity(files: Sequence[WeightFile], config_oid: str) -> str:
     The settings are included, since the same weights give other activations with, for example,
     another rotary base. The git hash is what the hub publishes for a small file.
     """
+    # Sorted, since the hub and the disk list files in different orders.
     rows = sorted((file.name, file.sha256) for file in files)
     text = json.dumps(["files", rows, config_oid])
     return hashlib.sha256(text.encode()).hexdigest()
@@ -180,6 +183,7 @@ _FILE_HASHES: dict[tuple[str, int, int], str] = {}
 def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's content, in hexadecimal."""
     resolved = path.resolve()
+    # The hub's cache names a file in LFS by its SHA-256.
     if resolved.parent.name == "blobs" and re.fullmatch(r"[0-9a-f]{64}", resolved.name):
         return resolved.name
     file_stat = resolved.stat()
@@ -192,6 +196,7 @@ def file_sha256(path: Path) -> str:
 
 def git_oid(content: bytes) -> str:
     """Return the hash that git, and therefore the hub, gives to a small file."""
+    # Git uses SHA-1. Some builds of Python refuse it unless it protects nothing.
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -206,9 +211,11 @@ def model_identity(model: Any) -> str:
     digest = hashlib.sha256(b"memory")
     module: nn.Module = model
     for name, tensor in sorted(module.state_dict().items()):
+        # A module may keep other state beside its tensors.
         if not isinstance(tensor, torch.Tensor):
             continue
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        # As bytes, since numpy has no bfloat16. A tensor without axes cannot be viewed as bytes.
         flat = tensor.detach().to("cpu").contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().data)
     digest.update(_settings_text(model).encode())
