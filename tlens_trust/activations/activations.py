@@ -77,6 +77,7 @@ class Activations:
                 f"`values` holds {len(values)} statements, but the concept "
                 f"{self.concept.name!r} has {len(self.concept)}. Give one row per statement."
             )
+        # `at` and `select` find a site by its name, so a second one of that name would be lost.
         if len(set(self.sites)) < len(self.sites):
             repeated = next(site for site in self.sites if self.sites.count(site) > 1)
             raise ValueError(f"`sites` has {repeated!r} twice. Give each site once.")
@@ -161,6 +162,7 @@ class Activations:
         start, stop = columns[0], columns[-1] + 1
         by_site = rearrange(self.values, "example site d_model -> site example d_model")
         are_adjacent = columns == list(range(start, stop))
+        # A slice shares memory, and an index by a list copies. Activations may fill much of it.
         by_site = by_site[start:stop] if are_adjacent else by_site[columns]
         values = rearrange(by_site, "site example d_model -> example site d_model")
         return replace(self, values=values, sites=names)
@@ -170,6 +172,7 @@ class Activations:
         heads = [head for head in self.heads if head is not None]
         return ModelShape(
             name=name,
+            # Where the depth is unknown, the deepest site here is the deepest that can be selected.
             n_layers=self.n_layers or 1 + max(self.layers, default=0),
             n_heads=1 + max(heads, default=0),
         )

@@ -37,7 +37,9 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     """
     check_batch_tokens(batch_tokens)
     batches: list[list[int]] = []
+    # The index breaks ties, so that the batches, and so the bits, are the same in every run.
     for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
+        # The first statement of a batch is its longest, so its length is the padded width.
         if not batches or lengths[batches[-1][0]] * (len(batches[-1]) + 1) > batch_tokens:
             batches.append([])
         batches[-1].append(index)
@@ -68,6 +70,7 @@ def read_in_batches(
         try:
             read_batch(batch)
         except (RuntimeError, MemoryError) as error:
+            # The CPU allocator raises a plain RuntimeError, as many other faults do.
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
@@ -82,6 +85,7 @@ def read_in_batches(
             continue
         # Not inside the `except`, where the traceback still refers to the batch's tensors.
         _release_memory()
+        # Half of what the failed batch held, since it may have been much less than the budget.
         batch_tokens = max(1, min(batch_tokens, lengths[batch[0]] * len(batch)) // 2)
         remaining = sorted(index for batch in batches for index in batch)
         batches = [

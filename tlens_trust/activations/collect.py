@@ -167,6 +167,7 @@ def collect_concepts(
             "none. Pass `checkpoint=` as well, or the Checkpoint itself, or store=None."
         )
     bos = source.bos(options.bos, tokenizer_given=tokenizer is not None)
+    # A generator of its own, so that arguments are checked at the call and not at the first item.
     return _collect(
         source,
         lists,
@@ -197,6 +198,7 @@ def _collect(
                 padding_side=padding_side,
                 progress=progress,
             )
+            # Values are held only as long as a later list needs them, since they may be large.
             if fingerprint in fingerprints[number + 1 :]:
                 repeated_lists[fingerprint] = list_values
             else:
@@ -238,6 +240,7 @@ def _read_list(
         key = source.key(fingerprint, bos=options.bos, position=options.position)
         facts = store.facts(key)
         if facts is not None:
+            # The stored shape resolves site names, so the model need not be loaded.
             shape = ModelShape(name=source.label, **facts)
             site_names = resolve_sites(shape, options.sites)
             stored = store.read(key, site_names)
@@ -245,9 +248,12 @@ def _read_list(
                 return _ListValues(site_names, shape.n_layers, _stacked(stored, site_names, source))
     shape = ModelShape.of(source.model)
     site_names = resolve_sites(shape, options.sites)
+    # Only the sites differ with what is stored. Batches are made of all statements, so that the
+    # store does not change a bit of the result.
     missing_names = tuple(site for site in site_names if site not in stored)
     unique_texts = list(dict.fromkeys(texts))
     cfg: Any = source.model.cfg
+    # Reversed, so that a repeated text keeps the number of its first occurrence.
     first_number = {text: index for index, text in reversed(list(enumerate(texts)))}
 
     def describe(row: int) -> str:
@@ -275,6 +281,7 @@ def _read_list(
         )
     if len(unique_texts) < len(texts):
         row = {text: index for index, text in enumerate(unique_texts)}
+        # The store and the caller get a row for every statement, repeats included.
         values = values[:, [row[text] for text in texts]]
     values_by_site = dict(zip(missing_names, values, strict=True))
     if store is not None and key is not None:

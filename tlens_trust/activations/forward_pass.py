@@ -56,10 +56,10 @@ def run_blocks(
 
 def wrapped_model(model: HookedModel) -> nn.Module | None:
     """Return the Hugging Face model inside a hooked model; None where there is none."""
-    inside = (
+    inner_model = (
         model.model if isinstance(model, PlainModel) else getattr(model, "original_model", None)
     )
-    return inside if isinstance(inside, nn.Module) else None
+    return inner_model if isinstance(inner_model, nn.Module) else None
 
 
 def can_stop_early(model: HookedModel) -> bool:
@@ -75,6 +75,7 @@ def can_stop_early(model: HookedModel) -> bool:
 def evaluation_mode(model: HookedModel) -> Iterator[None]:
     """Switch dropout off for the length of a `with`, and then restore each module's mode."""
     module = model if isinstance(model, nn.Module) else wrapped_model(model)
+    # Part by part, since a user may keep some of them in evaluation mode while others train.
     modes = [] if module is None else [(part, part.training) for part in module.modules()]
     if module is None or not any(training for _, training in modes):
         yield
@@ -111,6 +112,7 @@ def without_idle_norms(model: HookedModel) -> Iterator[None]:
 
 
 def _is_idle_norm(part: nn.Module) -> bool:
+    # The function is compared, since a subclass with a forward of its own computes something else.
     if type(part).forward.__qualname__ != "NormalizationBridge.forward":
         return False
     return bool(getattr(part, "use_native_layernorm_autograd", False)) and not any(
@@ -147,6 +149,7 @@ _HOOKING_LIBRARIES = ("transformers", "accelerate", "transformer_lens")
 
 
 def _package(hook: Any) -> str:
+    # A hook may be an object with `__call__`, whose module is that of its type.
     return str(getattr(hook, "__module__", None) or type(hook).__module__).partition(".")[0]
 
 
@@ -162,6 +165,7 @@ def _extra_arguments(body: nn.Module, is_token: Bool[Tensor, "batch pos"]) -> di
     parameters = inspect.signature(forward).parameters
     arguments: dict[str, Any] = {}
     if "use_cache" in parameters:
+        # A key-value cache would keep tensors of all positions, and nothing is generated here.
         arguments["use_cache"] = False
     # After padding on the left, a token's index in the row is not its position in the statement.
     # Most models must be given the positions. Those with three-dimensional positions
@@ -171,5 +175,6 @@ def _extra_arguments(body: nn.Module, is_token: Bool[Tensor, "batch pos"]) -> di
         and "position_ids" in parameters
         and not hasattr(body, "get_rope_index")
     ):
+        # Padding gets position 0, which every model has.
         arguments["position_ids"] = (is_token.long().cumsum(dim=1) - 1).clamp(min=0)
     return arguments

@@ -46,6 +46,7 @@ class ModelSource:
         self._to_load: Checkpoint | None = None
         self.checkpoint = checkpoint
         if isinstance(model, Checkpoint):
+            # The same checkpoint given twice does no harm.
             if checkpoint is not None and checkpoint != model:
                 raise ValueError(
                     f"`checkpoint` says where a model that is passed in came from, and `model` is "
@@ -103,6 +104,8 @@ class ModelSource:
 
     def bos(self, bos: bool | None, *, tokenizer_given: bool) -> bool | None:
         """Decide on a beginning-of-sequence token; None leaves it to the tokenizer."""
+        # The setting of a tokenizer that was passed in or published holds. Only a model that the
+        # user built with TransformerLens has another one.
         if bos is not None or tokenizer_given or self._to_load is not None:
             return bos
         return own_bos(self.model)
@@ -119,6 +122,7 @@ class ModelSource:
             ValueError: The model has hooks, so it may not compute what its checkpoint does.
         """
         assert self.checkpoint is not None
+        # A model that is loaded here carries no hooks of the user's.
         if self._to_load is None:
             hooks = attached_hooks(self.model)
             if hooks:
@@ -147,6 +151,7 @@ class ModelSource:
                 backend = self._to_load.resolve_backend()
             return f"{backend}, {lens}, {transformers}"
         if isinstance(self.model, PlainModel):
+            # TransformerLens takes no part, so its release does not matter.
             return f"plain, {transformers}"
         backend = "hooked_transformer" if wrapped_model(self.model) is None else "bridge"
         return f"{backend}, {lens}, {transformers}"
@@ -193,6 +198,7 @@ def is_stored(checkpoint: Checkpoint, concept: Concept, options: ReadingOptions)
         facts = store.facts(key)
         if facts is None:
             return False
+        # Reading checks the values' hashes: a torn file counts as missing.
         sites = resolve_sites(ModelShape(name=source.label, **facts), options.sites)
         return len(store.read(key, sites)) == len(sites)
 
@@ -205,6 +211,7 @@ def _tokenizer_files(checkpoint: Checkpoint) -> str | None:
     if checkpoint.tokenizer is not None:
         return None
     if checkpoint.folder is None:
+        # Python files count, since one of them may define the tokenizer.
         files = checkpoint.snapshot.needed(weights=False, remote_code=True)
         if not has_tokenizer(file.name for file in files):
             return None

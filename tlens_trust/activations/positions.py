@@ -99,10 +99,12 @@ def read_span(
         A copy that shares no memory with `x`, in its dtype for single positions, else in float32.
     """
     if single:
+        # An index by tensors makes a copy, so that the whole tensor can be freed.
         return x[torch.arange(len(x), device=x.device), starts]
     positions = torch.arange(x.shape[1], device=x.device)
     is_outside = (positions < starts[:, None]) | (positions >= stops[:, None])
     # Padding may hold NaN, and NaN times zero is NaN. So values are replaced by zero instead.
     span_values = x.masked_fill(is_outside.view(*is_outside.shape, *[1] * (x.ndim - 2)), 0.0)
+    # In float32: a 16-bit sum of many positions would round away much of each.
     total = span_values.sum(dim=1, dtype=torch.float32)
     return total / (stops - starts).view(-1, *[1] * (x.ndim - 2))

@@ -80,12 +80,14 @@ def read_statements(
         run_blocks(model, tokens.to(device), is_token.to(device))
         values_of_batch = batch_reader.end()
         if values is None:
+            # The width is known only now: the model's settings do not say it for every hook point.
             values = torch.empty(len(sites), len(tokenised), values_of_batch.shape[-1])
         rows = torch.tensor(batch)
         _check_finite(values_of_batch, sites, lambda row: describe(batch[row]), source)
         values[:, rows] = values_of_batch
         advance(len(batch))
 
+    # Hooks are placed before idle norms are looked for, since a norm with a hook is not idle.
     with evaluation_mode(model), batch_reader.hooks(), without_idle_norms(model):
         read_in_batches([len(statement) for statement in tokenised], batch_tokens, read_batch)
     if values is None:
@@ -103,6 +105,7 @@ def check_one_width(widths: Mapping[str, int], source: str) -> None:
     Raises:
         ValueError: The sites have different widths.
     """
+    # Reversed, so that the first site of each width is named.
     by_width = {width: site for site, width in reversed(list(widths.items()))}
     if len(by_width) > 1:
         examples = " and ".join(f"{site!r} {width}" for width, site in sorted(by_width.items()))
@@ -149,6 +152,7 @@ class _BatchReader:
         self._single = bool((spans[:, 1] - spans[:, 0] == 1).all())
         self._starts, self._stops = spans.to(device).unbind(dim=1)
         self._shape = (len(spans), n_pos)
+        # A batch that ran out of memory may have left some, and is now read again.
         self._activations: dict[str, Tensor] = {}
 
     def end(self) -> Float[Tensor, "site batch d_model"]:
@@ -162,6 +166,7 @@ class _BatchReader:
             )
         rows: list[Tensor | None] = [None] * len(self._sites)
         for name, columns in self._columns.items():
+            # Taken out one by one, so that the device's memory is freed as they are copied.
             activation = self._activations.pop(name).to("cpu", torch.float32)
             for column, head in columns:
                 rows[column] = self._vectors(name, activation, head)
@@ -172,14 +177,17 @@ class _BatchReader:
 
     def _hook(self, name: str) -> Callable[[Tensor, Any], None]:
         def take(tensor: Tensor, hook: Any) -> None:
+            # Checked at every batch, since the name of a hook point does not tell its shape.
             if tuple(tensor.shape[:2]) != self._shape or tensor.ndim not in (3, 4):
                 raise ValueError(
                     f"The hook point {self._requested_names[name]!r} of {self._source} holds shape "
                     f"{tuple(tensor.shape)} for {self._shape[0]} statements of "
                     f"{self._shape[1]} tokens, and not one vector per token. Read another site."
                 )
+            # With `device_map`, each block may be on a device of its own.
             starts, stops = self._starts.to(tensor.device), self._stops.to(tensor.device)
             self._activations[name] = read_span(tensor, starts, stops, single=self._single)
+            # The blocks above the highest site need not be computed.
             if self._stop_early and len(self._activations) == len(self._columns):
                 raise AllSitesRead
 

@@ -95,6 +95,7 @@ def checked_sites(sites: Any) -> str | int | tuple[str | int, ...]:
     """
     if isinstance(sites, str) or not isinstance(sites, Iterable):
         return _checked_site(sites)
+    # The order of the sites is an axis of the result.
     if isinstance(sites, Mapping | set | frozenset):
         raise ValueError(
             f"`sites` must have an order, and a {type(sites).__name__} has none, got {sites!r}. "
@@ -113,6 +114,7 @@ def _checked_site(site: Any) -> str | int:
     if isinstance(site, str):
         return site
     try:
+        # For Python, True is the whole number 1.
         if isinstance(site, bool):
             raise TypeError
         return operator.index(site)

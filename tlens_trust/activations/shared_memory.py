@@ -62,6 +62,7 @@ class SharedActivations:
         Raises:
             OSError: The disk is full.
         """
+        # Site by site, as `Activations` holds them in memory.
         values = activations.values.transpose(0, 1)
         if folder is None:
             folder = _roomy_folder(values.nbytes)
@@ -78,6 +79,7 @@ class SharedActivations:
             raise
         checkpoint = activations.checkpoint
         if checkpoint is not None:
+            # A description is sent through a pipe, where a model would be copied whole.
             checkpoint = replace(checkpoint, in_memory=None, tokenizer=None)
         examples, sites, width = activations.values.shape
         return cls(
@@ -127,6 +129,7 @@ def remove_abandoned(folder: str | os.PathLike[str] | None = None) -> None:
     places = (_SHARED_MEMORY, Path(tempfile.gettempdir())) if folder is None else (Path(folder),)
     for place in places:
         for path in place.glob(f"{_PREFIX}*.activations"):
+            # Another process may have removed it, and a file of another user cannot be removed.
             with suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE_AFTER:
                     path.unlink()
@@ -141,6 +144,7 @@ def _roomy_folder(n_bytes: int) -> Path:
 
 def _mapped(path: Path, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     numbers = torch.Size(shape).numel()
+    # An empty file cannot be mapped into memory.
     if not numbers:
         return torch.empty(shape, dtype=dtype)
     flat = torch.from_file(str(path), shared=True, size=numbers, dtype=dtype)

@@ -101,6 +101,7 @@ def resolve_sites(
             "`sites` got an empty sequence. "
             "Leave it out to read the residual stream after every block."
         )
+    # Each once, in order: 'resid_post' and a layer number may name the same site.
     return tuple(dict.fromkeys(names))
 
 
@@ -169,6 +170,7 @@ def _resolve(shape: ModelShape, item: object) -> Iterator[str]:
             yield from _sites_of_name(shape, item)
         return
     try:
+        # For Python, True is the whole number 1.
         if isinstance(item, bool):
             raise TypeError
         layer = operator.index(item)  # type: ignore[arg-type]
@@ -206,6 +208,7 @@ def _sites_of_name(shape: ModelShape, name: str) -> Iterator[str]:
             f"{shape.n_layers - 1}. List them with `sorted(model.hook_dict)`."
         )
     hook, head = split_site(name)
+    # With stored activations, the names are unknown, and the store says what it lacks.
     if shape.hook_names is not None and hook not in shape.hook_names:
         raise ValueError(
             _why_no_kind(shape, "resid_mid", name)
@@ -235,6 +238,7 @@ def _why_no_kind(shape: ModelShape, kind: str, name: str | None = None) -> str:
         f"No {kind!r} in {shape.name!r}" if name is None else f"No {name!r} in {shape.name!r}"
     )
     hook_names = shape.hook_names or frozenset()
+    # Blocks with an attention output and no stream after it run both parts in parallel.
     if kind == "resid_mid" and any(hook.endswith(".hook_attn_out") for hook in hook_names):
         return (
             f"{beginning}: attention and MLP of its blocks read the same residual stream in "
@@ -254,6 +258,7 @@ def _why_no_site(shape: ModelShape, name: str) -> str:
             "inside one. The input of the first block is 'blocks.0.hook_resid_pre', and the output "
             f"of the last is 'blocks.{shape.n_layers - 1}.hook_resid_post'."
         )
+    # A misspelt name is the likeliest mistake.
     choices = [*SITE_KINDS, *sorted(shape.hook_names or ())]
     similar = difflib.get_close_matches(name, choices, n=1)
     hint = f" Did you mean {similar[0]!r}?" if similar else ""

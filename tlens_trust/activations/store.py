@@ -30,6 +30,7 @@ from torch import Tensor
 from tlens_trust.activations.positions import Position
 from tlens_trust.files import remove_abandoned, replaced_file
 
+# A part of every key, so that files of another format are not found.
 _FORMAT = "tlens-trust-activations-1"
 
 
@@ -84,6 +85,7 @@ class ActivationStore:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, *, max_gb: float | int = 20.0):
         size: object = max_gb
+        # `not … > 0` refuses NaN as well.
         if isinstance(size, bool) or not isinstance(size, Real) or not float(size) > 0:
             raise ValueError(
                 f"`max_gb` is the largest size of the store and must be positive, got {max_gb!r}. "
@@ -125,6 +127,7 @@ class ActivationStore:
             The activations by site, for those sites that the store holds. Files that are torn or
             altered are removed.
         """
+        # Sites of one entry may be in several files, and in more than one of them.
         requested = set(sites)
         values_by_site: dict[str, Tensor] = {}
         for path in self._parts(key):
@@ -158,6 +161,7 @@ class ActivationStore:
             facts: Facts to store with the entry, such as the model's shape. They become JSON.
         """
         limit = int(self.max_gb * 1e9)
+        # Checked before writing, or this file would push out all others.
         size = sum(values.numel() * values.element_size() for values in values_by_site.values())
         if size > limit:
             warnings.warn(
@@ -166,6 +170,7 @@ class ActivationStore:
                 stacklevel=2,
             )
             return
+        # safetensors refuses tensors that are not contiguous.
         tensors = {site: values.contiguous() for site, values in values_by_site.items()}
         facts_text = json.dumps(dict(facts or {}), sort_keys=True)
         digests = {site: _digest(key, site, row, facts_text) for site, row in tensors.items()}
@@ -181,6 +186,8 @@ class ActivationStore:
         self._evict(limit, keep=path)
 
     def _path(self, key: ActivationKey, sites: Sequence[str]) -> Path:
+        # The same sites go to the same file, so processes that read them at once do not store them
+        # twice.
         part = hashlib.sha256(json.dumps(list(sites)).encode()).hexdigest()[:16]
         return self.folder / key.digest[:2] / f"{key.digest}-{part}.safetensors"
 
@@ -195,11 +202,13 @@ class ActivationStore:
 
     def _evict(self, limit: int, *, keep: Path) -> None:
         remove_abandoned(self.folder)
+        # The time of last use comes first in each entry.
         files = sorted(self._files())
         total = sum(size for _, size, _ in files)
         for _, size, path in files:
             if total <= limit:
                 return
+            # The file just written stays, or writing it would have been of no use.
             if path != keep:
                 with suppress(OSError):  # removed already, or open in another process on Windows
                     path.unlink()
@@ -252,6 +261,8 @@ def _read_part(path: Path, key: ActivationKey, requested: set[str]) -> dict[str,
 
 
 def _digest(key: ActivationKey, site: str, values: Tensor, facts_text: str) -> str:
+    # With the entry and the site, since a whole file or tensor may have been put in another's
+    # place.
     description = [key.digest, site, str(values.dtype), list(values.shape), facts_text]
     digest = hashlib.sha256(json.dumps(description).encode())
     digest.update(values.contiguous().numpy().data)

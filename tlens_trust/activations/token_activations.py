@@ -130,6 +130,7 @@ def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
     texts = []
     previous_text = ""
     for number, token in enumerate(ids, start=1):
+        # Decoded from the start, since a token's text may depend on those before it.
         decoded = tokenizer.decode(list(ids[:number]), clean_up_tokenization_spaces=False)
         complete_text = decoded.rstrip(_BROKEN)
         if complete_text.startswith(previous_text):
@@ -146,6 +147,7 @@ def shown_tokens(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
 
 
 def _visible(character: str) -> str:
+    # Control, format and separator characters could hide text or turn its direction.
     if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Zl", "Zp"):
         return character
     return f"⟨U+{ord(character):04X}⟩"

@@ -82,8 +82,10 @@ def tokenise_statements(
             raise ValueError(
                 f"There are no tokens to read in {quoted(number, statement)}. Leave it out."
             )
+        # Tokens that the tokenizer adds stand before or after the statement's own.
         start = special.index(0)
         stop = len(special) - special[::-1].index(0)
+        # A BOS token that is written in the text is one of the statement's own, and stays.
         has_bos = start > 0 and ids[0] == bos_id
         if bos and not has_bos:
             ids, start, stop = [bos_id, *ids], start + 1, stop + 1
@@ -117,10 +119,12 @@ def tokenizer_identity(tokenizer: Any) -> str:
     Returns:
         64 hexadecimal digits.
     """
+    # A tokenizer may be changed after it was hashed, so its settings are compared.
     state = _settings(tokenizer)
     cached_state, cached_identity = _IDENTITIES.get(tokenizer, (None, ""))
     if cached_state == state:
         return cached_identity
+    # The backend's rules do not say which token `bos=True` puts in front.
     digest = hashlib.sha256(repr(getattr(tokenizer, "bos_token_id", None)).encode())
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
@@ -128,6 +132,7 @@ def tokenizer_identity(tokenizer: Any) -> str:
         rules["padding"] = rules["truncation"] = None
         digest.update(json.dumps(rules, sort_keys=True).encode())
     else:
+        # A slow tokenizer has no backend to serialise, only the files that it saves.
         with tempfile.TemporaryDirectory() as folder:
             tokenizer.save_pretrained(folder)
             for path in sorted(Path(folder).iterdir()):
