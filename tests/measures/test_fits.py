@@ -129,7 +129,7 @@ def test_one_penalty_needs_no_groups_and_a_choice_needs_enough():
     grouped = fit_logistic_probe(activations, labels, C=0.5, groups=groups)
     assert torch.equal(alone.direction, grouped.direction)
     assert alone.bias == grouped.bias
-    with pytest.raises(ValueError, match=r"two parts of the 2 groups.*Give one `C`"):
+    with pytest.raises(ValueError, match=r"2 groups must form two parts.*Give one `C`"):
         fit_logistic_probe(
             activations, labels, groups=np.array(["a", "b"])[labels].tolist(), C=[0.1, 1.0]
         )

@@ -30,7 +30,7 @@ TOLD = {
     "forgetting by checkpoints": r"`readings` must be SeriesReadings, got a list.*collect_run",
     "forgetting by a name": r"`probe` must be the measure.*got 'lda'\. Call .*lda_probe\(\)",
     "matrix by a name": r"`probe` must be the measure.*got 'lda'\. Call .*lda_probe\(\)",
-    "matrix by a margin": r"`probe` must be the measure of a probe itself.*MarginMeasure",
+    "matrix by a margin": r"`probe` must be the measure of a probe, such as.*MarginMeasure",
     "matrix of None": r"`readings` must be SeriesReadings, got a NoneType.*collect_series",
     "matrix of activations": r"`readings` must be SeriesReadings, got a list.*from_activations",
     "matrix of a number": r"takes names of concepts, or Concepts, got 3",

@@ -1,4 +1,4 @@
-"""The interface that scikit-learn requires of a probe, and checks of training rows."""
+"""The scikit-learn interface of a probe, and checks of training rows."""
 
 from typing import Any, TypeVar
 
@@ -17,17 +17,17 @@ def check_training_rows(activations: Any, labels: Any, groups: Any = None) -> No
 
     Args:
         activations: A tensor of one row per statement.
-        labels: A tensor of 0 and 1, one for each.
-        groups: A name for each; None if each row is its own group.
+        labels: A tensor with 0 or 1 for each row.
+        groups: The group of each row; None if each row is its own group.
 
     Raises:
         ValueError: An argument has another type, the lengths differ, `activations` holds a NaN or
             an infinity, or `labels` lacks 0 or 1.
     """
-    for name, given in (("activations", activations), ("labels", labels)):
-        if not isinstance(given, Tensor):
+    for name, value in (("activations", activations), ("labels", labels)):
+        if not isinstance(value, Tensor):
             raise ValueError(
-                f"`{name}` must be a torch tensor, got a {type(given).__name__}. Convert an array "
+                f"`{name}` must be a torch tensor, got a {type(value).__name__}. Convert an array "
                 f"with `torch.from_numpy({name})`; `LogisticProbe().fit` and the like take arrays."
             )
     if activations.ndim != 2 or not activations.is_floating_point():
@@ -76,13 +76,13 @@ class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return tags
 
     def decision_function(self, X: Any) -> Any:
-        """Log-odds of the second class (label 1), in nats.
+        """Compute the log-odds of the second class (label 1), in nats.
 
         Args:
             X: `Float[Tensor, "example d_model"]` or an array.
 
         Returns:
-            One number per row, in float64: a tensor for a tensor, else an array.
+            One number per row, in float64. It is a tensor if `X` is one, and otherwise an array.
         """
         check_is_fitted(self)
         array, device = as_array(X)
@@ -91,28 +91,28 @@ class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return log_odds if device is None else torch.from_numpy(log_odds).to(device)
 
     def predict(self, X: Any) -> Any:
-        """The more probable class of each row."""
+        """Return the more probable class of each row."""
         log_odds = self.decision_function(X)
         if isinstance(log_odds, Tensor):
-            predicted = self.classes_[(log_odds > 0).long().cpu().numpy()]
-            return torch.as_tensor(predicted, device=log_odds.device)
+            classes = self.classes_[(log_odds > 0).long().cpu().numpy()]
+            return torch.as_tensor(classes, device=log_odds.device)
         return self.classes_[(log_odds > 0).astype(np.int64)]
 
     def predict_proba(self, X: Any) -> Any:
-        """The probability of each class, one column each."""
+        """Compute the probability of each class, one column per class."""
         log_odds = self.decision_function(X)
         tensor = torch.as_tensor(log_odds)
-        chances = torch.stack([torch.sigmoid(-tensor), torch.sigmoid(tensor)], dim=1)
-        return chances if isinstance(log_odds, Tensor) else chances.numpy()
+        probabilities = torch.stack([torch.sigmoid(-tensor), torch.sigmoid(tensor)], dim=1)
+        return probabilities if isinstance(log_odds, Tensor) else probabilities.numpy()
 
     def _log_odds(
         self, rows: Float[np.ndarray, "example d_model"]
     ) -> Float[np.ndarray, " example"]:
-        """Log-odds of the second class, once fitted."""
+        """Compute the log-odds of the second class with the fitted probe."""
         raise NotImplementedError
 
     def _validate(self, X: Any, y: Any) -> tuple[Tensor, Tensor]:
-        """Checked activations and labels 0 and 1; sets `classes_`."""
+        """Check activations and labels, set `classes_`, and return labels as 0 and 1."""
         array, device = as_array(X)
         labels = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
         array, labels = validate_data(self, array, labels, dtype=[np.float64, np.float32])
@@ -121,24 +121,24 @@ class BinaryClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if kind != "binary":
             raise ValueError(
                 "Only binary classification is supported. The type of the target is "
-                f"{kind}. Fit one probe per label, against the rest."
+                f"{kind}. Fit one probe for each label against all others."
             )
-        self.classes_, encoded = np.unique(labels, return_inverse=True)
+        self.classes_, class_numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) != 2:
             raise ValueError(
                 f"A probe needs rows of two classes, got the one class {self.classes_[0]!r}. "
                 "Shuffle before splitting, or choose a larger split."
             )
-        # A copy, since torch refuses arrays that cannot be written to.
+        # A copy, since torch does not accept read-only arrays.
         values = torch.from_numpy(np.array(array)).to(device or "cpu")
-        return values, torch.from_numpy(encoded.astype(np.int64)).to(values.device)
+        return values, torch.from_numpy(class_numbers.astype(np.int64)).to(values.device)
 
 
 _Probe = TypeVar("_Probe", bound="ProbeClassifier")
 
 
 class ProbeClassifier(BinaryClassifier):
-    """The shared part of the linear probes: `fit`, and what is done with direction and bias."""
+    """What the linear probes share: `fit`, and the use of direction and bias."""
 
     coef_: Float[np.ndarray, "1 d_model"]
     intercept_: Float[np.ndarray, " 1"]
@@ -149,7 +149,7 @@ class ProbeClassifier(BinaryClassifier):
         Args:
             X: `Float[Tensor, "example d_model"]` or an array.
             y: Two distinct labels; the larger one counts as label 1.
-            groups: Rows that belong together have one name; None if each row stands alone.
+            groups: The group of each row; None if each row is its own group.
 
         Returns:
             The probe.
@@ -175,7 +175,7 @@ class ProbeClassifier(BinaryClassifier):
 
     @property
     def direction(self) -> Float[Tensor, " d_model"]:
-        """Nats of log-odds per unit of activation; what steering takes."""
+        """Nats of log-odds per unit of activation. Steering uses this vector."""
         check_is_fitted(self)
         return torch.from_numpy(self.coef_[0])
 
@@ -193,7 +193,7 @@ class ProbeClassifier(BinaryClassifier):
 
 
 def as_array(X: Any) -> tuple[Any, torch.device | None]:
-    """A numpy view of a tensor with the device to return to, or what was given and None."""
+    """Convert a tensor to an array and its device; return anything else unchanged, with None."""
     if not isinstance(X, Tensor):
         return X, None
     values = X.detach().cpu()

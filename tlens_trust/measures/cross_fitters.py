@@ -1,4 +1,4 @@
-"""Cross-fitters: each fits one kind of probe on all folds but one, and scores the fold left out."""
+"""Cross-fitters: each fits one kind of probe on all folds but one, and scores the other fold."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,8 +18,10 @@ from tlens_trust.measures.solver import solve_logistic
 
 DEFAULT_C = (0.01, 0.1, 1.0, 10.0, 100.0)
 
-# The hint of the error about a wrong `C`.
-PENALTY_HINT = "It is the inverse strength of the penalty; one alone is a list too, as [1.0]."
+# Ends the error message about a wrong `C`.
+PENALTY_HINT = (
+    "It is the inverse strength of the penalty. Give a single value as a list too: [1.0]."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +51,10 @@ class HeldOut:
 
 @runtime_checkable
 class CrossFitter(Protocol):
-    """Fits a kind of probe on all folds but one, for each fold, and scores the one.
+    """Fits a kind of probe on all folds but one, for each fold, and scores the left-out fold.
 
     Attributes:
-        least_folds: The fewest folds that it can be cross-validated on.
+        least_folds: The smallest number of folds that it can be cross-validated on.
     """
 
     least_folds: ClassVar[int]
@@ -94,7 +96,7 @@ class Refitter(CrossFitter, Protocol):
 
 @dataclass(frozen=True)
 class LogisticCrossFitter:
-    """Logistic probes whose `C` is chosen for each site and fold without looking at that fold.
+    """Fits logistic probes whose `C` is chosen for each site and fold without that fold.
 
     This is grouped cross-validation inside the training folds. For the fold `k`, every `C` is
     scored by its cross-entropy on each other fold `j`, with a probe fitted without `j` and `k`.
@@ -109,7 +111,7 @@ class LogisticCrossFitter:
 
     C: tuple[float, ...] = DEFAULT_C
 
-    # One fold to score, one to choose `C` on, one to train on.
+    # One fold to score, one to choose `C` on, and one to train on.
     least_folds: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
@@ -133,7 +135,7 @@ class LogisticCrossFitter:
         folds = int(fold_of.max()) + 1
         if folds < 3:
             raise ValueError(
-                f"Choosing `C` inside the training folds takes at least 3 folds, got {folds}. "
+                f"Choosing `C` inside the training folds needs at least 3 folds, got {folds}. "
                 "Deal the statements into more folds."
             )
         pairs = list(combinations(range(folds), 2))
@@ -145,7 +147,7 @@ class LogisticCrossFitter:
 
         sites = activations.shape[1]
         scores = np.empty((len(labels), sites))
-        chosen = np.empty((sites, folds), dtype=np.int64)
+        best_C = np.empty((sites, folds), dtype=np.int64)
         directions = np.empty((sites, folds, activations.shape[2]))
         biases = np.empty((sites, folds))
         fewer = np.full((folds, len(labels), sites), np.nan)
@@ -157,22 +159,24 @@ class LogisticCrossFitter:
             logits = logits.cpu()
             cross_entropy = torch.nn.functional.softplus(-signs * logits)
             for k in range(folds):
+                # The folds `i` and `j` are left out of fit `number`. If one of them is `k`, the
+                # other one scores the `C`.
                 total = sum(
                     cross_entropy[fold_of == (i if j == k else j), number].sum(dim=0)
                     for number, (i, j) in enumerate(pairs)
                     if k in (i, j)
                 )
-                chosen[site, k] = int(torch.as_tensor(total).argmin())
-                rows, fit = fold_of == k, (site, len(pairs) + k, chosen[site, k])
-                scores[rows.numpy(), site] = logits[rows, len(pairs) + k, chosen[site, k]]
+                best_C[site, k] = int(torch.as_tensor(total).argmin())
+                rows, fit = fold_of == k, (site, len(pairs) + k, best_C[site, k])
+                scores[rows.numpy(), site] = logits[rows, len(pairs) + k, best_C[site, k]]
                 directions[site, k] = fits.coef[fit].cpu().numpy()
                 biases[site, k] = float(fits.intercept[fit])
                 for number, (i, j) in enumerate(pairs):
                     if k in (i, j):
                         other = i if j == k else j
-                        fewer[other, rows.numpy(), site] = logits[rows, number, chosen[site, k]]
+                        fewer[other, rows.numpy(), site] = logits[rows, number, best_C[site, k]]
                         norms[site, k, other] = float(fits.coef[site, number, fit[2]].norm())
-        strengths = np.asarray(self.C)[chosen]
+        strengths = np.asarray(self.C)[best_C]
         unconverged = (~fits.converged).flatten(1).sum(dim=1).cpu().numpy()
         return HeldOut(
             scores,
@@ -209,9 +213,9 @@ class LogisticCrossFitter:
 
 @dataclass(frozen=True)
 class MassMeanCrossFitter:
-    """Mass-mean probes, which have nothing to choose: one fit per site and left-out fold.
+    """Fits mass-mean probes, which have nothing to choose, for each site and left-out fold.
 
-    A further fit for every two left-out folds is there for the intervals.
+    The intervals need a further fit without every two folds.
     """
 
     least_folds: ClassVar[int] = 2
@@ -251,6 +255,7 @@ class MassMeanCrossFitter:
                     directions[site, k] = probe.direction.cpu().numpy()
                     biases[site, k] = probe.bias
                     continue
+                # A probe without two folds scores both of them.
                 for k, other in (left_out, left_out[::-1]):
                     fewer[other, fold == k, site] = log_odds[fold[~in_training] == k]
                     norms[site, k, other] = float(probe.direction.norm())

@@ -1,8 +1,8 @@
 """Probes as measures: their scores on statements that they were not fitted on.
 
-The margin, the selectivity and the information of a probe all begin with its held-out scores.
-`do_once` keeps these for the measures that follow on the same activations. A measure stays a pure
-function, since the result is the one that it would compute again.
+The margin, the selectivity and the information of a probe all start from its held-out scores.
+`do_once` keeps these scores for further measures of the same activations. A measure stays a pure
+function, since the kept result equals the one that it would compute again.
 """
 
 from collections import OrderedDict
@@ -40,7 +40,7 @@ from tlens_trust.measures.reference_levels import (
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.threads import choose_threads, limited_threads
 
-# Results by the activations that they belong to, and how many of them are kept for each.
+# Results by the activations that they belong to, and the largest number of them for each.
 _results: "WeakKeyDictionary[Activations, OrderedDict[Hashable, object]]" = WeakKeyDictionary()
 _MOST_RESULTS = 8
 _T = TypeVar("_T")
@@ -74,7 +74,7 @@ class ProbeMeasure:
 
     @property
     def identity(self) -> str:
-        """Give the name and every parameter that changes the result."""
+        """Return the name and every parameter that changes the result."""
         return (
             f"{self.name}({self.cross_fitter.identity}; folds={self.folds}, "
             f"resamples={self.resamples}, permutations={self.permutations}, floor={self.floor}, "
@@ -90,17 +90,17 @@ class ProbeMeasure:
             seed: Seed of the folds, the resamples and the permutations.
 
         Returns:
-            The variables of `score_dataset` and those that the probe reports of itself. Each score
-            has a `…_null`, the middle 95% under permuted labels. `accuracy_p` is the p-value of
-            decoding the labels at a site, and `accuracy_p_best` the same among all the sites of
-            this call: its smallest value is the p-value of the best site. `accuracy_chance` is the
-            share of the larger class. Each score has a `…_floor`, that of a classifier of the text
+            The variables of `score_dataset` and those that the probe reports. Each score has a
+            `…_null`, the middle 95% under permuted labels. `accuracy_p` is the p-value of decoding
+            the labels at a site. `accuracy_p_best` is the same, corrected for all sites of this
+            call: its smallest value is the p-value of the best site. `accuracy_chance` is the share
+            of the larger class. Each score has a `…_floor`, the score of a classifier of the text
             alone on the same folds. `accuracy_above_floor` is the accuracy of the probe minus that
-            of the classifier. Both come with an interval.
+            of the classifier. Both have an interval.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or its groups and
-                labels do not fill the folds.
+            ValueError: The activations do not belong to this concept's statements, or its groups
+                cannot be dealt into folds that hold both labels.
         """
         held_out, fold = self.held_out(activations, concept, seed=seed)
         data = score_dataset(
@@ -144,7 +144,7 @@ class ProbeMeasure:
             seed: Seed of the folds and of the permutations.
 
         Raises:
-            ValueError: As calling the measure.
+            ValueError: As for calling the measure.
         """
 
         def compute_null() -> Null:
@@ -164,7 +164,7 @@ class ProbeMeasure:
     def held_out(
         self, activations: Activations, concept: Concept, *, seed: int
     ) -> tuple[HeldOut, Int[np.ndarray, " example"]]:
-        """Deal the folds, fit the probes, and score the statements of the fold left out.
+        """Deal the folds, fit the probes, and score the statements of each left-out fold.
 
         Args:
             activations: One row per statement of the concept, in its order.
@@ -175,7 +175,7 @@ class ProbeMeasure:
             Scores and probes, and the fold of each statement.
 
         Raises:
-            ValueError: As calling the measure.
+            ValueError: As for calling the measure.
         """
         values = activations.values
         if len(values) != len(concept):
@@ -256,17 +256,17 @@ def check_probe(probe: object) -> None:
     if not isinstance(probe, ProbeMeasure):
         is_name = isinstance(probe, str) and probe.isidentifier()
         raise ValueError(
-            "`probe` must be the measure of a probe itself, as `logistic_probe()` makes one, got "
+            "`probe` must be the measure of a probe, such as `logistic_probe()`, got "
             f"{probe!r}."
             + (f" Call `tlens_trust.measures.{probe}_probe()`, if there is one." if is_name else "")
         )
 
 
 def do_once(activations: Activations, key: Hashable, work: Callable[[], _T]) -> _T:
-    """Compute a result of activations, or return it if it was computed before.
+    """Compute a result of activations, or return the result that was computed before.
 
-    The last few results are kept as long as the activations exist. After torch has changed the
-    values in place, results are computed again. If the key cannot be hashed, nothing is kept.
+    The last few results are kept as long as the activations exist. If torch changes the values in
+    place, results are computed again. If the key cannot be hashed, no result is kept.
 
     Args:
         activations: The activations that `work` uses.
@@ -282,15 +282,15 @@ def do_once(activations: Activations, key: Hashable, work: Callable[[], _T]) -> 
     values = activations.values
     if values.is_inference():  # Torch does not count in-place changes of these.
         return work()
-    complete = (values._version, key)
+    versioned_key = (values._version, key)
     try:
-        hash(complete)
-    except TypeError:  # A user's own cross-fitter may compare by value.
+        hash(versioned_key)
+    except TypeError:  # A user's own cross-fitter may have no hash.
         return work()
     results = _results.setdefault(activations, OrderedDict())
-    if complete not in results:
-        results[complete] = work()
+    if versioned_key not in results:
+        results[versioned_key] = work()
         while len(results) > _MOST_RESULTS:
             results.popitem(last=False)
-    results.move_to_end(complete)
-    return cast(_T, results[complete])
+    results.move_to_end(versioned_key)
+    return cast(_T, results[versioned_key])

@@ -1,4 +1,4 @@
-"""Folds of whole groups; see `tlens_trust.concepts.folds`."""
+"""Deal whole groups into folds, as `tlens_trust.concepts.folds` does for concepts."""
 
 from collections.abc import Sequence
 
@@ -14,12 +14,12 @@ __all__ = ["assign_folds", "deal_folds"]
 def deal_folds(
     labels: Int[Tensor, " example"], groups: Sequence[str], *, folds: int
 ) -> Int[np.ndarray, " example"] | None:
-    """Deal groups into folds: fewer folds if there are few groups, None if two are too many."""
-    counts = labels.cpu().numpy()
+    """Deal groups into at most `folds` folds that hold both labels; None if two are too many."""
+    label_array = labels.cpu().numpy()
     for number in range(min(folds, len(set(groups))), 1, -1):
         try:
-            return assign_folds(counts, groups, folds=number, seed=0)
+            return assign_folds(label_array, groups, folds=number, seed=0)
         except ValueError:
-            # A fold lacks a label: try fewer.
+            # A fold would lack a label, so fewer folds are tried.
             continue
     return None

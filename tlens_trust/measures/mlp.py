@@ -17,6 +17,8 @@ from tlens_trust.measures.cross_fitters import HeldOut
 from tlens_trust.measures.cross_validation import ProbeMeasure
 from tlens_trust.measures.folds import deal_folds
 
+# Rows of a mini-batch, learning rate, and decoupled weight decay (which AdamW multiplies by the
+# rate, so that one step shrinks the weights by 0.3%).
 _BATCH = 128
 _RATE = 3e-3
 _DECAY = 1.0
@@ -24,19 +26,19 @@ _DECAY = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Networks:
-    """Networks of one hidden layer, each with a standardisation of its own.
+    """Networks with one hidden layer, each with its own standardisation.
 
     A network maps an activation `x` to the log-odds `w₂·relu(W₁z + b₁) + b₂`, with
     `z = (x - mean)/scale`.
 
     Attributes:
-        mean: Of each feature over a network's training rows.
-        scale: Standard deviation of each feature; 1 where there is none.
+        mean: The mean of each feature over a network's training rows.
+        scale: The standard deviation of each feature, or 1 for a constant feature.
         inner: `W₁`.
         inner_bias: `b₁`.
         outer: `w₂`.
         outer_bias: `b₂`.
-        epochs: How often each network had read its training rows when it was kept.
+        epochs: The number of epochs after which each network's weights were kept.
     """
 
     mean: Float[Tensor, "network d_model"]
@@ -50,7 +52,7 @@ class Networks:
     def log_odds(
         self, activations: Float[Tensor, "example d_model"]
     ) -> Float[Tensor, "network example"]:
-        """Log-odds of label 1 by each network, in nats, in float64."""
+        """Compute the log-odds of label 1 by each network, in nats, in float64."""
         log_odds_of_networks = []
         for number in range(len(self.mean)):
             mean, scale, inner, inner_bias, outer, outer_bias = (
@@ -71,19 +73,19 @@ class Networks:
 
 @dataclass(frozen=True)
 class MLPTrainer:
-    """Trains many networks on the same activations, side by side.
+    """Trains many networks on the same activations at the same time.
 
-    Adam with decoupled weight decay on mini-batches of 128, a share of the features left out of
-    each row at random. The outer weights begin at zero, so that a network that has learnt nothing
-    says nothing. Each network's cross-entropy on rows set aside for it is looked at after every
-    epoch, and its weights are kept from when that was least.
+    The optimiser is Adam with decoupled weight decay, on mini-batches of 128. A random share of the
+    features is left out of each row. The outer weights start at zero, so that an untrained network
+    gives log-odds of 0. After every epoch, the cross-entropy of each network is measured on rows
+    that it is not trained on. The weights from the epoch with the smallest cross-entropy are kept.
 
     Attributes:
         width: Hidden units.
         max_epochs: The largest number of passes over the training rows.
         patience: Epochs without an improvement after which training a network ends.
-        dropout: The share of features that is left out. What keeps a network from being worse than
-            a linear probe where there are few statements or many features.
+        dropout: The share of features that is left out. With few statements or many features, a
+            network without dropout would be worse than a linear probe.
         seed: Seed of the weights, the mini-batches and the features left out.
     """
 
@@ -104,22 +106,24 @@ class MLPTrainer:
         activations: Float[Tensor, "example d_model"],
         labels: Int[Tensor, " example"],
         train: Bool[Tensor, "problem example"],
-        aside: Bool[Tensor, "problem side example"],
+        stopping_rows: Bool[Tensor, "problem side example"],
     ) -> Networks:
-        """Train a network for each problem, and keep it once for each of its sides.
+        """Train a network for each problem, and keep its weights once for each of its sides.
 
         Args:
             activations: One row per statement.
             labels: 0 or 1.
-            train: The rows that each network is fitted on and standardised by.
-            aside: For each side, the rows that say when to keep it.
+            train: The rows that each network is trained on and standardised by.
+            stopping_rows: For each side, the rows whose cross-entropy decides which weights are
+                kept.
 
         Returns:
-            A network for each problem and side, those of one problem together.
+            A network for each problem and side. The sides of one problem are adjacent.
         """
         values, device = activations.float(), activations.device
-        problems, sides = len(train), aside.shape[1]
+        problems, sides = len(train), stopping_rows.shape[1]
         share = train.float() / train.sum(dim=1, keepdim=True)
+        # The variance is taken about the mean of all rows, which loses fewer digits than about 0.
         mean = share @ values
         squares = share @ (values - values.mean(dim=0)).square()
         variance = squares - (mean - values.mean(dim=0)).square()
@@ -140,21 +144,24 @@ class MLPTrainer:
             part.requires_grad_()
         optimiser = torch.optim.AdamW(parameters, lr=_RATE, weight_decay=_DECAY)
         best_parameters = [torch.zeros(sides, *part.shape, device=device) for part in parameters]
-        least = torch.full((sides, problems), torch.inf, device=device)
+        smallest_loss = torch.full((sides, problems), torch.inf, device=device)
         best_epoch = torch.zeros(sides, problems, dtype=torch.int64, device=device)
         rows = [mask.nonzero().squeeze(1).cpu() for mask in train]
         target = labels.float().to(device)
-        # Only rows that decide when to stop: most problems set aside a part of all rows.
-        used_for_stopping = aside.any(dim=1)
+        # Losses are computed only on these rows, which are a part of all rows for most problems.
+        used_for_stopping = stopping_rows.any(dim=1)
         for epoch in range(1, self.max_epochs + 1):
             for batch in self._batches(rows, generator):
-                chosen = batch.to(device)
-                features = (values[chosen] - mean.unsqueeze(1)) / scale.unsqueeze(1)
-                # One draw for all networks, whose rows differ: drawing costs as much as training.
+                batch_rows = batch.to(device)
+                features = (values[batch_rows] - mean.unsqueeze(1)) / scale.unsqueeze(1)
+                # One draw serves all networks, since drawing takes as much time as training. Their
+                # rows differ, so that the same features are left out of different rows.
                 is_kept = torch.rand(features.shape[1:], generator=generator) >= self.dropout
                 features = features * (is_kept.to(device) / (1 - self.dropout))
                 logits = _forward(features, parameters)
-                losses = binary_cross_entropy_with_logits(logits, target[chosen], reduction="none")
+                losses = binary_cross_entropy_with_logits(
+                    logits, target[batch_rows], reduction="none"
+                )
                 optimiser.zero_grad()
                 torch.autograd.backward(losses.mean(dim=1).sum())
                 optimiser.step()
@@ -168,15 +175,15 @@ class MLPTrainer:
                         logits, target[mask], reduction="none"
                     )
                 for side in range(sides):
-                    weight = aside[:, side].float()
+                    weight = stopping_rows[:, side].float()
                     loss = (weight * losses).sum(dim=1) / weight.sum(dim=1)
-                    # Each network has its own patience: other networks may go on learning.
+                    # A network that has stopped stays as it is while other networks go on.
                     in_time = epoch - best_epoch[side] <= self.patience
-                    better = (loss < least[side]) & in_time
-                    least[side] = torch.where(better, loss, least[side])
-                    best_epoch[side] = torch.where(better, epoch, best_epoch[side])
-                    for store, part in zip(best_parameters, parameters, strict=True):
-                        store[side, better] = part.detach()[better]
+                    is_better = (loss < smallest_loss[side]) & in_time
+                    smallest_loss[side] = torch.where(is_better, loss, smallest_loss[side])
+                    best_epoch[side] = torch.where(is_better, epoch, best_epoch[side])
+                    for best_part, part in zip(best_parameters, parameters, strict=True):
+                        best_part[side, is_better] = part.detach()[is_better]
             if epoch - int(best_epoch.max()) >= self.patience:
                 break
         best = [part.transpose(0, 1).flatten(0, 1) for part in best_parameters]
@@ -191,10 +198,13 @@ class MLPTrainer:
         )
 
     def _batches(self, rows: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-        """Rows of each problem's mini-batches, the same number for all; small ones go round."""
-        most = max(len(training_rows) for training_rows in rows)
-        count = -(-most // _BATCH)
-        size = -(-most // count)
+        """Draw mini-batches, the same number and size for all problems.
+
+        A problem with fewer rows than the largest one uses some of its rows twice.
+        """
+        largest = max(len(training_rows) for training_rows in rows)
+        count = -(-largest // _BATCH)
+        size = -(-largest // count)
         orders = []
         for training_rows in rows:
             order = training_rows[torch.randperm(len(training_rows), generator=generator)]
@@ -213,22 +223,25 @@ def _forward(
 
 @dataclass(frozen=True)
 class MLPCrossFitter:
-    """Networks scored on the fold that they know nothing of: a `CrossFitter`.
+    """Fits networks on all folds but one, and scores the fold left out: a `CrossFitter`.
 
-    For the fold `k`, a network is trained without `k` and `j`, for every other fold `j`, and
-    stopped by its cross-entropy on `j`; the mean of their log-odds scores `k`. So all training
-    folds are used, whole groups decide when to stop, and the mean is steadier than one network. A
-    network without `j` and `k`, kept at two times, serves both of them. It also says what the score
-    of `k` would be without `j`, for the interval, which comes out too wide rather than too narrow:
-    one network varies more than the mean of several.
+    For the fold `k` and every other fold `j`, a network is trained without `k` and `j`, and stopped
+    by its cross-entropy on `j`. The mean of the log-odds of these networks scores `k`. Thus all
+    training folds are used, whole groups decide when to stop, and the mean varies less than one
+    network.
+
+    A network without `j` and `k` is trained once, and its weights are kept at two epochs, one for
+    each of the two folds. It also gives the scores of `k` without `j` that the interval needs. As
+    one network varies more than the mean of several, the interval is too wide rather than too
+    narrow.
 
     Attributes:
-        trainer: How to train.
+        trainer: Trains the networks.
     """
 
     trainer: MLPTrainer
 
-    # One fold to score, one to decide when to stop, one to train on.
+    # One fold to score, one to decide when to stop, and one to train on.
     least_folds: ClassVar[int] = 3
 
     @property
@@ -252,22 +265,24 @@ class MLPCrossFitter:
         folds = int(fold_of.max()) + 1
         if folds < 3:
             raise ValueError(
-                f"Stopping a network inside the training folds takes at least 3 folds, got {folds}."
+                f"Stopping a network inside the training folds needs at least 3 folds, got "
+                f"{folds}. Deal the statements into more folds."
             )
         pairs = list(combinations(range(folds), 2))
         train = torch.stack([(fold_of != j) & (fold_of != k) for j, k in pairs])
-        # Kept by what it does on `j`, it scores `k`, and the other way about.
-        aside = torch.stack([torch.stack([fold_of == j, fold_of == k]) for j, k in pairs])
-        scored_folds = [both for j, k in pairs for both in ((k, j), (j, k))]
+        # The weights that are best on `j` score `k`, and those that are best on `k` score `j`.
+        stopping_rows = torch.stack([torch.stack([fold_of == j, fold_of == k]) for j, k in pairs])
+        # For each network, the fold that it scores and the fold that stopped it.
+        network_folds = [order for j, k in pairs for order in ((k, j), (j, k))]
         rows, sites = activations.shape[:2]
         scores, epochs = np.zeros((rows, sites)), np.empty(sites)
         fewer = np.full((folds, rows, sites), np.nan)
         for site in range(sites):
             values = activations[:, site]
             check_training_rows(values, labels)
-            networks = self.trainer(values, labels, train, aside)
+            networks = self.trainer(values, labels, train, stopping_rows)
             log_odds = networks.log_odds(values).cpu().numpy()
-            for number, (k, other) in enumerate(scored_folds):
+            for number, (k, other) in enumerate(network_folds):
                 fold_log_odds = log_odds[number, fold == k]
                 scores[fold == k, site] += fold_log_odds / (folds - 1)
                 fewer[other, fold == k, site] = fold_log_odds
@@ -290,8 +305,9 @@ class MLPCrossFitter:
 class MLPProbe(BinaryClassifier):
     """A multi-layer perceptron with one hidden layer, as a scikit-learn classifier.
 
-    The mean of several networks' log-odds: whole groups are dealt into folds, and each network is
-    trained without one fold, which says when to stop. It has no direction. Deterministic.
+    Whole groups are dealt into folds. Each network is trained without one fold, and that fold
+    decides when to stop. The result is the mean of the networks' log-odds. It has no direction.
+    Deterministic.
 
     Args:
         width: Hidden units.
@@ -341,7 +357,7 @@ class MLPProbe(BinaryClassifier):
         Args:
             X: `Float[Tensor, "example d_model"]` or an array.
             y: Two distinct labels; the larger one counts as label 1.
-            groups: What belongs together, one name per row; None where each row stands alone.
+            groups: The group of each row, left out as a whole; None if each row is its own group.
 
         Returns:
             The probe.
@@ -354,15 +370,15 @@ class MLPProbe(BinaryClassifier):
         names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
         fold = deal_folds(labels, names, folds=5)
         if fold is None:
-            # Too few groups to set any aside: the rows themselves say when to stop.
+            # There are too few groups to leave any out, so the training rows decide when to stop.
             train = torch.ones(1, len(labels), dtype=torch.bool, device=values.device)
-            aside = train
+            stopping_rows = train
         else:
             number = torch.from_numpy(fold).to(values.device)
-            aside = torch.stack([number == k for k in range(int(fold.max()) + 1)])
-            train = ~aside
+            stopping_rows = torch.stack([number == k for k in range(int(fold.max()) + 1)])
+            train = ~stopping_rows
         trainer = MLPTrainer(self.width, self.max_epochs, self.patience, self.dropout, self.seed)
-        self.networks_ = trainer(values, labels, train, aside.unsqueeze(1))
+        self.networks_ = trainer(values, labels, train, stopping_rows.unsqueeze(1))
         return self
 
     def _log_odds(
@@ -389,10 +405,10 @@ def mlp_probe(
 ) -> ProbeMeasure:
     """A neural network as a measure: an upper reference for the linear probes.
 
-    Where it decodes much more than the logistic probe, the concept is present, but not along one
-    direction. See `MLPCrossFitter` for what is trained on what. Its p-values are those of any
-    probe that cannot be refitted thousands of times (see `held_out_null`), which ask for much. At
-    2,000 statements a site takes a few seconds.
+    If it decodes much more than the logistic probe, the concept is present, but not along one
+    direction. `MLPCrossFitter` describes which network is trained on which rows. The networks
+    cannot be refitted thousands of times, so the p-values are those of `held_out_null`, which are
+    conservative. With 2,000 statements, a site takes a few seconds.
 
     Args:
         width: Hidden units.
@@ -413,8 +429,8 @@ def mlp_probe(
             to below 1.
 
     Source:
-        Hewitt and Liang (2019), arXiv:1909.03368, on what such a probe may learn by heart: take
-        its `probe_selectivity` too.
+        Hewitt and Liang (2019), arXiv:1909.03368. They show that such a probe can memorise: use
+        `probe_selectivity` with it.
 
     Examples:
         >>> mlp_probe().name

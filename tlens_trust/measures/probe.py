@@ -22,8 +22,9 @@ from tlens_trust.measures.solver import solve_logistic
 class LinearProbe:
     """A direction in activation space and a bias.
 
-    Every `fit_…_probe` returns one, given activations, labels and, by keyword, `groups` (and
-    `seed` if the fit is random). The log-odds of label 1 are `direction·x + bias`.
+    The log-odds of label 1 are `direction·x + bias`. Every function `fit_…_probe` returns such a
+    probe. Its arguments are activations, labels and, by keyword, `groups` (and `seed` if the fit is
+    random).
 
     Attributes:
         direction: Nats of log-odds per unit of activation, in the model's own units.
@@ -34,7 +35,7 @@ class LinearProbe:
     bias: float
 
     def log_odds(self, activations: Float[Tensor, "*example d_model"]) -> Float[Tensor, "*example"]:
-        """Log-odds of label 1, in nats, in float64."""
+        """Compute the log-odds of label 1, in nats, in float64."""
         return activations.double() @ self.direction.double().to(activations.device) + self.bias
 
 
@@ -54,14 +55,14 @@ def fit_logistic_probe(
     least cross-entropy on left-out groups is chosen, by cross-validation on the given rows.
     Deterministic.
 
-    The probe does not change when a feature is shifted or rescaled. Under a rotation of
-    activation space it does, unless `standardise` is off: then the penalty is round.
+    Shifting or rescaling a feature does not change the scores. A rotation of activation space
+    does, unless `standardise` is off: then the penalty is the same in all directions.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        groups: What belongs together, left out together in choosing `C`; None where every row
-            stands for itself. With one `C` there is nothing to choose.
+        groups: The group of each row, left out as a whole to choose `C`; None if each row is its
+            own group. With one `C` it is not used.
         C: Inverse strength of the ridge penalty, as in scikit-learn; or several to choose from.
             Positive.
         standardise: Whether to scale each feature to unit variance first.
@@ -102,9 +103,9 @@ def fit_logistic_probe(
     )
     if not bool(fits.converged):
         raise ValueError(
-            f"The logistic probe stopped {float(fits.gap):.3g} above a possible optimum of "
-            f"{float(fits.objective):.3g} nats. Choose a smaller `C`, or look for activations "
-            "of very different sizes."
+            f"The logistic probe did not converge: its objective is {float(fits.objective):.3g} "
+            f"nats, which may be {float(fits.gap):.3g} above the optimum. Choose a smaller `C`, or "
+            "look for activations of very different sizes."
         )
     return LinearProbe(fits.coef[0, 0, 0], float(fits.intercept))
 
@@ -116,13 +117,13 @@ def _choose_penalty(
     grid: list[float],
     standardise: bool,
 ) -> float:
-    """The `C` with the least cross-entropy on left-out groups; of equals, the smallest."""
+    """Choose the `C` with the least cross-entropy on left-out groups; of equals, the smallest."""
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
     fold = deal_folds(labels, names, folds=5)
     if fold is None:
         raise ValueError(
-            f"Choosing `C` takes two parts of the {len(set(names))} groups that hold both labels "
-            "each, and there are none. Give one `C`."
+            f"To choose `C`, the {len(set(names))} groups must form two parts that both hold both "
+            "labels, and they do not. Give one `C`."
         )
     left_out = torch.from_numpy(fold == np.arange(fold.max() + 1)[:, None]).to(activations.device)
     fits = solve_logistic(
@@ -144,20 +145,20 @@ def fit_mass_mean_probe(
 ) -> LinearProbe:
     """Fit a mass-mean probe: the difference of the class means, calibrated to log-odds.
 
-    The direction is `θ = μ₁ - μ₀`, neither scaled nor whitened. What is fitted on top has one
-    dimension: slope and offset that turn `θ·(x - (μ₁ + μ₀)/2)` into the log-odds of label 1, by
-    logistic regression on the same rows. The class means lean towards the rows that they are taken
-    over. For the calibration, each row is therefore projected with the means of the other groups,
+    The direction is `θ = μ₁ - μ₀`, neither scaled nor whitened. A logistic regression on the same
+    rows gives the slope and the offset that turn `θ·(x - (μ₁ + μ₀)/2)` into the log-odds of label
+    1. Each row is part of one of the class means, so its projection on their difference is too
+    large. For the calibration, each row is therefore projected with the means of the other groups,
     which has a closed form. Otherwise the log-odds would be far too large on wide activations.
 
-    The slope is kept positive, so that the direction always points from label 0 to label 1.
-    Invariant under a rotation and a shift of activation space; not under a scaling by feature.
+    The slope is positive, so that the direction always points from label 0 to label 1. A rotation
+    or a shift of activation space does not change the scores. Scaling a feature does.
 
     Args:
         activations: One row per statement, in the model's own units.
         labels: 1 where the statement is on the trustworthy side, else 0.
-        groups: What belongs together (twins, one question), left out together in calibrating;
-            None if each row is its own group.
+        groups: The group of each row (such as a pair of statements, or one question), left out as
+            a whole in the calibration; None if each row is its own group.
 
     Returns:
         A probe along `θ`, of log-odds in nats.
@@ -198,8 +199,9 @@ def _scores_without_own_group(
     means: Float[Tensor, "2 d_model"],
     group: Int[Tensor, " example"],
 ) -> Float[Tensor, " example"]:
-    """`(μ₁ - μ₀)·(x - (μ₁ + μ₀)/2)` with the means of all groups but the row's own."""
+    """Compute `(μ₁ - μ₀)·(x - (μ₁ + μ₀)/2)` with the means of all groups but the row's own."""
     groups = int(group.max()) + 1
+    # `(μ₁ - μ₀)·(x - (μ₁ + μ₀)/2) = (μ₁·x - ‖μ₁‖²/2) - (μ₀·x - ‖μ₀‖²/2)`, one term for each label.
     distance = torch.zeros(len(labels), dtype=values.dtype, device=values.device)
     for label, sign in ((0, -1.0), (1, 1.0)):
         rows = labels == label
@@ -207,7 +209,7 @@ def _scores_without_own_group(
         group_sums.index_add_(0, group[rows], values[rows])
         other_rows = int(rows.sum()) - torch.bincount(group[rows], minlength=groups)
         if not bool((other_rows > 0).all()):
-            # One group holds all of a label: there is nothing to leave it out of.
+            # One group holds all rows of a label. The mean of all rows is used.
             group_sums.zero_()
             other_rows = torch.full_like(other_rows, int(rows.sum()))
         mean = (means[label] * rows.sum() - group_sums) / other_rows.unsqueeze(1)
@@ -219,21 +221,21 @@ def _scores_without_own_group(
 class LogisticProbe(ProbeClassifier):
     """Logistic regression on standardised activations, as a scikit-learn classifier.
 
-    See `fit_logistic_probe` for the objective. The standardisation is learnt from the rows that
-    the probe is fitted on and folded into `coef_` and `intercept_`, which act on activations in
-    the model's own units.
+    See `fit_logistic_probe` for the objective. The standardisation is that of the training rows. It
+    is folded into `coef_` and `intercept_`, which act on activations in the model's own units.
 
     Args:
         C: Inverse strength of the ridge penalty. Positive.
         standardise: Whether to scale each feature to unit variance first.
-        tolerance: Largest certified distance to the optimum, relative to the objective.
-        max_passes: How often the activations are read before the fit stops with a warning.
+        tolerance: The largest certified distance to the optimum, relative to the objective.
+        max_passes: The largest number of passes over the activations. If a fit needs more, it stops
+            with a warning.
 
     Attributes:
         coef_: The direction, of shape `(1, d_model)`.
         intercept_: The bias, of shape `(1,)`.
         classes_: The two labels; log-odds are those of the second.
-        n_iter_: Passes over the activations.
+        n_iter_: The number of passes over the activations.
 
     Examples:
         >>> activations = torch.tensor([[0.0, 1.0], [0.2, 3.0], [1.0, 1.1], [1.2, 3.1]])
@@ -268,7 +270,7 @@ class LogisticProbe(ProbeClassifier):
         labels: Int[Tensor, " example"],
         groups: Any,
     ) -> tuple[Tensor, float]:
-        # `C` is given, so that there is nothing to choose on left-out groups.
+        # Groups are not used, since they only serve to choose `C`.
         C = checked_positive("C", self.C, hint="It is the inverse strength of the penalty.")
         fits = solve_logistic(
             activations.unsqueeze(1),

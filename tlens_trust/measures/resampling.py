@@ -1,9 +1,9 @@
 """Resampling of whole groups, since statements of one group depend on each other.
 
 `GroupBootstrap` draws groups with replacement. `HalfSamples` draws half of the groups without
-replacement, for estimators that a bootstrap misleads: where an example is drawn twice, an estimator
-of dependence or entropy takes the two copies for a real coincidence. `draw_rows` draws a smaller
-sample of whole groups.
+replacement, for estimators of dependence or entropy. A bootstrap biases these, since an example
+that is drawn twice looks like two examples that coincide. `draw_rows` draws a smaller sample of
+whole groups.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from torch import Tensor
 from tlens_trust.arguments import checked_count, checked_seed
 from tlens_trust.measures.quantiles import student_quantile
 
-# Draws of a half that holds both labels, before giving up.
+# The largest number of draws to obtain halves that hold both labels.
 _ATTEMPTS = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class GroupBootstrap:
-    """Resamples of groups with replacement, the same ones for whatever is summed over them.
+    """Resamples of groups with replacement, the same ones for all sums and means.
 
     Attributes:
         group: The number of each statement's group.
-        counts: How often each resample draws each group.
+        counts: The number of times that each resample draws each group.
     """
 
     group: Int[np.ndarray, " example"]
@@ -35,12 +35,12 @@ class GroupBootstrap:
 
     @classmethod
     def draw(cls, groups: Sequence[str], *, seed: int, resamples: int) -> "GroupBootstrap":
-        """Draw as many groups as there are, so many times.
+        """Draw resamples, each with as many groups as there are.
 
         Args:
-            groups: The group of each statement; their order does not matter.
-            seed: Draws the resamples.
-            resamples: How many.
+            groups: The group of each statement. The order of the names does not matter.
+            seed: Seed of the draws.
+            resamples: The number of resamples.
 
         Examples:
             >>> bootstrap = GroupBootstrap.draw(["a", "a", "b"], seed=0, resamples=4)
@@ -50,18 +50,19 @@ class GroupBootstrap:
         resamples, seed = checked_count("resamples", resamples), checked_seed(seed)
         names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         generator = np.random.default_rng(seed)
-        drawn = generator.integers(len(names), size=(resamples, len(names)))
-        drawn += len(names) * np.arange(resamples)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=resamples * len(names))
+        draws = generator.integers(len(names), size=(resamples, len(names)))
+        # Different numbers for the groups of each resample, so that one count serves all of them.
+        draws += len(names) * np.arange(resamples)[:, None]
+        counts = np.bincount(draws.ravel(), minlength=resamples * len(names))
         return cls(group, counts.reshape(resamples, len(names)).astype(np.float64))
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return int(self.counts.shape[1])
 
     def sums(self, rows: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
-        """Sum over each resample's rows, every row as often as its group was drawn."""
+        """Sum the rows of each resample, each row as often as its group was drawn."""
         flat = rows.reshape(len(rows), -1)
         totals = np.zeros((self.groups, flat.shape[1]))
         np.add.at(totals, self.group, flat)
@@ -69,7 +70,7 @@ class GroupBootstrap:
         return sums.reshape(len(sums), *rows.shape[1:])
 
     def means(self, rows: Float[np.ndarray, "example ..."]) -> Float[np.ndarray, "resample ..."]:
-        """Mean over each resample's rows."""
+        """Average the rows of each resample."""
         sizes = self.sums(np.ones(len(rows)))
         means: np.ndarray = self.sums(rows) / sizes.reshape(-1, *[1] * (rows.ndim - 1))
         return means
@@ -79,18 +80,18 @@ class GroupBootstrap:
 class HalfSamples:
     """Random halves of the groups, the same for every site and every checkpoint.
 
-    They depend on the groups' names and the seed alone, so that the difference of two checkpoints
-    can be taken half by half.
+    They depend only on the names of the groups and the seed. The difference of two checkpoints can
+    therefore be computed half by half.
 
     This is the delete-half jackknife. For a smooth statistic, the spread of its values on random
-    halves about its value on all groups has the variance of its sampling error: the mean over `h`
-    of `G` groups drawn without replacement has the variance `s²/h (1 - h/G)` about the mean over
-    all, which is `s²/G` at `h = G/2`. No formula for the statistic is needed.
+    halves about its value on all groups has the variance of its sampling error. Take the mean over
+    `h` of `G` groups, drawn without replacement. Its variance about the mean over all groups is
+    `s²/h (1 - h/G)`, which is `s²/G` at `h = G/2`. No formula for the statistic is needed.
 
-    Two cases need care. A statistic that depends on the number of examples (a bias of order `1/n`,
-    or a cap at `ln n`) is off to one side on halves, so that only the spread about its own mean
-    counts: see `replicates_about`. For an estimate of zero that is never below zero, the spread is
-    up to √3 times too large, so that intervals are too wide and not too narrow.
+    Two cases need care. A statistic may depend on the number of examples, by a bias of order `1/n`
+    or a limit of `ln n`. Its values on halves are then shifted, and only their spread about their
+    own mean is used: see `replicates_about`. For an estimate of zero that is never below zero, the
+    spread is up to √3 times too large. Intervals are then too wide, not too narrow.
 
     Attributes:
         members: Whether each half holds each example. A half holds `G // 2` groups.
@@ -116,7 +117,7 @@ class HalfSamples:
         """Draw halves of the groups.
 
         Args:
-            groups: The group of each example; their order does not matter.
+            groups: The group of each example. The order of the names does not matter.
             resamples: The number of halves.
             seed: Seed of the draws.
             labels: If given, a half without one of the labels is drawn again.
@@ -134,12 +135,13 @@ class HalfSamples:
         names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         if len(names) < 4:
             raise ValueError(
-                f"Half samples need at least 4 groups, got {len(names)}. With fewer, the error of "
-                "an estimate cannot be estimated. Give more groups."
+                f"Half samples need at least 4 groups, got {len(names)}. With fewer groups, the "
+                "error of an estimate cannot be estimated. Give more groups."
             )
         generator = np.random.default_rng([seed, 7])
 
         def draw_members(count: int) -> Bool[np.ndarray, "draw example"]:
+            # The half with the lowest random numbers: the rank of each, by sorting twice.
             keys = generator.random((count, len(names)))
             in_half = np.argsort(np.argsort(keys, axis=1), axis=1) < len(names) // 2
             members: np.ndarray = in_half[:, group]
@@ -150,13 +152,13 @@ class HalfSamples:
             return cls(members, len(names))
         ones = np.asarray(labels) == 1
         for _ in range(_ATTEMPTS):
-            lacking = ~((members & ones).any(axis=1) & (members & ~ones).any(axis=1))
-            if not lacking.any():
+            lacks_label = ~((members & ones).any(axis=1) & (members & ~ones).any(axis=1))
+            if not lacks_label.any():
                 return cls(members, len(names))
-            members[lacking] = draw_members(int(lacking.sum()))
+            members[lacks_label] = draw_members(int(lacks_label.sum()))
         raise ValueError(
-            f"No half of the {len(names)} groups with both labels was found. Give more groups that "
-            "hold the rarer label."
+            f"No half of the {len(names)} groups holds both labels in {_ATTEMPTS} draws. Give more "
+            "groups that hold the rarer label."
         )
 
     @property
@@ -176,7 +178,7 @@ class HalfSamples:
         Args:
             value: The statistic on all examples.
             on_halves: The statistic on each half. With an odd number of groups, halves are a little
-                too small; the spread is corrected for that.
+                too small. The spread is corrected for that.
 
         Examples:
             >>> halves = HalfSamples.draw([str(row) for row in range(10)], resamples=2, seed=0)
@@ -184,6 +186,7 @@ class HalfSamples:
             [0.0, 2.0]
         """
         half = self.groups // 2
+        # `s²/h (1 - h/G)` times this squared is `s²/G`, for any `h`.
         stretch = np.sqrt(half / (self.groups - half))
         deviations = on_halves - on_halves.mean(axis=-1, keepdims=True)
         replicates: np.ndarray = np.asarray(value)[..., None] + stretch * deviations
@@ -196,12 +199,12 @@ class HalfSamples:
         *,
         confidence: float = 0.95,
     ) -> Float[np.ndarray, "... bound"]:
-        """Return the value plus and minus Student's quantile times the replicates' deviation.
+        """Compute the value plus and minus Student's quantile times the replicates' deviation.
 
         Args:
             value: The statistic on all examples.
             replicates: The result of `replicates_about`.
-            confidence: The interval's confidence.
+            confidence: The confidence level of the interval.
 
         Examples:
             >>> halves = HalfSamples.draw([str(row) for row in range(5000)], resamples=2, seed=0)
@@ -209,6 +212,7 @@ class HalfSamples:
             >>> halves.interval(0.0, replicates).round(1).tolist()
             [-2.0, 2.0]
         """
+        # The spread is known no better than either the halves or the groups allow.
         freedom = min(replicates.shape[-1], self.groups) - 1
         width = student_quantile((1 + confidence) / 2, freedom) * replicates.std(axis=-1, ddof=1)
         value = np.asarray(value)
@@ -216,26 +220,26 @@ class HalfSamples:
 
 
 def draw_rows(groups: Sequence[str], *, most: int, seed: int) -> Int[np.ndarray, " row"]:
-    """Draw whole groups at random until they hold about as many rows as are allowed.
+    """Draw whole groups at random, with at most the given number of rows.
 
-    The draw depends on the seed and the groups' names alone. A group that is larger than the room
-    that is left is passed over.
+    The draw depends only on the seed and the names of the groups. A group with more rows than may
+    still be added is skipped.
 
     Args:
         groups: The group of each row.
-        most: The largest number of rows. If there are no more, all rows are returned.
+        most: The largest number of rows. If there are no more rows than that, all are returned.
         seed: Seed of the draw.
 
     Returns:
-        Numbers of rows, ascending.
+        The numbers of the rows, in ascending order.
     """
     if len(groups) <= most:
         return np.arange(len(groups))
     names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
     sizes = np.bincount(group)
-    chosen, room = np.zeros(len(names), dtype=bool), most
+    is_drawn, room = np.zeros(len(names), dtype=bool), most
     for number in np.random.default_rng([seed, 11]).permutation(len(names)):
         if sizes[number] <= room:
-            chosen[number] = True
+            is_drawn[number] = True
             room -= int(sizes[number])
-    return np.flatnonzero(chosen[group])
+    return np.flatnonzero(is_drawn[group])

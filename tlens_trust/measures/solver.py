@@ -1,23 +1,24 @@
-"""Many ridge-penalised logistic regressions on the same rows, solved together.
+"""Solve many ridge-penalised logistic regressions on the same rows together.
 
-Cross-validation fits the same rows again and again, for every fold and every strength of the
-penalty. All these fits share the matrix of activations. One product of matrices per pass therefore
-serves all of them, and one Gram matrix preconditions them all. The method is L-BFGS with Newton's
-method for step length and bias along every direction. Its first guess of the inverse Hessian is
-`(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the curvature of the fit. If activations are
-narrow, each fit that has not finished after some passes uses the inverse of its own Hessian, so
-that the next step is Newton's. It runs in float32, and again in float64 where that does not reach
-the tolerance.
+Cross-validation fits the same rows many times: once for every fold and every penalty. All these
+fits share the matrix of activations. One matrix product per pass therefore serves all of them, and
+one Gram matrix preconditions all of them.
 
-No fit starts from another's solution. Going from one penalty to the next would save a third of the
-passes of the last one, but fits could no longer run together. On 6 sites of the benchmark (1,952
-rows, 576 wide, one thread) the grid took 0.8 s together and 1.6 s from one penalty to the next.
-Starting from the fit to all rows took 1.1 s. Besides, the rows of a fold would then have changed,
-within the tolerance, the probe that scores them.
+The method is L-BFGS. Along every direction, Newton's method finds the step length and the bias. The
+first guess of the inverse Hessian is `(I + c·ZᵀZ)⁻¹` for one of a few `c`, rescaled to the
+curvature of the fit. With narrow activations, a fit that has not finished after some passes uses
+the inverse of its own Hessian, so that its next step is a Newton step. The method runs in float32.
+Fits that do not reach the tolerance run again in float64.
+
+No fit starts from the solution of another fit. Starting from the solution at the previous penalty
+would save a third of the passes of the last penalty, but then fits could not run together. On 6
+sites of the benchmark (1,952 rows, 576 wide, one thread) the grid took 0.8 s together and 1.6 s
+from one penalty to the next. Starting from the fit to all rows took 1.1 s. In addition, the rows of
+a fold would then influence, within the tolerance, the probe that scores them.
 
 Each fit ends with a certificate, computed in float64. The objective, minimised over the bias, is
-strongly convex with modulus 1 in the weights, so half the squared norm of its gradient bounds its
-distance to the optimum (and is the duality gap).
+strongly convex in the weights with modulus 1. Half the squared norm of its gradient is therefore an
+upper bound on its distance to the optimum. (It is also the duality gap.)
 """
 
 from collections.abc import Callable, Sequence
@@ -33,17 +34,21 @@ from torch.nn.functional import logsigmoid
 from tlens_trust.arguments import checked_count, checked_positive
 from tlens_trust.measures.preconditioner import Hessians, Preconditioner
 
-# Pairs of steps that L-BFGS remembers, and passes without progress after which a fit is given up.
+# The number of past steps that L-BFGS uses, and the number of passes without progress after which a
+# fit stops.
 _MEMORY = 8
 _PATIENCE = 25
-# Up to this width each fit gets a Hessian of its own, anew after so many passes. Labels that can be
-# separated take 50 to 100 passes with a shared guess and 10 to 25 so, for a third to two thirds of
-# the time; from a width of 192 on, the Hessians cost more than the passes that they save.
+# Up to this width, each fit gets its own Hessian, computed again after every `_REFRESH` passes. If
+# the labels can be separated, a fit takes 50 to 100 passes with a shared guess, and 10 to 25 with
+# its own Hessian, in a third to two thirds of the time. From a width of 192 on, the Hessians cost
+# more than the passes that they save.
 _NARROW = 128
 _REFRESH = 8
-# Rows that are squared or made float64 at once, so that no second copy of the activations is.
+# Rows that are squared or converted to float64 at once. All rows at once would need a second copy
+# of the activations.
 _BLOCK = 256
-# Bytes of activations to solve together on a CPU: small ones gain from company, wide ones do not.
+# Bytes of activations that are solved together on a CPU. Small sites are faster together, and wide
+# ones are not.
 _TOGETHER = 2**24
 
 
@@ -52,12 +57,12 @@ class LogisticFits:
     """Logistic regressions for every site, fold and penalty.
 
     Attributes:
-        coef: Weights, in nats per unit of the activations that were given.
+        coef: Weights, in nats per unit of the given activations.
         intercept: Biases, in nats.
         objective: `½‖v‖² + C Σ log-loss`, where `v` are the weights on standardised features.
         gap: A certified upper bound on the objective's distance to its optimum.
-        converged: Where `gap` is within the tolerance, relative to the objective.
-        passes: How often each site's activations were read.
+        converged: Whether `gap` is within the tolerance, relative to the objective.
+        passes: The number of passes over each site's activations.
     """
 
     coef: Float[Tensor, "site fold penalty d_model"]
@@ -85,22 +90,23 @@ def solve_logistic(
     training rows: scikit-learn's `LogisticRegression(C=C)` behind a `StandardScaler`. The bias is
     not penalised. The result is folded back, so that `coef` and `intercept` act on `activations`.
 
-    Runs on the device of the activations. On the CPU a few sites are solved at once, so that little
-    more memory is used than some copies of them. On a GPU, as many sites are solved at once as fit
-    into a quarter of its free memory.
+    Runs on the device of the activations. On the CPU a few sites are solved at once, so that the
+    memory use is little more than some copies of these sites. On a GPU, as many sites are solved at
+    once as fit into a quarter of its free memory.
 
     Args:
         activations: One row per statement and site.
-        labels: 0 or 1 for each statement; one row for each fold where their labels differ, as
-            under permutation.
-        train: For each fold, the rows that it is fitted on. Other rows change nothing.
-        C: Inverse strengths of the penalty; the same for all, or one list per site and fold.
-        standardise: Scale each feature to unit variance on the training rows.
-        tolerance: Largest certified distance to the optimum, relative to the objective.
-        max_passes: How often the activations are read before a fit is given up as unconverged.
+        labels: 0 or 1 for each statement. If labels differ between folds, as under permutation,
+            one row per fold.
+        train: For each fold, the rows that it is fitted on. Other rows do not change the fit.
+        C: Inverse strengths of the penalty: the same for all, or one list per site and fold.
+        standardise: Whether to scale each feature to unit variance on the training rows.
+        tolerance: The largest certified distance to the optimum, relative to the objective.
+        max_passes: The largest number of passes over the activations. A fit that needs more is
+            returned as not converged.
 
     Returns:
-        The fits, in float64, with a certificate each.
+        The fits in float64, each with a certificate.
 
     Raises:
         ValueError: An activation is not finite, a fold's training rows lack a label, or a `C` is
@@ -116,9 +122,9 @@ def solve_logistic(
     """
     if labels.shape[-1] != len(activations) or train.shape[-1] != len(activations):
         raise ValueError(
-            "There is one label, and one place in `train`, for each row of activations, got "
+            "`labels` and `train` must have one entry for each row of activations, got "
             f"{len(activations)} activations, {labels.shape[-1]} labels and {train.shape[-1]} "
-            "places. Choose the same rows of all of them."
+            "entries of `train`. Choose the same rows of all of them."
         )
     tolerance = checked_positive("tolerance", tolerance)
     max_passes = checked_count("max_passes", max_passes)
@@ -135,7 +141,7 @@ def solve_logistic(
     if not bool((strength > 0).all()):
         raise ValueError(
             f"`C` must be positive, got {float(strength.min())}. It is the inverse strength of "
-            "the penalty: the larger, the weaker."
+            "the penalty: a larger `C` is a weaker penalty."
         )
     for fold in range(folds):
         counts = torch.bincount(labels[fold, train[fold]], minlength=2).tolist()
@@ -151,13 +157,16 @@ def solve_logistic(
     intercept = torch.empty(sites, folds, penalties, dtype=torch.float64, device=device)
     objective, gap = torch.empty_like(intercept), torch.empty_like(intercept)
     passes = torch.empty(sites, dtype=torch.int64, device=device)
-    together = max(1, _TOGETHER // (rows * width * 4))
+    sites_at_once = max(1, _TOGETHER // (rows * width * 4))
     if device.type == "cuda":
+        # Numbers that a site needs: copies of its activations, the vectors of all fits, and the
+        # Gram matrices and inverses of the preconditioner, over rows or over features.
         numbers = rows * width * 5 + folds * penalties * (rows + width) * 30
         numbers += 2 * folds * rows**2 if rows <= 2 * width else 4 * width**2
-        together = max(1, torch.cuda.mem_get_info(device)[0] // (4 * 4 * numbers))
-    for first in range(0, sites, together):
-        part = slice(first, first + together)
+        # Four bytes each, and a quarter of the free memory.
+        sites_at_once = max(1, torch.cuda.mem_get_info(device)[0] // (4 * 4 * numbers))
+    for start in range(0, sites, sites_at_once):
+        part = slice(start, start + sites_at_once)
         coef[part], intercept[part], objective[part], gap[part], passes[part] = _solve_sites(
             activations[:, part].transpose(0, 1),
             labels,
@@ -175,10 +184,10 @@ def _standardisation(
     centre: Float[Tensor, "site 1 d_model"],
     train: Bool[Tensor, "fold example"],
 ) -> tuple[Float[Tensor, "site fold d_model"], Float[Tensor, "site fold d_model"]]:
-    """Mean (of what is centred) and standard deviation of each feature over training rows.
+    """Compute mean (of the centred values) and deviation of each feature over training rows.
 
-    A feature that varies by no more than the rounding of its numbers is constant, and its
-    deviation is set to infinity: dividing by the noise would make a feature of it.
+    A feature counts as constant if it varies by no more than the rounding of its values. Its
+    deviation is set to infinity, since dividing by the rounding would turn it into a feature.
     """
     weight = train.to(centred.dtype)
     weight /= weight.sum(dim=1, keepdim=True)
@@ -187,7 +196,8 @@ def _standardisation(
     for start in range(0, centred.shape[1], _BLOCK):
         block = slice(start, start + _BLOCK)
         variance += weight[:, block] @ centred[:, block].square()
-    # Rows outside a fold can drag the centre so far from its mean that the digits cancel.
+    # Rows outside a fold can move the centre far from the mean of the fold. Then almost all digits
+    # of `E[x²] - E[x]²` cancel, and the variance is computed again in float64.
     site, fold, feature = (mean.square() > 100 * variance).nonzero(as_tuple=True)
     if len(site):
         exact = centred[site, :, feature].double()
@@ -203,11 +213,11 @@ def _standardisation(
 
 @dataclass(frozen=True, eq=False)
 class _Fits:
-    """Fits that share their rows; the letters of the objective in one place.
+    """Fits on the same rows, and the terms of their objective.
 
-    Fit `f` has logits `zᵢ·(ratio_f v_f) + b_f`. `features` holds `zᵢ`, scaled once for all fits;
-    `ratio` takes it from there to the fit's own standardisation, and is 0 where a feature is
-    constant. A margin is a logit times the sign of its label.
+    Fit `f` has logits `zᵢ·(ratio_f v_f) + b_f`. `features` holds `zᵢ`, scaled once for all fits.
+    `ratio` converts it to the standardisation of each fit, and is 0 where a feature is constant. A
+    margin is a logit times the sign of its label.
     """
 
     features: Float[Tensor, "site example d_model"]
@@ -216,14 +226,15 @@ class _Fits:
     ratio: Float[Tensor, "site fit d_model"]
 
     def to(self, dtype: torch.dtype) -> "_Fits":
-        """In another precision, all but the features, which `products` convert as they go."""
+        """Convert all but the features, which the matrix products convert block by block."""
         return _Fits(self.features, self.sign.to(dtype), self.cost.to(dtype), self.ratio.to(dtype))
 
     def select(self, keep: Tensor) -> "_Fits":
+        """Return only these fits."""
         return _Fits(self.features, self.sign[keep], self.cost[:, keep], self.ratio[:, keep])
 
     def logits(self, weights: Tensor) -> Tensor:
-        """What the weights add to the logits, without the bias."""
+        """Return the logits without the bias."""
         scaled = weights * self.ratio
         if scaled.dtype == self.features.dtype:
             return scaled @ self.features.mT
@@ -231,7 +242,7 @@ class _Fits:
         return torch.cat(parts, dim=-1)
 
     def gradient(self, weights: Tensor, pull: Tensor) -> Tensor:
-        """Of the objective with respect to the weights; `pull` as `slopes` gives it."""
+        """Return the objective's gradient by the weights; `pull` comes from `slopes`."""
         if pull.dtype == self.features.dtype:
             return weights - (pull @ self.features) * self.ratio
         total = torch.zeros_like(weights)
@@ -246,31 +257,32 @@ class _Fits:
         return torch.split(self.features, _BLOCK, dim=1)
 
     def margins(self, logits: Tensor, bias: Tensor) -> Tensor:
-        """How far each row stands on its label's side, in nats."""
+        """Return the logits times the sign of the label, in nats."""
         return (logits + bias.unsqueeze(-1)).mul_(self.sign)
 
     def loss(self, margins: Tensor) -> Tensor:
-        """`C Σ log-loss` of each fit, in nats."""
-        gained: Tensor = vecdot(self.cost, logsigmoid(margins))
-        return -gained
+        """Compute `C Σ log-loss` of each fit, in nats."""
+        log_likelihood: Tensor = vecdot(self.cost, logsigmoid(margins))
+        return -log_likelihood
 
     def slopes(self, margins: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss's first derivative with respect to each logit, negated, and its second."""
-        right = torch.sigmoid(margins)
-        pull = torch.addcmul(self.cost, self.cost, right, value=-1)
-        return pull * self.sign, right.mul_(pull)
+        """Return the loss's negative first derivative by each logit, and its second derivative."""
+        probability = torch.sigmoid(margins)  # Of the label that the row has.
+        pull = torch.addcmul(self.cost, self.cost, probability, value=-1)
+        return pull * self.sign, probability.mul_(pull)
 
     def hessians(self, curvature: Tensor) -> Hessians:
-        """Of each fit, the bias at its best, inverted."""
+        """Invert the Hessian of each fit, for the objective minimised over the bias."""
         return Hessians.of(self.features, curvature, self.ratio)
 
     def best_bias(self, logits: Tensor) -> Tensor:
-        """The bias that minimises the loss at given logits, by Newton's method."""
+        """Find the bias that minimises the loss at given logits, by Newton's method."""
+        # The solution where all logits are 0.
         bias = 2 * torch.atanh(vecdot(self.cost, self.sign) / self.cost.sum(-1))
         accuracy = 64 * torch.finfo(bias.dtype).eps
         for _ in range(100):
             pull, curvature = self.slopes(self.margins(logits, bias))
-            # Clamped, since the curvature vanishes where every row is far from the boundary.
+            # Clamped, since the curvature vanishes if every row is far from the boundary.
             step = (pull.sum(-1) / curvature.sum(-1).clamp_min(1e-30)).clamp(-2, 2)
             bias = bias + step
             if bool((step.abs() <= accuracy * (1 + bias.abs())).all()):
@@ -288,7 +300,11 @@ def _solve_sites(
     tolerance: float,
     max_passes: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-    """Weights, biases, objectives and certificates of some sites' fits, and the passes taken."""
+    """Solve the fits of some sites.
+
+    Returns:
+        Weights, biases, objectives and certificates, and the number of passes.
+    """
     sites, folds, penalties = strength.shape
     dtype = torch.float64 if activations.dtype == torch.float64 else torch.float32
     values = activations.to(dtype).contiguous()
@@ -297,13 +313,14 @@ def _solve_sites(
     mean, scale = _standardisation(features, centre, train)
     if not standardise:
         scale = torch.ones_like(scale)
-    # One origin and one unit for all folds, from what they train on; `ratio` does the rest.
+    # One origin and one unit for all folds, averaged over them. `ratio` corrects the unit of each
+    # fit, and the bias corrects the origin.
     middle = mean.mean(1, keepdim=True)
     varies = scale.isfinite()
     common = torch.where(varies, scale, 0).square().sum(1, keepdim=True)
     common = (common / varies.sum(1, keepdim=True)).sqrt().where(varies.any(1, keepdim=True), 1)
     features = features.sub_(middle).div_(common)
-    # The gentle fits first, so that those of one preconditioner stand side by side.
+    # In ascending order of `C`, so that the fits that share a preconditioner are adjacent.
     order = strength.mean(dim=0).flatten().argsort(stable=True)
     single = _Fits(
         features=features,
@@ -317,35 +334,35 @@ def _solve_sites(
     objective, gap = torch.zeros_like(bias), torch.full_like(bias, torch.inf)
     passes = 0
     for precision in (torch.float32, torch.float64):
-        todo = (~(gap <= tolerance * objective)).any(dim=0).nonzero().squeeze(1)
-        if not len(todo):
+        unsolved = (~(gap <= tolerance * objective)).any(dim=0).nonzero().squeeze(1)
+        if not len(unsolved):
             break
-        fits = single.to(precision).select(todo)
+        fits = single.to(precision).select(unsolved)
         if features.dtype != precision:
             fits = replace(fits, features=features.to(precision))
-        # Nine tenths, so that rounding seldom sends a finished fit through float64.
+        # Nine tenths of the tolerance, so that rounding seldom sends a finished fit to float64.
         solution, passes_taken = _minimise(
-            fits, weights[:, todo].to(precision), 0.9 * tolerance, max_passes
+            fits, weights[:, unsolved].to(precision), 0.9 * tolerance, max_passes
         )
         passes += passes_taken
-        fits, solution = double.select(todo), torch.nan_to_num(solution.double(), 0, 0, 0)
-        weights[:, todo] = solution
+        fits, solution = double.select(unsolved), torch.nan_to_num(solution.double(), 0, 0, 0)
+        weights[:, unsolved] = solution
         logits = fits.logits(solution)
-        bias[:, todo] = fits.best_bias(logits)
-        margins = fits.margins(logits, bias[:, todo])
+        bias[:, unsolved] = fits.best_bias(logits)
+        margins = fits.margins(logits, bias[:, unsolved])
         pull, _ = fits.slopes(margins)
-        objective[:, todo] = 0.5 * vecdot(solution, solution) + fits.loss(margins)
-        gap[:, todo] = 0.5 * fits.gradient(solution, pull).square().sum(-1)
+        objective[:, unsolved] = 0.5 * vecdot(solution, solution) + fits.loss(margins)
+        gap[:, unsolved] = 0.5 * fits.gradient(solution, pull).square().sum(-1)
 
     coef = weights * double.ratio / common.double()
     intercept = bias - (coef * (centre.double() + middle.double())).sum(-1)
-    place = order.argsort()
+    original_order = order.argsort()
     shape = (sites, folds, penalties)
     return (
-        coef[:, place].reshape(*shape, -1),
-        intercept[:, place].reshape(shape),
-        objective[:, place].reshape(shape),
-        gap[:, place].reshape(shape),
+        coef[:, original_order].reshape(*shape, -1),
+        intercept[:, original_order].reshape(shape),
+        objective[:, original_order].reshape(shape),
+        gap[:, original_order].reshape(shape),
         passes,
     )
 
@@ -353,7 +370,11 @@ def _solve_sites(
 def _minimise(
     fits: _Fits, weights: Tensor, tolerance: float, max_passes: int
 ) -> tuple[Tensor, int]:
-    """Weights within the tolerance of their optimum, as far as this precision can tell."""
+    """Minimise the objectives by L-BFGS, up to the tolerance or the limit of the precision.
+
+    Returns:
+        The weights, and the number of passes.
+    """
     preconditioner: Preconditioner | Hessians = Preconditioner.of(fits.features, fits.cost)
     result = weights.clone()
     active = torch.arange(weights.shape[1], device=weights.device)
@@ -363,23 +384,23 @@ def _minimise(
     pull, curvature = fits.slopes(margins)
     objective = 0.5 * vecdot(weights, weights) + fits.loss(margins)
     gradient = fits.gradient(weights, pull)
-    least, idle = torch.full_like(bias, torch.inf), torch.zeros_like(bias)
+    smallest_gap, idle_passes = torch.full_like(bias, torch.inf), torch.zeros_like(bias)
     pairs: list[tuple[Tensor, Tensor, Tensor]] = []
     narrow = fits.features.shape[-1] <= _NARROW
     passes = 1
     while True:
         stiffness = curvature.sum(-1)
+        # The bias is not quite at its optimum. A Newton step of it would gain half of this.
         slack = pull.sum(-1).square() / stiffness.clamp_min(1e-30)
         gap = 0.5 * (vecdot(gradient, gradient) + slack)
-        idle = torch.where(gap < 0.9 * least, 0, idle + 1)
-        least = torch.minimum(least, gap)
-        keep = (
-            (~(gap <= tolerance * objective) & (idle < _PATIENCE)).any(dim=0).nonzero().squeeze(1)
-        )
+        idle_passes = torch.where(gap < 0.9 * smallest_gap, 0, idle_passes + 1)
+        smallest_gap = torch.minimum(smallest_gap, gap)
+        is_unfinished = ~(gap <= tolerance * objective) & (idle_passes < _PATIENCE)
+        keep = is_unfinished.any(dim=0).nonzero().squeeze(1)
         if not len(keep) or passes >= max_passes:
             result[:, active] = weights
             return result, passes
-        # A fit that is done comes along until leaving it behind is worth the copying.
+        # Removing finished fits copies the others, so they are removed once they are a fifth.
         if len(keep) <= 0.8 * len(active):
             result[:, active] = weights
             fits, active = fits.select(keep), active[keep]
@@ -387,28 +408,29 @@ def _minimise(
             weights, gradient, logits = weights[:, keep], gradient[:, keep], logits[:, keep]
             pull, curvature, stiffness = pull[:, keep], curvature[:, keep], stiffness[:, keep]
             bias, objective = bias[:, keep], objective[:, keep]
-            least, idle = least[:, keep], idle[:, keep]
+            smallest_gap, idle_passes = smallest_gap[:, keep], idle_passes[:, keep]
             pairs = [
                 (step[:, keep], change[:, keep], inverse[:, keep])
                 for step, change, inverse in pairs
             ]
 
         if narrow and passes % _REFRESH == 0:
-            # Pairs of steps tell of the guess that they were made with.
+            # Earlier steps corrected the previous guess, and do not fit the new one.
             preconditioner, pairs = fits.hessians(curvature), []
         direction = _descend(
             gradient, pairs, partial(preconditioner.solve, fits.features, stiffness=stiffness)
         )
-        along = fits.logits(direction)
+        direction_logits = fits.logits(direction)
         length, bias, objective, pull, curvature = _search(
-            fits, weights, direction, logits, along, bias, objective, pull, curvature
+            fits, weights, direction, logits, direction_logits, bias, objective, pull, curvature
         )
         step = length.unsqueeze(-1) * direction
-        weights, logits = weights + step, torch.addcmul(logits, length.unsqueeze(-1), along)
-        before, gradient = gradient, fits.gradient(weights, pull)
-        change = gradient - before
+        weights = weights + step
+        logits = torch.addcmul(logits, length.unsqueeze(-1), direction_logits)
+        previous_gradient, gradient = gradient, fits.gradient(weights, pull)
+        change = gradient - previous_gradient
         product = vecdot(step, change).unsqueeze(-1)
-        # A pair without positive curvature, from rounding or a step of length 0, says nothing.
+        # A pair without positive curvature, from rounding or a step of length 0, is ignored.
         pairs.append((step, change, torch.where(product > 0, 1 / product, 0)))
         pairs = pairs[-_MEMORY:]
         passes += 1
@@ -419,18 +441,18 @@ def _descend(
     pairs: list[tuple[Tensor, Tensor, Tensor]],
     solve: Callable[[Tensor], Tensor],
 ) -> Tensor:
-    """The direction of L-BFGS (Nocedal and Wright, algorithm 7.4), preconditioned."""
-    ahead = -gradient
+    """Compute the preconditioned L-BFGS direction (Nocedal and Wright, algorithm 7.4)."""
+    direction = -gradient
     shares = []
     for step, change, inverse in reversed(pairs):
-        share = inverse * vecdot(step, ahead).unsqueeze(-1)
-        ahead = torch.addcmul(ahead, share, change, value=-1)
+        share = inverse * vecdot(step, direction).unsqueeze(-1)
+        direction = torch.addcmul(direction, share, change, value=-1)
         shares.append(share)
-    ahead = solve(ahead)
+    direction = solve(direction)
     for step, change, inverse in pairs:
-        share = shares.pop() - inverse * vecdot(change, ahead).unsqueeze(-1)
-        ahead = torch.addcmul(ahead, share, step)
-    return ahead
+        share = shares.pop() - inverse * vecdot(change, direction).unsqueeze(-1)
+        direction = torch.addcmul(direction, share, step)
+    return direction
 
 
 def _search(
@@ -438,53 +460,60 @@ def _search(
     weights: Tensor,
     direction: Tensor,
     logits: Tensor,
-    along: Tensor,
+    direction_logits: Tensor,
     bias: Tensor,
     objective: Tensor,
     pull: Tensor,
     curvature: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Step length along the direction, and bias, objective and derivatives at its end.
+    """Find the step length along a direction, with the bias that goes with it.
 
-    Newton's method in length and bias at once, each step halved until the objective does not
-    rise, until the slope along the direction has halved. Logits are linear in both, so that
-    none of it reads the activations.
+    Newton's method in length and bias together. Each of its steps is halved until the objective
+    does not rise. It stops when the slope along the direction has halved. Logits are linear in both
+    numbers, so that the search needs no pass over the activations.
+
+    Returns:
+        Length, bias, objective, and first and second derivatives at the end of the step.
     """
     slope, square = vecdot(weights, direction), vecdot(direction, direction)
-    start = 0.5 * vecdot(weights, weights)
+    start_norm = 0.5 * vecdot(weights, weights)
     rounding = 8 * torch.finfo(bias.dtype).eps
     length = torch.zeros_like(bias)
-    at_start = slope - vecdot(pull, along)
-    by_length = at_start
+    slope_at_start = slope - vecdot(pull, direction_logits)
+    slope_by_length = slope_at_start
     for _ in range(4):
-        by_bias = -pull.sum(-1)
-        weighted = curvature * along
+        # Gradient and Hessian of the objective in (length, bias), and the Newton step.
+        slope_by_bias = -pull.sum(-1)
+        weighted = curvature * direction_logits
         mixed = weighted.sum(-1)
-        length_length = square + vecdot(weighted, along)
+        length_length = square + vecdot(weighted, direction_logits)
         bias_bias = curvature.sum(-1).clamp_min(1e-30)
         determinant = (length_length * bias_bias - mixed.square()).clamp_min(1e-30)
-        by = (mixed * by_bias - bias_bias * by_length) / determinant
-        bias_by = (mixed * by_length - length_length * by_bias) / determinant
-        reached = torch.full_like(bias, torch.inf)
+        length_step = (mixed * slope_by_bias - bias_bias * slope_by_length) / determinant
+        bias_step = (mixed * slope_by_length - length_length * slope_by_bias) / determinant
+        new_objective = torch.full_like(bias, torch.inf)
         for _ in range(30):
-            ahead = length + by
-            end = torch.addcmul(logits, ahead.unsqueeze(-1), along)
-            margins = fits.margins(end, bias + bias_by)
-            reached = start + ahead * (slope + 0.5 * ahead * square) + fits.loss(margins)
-            worse = ~(reached <= objective + rounding * objective.abs())
-            if not bool(worse.any()):
+            new_length = length + length_step
+            end = torch.addcmul(logits, new_length.unsqueeze(-1), direction_logits)
+            margins = fits.margins(end, bias + bias_step)
+            penalty = start_norm + new_length * (slope + 0.5 * new_length * square)
+            new_objective = penalty + fits.loss(margins)
+            is_worse = ~(new_objective <= objective + rounding * objective.abs())
+            if not bool(is_worse.any()):
                 break
-            by, bias_by = torch.where(worse, by / 2, by), torch.where(worse, bias_by / 2, bias_by)
+            length_step = torch.where(is_worse, length_step / 2, length_step)
+            bias_step = torch.where(is_worse, bias_step / 2, bias_step)
         else:
-            # Where rows stand so far on the wrong side that their curvature underflows, Newton's
-            # step is too long for any number of halvings. Such a fit stays where it is.
-            by, bias_by = torch.where(worse, 0, by), torch.where(worse, 0, bias_by)
-            reached = torch.where(worse, objective, reached)
-            end = torch.addcmul(logits, (length + by).unsqueeze(-1), along)
-            margins = fits.margins(end, bias + bias_by)
-        length, bias, objective = length + by, bias + bias_by, reached
+            # If rows are so far on the wrong side that their curvature underflows, Newton's step is
+            # too long for any number of halvings. Such a fit keeps its length and bias.
+            length_step = torch.where(is_worse, 0, length_step)
+            bias_step = torch.where(is_worse, 0, bias_step)
+            new_objective = torch.where(is_worse, objective, new_objective)
+            end = torch.addcmul(logits, (length + length_step).unsqueeze(-1), direction_logits)
+            margins = fits.margins(end, bias + bias_step)
+        length, bias, objective = length + length_step, bias + bias_step, new_objective
         pull, curvature = fits.slopes(margins)
-        by_length = slope + length * square - vecdot(pull, along)
-        if bool((by_length.abs() <= 0.5 * at_start.abs()).all()):
+        slope_by_length = slope + length * square - vecdot(pull, direction_logits)
+        if bool((slope_by_length.abs() <= 0.5 * slope_at_start.abs()).all()):
             break
     return length, bias, objective, pull, curvature

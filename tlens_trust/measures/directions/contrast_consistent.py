@@ -336,7 +336,7 @@ def ccs_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Return contrast-consistent search as a measure: grouped cross-validation at every site.
+    """Contrast-consistent search as a measure: grouped cross-validation at every site.
 
     Args:
         variant: `"gradient"` minimises the loss. `"tpc"` is the closed form of Burns et al.: the

@@ -149,7 +149,7 @@ def lda_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Return linear discriminant analysis as a measure: grouped cross-validation at every site.
+    """Linear discriminant analysis as a measure: grouped cross-validation at every site.
 
     Args:
         shrinkage: Between 0 and 1; None for Ledoit and Wolf's estimate on the training rows.

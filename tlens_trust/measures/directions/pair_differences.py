@@ -206,7 +206,7 @@ def pair_difference_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Return the principal direction of pair differences as a measure, cross-validated by group.
+    """The principal direction of pair differences as a measure, cross-validated by group.
 
     Args:
         standardise: Whether to scale each feature to unit variance on the training rows first.

@@ -143,7 +143,7 @@ def ridge_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Return the ridge probe as a measure: grouped cross-validation at every site.
+    """The ridge probe as a measure: grouped cross-validation at every site.
 
     Args:
         penalty: The penalty, or several to choose from on left-out groups of the training folds.

@@ -187,7 +187,7 @@ def sparse_probe(
     permutations: int = 2000,
     floor: bool = True,
 ) -> ProbeMeasure:
-    """Return the k-sparse probe as a measure: grouped cross-validation at every site.
+    """The k-sparse probe as a measure: grouped cross-validation at every site.
 
     Args:
         k: The number of coordinates. They are chosen again on the training rows of every fold.
