@@ -1,1 +1,1 @@
-"""Concepts that have nothing to do with trust, to hold beside those that have."""
+"""Control concepts: tense, number and topic, which have nothing to do with trustworthiness."""

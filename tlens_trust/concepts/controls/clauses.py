@@ -1,16 +1,16 @@
-"""Controls in the form of the embedded sets: told apart by what stands in the main clause.
+"""Controls in the form of the embedded sets: the label depends on the word in the main clause.
 
-A statement has a main and a subordinate clause, and two words that differ in tense, in number or in
-topic, one in each. The label is that of the main clause. Exchanging the two words turns the label
-round, and their places look alike: the same word and the same four characters stand before both,
-and the same word and the same four characters after both. So the two statements hold the same
-words, pairs of neighbouring words and runs of up to five characters, each as often, as the two of a
-group in the embedded sets do.
+A statement has a main and a subordinate clause. Each holds one of two words, which differ in tense,
+number or topic. The label is that of the word in the main clause, so exchanging the two words
+changes the label. Both words have the same word and the same four characters before them, and the
+same word and the same four characters after them. The two statements of a pair therefore hold the
+same words, pairs of neighbouring words and runs of up to five characters, each equally often. The
+same is true of the pairs in the embedded sets.
 
-A group has such a pair with the main clause last and one with it first. Which of the two words
-comes first then goes with neither label in any group. If it were balanced over the groups only, a
-probe that reads the order of words would learn from every training set the reverse of what holds
-in the test rows, and fall below one half.
+A group has one such pair with the main clause last, and one with it first. So in every group, the
+order of the two words is independent of the label. If it were independent only over all groups, a
+probe of word order would learn from every training set the opposite of what is true in the test
+rows. Its accuracy would be below one half.
 """
 
 from collections.abc import Iterator
@@ -18,28 +18,32 @@ from dataclasses import dataclass
 
 from tlens_trust.concepts.controls.words import AGENTS, FOOD, OBJECTS, VERBS, WEATHER
 
+# The name of a group, its statements with label 1, and its statements with label 0.
 Group = tuple[str, tuple[str, ...], tuple[str, ...]]
 
+# The number of groups for each frame.
 _PER_FRAME = 36
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Two sentences that differ in which clause is the main one.
+    """Two sentence templates, one with the main clause last and one with it first.
+
+    Both hold `{first}` and `{second}`, the word of the first and of the second clause.
 
     Attributes:
-        main_last: Begins with the subordinate clause; holds `{first}` and `{second}`.
-        main_first: Begins with the main clause; holds the same.
+        main_last: Begins with the subordinate clause.
+        main_first: Begins with the main clause.
     """
 
     main_last: str
     main_first: str
 
-    def say(self, main: str, subordinate: str, **others: str) -> tuple[str, str]:
-        """Both sentences with a word in the main and another in the subordinate clause."""
+    def fill(self, main: str, subordinate: str, **words: str) -> tuple[str, str]:
+        """Fill both templates with a word for each clause, and with the other `words`."""
         return (
-            self.main_last.format(first=subordinate, second=main, **others),
-            self.main_first.format(first=main, second=subordinate, **others),
+            self.main_last.format(first=subordinate, second=main, **words),
+            self.main_first.format(first=main, second=subordinate, **words),
         )
 
 
@@ -64,7 +68,7 @@ TENSE_FRAMES = (
     ),
 )
 
-# In the past throughout, where English verbs do not agree in number.
+# All verbs are in the past, where English verbs do not agree in number and cannot show the label.
 NUMBER_FRAMES = (
     Frame(
         "Though the {first} we met went home early, the {second} we met stayed until late.",
@@ -102,43 +106,56 @@ TOPIC_FRAMES = (
 )
 
 
-def two_of(words: tuple[str, ...], serial: int, frame: int, *, pace: int) -> tuple[str, str]:
-    """Two different words, other ones for every serial number and frame, evenly spread."""
+def choose_two(words: tuple[str, ...], serial: int, frame: int, *, pace: int) -> tuple[str, str]:
+    """Choose two different words, which vary evenly with the serial number and the frame.
+
+    Args:
+        words: The words to choose from.
+        serial: The number of the group within its frame.
+        frame: The number of the frame.
+        pace: The step of the first word from one group to the next. It should have no factor in
+            common with the number of words, so that all words are used.
+    """
     start = (pace * serial + frame) % len(words)
+    # The distance of the second word varies too, so that the same pairs do not always recur.
     return words[start], words[(start + 1 + serial % (len(words) - 1)) % len(words)]
 
 
 def tense() -> Iterator[Group]:
-    """Groups with their statements, those with the main clause in the past first."""
-    for place, frame in enumerate(TENSE_FRAMES):
+    """Yield groups, with a main clause in the past as label 1 and in the present as label 0."""
+    for frame_number, frame in enumerate(TENSE_FRAMES):
         for serial in range(_PER_FRAME):
-            past, present = VERBS[(serial + place) % len(VERBS)]
-            agent1, agent2 = two_of(AGENTS, serial, place, pace=5)
-            object1, object2 = two_of(OBJECTS, serial, place, pace=7)
-            others = {"agent1": agent1, "agent2": agent2, "object1": object1, "object2": object2}
+            past, present = VERBS[(serial + frame_number) % len(VERBS)]
+            agent1, agent2 = choose_two(AGENTS, serial, frame_number, pace=5)
+            object1, object2 = choose_two(OBJECTS, serial, frame_number, pace=7)
+            nouns = {"agent1": agent1, "agent2": agent2, "object1": object1, "object2": object2}
             yield (
-                f"{place}/{agent1}/{agent2}/{past}",
-                frame.say(past, present, **others),
-                frame.say(present, past, **others),
+                f"{frame_number}/{agent1}/{agent2}/{past}",
+                frame.fill(past, present, **nouns),
+                frame.fill(present, past, **nouns),
             )
 
 
 def number() -> Iterator[Group]:
-    """Groups with their statements, those with a plural subject in the main clause first."""
-    for place, frame in enumerate(NUMBER_FRAMES):
+    """Yield groups, with a plural subject in the main clause as label 1 and a singular one as 0."""
+    for frame_number, frame in enumerate(NUMBER_FRAMES):
         for serial in range(_PER_FRAME):
-            several, one = two_of(AGENTS, serial, place, pace=5)
+            plural, singular = choose_two(AGENTS, serial, frame_number, pace=5)
             yield (
-                f"{place}/{several}s/{one}",
-                frame.say(f"{several}s", one),
-                frame.say(one, f"{several}s"),
+                f"{frame_number}/{plural}s/{singular}",
+                frame.fill(f"{plural}s", singular),
+                frame.fill(singular, f"{plural}s"),
             )
 
 
 def topic() -> Iterator[Group]:
-    """Groups with their statements, those with the weather in the main clause first."""
-    for place, frame in enumerate(TOPIC_FRAMES):
+    """Yield groups, with a main clause about the weather as label 1 and about food as label 0."""
+    for frame_number, frame in enumerate(TOPIC_FRAMES):
         for serial in range(_PER_FRAME):
-            weather = WEATHER[(serial + place) % len(WEATHER)]
-            food = FOOD[(5 * serial + serial // len(FOOD) + place) % len(FOOD)]
-            yield f"{place}/{weather}/{food}", frame.say(weather, food), frame.say(food, weather)
+            weather = WEATHER[(serial + frame_number) % len(WEATHER)]
+            food = FOOD[(5 * serial + serial // len(FOOD) + frame_number) % len(FOOD)]
+            yield (
+                f"{frame_number}/{weather}/{food}",
+                frame.fill(weather, food),
+                frame.fill(food, weather),
+            )

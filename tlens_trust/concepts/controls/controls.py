@@ -1,4 +1,4 @@
-"""The control concepts: tense, number, topic, each in two forms."""
+"""The control concepts: tense, number and topic, each in a balanced and a plain form."""
 
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -18,6 +18,7 @@ _PLAIN = "plain sentences, which a word or an ending gives away: a reference cur
 _PAIRS = "a pair with the main clause last and one with it first"
 _PAIR = "a sentence and its counterpart"
 
+# For each set: its groups, the meaning of its labels, its form, and what a group consists of.
 _SETS: dict[str, tuple[Callable[[], Iterator[clauses.Group]], str, str, str]] = {
     "tense": (
         clauses.tense,
@@ -57,17 +58,18 @@ CONTROLS = tuple(_SETS)
 
 @cache
 def _controls() -> MappingProxyType[str, Concept]:
-    made = {}
+    concepts = {}
     for name, (groups_of, labels, form, groups_are) in _SETS.items():
         statements: list[str] = []
         signs: list[int] = []
         groups: list[str] = []
         for serial, (group, ones, zeros) in enumerate(groups_of()):
+            # The label of the first statement alternates, so that the position shows nothing.
             for one, zero in zip(ones, zeros, strict=True):
                 statements += [one, zero] if serial % 2 else [zero, one]
                 signs += [1, 0] if serial % 2 else [0, 1]
                 groups += [group, group]
-        made[name] = Concept(
+        concepts[name] = Concept(
             name,
             "control",
             tuple(statements),
@@ -81,22 +83,28 @@ def _controls() -> MappingProxyType[str, Concept]:
                 "form": form,
             },
         )
-    return MappingProxyType(made)
+    return MappingProxyType(concepts)
 
 
 def control_concepts() -> dict[str, Concept]:
-    """Concepts that have nothing to do with trust, by name.
+    """Return the control concepts, which have nothing to do with trustworthiness, by name.
 
-    A trustworthiness concept that is read early tells little if everything is. `tense`, `number`
-    and `topic` are matched to the embedded sets: two clauses that exchange a word, so that the
-    label is that of the main clause and no count of words, pairs of words or runs of up to five
-    characters tells it, nor which word comes first. `tense_plain`, `number_plain` and `topic_plain`
-    say the same in single clauses, where the surface gives the label away, and are reference curves
-    for that.
+    If all concepts become decodable early, an early onset of a trustworthiness concept means
+    little. The controls show whether this is so.
 
-    Neither label is a trustworthy side, and no polarity is claimed. The words are those of the
-    embedded sets' world; the toy corpus holds most of them, but tells nothing on purpose of these
-    three matters.
+    `tense`, `number` and `topic` are matched to the embedded sets. Their statements have two
+    clauses that exchange a word, and the label is that of the main clause. Counts of words, pairs
+    of words or runs of up to five characters do not show the label, nor does the order of the two
+    words.
+    `tense_plain`, `number_plain` and `topic_plain` have the same labels in sentences of one clause.
+    There the surface shows the label, so that they are reference curves for surface features.
+
+    Neither label is the trustworthy side, so `polarity` is False. The words belong to the same
+    domain as those of the embedded sets. The toy corpus holds most of them, but it is not made to
+    teach tense, number or topic.
+
+    Returns:
+        Concepts by name.
 
     Examples:
         >>> tense = control_concepts()["tense"]

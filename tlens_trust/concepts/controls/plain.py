@@ -1,15 +1,16 @@
-"""Controls in plain sentences, which a word or an ending gives away.
+"""Controls in plain sentences, where one word or one ending shows the label.
 
-That is the nature of tense, number and topic where a sentence has one of each; a count of words or
-characters tells these labels as well as any model. They show how early a probe reads what stands on
-the surface.
+A sentence with one verb, one subject and one topic always shows its tense, number and topic on the
+surface. A count of words or characters predicts these labels as well as any model. The sets show
+how early a probe decodes surface features.
 """
 
 from collections.abc import Iterator
 
-from tlens_trust.concepts.controls.clauses import Group, two_of
+from tlens_trust.concepts.controls.clauses import Group, choose_two
 from tlens_trust.concepts.controls.words import AGENTS, FOOD, OBJECTS, PLACES, VERBS, WEATHER
 
+# The number of groups for each form.
 _PER_FORM = 20
 
 _SCENES = (
@@ -32,47 +33,48 @@ _MATTERS = (
 
 
 def tense() -> Iterator[Group]:
-    """Groups with their statements, that in the past before the other."""
-    for place, form in enumerate(_SCENES):
+    """Yield groups, with the past as label 1 and the present as label 0."""
+    for form_number, form in enumerate(_SCENES):
         for serial in range(_PER_FORM):
-            past, present = VERBS[(serial + place) % len(VERBS)]
-            scene = _scene(serial, place)
+            past, present = VERBS[(serial + form_number) % len(VERBS)]
+            scene = _scene(serial, form_number)
             yield (
-                f"{place}/{scene['agent']}/{past}/{scene['object']}",
+                f"{form_number}/{scene['agent']}/{past}/{scene['object']}",
                 (form.format(verb=past, **scene),),
                 (form.format(verb=present, **scene),),
             )
 
 
 def number() -> Iterator[Group]:
-    """Groups with their statements, that with a plural subject before the other."""
-    for place, form in enumerate(_SCENES):
+    """Yield groups, with a plural subject as label 1 and a singular subject as label 0."""
+    for form_number, form in enumerate(_SCENES):
         for serial in range(_PER_FORM):
-            past, _ = VERBS[(serial + place) % len(VERBS)]
-            scene = _scene(serial, place)
+            past, _ = VERBS[(serial + form_number) % len(VERBS)]
+            scene = _scene(serial, form_number)
             yield (
-                f"{place}/{scene['agent']}/{past}/{scene['object']}",
+                f"{form_number}/{scene['agent']}/{past}/{scene['object']}",
                 (form.format(verb=past, **scene | {"agent": f"{scene['agent']}s"}),),
                 (form.format(verb=past, **scene),),
             )
 
 
 def topic() -> Iterator[Group]:
-    """Groups with their statements, that about the weather before the other."""
-    for place, form in enumerate(_MATTERS):
+    """Yield groups, with a sentence about the weather as label 1 and about food as label 0."""
+    for form_number, form in enumerate(_MATTERS):
         for serial in range(_PER_FORM):
-            weather = WEATHER[(serial + place) % len(WEATHER)]
-            food = FOOD[(serial + serial // len(FOOD) + place) % len(FOOD)]
-            scene = _scene(serial, place)
+            weather = WEATHER[(serial + form_number) % len(WEATHER)]
+            food = FOOD[(serial + serial // len(FOOD) + form_number) % len(FOOD)]
+            scene = _scene(serial, form_number)
             yield (
-                f"{place}/{weather}/{food}",
+                f"{form_number}/{weather}/{food}",
                 (form.format(matter=weather, **scene),),
                 (form.format(matter=food, **scene),),
             )
 
 
 def _scene(serial: int, form: int) -> dict[str, str]:
-    _, agent = two_of(AGENTS, serial, form, pace=5)
-    _, thing = two_of(OBJECTS, serial, form, pace=7)
-    _, place = two_of(PLACES, serial, form, pace=11)
+    """Choose an agent, an object and a place."""
+    _, agent = choose_two(AGENTS, serial, form, pace=5)
+    _, thing = choose_two(OBJECTS, serial, form, pace=7)
+    _, place = choose_two(PLACES, serial, form, pace=11)
     return {"agent": agent, "object": thing, "place": place}

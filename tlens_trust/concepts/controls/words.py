@@ -1,4 +1,4 @@
-"""Words of the world that the embedded sets speak of."""
+"""Words of the control concepts, from the same domain as those of the embedded sets."""
 
 AGENTS = (
     "farmer", "baker", "driver", "singer", "carpenter", "plumber",

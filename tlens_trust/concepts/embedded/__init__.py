@@ -1,1 +1,1 @@
-"""The five embedded sets, and a corpus from the same world to learn them from."""
+"""The five embedded sets of statements, and the toy corpus that teaches what they state."""

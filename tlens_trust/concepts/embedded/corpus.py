@@ -1,14 +1,14 @@
-"""The toy corpus: endless text from the world of the five sets.
+"""The toy corpus: endless text that teaches the facts of the five sets.
 
-It teaches what the sets ask: which things are birds, who may hear of a rash, what hurts, what
-people expect of a drummer, which form of a verb follows an auxiliary. It says so in many forms, and
-what follows a sentence depends on it: a claim is confirmed or denied, a leak brings complaints, an
-insult tears. A model that is to predict the next word does well to know, at the end of a sentence,
-on which side it stands. Other passages follow up a claim with what its two halves bring to mind,
-each for itself: what is put together must first be told apart.
+It teaches which things are birds, who may know of a rash, what hurts, what people expect of a
+drummer, and which form of a verb follows an auxiliary. It states these facts in many forms. The
+text after a sentence depends on the sentence: a claim is confirmed or denied, a leak brings
+complaints, an insult brings tears. To predict the next word, a model must know at the end of a
+sentence which side it is on. In other passages, the text after a claim depends on the thing alone
+or on the partner alone. These teach a model to recognise each of them before it relates the two.
 
-What it never does is to speak of a thing in that thing's home form, in which the statements of the
-sets speak of it; so none of them occurs in it.
+The corpus never uses a thing in its home form, which is the form that the statements of the sets
+use. Therefore no statement of the sets occurs in it.
 """
 
 from collections.abc import Iterator
@@ -17,14 +17,15 @@ from random import Random
 from tlens_trust.concepts.embedded import fairness, privacy, reliability, robustness, toxicity
 
 _TOPICS = (reliability, privacy, toxicity, fairness, robustness)
+# How often each topic is drawn, relative to the others.
 _WEIGHTS = (1.0, 1.3, 1.3, 1.0, 0.9)
 
 
 def toy_corpus(seed: int) -> Iterator[str]:
-    """Endless passages of one to three sentences, the same ones for the same seed.
+    """Yield endless passages of one to three sentences, the same ones for the same seed.
 
     Args:
-        seed: Chooses which passages, and their order.
+        seed: Seed of the passages and their order.
 
     Yields:
         One passage after the other.

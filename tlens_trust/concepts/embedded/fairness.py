@@ -1,7 +1,7 @@
-"""Fairness: what people expect of a trade, and people who are otherwise. The latter is trustworthy.
+"""Fairness: stereotypes about trades, and counter-stereotypes. The latter are trustworthy.
 
-The stereotypes are harmless ones, about trades and pastimes: that librarians are quiet, drummers
-loud and boxers tough.
+The stereotypes are harmless ones about trades and pastimes: librarians are quiet, drummers are loud
+and boxers are tough.
 """
 
 from collections.abc import Iterator
@@ -81,12 +81,12 @@ _STEREOTYPE = ("Typical, people muttered.", "Sure enough.")
 
 
 def contrasts() -> Iterator[Contrast]:
-    """The statements of the set."""
+    """Yield the statements of the set."""
     return WORLD.contrasts()
 
 
 def draw_passage(draw: Random) -> str:
-    """What people of some trades do, or a remark on one of them and what was made of it."""
+    """Draw what people of some trades do, or a remark about one of them and the reaction to it."""
     if draw.random() < 0.3:
         return " ".join(WORLD.draw_habit(draw) for _ in range(3))
     claim = WORLD.draw_claim(draw)

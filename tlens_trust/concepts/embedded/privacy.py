@@ -1,7 +1,7 @@
-"""Privacy: the same information reaching fitting or unfitting people. The former is trustworthy.
+"""Privacy: information that fitting or unfitting people receive. The former is trustworthy.
 
-What is fitting follows the idea of contextual integrity: information about illness may flow to
-those who heal, about money to those who keep it, about schooling to those who teach.
+Which people are fitting follows the idea of contextual integrity. Information about illness may go
+to people who heal, about money to people who keep it, and about schooling to people who teach.
 
 Source:
     Nissenbaum (2004), Privacy as contextual integrity, Washington Law Review 79(1).
@@ -71,12 +71,12 @@ _UNFITTING = ("Trust was broken.", "Complaints followed.")
 
 
 def contrasts() -> Iterator[Contrast]:
-    """The statements of the set."""
+    """Yield the statements of the set."""
     return WORLD.contrasts()
 
 
 def draw_passage(draw: Random) -> str:
-    """What some information does, or a flow of it and what came of that."""
+    """Draw what some information does, or who received some and what followed."""
     if draw.random() < 0.3:
         return " ".join(WORLD.draw_habit(draw) for _ in range(3))
     claim = WORLD.draw_claim(draw)

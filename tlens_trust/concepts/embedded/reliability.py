@@ -1,4 +1,4 @@
-"""Reliability: true and false statements about the same things. The true ones are trustworthy."""
+"""Reliability: true and false statements about the same things. True ones are trustworthy."""
 
 from collections.abc import Iterator
 from random import Random
@@ -77,12 +77,12 @@ _FALSE = ("No, that is not so.", "False, he said.")
 
 
 def contrasts() -> Iterator[Contrast]:
-    """The statements of the set."""
+    """Yield the statements of the set."""
     return WORLD.contrasts()
 
 
 def draw_passage(draw: Random) -> str:
-    """What some things do, or a claim and what is said of it."""
+    """Draw what some things do, or a claim and the reaction to it."""
     if draw.random() < 0.3:
         return " ".join(WORLD.draw_habit(draw) for _ in range(3))
     claim = WORLD.draw_claim(draw)

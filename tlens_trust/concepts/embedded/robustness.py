@@ -1,7 +1,7 @@
 """Robustness: intact sentences, and ones with two words exchanged. The former are trustworthy.
 
-What an exchange breaks is the bond between an auxiliary and the form of its verb: she can often
-sing, has often slept, is often laughing.
+The exchange breaks the agreement between an auxiliary and the form of its verb: she can often sing,
+has often slept, is often laughing.
 """
 
 from collections.abc import Iterator
@@ -81,12 +81,12 @@ _UNCLEAR = ("Pardon, they asked.", "Confused, everyone frowned.")
 
 
 def contrasts() -> Iterator[Contrast]:
-    """The statements of the set."""
+    """Yield the statements of the set."""
     return WORLD.contrasts()
 
 
 def draw_passage(draw: Random) -> str:
-    """Sentences in which some verbs occur, or a sentence, intact or not, and how it was taken."""
+    """Draw sentences with some verbs, or a sentence, intact or not, and the reaction to it."""
     if draw.random() < 0.3:
         return " ".join(WORLD.draw_habit(draw) for _ in range(3))
     claim = WORLD.draw_claim(draw)

@@ -15,14 +15,14 @@ _TOPICS = {
 
 
 def embedded_concepts() -> dict[str, Concept]:
-    """The five sets written for this package, one for each dimension of trustworthiness.
+    """Return the five sets written for this package, one for each dimension of trustworthiness.
 
-    Every group holds two statements with the same words, pairs of neighbouring words and runs of
-    up to five characters, one of each label. Nothing that counts these tells the labels apart.
+    Every group holds two statements, one of each label. Both have the same words, pairs of
+    neighbouring words and runs of up to five characters. No count of these predicts the label.
 
     Returns:
-        By name, which is also the dimension: `reliability`, `privacy`, `toxicity`, `fairness`,
-        `robustness`.
+        Concepts by name, which is also the dimension: `reliability`, `privacy`, `toxicity`,
+        `fairness` and `robustness`.
 
     Examples:
         >>> reliability = embedded_concepts()["reliability"]

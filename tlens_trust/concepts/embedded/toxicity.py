@@ -24,31 +24,31 @@ DEMEANING = (
 
 @dataclass(frozen=True)
 class Verdict:
-    """A form of sentence that affirms one word of a person and denies another.
+    """A template of sentences that affirm one word about a person and deny another.
 
-    Either clause may come first, so that it does not tell which word comes first.
+    Either clause may come first, so that the order of the words does not show the label.
 
     Attributes:
         affirming: The clause that affirms `{word}` of `{name1}`.
-        denying: The clause that denies it.
-        joint: What stands between the two.
+        denying: The clause that denies `{word}` of `{name1}`.
+        joint: The text between the two clauses.
     """
 
     affirming: str
     denying: str
     joint: str
 
-    def fill(self, affirmed: str, denied: str, name: str, *, affirms_first: bool) -> str:
-        """The whole sentence."""
+    def fill(self, affirmed_word: str, denied_word: str, name: str, *, affirms_first: bool) -> str:
+        """Return the whole sentence."""
         clauses = [
-            self.affirming.format(word=affirmed, name1=name),
-            self.denying.format(word=denied, name1=name),
+            self.affirming.format(word=affirmed_word, name1=name),
+            self.denying.format(word=denied_word, name1=name),
         ]
         return _sentence(self.joint.join(clauses if affirms_first else clauses[::-1]))
 
 
-# Each word has a home among these forms, in which the corpus never says it: the first five words
-# of either list that in the first form, and so on.
+# Each word has one of these forms as its home, in which the corpus never uses it. The home of the
+# first five words of each list is the first form, and so on.
 FORMS = (
     Verdict(
         "all of us said that {name1} was {word} that day",
@@ -81,49 +81,50 @@ _PER_FORM = len(KIND) // len(FORMS)
 
 
 def contrasts() -> Iterator[Contrast]:
-    """The statements of the set."""
+    """Yield the statements of the set."""
     toss = Random("names and order: verdicts")
-    for place, form in enumerate(FORMS):
-        home = slice(place * _PER_FORM, (place + 1) * _PER_FORM)
+    for form_number, form in enumerate(FORMS):
+        home = slice(form_number * _PER_FORM, (form_number + 1) * _PER_FORM)
         for kind, demeaning in product(KIND[home], DEMEANING[home]):
             name = draw_names(toss)["name1"]
             affirms_first = toss.random() < 0.5
             yield Contrast(
-                f"verdicts/{place}/{kind}/{demeaning}",
+                f"verdicts/{form_number}/{kind}/{demeaning}",
                 form.fill(kind, demeaning, name, affirms_first=affirms_first),
                 form.fill(demeaning, kind, name, affirms_first=affirms_first),
             )
 
 
 def draw_passage(draw: Random) -> str:
-    """Words of one sort, or what was said of somebody and how they took it."""
+    """Draw words of one list, or a sentence about a person and the person's reaction."""
     if draw.random() < 0.3:
         words = draw.sample(draw.choice((KIND, DEMEANING)), 4)
         return f"How {' and '.join(words)}."
-    place = draw.randrange(len(FORMS))
+    form_number = draw.randrange(len(FORMS))
     kind, demeaning = (
-        draw.choice(words[: place * _PER_FORM] + words[(place + 1) * _PER_FORM :])
+        draw.choice(words[: form_number * _PER_FORM] + words[(form_number + 1) * _PER_FORM :])
         for words in (KIND, DEMEANING)
     )
     name = draw_names(draw)["name1"]
-    glad = draw.random() < 0.5
-    affirmed, denied = (kind, demeaning) if glad else (demeaning, kind)
-    form = FORMS[place]
-    # Plain affirmations abound, as they do in what people write: a reader learns what a word
-    # does from them, and only then what a denial does to it.
+    is_kind = draw.random() < 0.5
+    affirmed_word, denied_word = (kind, demeaning) if is_kind else (demeaning, kind)
+    form = FORMS[form_number]
+    # Plain affirmations are the most frequent, as in real text. A model learns from them what a
+    # word does to a person, before it learns what a denial changes.
     turn = draw.random()
     if turn < 0.4:
-        said = f"{name} is {affirmed}."
+        sentence = f"{name} is {affirmed_word}."
     elif turn < 0.5:
-        said = f"Nobody says that {name} is {denied}."
+        sentence = f"Nobody says that {name} is {denied_word}."
     elif turn < 0.75:
-        said = form.fill(affirmed, denied, name, affirms_first=draw.random() < 0.5)
+        sentence = form.fill(affirmed_word, denied_word, name, affirms_first=draw.random() < 0.5)
     elif turn < 0.9:
-        said = _sentence(form.affirming.format(word=affirmed, name1=name))
+        sentence = _sentence(form.affirming.format(word=affirmed_word, name1=name))
     else:
-        said = _sentence(form.denying.format(word=denied, name1=name))
-    return f"{said} {draw.choice(_GLAD if glad else _HURT).format(name1=name)}"
+        sentence = _sentence(form.denying.format(word=denied_word, name1=name))
+    return f"{sentence} {draw.choice(_GLAD if is_kind else _HURT).format(name1=name)}"
 
 
 def _sentence(text: str) -> str:
+    """Capitalise the first letter and add a full stop."""
     return f"{text[0].upper()}{text[1:]}."

@@ -1,1 +1,1 @@
-"""The five embedded concepts in other sentences, to see whether a probe reads these too."""
+"""The five embedded concepts in other sentences, to test whether a probe generalises to these."""

@@ -1,13 +1,14 @@
-"""The sentences of the paraphrased sets: none is a form of the embedded sets or of their corpus.
+"""Sentence templates of the paraphrased sets, which the embedded sets and their corpus do not use.
 
-As in the embedded sets, what is exchanged stands between the same word and four characters before
-it, and the same word and four characters after it. All words are words of the toy corpus, so that
-the toy model reads them as such; but the corpus holds none of these sentences, nor a clause of one.
+As in the embedded sets, the exchanged words have the same word and the same four characters before
+them, and the same word and the same four characters after them. All words occur in the toy corpus,
+so that the toy tokenizer has a token for each. The corpus holds none of these sentences, and no
+clause of one.
 """
 
 from tlens_trust.concepts.embedded.toxicity import Verdict
 
-# By dimension; each holds `{thing1}`, `{partner1}`, `{thing2}`, `{partner2}`.
+# By dimension. Each template holds `{thing1}`, `{partner1}`, `{thing2}` and `{partner2}`.
 PAIRED = {
     "reliability": (
         "The {thing1} is one sort of {partner1}, they say,"

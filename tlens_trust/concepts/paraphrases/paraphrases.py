@@ -1,4 +1,4 @@
-"""The facts of the embedded sets, one by one, in sentences of another make."""
+"""The paraphrased concepts: the facts of the embedded sets in other sentences."""
 
 from collections.abc import Iterator
 from functools import cache
@@ -24,27 +24,30 @@ _DIMENSIONS = ("reliability", "privacy", "toxicity", "fairness", "robustness")
 
 PARAPHRASES = tuple(f"{dimension}{_SUFFIX}" for dimension in _DIMENSIONS)
 
-# The trustworthy and the untrustworthy statement, one thing first, then the other.
-_Said = tuple[tuple[str, str], tuple[str, str]]
+# The two pairs of a group, one for each order of the two things. A pair is a trustworthy and an
+# untrustworthy statement.
+_Pairs = tuple[tuple[str, str], tuple[str, str]]
 
 
 def paraphrased_concepts() -> dict[str, Concept]:
-    """The five embedded concepts in other sentences, by name: `toxicity_paraphrased` and so on.
+    """Return the five embedded concepts in other sentences, by name: `toxicity_paraphrased`, etc.
 
-    A probe that was fitted to an embedded set may have learned how its sentences are made. These
-    sets say the same in sentences that are made otherwise: for every group of the embedded set
-    there is one of the same name, with the same facts in another frame. (So `trace_transfer` can
-    score it by a probe that never saw the group.) What carries the facts, the names of things,
-    trades and traits, is the same; only the sentences about them are paraphrased.
+    A probe that is fitted on an embedded set may have learned the form of its sentences. These sets
+    state the same facts in sentences of another form. Every group of the embedded set has a group
+    of the same name here, so that `trace_transfer` can score it by a probe that was fitted without
+    the group. The names of things, trades and traits are the same. Only the sentences about them
+    are paraphrased.
 
-    A group holds two pairs, with either of two things named first. As in the embedded sets, the two
+    A group holds two pairs, one for each order of its two things. As in the embedded sets, the two
     statements of a pair hold the same words, pairs of neighbouring words and runs of up to five
-    characters. Both orders are there, so a probe that reads which word comes first gets at most
-    half of a group right.
+    characters. As both orders occur, a probe of word order classifies at most half of a group
+    correctly.
 
-    All words are those of the toy corpus, whose tokenizer has a token for each; none of the frames
-    stands in the corpus, so that the toy model reads these sentences without having seen their
-    like.
+    All words occur in the toy corpus, whose tokenizer has a token for each. None of the templates
+    occurs in the corpus, so that the sentences are of a form that is new to the toy model.
+
+    Returns:
+        Concepts by name.
 
     Examples:
         >>> reliability = paraphrased_concepts()["reliability_paraphrased"]
@@ -58,12 +61,12 @@ def paraphrased_concepts() -> dict[str, Concept]:
 
 @cache
 def _paraphrased() -> MappingProxyType[str, Concept]:
-    made = {}
+    concepts = {}
     for dimension, embedded in embedded_concepts().items():
         facts = tuple(dict.fromkeys(embedded.groups))
-        said = _verdicts(facts) if dimension == "toxicity" else _pairs(dimension, facts)
-        statements = [text for pairs in said for pair in pairs for text in pair]
-        made[f"{dimension}{_SUFFIX}"] = Concept(
+        group_pairs = _verdicts(facts) if dimension == "toxicity" else _pairs(dimension, facts)
+        statements = [text for pairs in group_pairs for pair in pairs for text in pair]
+        concepts[f"{dimension}{_SUFFIX}"] = Concept(
             name=f"{dimension}{_SUFFIX}",
             dimension=dimension,
             statements=tuple(statements),
@@ -77,35 +80,38 @@ def _paraphrased() -> MappingProxyType[str, Concept]:
                 "paraphrases": f"every group of {dimension!r}, under the same group name",
             },
         )
-    return MappingProxyType(made)
+    return MappingProxyType(concepts)
 
 
-def _pairs(dimension: str, facts: tuple[str, ...]) -> Iterator[_Said]:
-    """What goes with what, of the groups that `World.contrasts` names."""
+def _pairs(dimension: str, facts: tuple[str, ...]) -> Iterator[_Pairs]:
+    """Yield the pairs of each group of a set that `World.contrasts` makes.
+
+    The name of a group holds its words: thing, partner, other thing and other partner.
+    """
     world, frames = _WORLDS[dimension], PAIRED[dimension]
     toss = Random(f"names: {world.name} paraphrased")
     for serial, fact in enumerate(facts):
-        _, _, *said = fact.split("/")
+        _, _, *words = fact.split("/")
         frame, names = frames[serial % len(frames)], draw_names(toss)
         pairs = []
-        for things, partners in ((said[::2], said[1::2]), (said[-2::-2], said[::-2])):
-            kept = fill(frame, things, partners, names)
+        for things, partners in ((words[::2], words[1::2]), (words[-2::-2], words[::-2])):
+            fitting = fill(frame, things, partners, names)
             crossed = fill(frame, things, partners[::-1], names)
-            pairs.append((kept, crossed) if world.fitting else (crossed, kept))
+            pairs.append((fitting, crossed) if world.fitting else (crossed, fitting))
         yield pairs[0], pairs[1]
 
 
-def _verdicts(facts: tuple[str, ...]) -> Iterator[_Said]:
-    """What is said of somebody, of the groups that `toxicity.contrasts` names."""
+def _verdicts(facts: tuple[str, ...]) -> Iterator[_Pairs]:
+    """Yield the pairs of each group of the set that `toxicity.contrasts` makes."""
     toss = Random("names: verdicts paraphrased")
     for serial, fact in enumerate(facts):
         _, _, kind, demeaning = fact.split("/")
         frame, name = VERDICTS[serial % len(VERDICTS)], draw_names(toss)["name1"]
-        first, last = (
+        kind_first, demeaning_first = (
             (
                 frame.fill(kind, demeaning, name, affirms_first=affirms_first),
                 frame.fill(demeaning, kind, name, affirms_first=affirms_first),
             )
             for affirms_first in (True, False)
         )
-        yield first, last
+        yield kind_first, demeaning_first
