@@ -1,4 +1,4 @@
-"""Amounts of information as labelled variables, with half-sample replicates and nulls."""
+"""Label amounts of information as variables, with half-sample replicates and nulls."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 
 
 def empty_dataset(sites: Sequence[str], resamples: int) -> xr.Dataset:
-    """A data set of the axes of information, without variables."""
+    """Make a data set with the axes of the information measures and without variables."""
     return xr.Dataset(
         coords={
             "site": list(sites),
@@ -25,12 +25,13 @@ def empty_dataset(sites: Sequence[str], resamples: int) -> xr.Dataset:
 def label_bound(
     name: str, long_name: str, bound: Bound, statements: int, resampling: Mapping[str, int]
 ) -> Variables:
-    """Label a bound in nats: value, interval, half-sample replicates and number."""
+    """Label a bound in nats: its value, interval, replicates and number of statements."""
     variables = labelled(
         name,
         bound.value,
         units="nats",
         long_name=long_name,
+        # Seven digits are enough for an interval or a replicate, and halve the file.
         interval=bound.interval.astype(np.float32),
         n=statements,
         resampling=resampling,
@@ -46,7 +47,7 @@ def label_bound(
 def label_band(
     name: str, long_name: str, draws: Float[np.ndarray, "site draw"], *, units: str = "nats"
 ) -> Variables:
-    """Label the middle 95% of what permuted labels give."""
+    """Label the middle 95% of the values that permuted labels give."""
     return labelled_null(
         name,
         long_name=long_name,
@@ -57,13 +58,14 @@ def label_band(
 
 
 def label_null(name: str, long_name: str, draws: Float[np.ndarray, "site draw"]) -> Variables:
-    """Label the band of permuted labels, and the p-values by the same amount of information.
+    """Label the null band from permuted labels, and the p-values.
 
     Args:
         name: The name of the variable that the null belongs to.
-        long_name: What that variable is, in words.
-        draws: What draws of labels give, the labels themselves first.
+        long_name: The long name of that variable.
+        draws: The information for each draw of labels, the actual labels first.
     """
+    # The maximum over sites needs values in one unit: standard deviations of each site's null.
     p, p_best = p_values_of(in_deviations(draws))
     return label_band(name, long_name, draws[:, 1:]) | labelled_null(
         name, long_name=long_name, permutations=draws.shape[1] - 1, p=p, p_best=p_best

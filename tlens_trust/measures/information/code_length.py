@@ -1,4 +1,4 @@
-"""The length of the labels in an online code, at every site of a checkpoint."""
+"""A measure of the length of the labels in an online code, at every site of a checkpoint."""
 
 from dataclasses import dataclass
 
@@ -25,11 +25,11 @@ from tlens_trust.measures.resampling import GroupBootstrap
 
 @dataclass(frozen=True)
 class CodeLengthMeasure:
-    """How long labels are in an online code, at every site: a `Measure`.
+    """Measure how long the labels are in an online code at every site: a `Measure`.
 
     Attributes:
-        coding: The code.
-        permutations: How many times permuted labels are sent.
+        coding: The online code.
+        permutations: The number of label permutations that are also encoded, for the null.
     """
 
     coding: OnlineCoding
@@ -40,25 +40,25 @@ class CodeLengthMeasure:
 
     @property
     def name(self) -> str:
-        """`online_coding`."""
+        """The measure's name, `online_coding`."""
         return "online_coding"
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """The name and every parameter that changes the result."""
         return f"{self.name}({self.coding!r}, permutations={self.permutations}, version=3)"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Send the labels at every site.
+        """Compute the code length of the labels at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: Draws resamples and permutations.
+            activations: One row per statement of the concept, in its order.
+            concept: The statements, labels and groups.
+            seed: Draws the resamples and permutations.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or it has fewer than
-                8 groups.
+            ValueError: The activations do not belong to this concept's statements, or the concept
+                has fewer than 8 groups.
         """
         check_statements(activations, concept)
         labels = torch.from_numpy(concept.labels.copy())
@@ -92,7 +92,8 @@ class CodeLengthMeasure:
             units="1",
             long_name=f"length in a uniform code over the {about}",
         )
-        # Named more briefly than its value.
+        # `labelled` would repeat the long name of the value, which is too long for an interval.
+        # Compression falls as length rises, so low and high change places.
         variables["compression_ci"] = (
             ("site", "bound"),
             uniform / interval[:, ::-1],
@@ -112,6 +113,7 @@ class CodeLengthMeasure:
                 "description_length",
                 long_name=about,
                 permutations=self.permutations,
+                # A short code is the extreme one, so the p-value counts codes at most as long.
                 p=(1 + (null <= total[:, None]).sum(axis=1)) / (1 + self.permutations),
                 p_name="permutation p-value of the {} being as short",
             )
@@ -121,23 +123,24 @@ class CodeLengthMeasure:
 def online_coding(
     *, sites: Sites = None, permutations: int = 0, orders: int = 4, seed: int = 0
 ) -> Measure:
-    """Minimum description length of the labels by online coding: a measure.
+    """Measure the minimum description length of the labels by online coding.
 
-    `description_length`, in nats (in bits: divide by `ln 2`), with its interval, and `compression`,
-    by how much that is shorter than `n ln 2`; see `OnlineCoding`.
+    The measure gives two variables, each with an interval. `description_length` is in nats (divide
+    by `ln 2` for bits). `compression` is `n ln 2` divided by that length. See `OnlineCoding`.
 
     Args:
-        sites: Where, as `collect_activations` takes them; None for all that were read.
-        permutations: How many times permuted labels are sent, for `…_null` and `…_p`; none by
-            default, as each costs as much as the measure.
-        orders: How many orders of the groups.
-        seed: Draws them.
+        sites: The sites to measure, as `collect_activations` takes them; None for all sites in the
+            activations.
+        permutations: The number of label permutations for `…_null` and `…_p`. The default is none,
+            since each permutation costs as much as the measure itself.
+        orders: The number of random orders of the groups.
+        seed: Draws the orders.
 
     Returns:
         A measure named `online_coding`.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Examples:
         >>> online_coding().name

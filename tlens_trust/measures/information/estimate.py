@@ -1,4 +1,4 @@
-"""What an estimator of information gives."""
+"""The result of an information estimator."""
 
 from dataclasses import dataclass
 from math import log
@@ -9,15 +9,16 @@ Kind = Literal["lower bound", "estimate"]
 
 @dataclass(frozen=True)
 class InformationEstimate:
-    """An amount of information in nats, how sure it is, and what is known against it.
+    """An amount of information in nats, with its interval and the estimator's warnings.
 
     Attributes:
-        value: In nats. It may be negative: an estimate of nothing lies about zero, and a bound
-            that says nothing lies below it.
-        interval: Of 95%, in nats; NaN where it is not known.
-        n: How many examples it rests on.
-        kind: Whether the true information is at least as much, or about as much.
-        warnings: What to know before believing it, in words.
+        value: In nats. It may be negative: an estimate of zero information scatters around zero,
+            and an uninformative bound lies below zero.
+        interval: The 95% interval in nats; NaN where it is not known.
+        n: The number of examples.
+        kind: `"lower bound"` if the true information is at least the value, apart from sampling
+            error; `"estimate"` otherwise.
+        warnings: What a reader should know before trusting the value.
 
     Examples:
         >>> found = InformationEstimate(0.3466, (0.3, 0.4), 100, "lower bound")
@@ -33,7 +34,7 @@ class InformationEstimate:
 
     @property
     def unit(self) -> str:
-        """Of `value` and `interval`."""
+        """The unit of `value` and `interval`."""
         return "nats"
 
     @property

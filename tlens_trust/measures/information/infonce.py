@@ -1,4 +1,4 @@
-"""InfoNCE: how well a trained critic picks out what belongs together, among `N`."""
+"""InfoNCE: bound information by how well a trained critic finds the matching pair among `N`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,29 +14,35 @@ from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 
+# AdamW's learning rate and weight decay; the decay limits overfitting of the critic.
 _RATE = 2e-3
 _DECAY = 1e-2
 
 
 @dataclass(frozen=True)
 class InfoNCE:
-    """`I(X; Y) ≥ ln N - CE`, with `CE` of picking out the `y` of an `x` among `N`.
+    """Bound the information of two variables by InfoNCE: `I(X; Y) ≥ ln N - CE`.
 
-    The critic is `g(x) · h(y)`, with `g` and `h` networks of one hidden layer on standardised
-    features, trained on whole groups, kept from when the cross-entropy on a tenth of these was
-    least, and judged on the groups of a fold that it has not seen, in batches of `N`. So it is an
-    honest lower bound, in nats, never above `ln N`, whatever there is to know: more cannot be
-    claimed with high confidence from `N` examples by any such bound (McAllester and Stratos 2018,
-    arXiv:1811.04251). It may be negative. The other examples of a group count among the `N`, which
-    makes picking harder and the bound lower.
+    `CE` is the cross-entropy of identifying the `y` that belongs to an `x` among `N` candidates.
+    The critic is `g(x) · h(y)`. `g` and `h` are networks with one hidden layer on standardised
+    features.
+
+    The critic is trained on whole groups. A tenth of these groups is used for early stopping. It is
+    then evaluated on the groups of a held-out fold, in batches of `N`. So the value is a valid
+    lower bound in nats, apart from sampling error.
+
+    The bound never exceeds `ln N`, however large the true information is. No such bound can claim
+    more with high confidence from `N` examples (McAllester and Stratos 2018, arXiv:1811.04251). It
+    may be negative. The other examples of a group count among the `N`, which makes identification
+    harder and the bound lower.
 
     Attributes:
-        batch: `N`, at most; folds with fewer examples have fewer.
-        width: Hidden units.
-        dimensions: Of `g` and `h`.
-        epochs: How often the training rows are read at most.
-        patience: After how many epochs without an improvement training ends.
-        folds: Into how many folds groups are dealt.
+        batch: The largest `N`; a fold with fewer examples uses fewer.
+        width: The number of hidden units.
+        dimensions: The output dimension of `g` and `h`.
+        epochs: The largest number of passes over the training rows.
+        patience: Training ends after this many epochs without an improvement.
+        folds: The number of folds that the groups are dealt into.
         seed: Deals the folds, draws weights and batches.
 
     Source:
@@ -69,12 +75,12 @@ class InfoNCE:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Bound the information of `x` and `y` from below.
+        """Bound the information between `x` and `y` from below.
 
         Args:
             x: One row per example.
-            y: Likewise; a column of labels is one of numbers.
-            groups: What belongs together; None where each row stands alone.
+            y: One row per example; labels are given as a column of numbers.
+            groups: The group of each row; None where each row is a group of its own.
 
         Raises:
             ValueError: There are too few groups for the folds.
@@ -99,13 +105,14 @@ class InfoNCE:
         y: Float[Tensor, "example e"],
         groups: Sequence[str],
     ) -> tuple[Float[np.ndarray, " example"], Int[np.ndarray, " example"]]:
-        """`ln N - CE` of each example where it is held out, and its `N`."""
+        """Compute `ln N - CE` for each held-out example, and the `N` of its batch."""
         fold = deal_groups(groups, folds=self.folds, seed=self.seed)
         generator = torch.Generator().manual_seed(self.seed)
         gain, sizes = np.zeros(len(x)), np.zeros(len(x), dtype=np.int64)
         for number in range(self.folds):
             is_held_out = fold == number
             names = np.asarray(groups, dtype=object)[~is_held_out].tolist()
+            # Early stopping must not use the held-out fold, or the bound would be too high.
             is_validation = np.zeros(len(x), dtype=bool)
             is_validation[~is_held_out] = deal_groups(names, folds=10, seed=self.seed) == 0
             critic = self._train(x, y, ~is_held_out & ~is_validation, is_validation, generator)
@@ -139,6 +146,7 @@ class InfoNCE:
                 surprise = (
                     -critic(x[validation_rows], y[validation_rows]).log_softmax(dim=1).diagonal()
                 )
+            # A batch of one has a loss of 0 by construction, and says nothing.
             validation_loss = float(surprise.mean()) if len(validation_rows) > 1 else 0.0
             epochs_since_best += 1
             if validation_loss < lowest_loss:
@@ -151,13 +159,13 @@ class InfoNCE:
     def _batches(
         self, rows: Int[np.ndarray, " row"], generator: torch.Generator
     ) -> list[Int[Tensor, " _"]]:
-        """Of nearly equal size, none larger than `batch`."""
+        """Split the rows at random into nearly equal batches of at most `batch`."""
         order = torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
         return list(order.tensor_split(-(-len(rows) // self.batch)))
 
 
 class _Critic:
-    """Two networks on standardised features; the score of a pair is their product."""
+    """Two networks on standardised features; a pair's score is the product of their outputs."""
 
     def __init__(
         self,
@@ -171,6 +179,7 @@ class _Critic:
         self._parts: list[Tensor] = []
         for side in (x, y):
             for shape in ((side.shape[1], width), (width, dimensions)):
+                # He initialisation: variance 2 / fan-in keeps the scale through a ReLU.
                 weights = torch.randn(shape, generator=generator) * (2 / shape[0]) ** 0.5
                 self._parts += [weights.requires_grad_(), torch.zeros(shape[1], requires_grad=True)]
 
@@ -192,6 +201,7 @@ class _Critic:
             inner, inner_bias, outer, outer_bias = self._parts[4 * number : 4 * number + 4]
             hidden = nn.functional.relu((side.float() - mean) / scale @ inner + inner_bias)
             embeddings.append(hidden @ outer + outer_bias)
+        # As in attention, the root of the dimension keeps scores of random vectors near 1.
         scores: Tensor = embeddings[0] @ embeddings[1].T / embeddings[0].shape[1] ** 0.5
         return scores
 
@@ -199,12 +209,15 @@ class _Critic:
 def _scaling(side: Float[Tensor, "example d"]) -> tuple[Tensor, Tensor]:
     values = side.float()
     mean, deviation = values.mean(dim=0), values.std(dim=0, correction=0)
+    # A feature that varies only by rounding is constant; scaling it up would add noise.
     rounding = 8 * torch.finfo(torch.float32).eps * values.abs().amax(dim=0)
     return mean, torch.where(deviation > rounding, deviation, 1.0)
 
 
 def deal_groups(groups: Sequence[str], *, folds: int, seed: int) -> Int[np.ndarray, " example"]:
-    """Deal whole groups into folds, at random by their names and the seed, without labels.
+    """Deal whole groups into folds at random, without use of the labels.
+
+    The result depends only on the group names and the seed.
 
     Raises:
         ValueError: There are fewer groups than folds.

@@ -1,15 +1,14 @@
-"""How much a probe's held-out scores show that activations tell of labels.
+"""Bounds of the information of activations on labels, from a probe's held-out scores.
 
-All of it is about `I(T; Y)`, and each is at most that, but for its sampling error:
+Each bound is at most `I(T; Y)`, apart from sampling error. There are three:
 
-- Barber and Agakov: `H(Y) - CE`, since a probe's cross-entropy is at least `H(Y | T)`;
-- Fano: `H(Y) - h(e)` for a probe that errs at the rate `e` (two labels), since an answer that is
-  seldom wrong leaves little doubt;
-- the answer itself: `I(Ŷ; Y)` from the table of answers and labels, since the answer is computed
-  from `T`.
+- Barber and Agakov: `H(Y) - CE`. A probe's cross-entropy is at least `H(Y | T)`.
+- Fano: `H(Y) - h(e)` for a probe with error rate `e` (two labels). An answer that is seldom wrong
+  leaves little uncertainty.
+- The answers: `I(Ŷ; Y)` from the table of answers and labels. The answers are computed from `T`.
 
-The first takes the whole score and pays for scores that are too sure; the others take the answer
-alone.
+The first bound uses the whole score, so an overconfident probe lowers it. The other two use only
+the answers.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ class Bound:
 
     Attributes:
         value: In nats.
-        interval: Of 95%, in nats.
+        interval: The 95% interval, in nats.
         draws: Half-sample replicates (see `HalfSamples`), in nats.
     """
 
@@ -41,15 +40,15 @@ class Bound:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutScores:
-    """Scores of statements by probes that have not seen them, and what intervals take.
+    """Held-out scores of a probe, with the resamples that intervals need.
 
     Attributes:
         scores: Log-odds of label 1, in nats.
         labels: 0 or 1.
-        fold: In which each statement was held out, from 0.
-        fewer: The scores by probes without one more fold, the first axis; None where not known
-            (see `score_dataset`).
-        bootstrap: Resamples of the groups.
+        fold: The fold in which each statement was held out, from 0.
+        fewer: The scores by probes fitted without one more fold (first axis); None where they are
+            not known (see `score_dataset`).
+        bootstrap: Bootstrap resamples of the groups.
         halves: Half samples of the groups.
     """
 
@@ -73,17 +72,17 @@ class HeldOutScores:
         resamples: int = 1000,
         halves: int = 32,
     ) -> "HeldOutScores":
-        """Draw the resamples.
+        """Draw the resamples for a probe's held-out scores.
 
         Args:
             scores: Log-odds of label 1, in nats.
             labels: 0 or 1.
-            fold: In which each statement was held out, from 0.
+            fold: The fold in which each statement was held out, from 0.
             groups: The group of each statement.
-            fewer: The scores by probes without one more fold, or None.
-            seed: Draws resamples and halves.
-            resamples: How many bootstrap resamples.
-            halves: How many half samples.
+            fewer: The scores by probes fitted without one more fold, or None.
+            seed: Draws resamples and half samples.
+            resamples: The number of bootstrap resamples.
+            halves: The number of half samples.
         """
         return cls(
             scores,
@@ -99,13 +98,13 @@ class HeldOutScores:
         rows: Float[np.ndarray, "example site"],
         fewer: Float[np.ndarray, "fold example site"] | None,
     ) -> Bound:
-        """The mean of what each statement comes to, with its interval and replicates.
+        """Average a quantity over the statements, with interval and replicates.
 
-        Both allow for the folds' having training rows in common.
+        Interval and replicates allow for the training rows that the folds share.
 
         Args:
-            rows: What each statement comes to.
-            fewer: The same by probes without one more fold.
+            rows: The quantity for each statement.
+            fewer: The same quantity by probes fitted without one more fold.
         """
         value = rows.mean(axis=0)
         bootstrap_means = self.bootstrap.means(rows)
@@ -123,7 +122,7 @@ def _widened(
     bootstrap_values: Float[np.ndarray, "resample site"],
     added_variance: Float[np.ndarray, " site"] | float,
 ) -> Float[np.ndarray, "site half"]:
-    """Replicates with the variance that halves of the same fits do not show."""
+    """Widen replicates by the variance that half samples of the same fits do not show."""
     variance = bootstrap_values.var(axis=0)
     added_share = np.divide(
         added_variance * np.ones_like(variance),
@@ -137,7 +136,9 @@ def _widened(
 
 
 def label_entropy(labels: Int[np.ndarray, " example"]) -> float:
-    """Entropy of the labels' shares, in nats: no activation can tell more of them.
+    """Compute the entropy of the label shares, in nats.
+
+    No activations can hold more information about the labels.
 
     Examples:
         >>> round(label_entropy(np.array([0, 1, 1, 0])), 4)
@@ -150,25 +151,25 @@ def label_entropy(labels: Int[np.ndarray, " example"]) -> float:
 def fano_information(
     error: Float[np.ndarray, "..."] | float, entropy: float, *, classes: int = 2
 ) -> Float[np.ndarray, "..."]:
-    """What an answer that is wrong at a rate tells at least, by Fano's inequality.
+    """Bound information from below by an error rate, with Fano's inequality.
 
-    `H(Y) - h(e) - e ln(K - 1)`, with `h(e) = -e ln e - (1 - e) ln(1 - e)`. Where the labels are not
-    balanced it is negative near chance: the bound says nothing there.
+    The bound is `H(Y) - h(e) - e ln(K - 1)`, with `h(e) = -e ln e - (1 - e) ln(1 - e)`. Where the
+    labels are not balanced, the bound is negative near chance and says nothing there.
 
     Args:
-        error: The rate, from 0 to 1.
+        error: The error rate, from 0 to 1.
         entropy: `H(Y)`, in nats.
-        classes: `K`.
+        classes: `K`, the number of labels.
 
     Returns:
-        In nats.
+        The bound in nats.
 
     Raises:
         ValueError: A rate lies outside 0 to 1, or there are fewer than 2 classes.
 
     Source:
-        Fano (1961), Transmission of Information; Cover and Thomas, Elements of Information
-        Theory, theorem 2.10.1.
+        Fano (1961), Transmission of Information; Cover and Thomas, Elements of Information Theory,
+        theorem 2.10.1.
 
     Examples:
         >>> bits = fano_information(np.array([0.3, 0.2, 0.1, 0.05]), np.log(2)) / np.log(2)
@@ -187,17 +188,18 @@ def fano_information(
 def fano_interval(
     error: Float[np.ndarray, "... bound"], entropy: float
 ) -> Float[np.ndarray, "... bound"]:
-    """The least and the most that Fano's inequality gives for two labels within error limits.
+    """Compute the range of Fano's bound over an interval of the error rate, for two labels.
 
-    The least is what can be claimed. It is at the upper limit of the error, unless that lies
-    above one half, where an answer is as good as its opposite.
+    The low end is what can be claimed. It lies at the upper limit of the error rate. If the
+    interval includes one half, the low end is the bound at one half, where it is smallest.
 
     Args:
-        error: Low and high limit of the rate, along the last axis.
+        error: The low and high limit of the error rate, along the last axis.
         entropy: `H(Y)`, in nats.
     """
     ends = fano_information(error, entropy)
     low, high = ends.min(axis=-1), ends.max(axis=-1)
+    # For two labels `h(e)` is largest at one half, so the bound is smallest there.
     includes_one_half = (error[..., 0] <= 0.5) & (error[..., 1] >= 0.5)
     low = np.where(includes_one_half, entropy - np.log(2), low)
     return np.stack([low, high], axis=-1)
@@ -206,20 +208,21 @@ def fano_interval(
 def confusion_information(
     counts: Float[np.ndarray, "... label answer"], *, corrected: bool = True
 ) -> Float[np.ndarray, "..."]:
-    """`I(Ŷ; Y)` from a table of labels and answers.
+    """Estimate `I(Ŷ; Y)` from a table of labels and answers.
 
-    The plug-in estimate is too high by `(K_Y - 1)(K_Ŷ - 1) / 2n` on average where examples are
-    independent, for two labels `1 / 2n` nats; Miller and Madow's correction takes this off, so that
-    an answer that tells nothing comes to about zero and now and then below. Where examples come in
-    groups, or answers from folds that share training rows, there is more bias than that: hold the
-    value against its null.
+    For independent examples the plug-in estimate is too high on average by
+    `(K_Y - 1)(K_Ŷ - 1) / 2n`, or `1 / 2n` nats for two labels. Miller and Madow's correction
+    subtracts this. An uninformative answer then comes to about zero, and sometimes below.
+
+    The bias is larger where examples come in groups, or where answers come from folds that share
+    training rows. Compare the value with its null there.
 
     Args:
         counts: How often each answer was given to each label.
-        corrected: Whether to correct; else the plug-in estimate.
+        corrected: Whether to apply the correction; if not, the plug-in estimate is returned.
 
     Returns:
-        In nats; NaN for a table of nothing.
+        The information in nats; NaN for an empty table.
 
     Source:
         Miller (1955), Note on the bias of information estimates.
@@ -250,15 +253,17 @@ def confusion_information(
 
 def _x_ln_x(x: Float[np.ndarray, "..."] | float) -> Float[np.ndarray, "..."]:
     amount = np.asarray(x, dtype=np.float64)
+    # `x ln x` goes to 0 as `x` does, where NumPy would give NaN.
     product: np.ndarray = np.asarray(amount * np.log(np.where(amount > 0, amount, 1.0)))
     return product
 
 
 def barber_agakov(held_out: HeldOutScores) -> Bound:
-    """`I(T; Y) ≥ H(Y) - CE`: what the labels' entropy loses by knowing a probe's scores.
+    """Bound information by `I(T; Y) ≥ H(Y) - CE`, with the cross-entropy of a probe.
 
-    `CE = -(1/n) Σ ln q(yᵢ | tᵢ)` on held-out statements. It may be negative, where a probe is worse
-    than knowing the labels' shares, and is reported so. `H(Y)` is that of the shares.
+    `CE = -(1/n) Σ ln q(yᵢ | tᵢ)` over held-out statements. `H(Y)` is the entropy of the label
+    shares. A negative bound is reported as it is: the probe then predicts worse than the label
+    shares alone.
 
     Source:
         Barber and Agakov (2003), The IM algorithm; Choi et al. (2023), arXiv:2312.10019, for
@@ -275,16 +280,17 @@ def barber_agakov(held_out: HeldOutScores) -> Bound:
 
     fewer = None
     if held_out.fewer is not None:
-        # What is NaN there is never looked at.
+        # NaN marks statements of the left-out fold, which `mean` never uses.
         fewer = np.stack([gain(np.nan_to_num(part)) for part in held_out.fewer])
     return held_out.mean(gain(held_out.scores), fewer)
 
 
 def fano(held_out: HeldOutScores) -> Bound:
-    """Fano's inequality at the held-out error; the interval's low end is what can be claimed.
+    """Bound information by Fano's inequality at the held-out error rate.
 
-    The limits of the error are those of a bootstrap of groups, or, where every answer is right,
-    Clopper and Pearson's on the number of groups.
+    The low end of the interval is what can be claimed. The limits of the error rate come from a
+    bootstrap of groups. Where every answer is right, they are Clopper and Pearson's limits for the
+    number of groups.
     """
     positive = (held_out.labels == 1)[:, None]
     is_error = ((held_out.scores > 0) != positive).astype(np.float64)
@@ -304,9 +310,9 @@ def fano(held_out: HeldOutScores) -> Bound:
 
 
 def answer_information(held_out: HeldOutScores) -> Bound:
-    """`I(Ŷ; Y)` of the probe's answers, corrected for its bias (see `confusion_information`).
+    """Estimate `I(Ŷ; Y)` of the probe's answers, corrected for bias (see `confusion_information`).
 
-    Answers are those to held-out statements, by the probes of all folds.
+    The answers are those to held-out statements, by the probes of all folds.
     """
     labels = held_out.labels
     cell = 2 * labels[:, None] + (held_out.scores > 0)
@@ -317,12 +323,11 @@ def answer_information(held_out: HeldOutScores) -> Bound:
 
     value = estimate(table.sum(axis=0))
     bootstrap_values = estimate(held_out.bootstrap.sums(table))
-    # Each resample is biased once more than the value itself.
+    # A bootstrap resample adds the plug-in bias a second time; centring removes it.
     bootstrap_values = bootstrap_values + value - np.nanmean(bootstrap_values, axis=0)
     added_variance = _answers_covariance(held_out, cell, table)
     groups = held_out.bootstrap.groups
     interval = stretched_interval(value, bootstrap_values, groups, added=added_variance)
-    # A resample that happens to lack a label tells nothing.
     on_halves = estimate(
         np.einsum("re,esc->src", held_out.halves.members.astype(np.float64), table)
     )
@@ -335,13 +340,13 @@ def _answers_covariance(
     cell: Int[np.ndarray, "example site"],
     table: Float[np.ndarray, "example site cell"],
 ) -> Float[np.ndarray, " site"] | float:
-    """What folds have in common adds, by what each statement's cell adds to first order."""
+    """Compute the variance that shared training rows add, to first order."""
     if held_out.fewer is None:
         return 0.0
     share = (table.sum(axis=0) / len(table)).reshape(-1, 2, 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         pointwise = np.log(share / share.sum(axis=1, keepdims=True) / share.sum(2, keepdims=True))
-    # A cell that no held-out answer is in has no say.
+    # An empty cell has an infinite logarithm, but no statement to contribute it.
     pointwise = np.where(np.isfinite(pointwise), pointwise, 0.0).reshape(-1, 4)
     site = np.arange(cell.shape[1])
     fewer = np.stack(

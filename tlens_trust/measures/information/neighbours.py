@@ -1,8 +1,8 @@
-"""Information from distances to nearest neighbours, with what is known of its bias.
+"""Estimate information from distances to nearest neighbours, with the known bias of each estimate.
 
-Two samples that are close in one variable are close in the other where the two depend on each
-other. No density is modelled; what is asked for is enough samples that a neighbour is near, and in
-many dimensions, or where dependence is strong, there never are: the estimates are then far too low.
+Where two variables depend on each other, examples that are close in one are close in the other. The
+estimators need no model of the density, but they need near neighbours. In many dimensions, or under
+strong dependence, there are none, and the estimates are far too low.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,9 @@ from tlens_trust.arguments import check_counts, checked_count
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import HalfSamples
 
+# Below this share of the variance, the estimate warns that components are left out.
 _KEPT_VARIANCE = 0.95
-# What was found of what there is, in nats, by dimensions (n = 2,000, k = 3; see the docstrings).
+# Mean estimate and truth in nats, by dimension (n = 2,000, k = 3; see `NearestNeighbours`).
 _GAUSSIANS = {
     3: ((0.411, 0.432), (2.279, 2.491)),
     5: ((0.537, 0.719), (2.879, 4.152)),
@@ -38,7 +39,7 @@ _TWO_LABELS = {
 def leading_components(
     x: Float[Tensor, "example d"], components: int
 ) -> tuple[Float[np.ndarray, "example component"], float]:
-    """The leading principal components, in one unit, and their share of the variance.
+    """Compute the leading principal components in a common unit, and their share of the variance.
 
     Raises:
         ValueError: `components` is less than 1, or a value is not finite.
@@ -51,6 +52,7 @@ def leading_components(
     left_vectors, lengths, _ = torch.linalg.svd(values, full_matrices=False)
     leading = left_vectors[:, :components] * lengths[:components]
     total = float(lengths.square().sum())
+    # Distances from the mean below 1e-12 of the values (1e-24 squared) are rounding.
     if total <= 1e-24 * max(float(x.double().square().sum()), 1e-300):
         return np.zeros((len(x), 1)), 1.0
     unit = float(leading.square().mean().sqrt())
@@ -60,16 +62,17 @@ def leading_components(
 def ksg(
     x: Float[np.ndarray, "example dx"], y: Float[np.ndarray, "example dy"], neighbours: int
 ) -> float:
-    """Kraskov, Stögbauer and Grassberger's first estimator, in nats, in the maximum norm.
+    """Estimate information by Kraskov, Stögbauer and Grassberger's first estimator, in nats.
 
-    `ψ(k) + ψ(n) - ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩`, with `n_x` how many others are closer in `x` than
-    the `k`-th neighbour in both.
+    `ψ(k) + ψ(n) - ⟨ψ(n_x + 1) + ψ(n_y + 1)⟩` in the maximum norm. `n_x` counts the examples that
+    are closer in `x` than the `k`-th neighbour in both variables.
     """
     n = len(x)
     joint = np.column_stack([x, y])
     search = NearestNeighbors(metric="chebyshev", n_neighbors=neighbours).fit(joint)
+    # The estimator counts examples strictly closer than the neighbour: the next smaller number.
     radius = np.nextafter(search.kneighbors()[0][:, -1], 0)
-    # What is within the radius counts the example itself, as the formula's `+ 1` does.
+    # Counts within the radius include the example itself, which is the `+ 1` of the formula.
     neighbour_counts = [
         KDTree(side, metric="chebyshev").query_radius(side, radius, count_only=True)
         for side in (x, y)
@@ -85,11 +88,11 @@ def ksg(
 def ross(
     x: Float[np.ndarray, "example dx"], labels: Int[np.ndarray, " example"], neighbours: int
 ) -> float:
-    """Ross's estimator for a continuous and a discrete variable, in nats, in the maximum norm.
+    """Estimate the information between a variable and labels by Ross's estimator, in nats.
 
-    `ψ(n) + ψ(k) - ⟨ψ(n_label)⟩ - ⟨ψ(m)⟩`, with `m` how many examples of any label lie within the
-    `k`-th neighbour of the same label. Of a label with fewer than `k + 1` examples, all neighbours
-    there are are taken; one that occurs once is left out.
+    `ψ(n) + ψ(k) - ⟨ψ(n_label)⟩ - ⟨ψ(m)⟩` in the maximum norm. `m` counts the examples of any label
+    within the distance of the `k`-th neighbour of the same label. For a label with fewer than
+    `k + 1` examples, `k` is reduced to all its neighbours. A label that occurs once is left out.
     """
     radius = np.zeros(len(x))
     is_used = np.zeros(len(x), dtype=bool)
@@ -153,6 +156,7 @@ def _warnings(
     largest = max(dimensions)
     if largest > (5 if discrete else 2):
         known_bias = _TWO_LABELS if discrete else _GAUSSIANS
+        # Dimensions differ by ratios, not by differences: compare their logarithms.
         closest = min(known_bias, key=lambda d: abs(np.log(d / largest)))
         comparison = " and ".join(
             f"{low:.2f} of {true:.2f} nats" for low, true in known_bias[closest]
@@ -160,13 +164,13 @@ def _warnings(
         side = "" if discrete else " a side"
         warnings.append(
             f"With {' and '.join(map(str, dimensions))} dimensions the estimate is too low, and "
-            f"more so the more information there is: of Gaussians of {closest} dimensions{side} "
+            f"by more where there is more information: for Gaussians of {closest} dimensions{side} "
             f"it found {comparison} (n = 2,000, k = 3)."
         )
     if min(shares) < _KEPT_VARIANCE:
         warnings.append(
-            f"The principal components hold {min(shares):.0%} of the variance; what the others "
-            "tell is left out."
+            f"The principal components hold {min(shares):.0%} of the variance; information in "
+            "the others is left out."
         )
     if has_ties:
         warnings.append("Some rows are equal: distances of zero make the estimate unreliable.")
@@ -179,15 +183,17 @@ def _has_ties(x: Float[np.ndarray, "example d"]) -> bool:
 
 @dataclass(frozen=True)
 class NearestNeighbours:
-    """Estimate `I` of two variables from nearest neighbours, in nats; one may be labels.
+    """Estimate the information between two variables from nearest neighbours, in nats.
 
-    Each continuous variable is projected on its leading principal components and brought to one
-    unit, so that rotating, shifting and scaling it change nothing. Two continuous variables go to
-    `ksg`, a continuous one and labels to `ross`. The estimate may be negative.
+    One of the two may be labels. Each continuous variable is projected on its leading principal
+    components and scaled to a common unit. So rotating, shifting and scaling it change nothing. Two
+    continuous variables are passed to `ksg`; a continuous variable and labels are passed to `ross`.
+    The estimate may be negative.
 
-    For jointly Gaussian variables of `d` dimensions each, every coordinate correlated with its
-    counterpart by ρ, n = 2,000 and k = 3, the mean estimate beside the truth, in nats (20 draws, 8
-    from d = 5; standard deviations of one draw are .01 to .04):
+    The first table shows the bias for jointly Gaussian variables of `d` dimensions each. Every
+    coordinate is correlated with its counterpart by ρ; n = 2,000 and k = 3. It lists the mean
+    estimate beside the truth, in nats. Means are over 20 draws (8 from d = 5); the standard
+    deviation of one draw is .01 to .04.
 
         d     ρ = .5: true, found    ρ = .9: true, found
         1          .144   .148            .830   .840
@@ -197,23 +203,24 @@ class NearestNeighbours:
         10        1.438   .642           8.304  3.049
         20        2.877   .606          16.607  2.663
 
-    At ρ = 0 it lies within .01 of zero for all of these. In more than two dimensions it is far too
-    low, the more so the more there is to know, and it may even fall where the truth rises.
+    At ρ = 0 the mean lies within .01 of zero for all of these. In more than two dimensions the
+    estimate is far too low. The error grows with the information, and the estimate may even fall
+    where the truth rises.
 
-    For labels of two Gaussians of equal size, two standard deviations apart along one direction,
-    the truth is .337 nats however many dimensions tell nothing; n = 2,000, k = 3, all principal
-    components, mean of 20 draws (standard deviation of one .01 to .02):
+    The second table is for the labels of two Gaussians of equal size, two standard deviations apart
+    along one direction. The truth is .337 nats, however many uninformative dimensions are added.
+    n = 2,000, k = 3, all principal components, mean of 20 draws (standard deviation of one draw .01
+    to .02).
 
         d        1     2     5    10    20    50
         found  .334  .339  .342  .320  .278  .208
 
-    Principal components leave out what tells labels apart along a direction of little variance: an
-    estimate near zero says nothing of what a probe may find. What depends within groups makes
-    neighbours of what belongs together: compare the value with pairs permuted with respect to
-    groups.
+    Principal components leave out labels that differ along a direction of small variance. So an
+    estimate near zero does not show that a probe would find nothing. Examples of one group are
+    often near neighbours: compare the value with a null that permutes whole groups.
 
     Attributes:
-        components: How many principal components of each continuous side.
+        components: The number of principal components of each continuous variable.
         neighbours: `k`.
         seed: Draws half samples.
 
@@ -248,16 +255,17 @@ class NearestNeighbours:
         groups: Sequence[str] | None = None,
         resamples: int = 32,
     ) -> InformationEstimate:
-        """Estimate the information of `x` and `y`.
+        """Estimate the information between `x` and `y`.
 
         Args:
             x: One row per example.
-            y: Likewise, or a vector with one number per class.
-            groups: What belongs together, for the interval; None where each row stands alone.
-            resamples: How many half samples stand behind the interval.
+            y: One row per example, or a vector with one number per class.
+            groups: The group of each row, for the interval; None where each row is a group of its
+                own.
+            resamples: The number of half samples for the interval.
 
         Raises:
-            ValueError: A number is out of its range, or values are not finite.
+            ValueError: A number is out of range, or a value is not finite.
         """
         _check_count(len(x), self.neighbours)
         names = _names(groups, len(x))
@@ -265,6 +273,7 @@ class NearestNeighbours:
         if y.ndim == 1:
             labels = y.cpu().numpy()
             value = ross(x_components, labels, self.neighbours)
+            # Half samples are stratified by two labels at most: the first one, and all others.
             one_label = (labels == labels[0]).astype(np.int64)
             halves = HalfSamples.draw(names, resamples=resamples, seed=self.seed, labels=one_label)
             on_halves = [
@@ -297,7 +306,7 @@ class NearestNeighbours:
         x: Float[Tensor, "example d"],
         y: Float[Tensor, "example e"] | Int[Tensor, " example"],
     ) -> float:
-        """The estimate alone, in nats, without what its interval takes."""
+        """Compute the estimate alone, in nats, without the cost of its interval."""
         x_components, _ = leading_components(x, self.components)
         if y.ndim == 1:
             return ross(x_components, y.cpu().numpy(), self.neighbours)

@@ -1,9 +1,11 @@
-"""`I(T + Z; X)`: which statement was read, told from activations under Gaussian noise.
+"""`I(T + Z; X)`: how well noisy activations identify the statement that produced them.
 
-A representation `T = f(X)` that is computed without noise and takes continuous values tells
-infinitely much of a continuous `X`, and of one drawn from `n` statements that it maps to different
-points, exactly `ln n`: `I(T; X)` says nothing. What can rise and fall is how much is left under
-noise, and that depends on how strong the noise is. So every figure here names its noise.
+A representation `T = f(X)` without noise that takes continuous values holds infinite information
+about a continuous `X`. If `X` is drawn from `n` statements and `T` maps them to different points,
+`I(T; X)` is exactly `ln n`. Either way `I(T; X)` says nothing.
+
+The information that remains under noise can rise and fall, but it depends on the noise level. So
+every value in this module states its noise level.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from tlens_trust.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.information.estimate import InformationEstimate
 from tlens_trust.measures.resampling import HalfSamples
 
+# Rows at a time, so that memory grows with 512 × n and not with n².
 _BLOCK = 512
 
 
@@ -28,9 +31,9 @@ class NoisedInformation:
 
     Attributes:
         value: In nats, at most `ln n`.
-        on_halves: On each half sample, at most `ln n/2`.
-        ceiling: What no `T` with this covariance can exceed: the least of `ln n` and
-            `½ Σ ln(1 + λᵢ/σ²)`, with `λ` the covariance's eigenvalues.
+        on_halves: The value on each half sample, at most `ln n/2`.
+        ceiling: An upper limit for every `T` with this covariance: the smaller of `ln n` and
+            `½ Σ ln(1 + λᵢ/σ²)`, where `λ` are the eigenvalues of the covariance.
     """
 
     value: Float[np.ndarray, " noise"]
@@ -39,7 +42,7 @@ class NoisedInformation:
 
 
 def length_of(x: Float[Tensor, "example d"]) -> float:
-    """Root mean square of the rows' distances from their mean: the unit of the noise."""
+    """Compute the root mean square distance of the rows from their mean: the unit of the noise."""
     values = x.double()
     return float((values - values.mean(dim=0)).square().sum(dim=1).mean().sqrt())
 
@@ -52,20 +55,20 @@ def information_under_noise(
     seed: int,
     draws: int = 1,
 ) -> NoisedInformation:
-    """`I(T + Z; X)` for `X` uniform over the rows, by sample propagation.
+    """Estimate `I(T + Z; X)` for `X` uniform over the rows, by sample propagation.
 
     `I = ln n - E ln Σⱼ exp(-(‖tᵢ + z - tⱼ‖² - ‖z‖²) / 2σ²)`, the mean over rows `i` and draws of
-    `z ~ N(0, σ²)`: the entropy of a mixture of `n` Gaussians less that of one. What is linear in
-    `z · tᵢ` is taken off, since its mean is known to be zero (a control variate). Blocked: no
-    `n × n` matrix is held.
+    `z ~ N(0, σ²)`. This is the entropy of a mixture of `n` Gaussians minus the entropy of one
+    Gaussian. The part that is linear in `z · tᵢ` has a known mean of zero and is subtracted (a
+    control variate). Rows are processed in blocks, so no `n × n` matrix is stored.
 
     Args:
         x: `T`, one row per statement.
-        noise: `σ` along any direction, as fractions of the rows' root mean square distance from
-            their mean.
-        halves: Which rows each half sample holds.
-        seed: Draws `z`, the same for all levels and for all `x` of this shape.
-        draws: How many `z` for each row.
+        noise: The levels `σ`: standard deviations along any direction, as fractions of the rows'
+            root mean square distance from their mean.
+        halves: The rows of each half sample.
+        seed: Draws `z`. The same `z` serves all levels, and all `x` of this shape.
+        draws: The number of `z` drawn for each row.
 
     Source:
         Goldfeld et al. (2019), arXiv:1810.05728.
@@ -75,9 +78,11 @@ def information_under_noise(
     unit = length_of(x)
     half_weights = halves.weights()
     if unit < 1e-12 * max(float(x.abs().max()), 1e-300):
+        # All rows are equal, so none can be identified.
         zeros = np.zeros(len(noise))
         return NoisedInformation(zeros, np.zeros((len(noise), halves.resamples)), zeros)
     scaled = (centred / unit).float()
+    # The smaller of the two Gram matrices has the same nonzero eigenvalues.
     tall = scaled.double() if rows >= width else scaled.double().T
     eigenvalues = torch.linalg.eigvalsh(tall.T @ tall).clamp_min(0) / rows
     generator = torch.Generator().manual_seed(seed)
@@ -92,6 +97,7 @@ def information_under_noise(
             block_rows = torch.arange(block.start, block.stop)
             squared_distances = squares[block, None] + squares - 2 * (scaled[block] @ scaled.T)
             squared_distances = squared_distances.clamp_min(0)
+            # Rounding must not move a row away from itself.
             squared_distances[block_rows - start, block_rows] = 0
             projections = z[block] @ scaled.T
             own_projection = projections[block_rows - start, block_rows].unsqueeze(1)
@@ -101,6 +107,7 @@ def information_under_noise(
                 exponent = squared_distances.mul(-1 / (2 * fraction**2)).sub_(
                     projections, alpha=1 / fraction
                 )
+                # Log-sum-exp: subtracting the maximum avoids underflow of all terms.
                 top = exponent.amax(dim=1, keepdim=True)
                 weight = exponent.sub_(top).exp_()
                 shift = top.double()
@@ -109,7 +116,8 @@ def information_under_noise(
                 ) / draws
                 half_sums = (weight @ half_weights).double().clamp_min(1e-300)
                 on_halves[level, block] += (half_sums.log() + shift) / draws
-    # `z · t` has mean zero, and where noise is strong it is most of what the sum varies by.
+    # Control variate: `z · t` has a known mean of zero and correlates with the sum. Under strong
+    # noise it explains most of the variance, and a regression on it removes that part.
     standardised_projection = (mean_projection - mean_projection.mean()) / mean_projection.var(
         correction=0
     ).sqrt().clamp_min(1e-300)
@@ -128,19 +136,23 @@ def information_under_noise(
 
 @dataclass(frozen=True)
 class NoisedEstimator:
-    """Estimate `I(T + Z; X)`: how well noisy activations tell which of `n` statements was read.
+    """Estimate `I(T + Z; X)`: how well noisy activations identify one of `n` statements.
 
-    `X` is uniform over the rows, `T` its row, `Z` Gaussian noise of standard deviation
-    `σ = noise · RMS` along any direction, RMS the root mean square of the rows' distances from
-    their mean (not of single coordinates, so that a level means the same in spaces of any width).
-    In nats; at most `ln n` (every row is told apart), and never more than a Gaussian of the same
-    covariance would tell (`½ Σ ln(1 + λᵢ/σ²)`). Shifting, rotating and scaling all of `T` change
-    nothing. Stretching one direction does, though no information comes or goes: see that a change
-    survives in whitened components, and at other levels.
+    `X` is uniform over the rows, `T` is its row, and `Z` is Gaussian noise. The noise has standard
+    deviation `σ = noise · RMS` along any direction. RMS is the root mean square distance of the
+    rows from their mean, not of single coordinates, so a level means the same in spaces of any
+    width.
+
+    The value is in nats. It is at most `ln n`, where every row is identified. It is also at most
+    the information of a Gaussian with the same covariance (`½ Σ ln(1 + λᵢ/σ²)`).
+
+    Shifting, rotating and scaling all of `T` change nothing. Stretching one direction changes the
+    value, though no information is gained or lost. So check that a change also shows in whitened
+    components and at other noise levels.
 
     Attributes:
         noise: The noise's standard deviation along any direction, as a fraction of the RMS.
-        draws: How many times noise is drawn for each row.
+        draws: The number of noise draws for each row.
         seed: Draws noise and half samples.
 
     Source:
@@ -173,12 +185,13 @@ class NoisedEstimator:
         groups: Sequence[str] | None = None,
         resamples: int = 32,
     ) -> InformationEstimate:
-        """Estimate it for the rows of `x`.
+        """Estimate `I(T + Z; X)` for the rows of `x`.
 
         Args:
             x: `T`, one row per statement.
-            groups: What belongs together, for the interval; None where each row stands alone.
-            resamples: How many half samples stand behind the interval.
+            groups: The group of each row, for the interval; None where each row is a group of its
+                own.
+            resamples: The number of half samples for the interval.
 
         Raises:
             ValueError: There are too few groups.
@@ -190,12 +203,12 @@ class NoisedEstimator:
         low, high = halves.interval(noised.value, replicates)[0]
         value = float(noised.value[0])
         warnings = [
-            f"Of activations with Gaussian noise of {self.noise:g} times their root mean square "
-            "distance from their mean; another level gives another figure."
+            f"For activations with Gaussian noise of {self.noise:g} times their root mean square "
+            "distance from their mean; another noise level gives another value."
         ]
         if value > 0.9 * log(len(x)):
             warnings.append(
-                f"Near its cap of ln n = {log(len(x)):.3f} nats: nearly every row is told apart, "
+                f"Near its cap of ln n = {log(len(x)):.3f} nats: nearly every row is identified, "
                 "and more examples or more noise would say more."
             )
         interval = float(low), float(high)

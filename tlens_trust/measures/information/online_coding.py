@@ -1,8 +1,8 @@
-"""Minimum description length: what it takes to send labels to one who has the activations.
+"""Minimum description length: the cost of sending labels to a receiver who has the activations.
 
-A probe's accuracy says how well it does in the end, and the length of an online code also how few
-labels it takes to get there. The labels of a first block are sent as they are; a probe is fitted to
-what has been sent, and the next block is sent in its code; and so on.
+A probe's accuracy says how well it does after training on everything. The length of an online code
+also says how few labels it needs to get there. The labels of a first block are sent as they are. A
+probe is fitted to them, the next block is sent in the probe's code, and so on.
 """
 
 from collections.abc import Sequence
@@ -21,19 +21,20 @@ from tlens_trust.measures.intervals import stretched_interval
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.solver import solve_logistic
 
+# Block ends of Voita and Titov (2020): each block about doubles what has been sent.
 FRACTIONS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.0625, 0.125, 0.25, 0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class DescriptionLength:
-    """How long the labels are in an online code.
+    """The length of the labels in an online code.
 
     Attributes:
-        value: In nats, of all labels together.
-        interval: Of 95%, in nats.
-        uniform: The length in which every label costs `ln 2`.
-        n: How many labels.
-        warnings: What to know before believing it, in words.
+        value: The length of all labels together, in nats.
+        interval: The 95% interval, in nats.
+        uniform: The length in a code where every label costs `ln 2`.
+        n: The number of labels.
+        warnings: What a reader should know before trusting the value.
 
     Examples:
         >>> length = DescriptionLength(34.66, (30.0, 40.0), 69.31, 100)
@@ -49,7 +50,7 @@ class DescriptionLength:
 
     @property
     def unit(self) -> str:
-        """Of `value`, `interval` and `uniform`."""
+        """The unit of `value`, `interval` and `uniform`."""
         return "nats"
 
     @property
@@ -59,27 +60,27 @@ class DescriptionLength:
 
     @property
     def compression(self) -> float:
-        """The uniform code's length over this one's; above 1 where the probe helps."""
+        """The uniform code's length divided by this one's; above 1 where the probe helps."""
         return self.uniform / self.value
 
 
 @dataclass(frozen=True)
 class OnlineCoding:
-    """The length of the labels in Voita and Titov's online code, groups kept together.
+    """Compute the length of the labels in Voita and Titov's online code, with groups kept together.
 
-    `L = Σ_blocks Σᵢ -ln q_block(yᵢ | tᵢ)`: the labels of a block are sent in the code of a logistic
-    probe that was fitted to the blocks before it, and those before both labels have been sent cost
-    `ln 2` each. The penalty of each fit is the one in whose code all blocks so far would have been
-    shortest, which the receiver knows as well. The mean over several orders of the groups.
+    `L = Σ_blocks Σᵢ -ln q_block(yᵢ | tᵢ)`. A block's labels are sent in the code of a logistic
+    probe fitted to the blocks before it. Until both labels have been sent, each label costs `ln 2`.
+    Each fit uses the penalty whose code would have been shortest for all blocks so far, which the
+    receiver can compute too. The result is the mean over several orders of the groups.
 
-    It pays for learning, so that it says less than a held-out probe on the same labels: what
-    compresses well is read by simple means and from few examples.
+    The code also pays for learning, so it shows less information than a held-out probe on the same
+    labels. Labels that compress well can be decoded by a simple probe from few examples.
 
     Attributes:
-        fractions: Where blocks end, as fractions of the groups, ascending to 1.
+        fractions: The ends of the blocks, as fractions of the groups, ascending to 1.
         C: Inverse penalty strengths.
-        orders: How many orders of the groups.
-        seed: Draws them.
+        orders: The number of random orders of the groups.
+        seed: Draws the orders.
 
     Source:
         Voita and Titov (2020), arXiv:2003.12298; Dawid (1984) for prediction in sequence.
@@ -113,12 +114,12 @@ class OnlineCoding:
         *,
         groups: Sequence[str] | None = None,
     ) -> DescriptionLength:
-        """Send the labels.
+        """Compute the code length of the labels.
 
         Args:
-            x: One row per example, which both sides have.
+            x: One row per example; sender and receiver both have it.
             labels: 0 or 1.
-            groups: What belongs together; None where each row stands alone.
+            groups: The group of each row; None where each row is a group of its own.
 
         Raises:
             ValueError: There are fewer than 8 groups.
@@ -144,7 +145,7 @@ class OnlineCoding:
         labels: Int[Tensor, " example"],
         groups: Sequence[str],
     ) -> Float[np.ndarray, "example site"]:
-        """What each label costs at each site, in nats, the mean over the orders."""
+        """Compute the cost of each label at each site, in nats, as the mean over the orders."""
         names, group = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
         if len(names) < 8:
             raise ValueError(
@@ -168,6 +169,7 @@ class OnlineCoding:
     ) -> Float[np.ndarray, "example site"]:
         ends = sorted({max(1, round(fraction * groups)) for fraction in self.fractions})
         target = labels.cpu().numpy()
+        # Labels cost `ln 2` each until a probe can be fitted.
         length = np.full((len(target), activations.shape[1]), log(2))
         signs = np.where(target == 1, 1.0, -1.0)
         cost_so_far = np.zeros((activations.shape[1], len(self.C)))
@@ -176,8 +178,8 @@ class OnlineCoding:
             if len(np.unique(target[is_sent])) < 2:
                 continue
             block = (place >= start) & (place < stop)
-            # One block at a time: the first blocks hold so few rows that their means and scales
-            # are far from those of the others, and a solver of all at once loses its digits.
+            # One block at a time: the first blocks hold few rows, so their means and scales differ
+            # much from the others. A solver for all blocks at once would lose precision.
             fits = solve_logistic(
                 activations, labels, train=torch.from_numpy(is_sent).unsqueeze(0), C=self.C
             )
@@ -185,7 +187,7 @@ class OnlineCoding:
                 values = activations[torch.from_numpy(block), site].double()
                 log_odds = values @ fits.coef[site, 0].T + fits.intercept[site, 0]
                 cost = np.logaddexp(0.0, -signs[block, None] * log_odds.cpu().numpy())
-                # Of equals, as at the start, the strongest penalty.
+                # `argmin` takes the first of equals, which at the start is the strongest penalty.
                 length[block, site] = cost[:, int(cost_so_far[site].argmin())]
                 cost_so_far[site] += cost.sum(axis=0)
         return length

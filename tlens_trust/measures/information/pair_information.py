@@ -1,7 +1,7 @@
-"""Measures of information that cost too much to be taken everywhere, for chosen sites.
+"""Measures of information that are too costly for every site, for chosen sites.
 
-What has to be trained anew for every permutation of the labels has its null only where it is asked
-for: `permutations=19` is the least that a p-value of .05 takes.
+Some estimators must be trained anew for every permutation of the labels. Their null is computed
+only on request: `permutations=19` is the smallest number that allows a p-value of .05.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,17 +37,17 @@ AGAINST = ("text", "label")
 
 @dataclass(frozen=True)
 class PairInformation:
-    """An estimator of two variables, for activations and text and for activations and labels.
+    """Estimate the information of activations and text, and of activations and labels: a `Measure`.
 
     Attributes:
-        name: Short name.
-        variable: What to call the result.
-        long_name: What it is.
-        estimate: Takes two arrays and groups.
-        estimate_value: Likewise, and gives the value alone, for permuted pairs.
-        settings: Every parameter of `estimate`.
-        components: Of the text (`represent_text`).
-        permutations: How many permuted pairs are estimated again.
+        name: The measure's short name.
+        variable: The name of the result variable.
+        long_name: The long name of that variable.
+        estimate: Takes two arrays and groups, and returns the estimate with its interval.
+        estimate_value: Takes the same and returns the value alone, for permuted pairs.
+        settings: Every parameter of `estimate`, for the identity.
+        components: The number of components of the text (`represent_text`).
+        permutations: The number of permuted pairs for the null.
     """
 
     name: str
@@ -64,22 +64,22 @@ class PairInformation:
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """The name and every parameter that changes the result."""
         return (
             f"{self.name}({self.settings}, text={self.components}, "
             f"permutations={self.permutations}, version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Estimate at every site.
+        """Estimate the information at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: Draws permutations, the same ones at every site and checkpoint.
+            activations: One row per statement of the concept, in its order.
+            concept: The statements, labels and groups.
+            seed: Draws the permutations, the same ones at every site and checkpoint.
 
         Raises:
-            ValueError: The activations are not of this concept's statements.
+            ValueError: The activations do not belong to this concept's statements.
         """
         check_statements(activations, concept)
         shape = len(activations.sites), len(AGAINST)
@@ -143,29 +143,32 @@ def mlp_information(
     resamples: int = 32,
     seed: int = 0,
 ) -> Measure:
-    """Information in nats from a multi-layer perceptron's held-out scores: a measure.
+    """Measure information in nats from the held-out scores of a multi-layer perceptron.
 
-    As `probe_information`, with a network in place of the linear probe: `information_ba`,
-    `information_fano`, `information_confusion`, `information_usable`. Where it is far above the
-    linear probe's, the information is there but along no direction.
+    The variables are those of `probe_information`, with a network in place of the linear probe:
+    `information_ba`, `information_fano`, `information_confusion`, `information_usable`. Values far
+    above the linear probe's show information that does not lie along a direction.
 
     Args:
-        sites: Where, as `collect_activations` takes them; None for all that were read.
-        permutations: How many times networks are trained again on permuted labels, for
-            `…_null`, `…_p` and `…_p_best`; none by default, as each costs as much as the measure.
-        width: Hidden units.
-        max_epochs: How often the training rows are read at most.
-        patience: After how many epochs without an improvement a network is left as it was kept.
-        dropout: The share of features left out of each row at random while training.
-        folds: Into how many folds the groups are dealt. At least 3.
-        resamples: How many half samples stand behind replicates.
-        seed: Draws weights, mini-batches and features left out.
+        sites: The sites to measure, as `collect_activations` takes them; None for all sites in the
+            activations.
+        permutations: The number of label permutations for `…_null`, `…_p` and `…_p_best`. Networks
+            are trained again for each. The default is none, since each permutation costs as much as
+            the measure itself.
+        width: The number of hidden units.
+        max_epochs: The largest number of passes over the training rows.
+        patience: Training ends after this many epochs without an improvement, and the best weights
+            are restored.
+        dropout: The share of features that is set to zero at random while training.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        resamples: The number of half samples for the replicates.
+        seed: Draws weights, mini-batches and dropout.
 
     Returns:
         A measure named `mlp_information`.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Examples:
         >>> mlp_information(sites=[8]).name
@@ -199,26 +202,29 @@ def infonce(
     components: int = 100,
     seed: int = 0,
 ) -> Measure:
-    """InfoNCE lower bounds of `I(T; X)` and `I(T; Y)`: a measure.
+    """Measure InfoNCE lower bounds of `I(T; X)` and `I(T; Y)`.
 
-    `information_infonce` along `against`: with `"text"`, `X` is what the words and characters of a
-    statement say (`represent_text`), which no checkpoint changes; with `"label"`, `Y`. In nats, at
-    most `ln N`, and said so in the attributes; see `InfoNCE`.
+    The variable is `information_infonce` along `against`. With `"text"`, `X` is a representation of
+    the statement's words and characters (`represent_text`), which is the same at every checkpoint.
+    With `"label"`, `Y` is the label. Values are in nats and at most `ln N`, as their attributes
+    say; see `InfoNCE`.
 
     Args:
-        sites: Where, as `collect_activations` takes them; None for all that were read.
-        permutations: How many times critics are trained again on permuted pairs, for `…_null` and
-            `…_p`; none by default, as each costs as much as the measure.
-        batch: `N`, at most.
-        epochs: How often the training rows are read at most.
-        components: Of the text.
+        sites: The sites to measure, as `collect_activations` takes them; None for all sites in the
+            activations.
+        permutations: The number of permuted pairs for `…_null` and `…_p`. Critics are trained again
+            for each. The default is none, since each permutation costs as much as the measure
+            itself.
+        batch: The largest `N`.
+        epochs: The largest number of passes over the training rows.
+        components: The number of components of the text.
         seed: Deals the folds, draws weights and batches.
 
     Returns:
         A measure named `infonce`.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Examples:
         >>> infonce(sites=[4, 8]).name
@@ -265,7 +271,7 @@ class _Columns:
 
 @dataclass(frozen=True)
 class _NeighboursValue:
-    """Nearest neighbours without an interval."""
+    """The value of the nearest-neighbour estimate, without an interval."""
 
     estimator: NearestNeighbours
 
@@ -286,18 +292,21 @@ def nearest_neighbour_information(
     neighbours: int = 3,
     seed: int = 0,
 ) -> Measure:
-    """Nearest-neighbour estimates of `I(T; X)` and `I(T; Y)`: a measure.
+    """Measure nearest-neighbour estimates of `I(T; X)` and `I(T; Y)`.
 
-    `information_neighbours` along `against`: with `"text"`, Kraskov, Stögbauer and Grassberger's
-    estimate for the leading principal components of activations and of what words and characters
-    say (`represent_text`); with `"label"`, Ross's, for those of the activations and the labels. In
-    nats. It is about those components and no others, and far too low in more than two or three
+    The variable is `information_neighbours` along `against`, in nats. With `"text"` it is Kraskov,
+    Stögbauer and Grassberger's estimate. It compares the leading principal components of the
+    activations with those of the text (`represent_text`). With `"label"` it is Ross's estimate for
+    the leading components of the activations and the labels.
+
+    The estimate covers those components and no others. It is far too low in more than two or three
     dimensions: see `NearestNeighbours`.
 
     Args:
-        sites: Where, as `collect_activations` takes them; None for all that were read.
-        permutations: How many permuted pairs are estimated again, for `…_null` and `…_p`.
-        components: How many principal components of each side.
+        sites: The sites to measure, as `collect_activations` takes them; None for all sites in the
+            activations.
+        permutations: The number of permuted pairs for `…_null` and `…_p`.
+        components: The number of principal components of activations and text.
         neighbours: `k`.
         seed: Draws half samples.
 
@@ -305,7 +314,7 @@ def nearest_neighbour_information(
         A measure named `nearest_neighbours`.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Examples:
         >>> nearest_neighbour_information().name

@@ -1,4 +1,4 @@
-"""Bounds of `I(T; Y)` for any two arrays: a probe is cross-validated, and its scores tell."""
+"""Bounds of `I(T; Y)` for any two arrays, from the held-out scores of a cross-validated probe."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,14 +23,15 @@ from tlens_trust.measures.mlp import MLPCrossFitter, MLPTrainer
 
 Probe = Literal["linear", "mlp"]
 
+# Below this number of groups, estimates warn that a bootstrap of groups is unreliable.
 _FEW_GROUPS = 30
 
 
 def cross_fitter_of(probe: str, *, seed: int) -> CrossFitter:
-    """Of a linear probe, or of a multi-layer perceptron.
+    """Make the cross-fitter of a linear probe or of a multi-layer perceptron.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: `probe` is neither of the two.
     """
     checked_choice("probe", probe, get_args(Probe))
     if probe == "linear":
@@ -60,14 +61,14 @@ def score_held_out(
     Args:
         x: One row per example.
         labels: 0 or 1.
-        groups: What belongs together; None where each row stands alone.
+        groups: The group of each row; None where each row is a group of its own.
         probe: `"linear"` (logistic regression, its penalty chosen inside the training folds) or
             `"mlp"` (one hidden layer, see `MLPCrossFitter`).
-        folds: How many. At least 3.
-        seed: Deals the folds, draws resamples, half samples and networks.
+        folds: The number of folds. At least 3.
+        seed: Deals the folds, draws resamples, half samples and network weights.
 
     Raises:
-        ValueError: Groups are too few for the folds, or `probe` is unknown.
+        ValueError: There are too few groups for the folds, or `probe` is unknown.
     """
     _check_options(probe, folds, seed)
     names = [str(row) for row in range(len(labels))] if groups is None else list(groups)
@@ -83,7 +84,7 @@ def _estimate(bound: Bound, held_out: HeldOutScores, kind: Kind) -> InformationE
     warnings = []
     groups = held_out.bootstrap.groups
     if groups < _FEW_GROUPS:
-        warnings.append(f"Only {groups} groups: the interval is made of few independent examples.")
+        warnings.append(f"Only {groups} groups: the interval rests on few independent examples.")
     if value <= 0:
         warnings.append("Not above zero: this probe's scores show no information.")
     return InformationEstimate(value, (low, high), len(held_out.labels), kind, tuple(warnings))
@@ -91,16 +92,16 @@ def _estimate(bound: Bound, held_out: HeldOutScores, kind: Kind) -> InformationE
 
 @dataclass(frozen=True)
 class BarberAgakov:
-    """`I(T; Y) ≥ H(Y) - CE`, from a cross-validated probe.
+    """Bound information by `I(T; Y) ≥ H(Y) - CE`, from a cross-validated probe.
 
-    The probe's cross-entropy on held-out examples exceeds `H(Y | T)` by how far its answers are
-    from the true odds, so that the bound is tight for a perfect probe alone, and negative for one
-    that is worse than the labels' shares. At most `ln 2` nats for two labels.
+    On held-out examples the probe's cross-entropy exceeds `H(Y | T)` by the divergence of its
+    probabilities from the true ones. So the bound is tight only for a perfect probe. It is negative
+    for a probe that predicts worse than the label shares. It is at most `ln 2` nats for two labels.
 
     Attributes:
         probe: `"linear"` or `"mlp"`.
-        folds: Into how many folds groups are dealt. At least 3.
-        seed: Deals the folds, draws resamples and networks.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        seed: Deals the folds, draws resamples and network weights.
 
     Source:
         Barber and Agakov (2003), The IM algorithm, NeurIPS 16.
@@ -129,7 +130,7 @@ class BarberAgakov:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Bound the information of `x` on labels, in nats."""
+        """Bound the information of `x` about the labels, in nats."""
         held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
@@ -138,15 +139,15 @@ class BarberAgakov:
 
 @dataclass(frozen=True)
 class Fano:
-    """`I(T; Y) ≥ H(Y) - h(e)`, from a cross-validated probe's rate of wrong answers.
+    """Bound information by `I(T; Y) ≥ H(Y) - h(e)`, from a cross-validated probe's error rate.
 
-    The value is at the rate itself; the low end of the interval, at the upper limit of the rate, is
-    what can be claimed. See `fano_information`.
+    The value is the bound at the measured error rate. The low end of the interval is the bound at
+    the upper limit of that rate, and is what can be claimed. See `fano_information`.
 
     Attributes:
         probe: `"linear"` or `"mlp"`.
-        folds: Into how many folds groups are dealt. At least 3.
-        seed: Deals the folds, draws resamples and networks.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        seed: Deals the folds, draws resamples and network weights.
     """
 
     probe: Probe = "linear"
@@ -163,7 +164,7 @@ class Fano:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Bound the information of `x` on labels, in nats."""
+        """Bound the information of `x` about the labels, in nats."""
         held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
@@ -172,14 +173,14 @@ class Fano:
 
 @dataclass(frozen=True)
 class AnswerInformation:
-    """`I(Ŷ; Y)` of a cross-validated probe's answers, at most `I(T; Y)`.
+    """Estimate `I(Ŷ; Y)` of a cross-validated probe's answers, which is at most `I(T; Y)`.
 
-    With Miller and Madow's correction; see `confusion_information`.
+    Miller and Madow's correction is applied; see `confusion_information`.
 
     Attributes:
         probe: `"linear"` or `"mlp"`.
-        folds: Into how many folds groups are dealt. At least 3.
-        seed: Deals the folds, draws resamples and networks.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        seed: Deals the folds, draws resamples and network weights.
     """
 
     probe: Probe = "linear"
@@ -196,7 +197,7 @@ class AnswerInformation:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Estimate what the answers tell of labels, in nats."""
+        """Estimate the information of the answers about the labels, in nats."""
         held_out = score_held_out(
             x, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed
         )
@@ -213,8 +214,8 @@ class UsableInformation:
 
     Attributes:
         probe: `"linear"` or `"mlp"`, for both.
-        folds: Into how many folds groups are dealt. At least 3.
-        seed: Deals the folds, draws resamples and networks.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        seed: Deals the folds, draws resamples and network weights.
 
     Source:
         Xu et al. (2020), arXiv:2002.10689; Hewitt et al. (2021), arXiv:2109.09234.
@@ -235,7 +236,7 @@ class UsableInformation:
         *,
         groups: Sequence[str] | None = None,
     ) -> InformationEstimate:
-        """Estimate what `x` tells of labels that `baseline` does not, in nats."""
+        """Estimate the information of `x` about the labels beyond that of `baseline`, in nats."""
         held_out, baseline_scores = (
             score_held_out(
                 features, labels, groups=groups, probe=self.probe, folds=self.folds, seed=self.seed

@@ -1,4 +1,4 @@
-"""Information in nats at every site of a checkpoint, from the probe of a sweep."""
+"""A measure of information in nats at every site of a checkpoint, from the probe of a sweep."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,19 +53,20 @@ _Null = Mapping[str, Float[np.ndarray, "site draw"]]
 
 @dataclass(frozen=True)
 class ProbeInformation:
-    """What a probe's held-out scores show that activations tell of labels: a `Measure`.
+    """Measure what a probe's held-out scores show about the information on labels: a `Measure`.
 
     Attributes:
-        name: Short name; the `probe` coordinate where several such measures are taken.
-        probe: Whose scores. Where it is measured in the same cell, it is fitted once.
-        resamples: How many half samples stand behind replicates.
-        beyond_text: Whether to ask what is usable beyond the text.
-        noise: Levels of noise for `I(T + Z; X)`; none leaves it out.
-        examples: Of more statements than this, `I(T + Z; X)` is that of whole groups drawn at
-            random, the same ones at every checkpoint.
-        usable_permutations: How many permutations stand behind the null of what is usable beyond
-            the text; 0 leaves it out.
-        refits: Of a probe without a shortcut, how many times it is fitted again to permuted labels
+        name: The measure's short name; the `probe` coordinate where several such measures are
+            taken.
+        probe: The probe. If it is also measured in the same cell, it is fitted only once.
+        resamples: The number of half samples for the replicates.
+        beyond_text: Whether to measure usable information beyond the text.
+        noise: The noise levels for `I(T + Z; X)`; an empty tuple leaves it out.
+        examples: The largest number of statements for `I(T + Z; X)`. Of more statements, whole
+            groups are drawn at random, the same ones at every checkpoint.
+        usable_permutations: The number of permutations for the null of usable information; 0 leaves
+            it out.
+        refits: For a probe without a fast refit, the number of label permutations it is fitted to
             for a null; 0 leaves it out.
     """
 
@@ -86,7 +87,7 @@ class ProbeInformation:
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """The name and every parameter that changes the result."""
         return (
             f"{self.name}({self.probe.identity}; resamples={self.resamples}, "
             f"beyond_text={self.beyond_text}, noise={list(self.noise)}, "
@@ -95,20 +96,20 @@ class ProbeInformation:
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Measure the information at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: Deals the folds, draws resamples, half samples, permutations and noise, the same
-                ones at every checkpoint.
+            activations: One row per statement of the concept, in its order.
+            concept: The statements, labels and groups.
+            seed: Deals the folds, and draws resamples, half samples, permutations and noise, the
+                same ones at every checkpoint.
 
         Returns:
             See `probe_information`.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or its groups are too
-                few.
+            ValueError: The activations do not belong to this concept's statements, or the concept
+                has too few groups.
         """
         fit, fold = self.probe.held_out(activations, concept, seed=seed)
         held_out = HeldOutScores.of(
@@ -158,7 +159,7 @@ class ProbeInformation:
         return data
 
     def null_draws(self, activations: Activations, concept: Concept, *, seed: int) -> _Null:
-        """What refits to permuted labels give, those to the labels themselves first."""
+        """Compute the bounds for permuted labels, the values for the actual labels first."""
         if not isinstance(self.probe.cross_fitter, Refitter):
             return self._refits(activations, concept, seed) if self.refits else {}
         draws = self.probe.null(activations, concept, seed=seed).draws
@@ -176,6 +177,7 @@ class ProbeInformation:
             fit = self.probe.cross_fitter(
                 activations.values, torch.from_numpy(draw), concept.groups, fold
             )
+            # The same scores as the fast refits give, so that `draws_in_nats` serves both.
             is_correct = (fit.scores > 0) == (draw == 1)[:, None]
             surprise = np.logaddexp(0.0, (1 - 2 * draw)[:, None] * fit.scores)
             scores.append(
@@ -230,7 +232,7 @@ class ProbeInformation:
 def draws_in_nats(
     draws: Mapping[str, Float[np.ndarray, "site draw"]], labels: Int[np.ndarray, " example"]
 ) -> dict[str, Float[np.ndarray, "site draw"]]:
-    """The scores of refits as information; every draw has as many labels of each kind.
+    """Convert the scores of refits to information; every draw has as many labels of each kind.
 
     Args:
         draws: `accuracy`, `recall` of label 1 and `cross_entropy` of each draw's refits.
@@ -242,6 +244,7 @@ def draws_in_nats(
     correct_ones = draws["recall"] * ones
     zeros = len(labels) - ones
     correct_zeros = correct - correct_ones
+    # Accuracy and recall determine the table of labels and answers. Rounding restores counts.
     table = (
         np.stack([correct_zeros, zeros - correct_zeros, ones - correct_ones, correct_ones], axis=-1)
         .round()
@@ -264,52 +267,62 @@ def probe_information(
     beyond_text: bool = True,
     examples: int = 1024,
 ) -> ProbeInformation:
-    """Information in nats from the logistic probe, and what noise leaves of the input: a measure.
+    """Measure information in nats from the logistic probe, and the input information under noise.
 
-    Of the labels `Y`, from held-out scores, in nats and at most `label_entropy` (in bits: divide by
-    `ln 2`). They may be negative, and are not clipped:
+    For the labels `Y`, four values come from held-out scores. They are in nats (divide by `ln 2`
+    for bits) and at most `label_entropy`. They may be negative, and are not clipped:
 
     - `information_ba`: `H(Y) - CE`, Barber and Agakov's lower bound of `I(T; Y)`;
-    - `information_fano`: `H(Y) - h(e)`, Fano's at the held-out error; the low end of its interval
-      is what can be claimed;
-    - `information_confusion`: `I(Ŷ; Y)` of the answers, by Miller and Madow's correction;
+    - `information_fano`: `H(Y) - h(e)`, Fano's bound at the held-out error rate. The low end of its
+      interval is what can be claimed;
+    - `information_confusion`: `I(Ŷ; Y)` of the answers, with Miller and Madow's correction;
     - `information_usable`: what the probe adds to a classifier of the text (`usable_beyond_text`).
 
-    Each with `…_ci` (of 95%, a bootstrap of groups that allows for shared training rows), `…_draws`
-    (half-sample replicates, the same halves at every checkpoint), `…_n`, and the first three with
-    `…_null` (the middle 95% where labels are permuted and discriminants refitted, see
-    `refit_null`), `…_p` and `…_p_best`, exact at their level. Information beyond the text has a
-    `…_null` too, of fewer permutations, but no p-value: permuting labels takes the text's
-    information away as well, which is not the question. Its interval is to be held against 0, and
-    the value against that band: where activations add nothing, 1 to 2.5% of values lie above it,
-    and 4 to 5% below, since the probe chooses its penalty and the band's discriminants do not.
+    Each has a 95% interval `…_ci`, from a bootstrap of groups that allows for shared training rows.
+    Each has half-sample replicates `…_draws`, with the same halves at every checkpoint, and a
+    number of statements `…_n`.
 
-    Of the statement `X`: `information_x` is `I(T + Z; X)` with `X` one of the `n` statements and
-    `Z` Gaussian noise, along `noise` (its levels) and `variant` (`"raw"`, and `"rank_matched"` for
-    whitened principal components: a change that is not in both is one of spectrum). Whitened are
-    all of them where statements are at least twice as many, else as many as an eighth of the
-    statements; `information_x_matched_share` says which share of the directions that is.
-    At most `ln n`, and in expectation no more than `…_ceiling`, what no reading with the same
-    covariance exceeds. `I(T; X)` itself is infinite for any `T` that is computed from `X` without
-    noise and takes continuous values. There is no null by permutation, since exchanging statements
-    leaves it as it is: hold it against untrained weights and the ceiling.
+    The first three have `…_null`, the middle 95% where labels are permuted and discriminants are
+    refitted (see `refit_null`). Their p-values `…_p` and `…_p_best` are exact at their level.
+
+    `information_usable` has a `…_null` from fewer permutations, but no p-value. Permuting labels
+    also removes the text's information, so it does not answer the question. Compare its interval
+    with 0, and its value with the band. Where activations add nothing, 1 to 2.5% of values lie
+    above the band and 4 to 5% below. The band is not exact because the probe chooses its penalty
+    and the discriminants of the band do not.
+
+    For the statement `X`, `information_x` is `I(T + Z; X)`. `X` is one of the `n` statements and
+    `Z` is Gaussian noise. Its axes are `noise` (the levels) and `variant`: `"raw"`, or
+    `"rank_matched"` for whitened principal components. A change that shows in only one variant is a
+    change of the spectrum.
+
+    All components are whitened where there are at least twice as many statements as directions.
+    Otherwise their number is an eighth of the statements; `information_x_matched_share` gives the
+    share of directions.
+
+    The value is at most `ln n`. In expectation it is at most `…_ceiling`, the limit for every
+    representation with the same covariance. `I(T; X)` itself is infinite for any continuous `T`
+    computed from `X` without noise. There is no permutation null, since exchanging statements does
+    not change the value. Compare it with untrained weights and with the ceiling.
 
     Args:
         C: Inverse penalty strengths to choose from, inside the training folds.
-        folds: Into how many folds the groups are dealt. At least 3.
-        resamples: How many half samples stand behind replicates.
-        permutations: How many permutations of the labels stand behind nulls.
-        noise: Standard deviations of `Z` along any direction, as fractions of the readings' root
-            mean square distance from their mean at the site; none leaves `I(T + Z; X)` out.
-        beyond_text: Whether to ask what is usable beyond the text.
-        examples: Of more statements, `I(T + Z; X)` takes whole groups drawn at random.
+        folds: The number of folds that the groups are dealt into. At least 3.
+        resamples: The number of half samples for the replicates.
+        permutations: The number of label permutations for the nulls.
+        noise: Standard deviations of `Z` along any direction, as fractions of the activations' root
+            mean square distance from their mean at the site. An empty sequence leaves `I(T + Z; X)`
+            out.
+        beyond_text: Whether to measure usable information beyond the text.
+        examples: The largest number of statements for `I(T + Z; X)`; of more statements, whole
+            groups are drawn at random.
 
     Returns:
-        A measure named `probe_information`. Beside `logistic_probe` with the same settings, it fits
-        nothing again.
+        A measure named `probe_information`. Together with `logistic_probe` of the same settings, it
+        fits nothing again.
 
     Raises:
-        ValueError: A number is out of its range.
+        ValueError: A number is out of range.
 
     Examples:
         >>> probe_information().name

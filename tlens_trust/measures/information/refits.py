@@ -1,4 +1,4 @@
-"""Held-out scores of many draws of labels at once, and without one more fold."""
+"""Held-out scores for many draws of labels at once, also without one more fold."""
 
 import numpy as np
 import torch
@@ -19,18 +19,18 @@ def refit_scores(
 ) -> RefitScores:
     """Score every draw of labels by discriminants fitted without the statement's fold.
 
-    The discriminants of `refit_null`, at one penalty: a logistic probe's first Newton step, on
-    features standardised over all rows, which knows no labels.
+    The discriminants are those of `refit_null` at one penalty: the first Newton step of a logistic
+    probe. Features are standardised over all rows, which does not use the labels.
 
     Args:
         x: One row per statement.
         draws: Labels, 0 or 1; every draw has as many of each in every fold.
-        fold: From 0.
-        C: Inverse penalty.
+        fold: The fold of each statement, from 0.
+        C: The inverse penalty.
 
     Returns:
-        The log-odds of label 1, and, along a first axis, those by discriminants without one more
-        fold (NaN where it is the statement's own).
+        The log-odds of label 1. A second array has one more axis first: the scores of discriminants
+        fitted without one more fold (NaN where that is the statement's own fold).
     """
     features = x.float() - x.float().mean(dim=0)
     deviation = features.square().mean(dim=0).sqrt()
@@ -42,10 +42,13 @@ def refit_scores(
     share = float(labels[:, 0].mean())
     count = int(fold.max()) + 1
     training_share = 1 - 1 / count
+    # A Newton step from zero weights, on axes where the penalised Hessian is diagonal. It is the
+    # same for all draws, and nearly the same for all folds.
     weight = (C / (1 + C * share * (1 - share) * training_share * spread)).unsqueeze(1)
     rows = [torch.from_numpy(np.flatnonzero(fold == k)) for k in range(count)]
     products = [features[members].T @ labels[members] for members in rows]
     sums = [features[members].sum(dim=0) for members in rows]
+    # Every draw has as many ones in a fold as the first draw.
     ones = [float(labels[members, 0].sum()) for members in rows]
 
     def score(left_out: set[int], judged: int) -> Float[Tensor, "judged draw"]:

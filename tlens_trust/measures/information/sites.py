@@ -1,4 +1,4 @@
-"""Measures at chosen sites, and what their nulls permute."""
+"""Measures at chosen sites, and the permutations for their nulls."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ Sites = str | int | Sequence[str | int] | None
 
 @dataclass(frozen=True)
 class AtSites:
-    """A measure at some of the sites that were read, NaN at the others: a `Measure`.
+    """Measure at some of the sites in the activations, with NaN at the others: a `Measure`.
 
     Attributes:
-        measure: What is measured.
-        sites: Where, as `collect_activations` takes them.
+        measure: The measure to apply.
+        sites: The sites, as `collect_activations` takes them.
     """
 
     measure: Measure
@@ -31,24 +31,24 @@ class AtSites:
 
     @property
     def name(self) -> str:
-        """The measure's."""
+        """The name of the measure."""
         return self.measure.name
 
     @property
     def identity(self) -> str:
-        """The measure's, and the sites."""
+        """The identity of the measure, with the sites."""
         return f"{self.measure.identity} at {self.sites!r}"
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
         """Measure at the chosen sites.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
-            seed: As the measure takes it.
+            activations: One row per statement of the concept, in its order.
+            concept: The statements, labels and groups.
+            seed: The seed for the measure.
 
         Raises:
-            ValueError: One of the sites was not read.
+            ValueError: The activations lack one of the sites.
         """
         sites = list(self.sites) if isinstance(self.sites, tuple) else self.sites
         dataset = self.measure(activations.select(sites), concept, seed=seed)
@@ -56,17 +56,17 @@ class AtSites:
 
 
 def at_sites(measure: Measure, sites: Sites) -> Measure:
-    """A measure at some of the sites; None for all that were read."""
+    """Restrict a measure to some sites; None keeps all sites in the activations."""
     if sites is None:
         return measure
     return AtSites(measure, sites if isinstance(sites, str | int) else tuple(sites))
 
 
 def check_statements(activations: Activations, concept: Concept) -> None:
-    """Refuse activations of other statements.
+    """Check that activations and concept have the same number of statements.
 
     Raises:
-        ValueError: They are as many as the concept has not.
+        ValueError: The numbers differ.
     """
     if len(activations) != len(concept):
         raise ValueError(
@@ -78,10 +78,11 @@ def check_statements(activations: Activations, concept: Concept) -> None:
 def permuted_sides(
     partner: Tensor, concept: Concept, against: str, permutations: int, seed: int
 ) -> list[Tensor]:
-    """What stands against the activations, as it might have come had they nothing in common."""
+    """Draw permutations of the text or of the labels, for a null without dependence."""
     if not permutations:
         return []
     if against == "label":
+        # Nothing is cross-validated here, so labels may change places across folds.
         one_fold = np.zeros(len(concept), dtype=np.int64)
         permuted = permute_labels(
             concept.labels, concept.groups, one_fold, permutations=permutations, seed=seed

@@ -1,8 +1,8 @@
-"""What activations tell of labels that the text does not tell as it stands.
+"""Usable information: what activations say about the labels beyond the text.
 
-A probe may read what the words alone give away. Usable information asks how much a family of
-readers gains; conditional usable information, how much it gains from activations where it has the
-text already.
+A probe may decode only what the words alone show. Usable information is how much a family of
+predictors gains from an input. Conditional usable information is how much it gains from activations
+when it already has the text.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,9 @@ from jaxtyping import Bool, Float, Int, Int8
 
 from tlens_trust.measures.information.label_bounds import Bound, HeldOutScores
 
+# Penalty on standardised scores: about one statement's weight, enough for separable labels.
 _RIDGE = 1.0
+# The most Newton steps; a problem stops before that once its steps are below 1e-6.
 _STEPS = 25
 
 
@@ -21,26 +23,30 @@ def usable_beyond_text(
     text: Float[np.ndarray, " example"],
     text_fewer: Float[np.ndarray, "fold example"],
 ) -> Bound:
-    """`CE(Y | text) - CE(Y | text, T)` on held-out statements, in nats.
+    """Compute `CE(Y | text) - CE(Y | text, T)` on held-out statements, in nats.
 
-    The readers `q(y | text, t)` are the logistic functions of `a·s(text) + b·s(t) + c`, with
-    `s(text)` the log-odds of the text classifier and `s(t)` those of the probe; without
-    activations `b = 0`, as a family of readers has to allow. For each fold, classifier, probe and
-    `a`, `b`, `c` (with a slight penalty, so that they exist where labels are told apart) are
-    fitted without it: the latter on scores of the other folds' statements that were held out too,
-    by probes without both folds. So a probe whose scores are ill calibrated, or a text classifier
-    whose scores are, gives itself no advantage, and a probe that reads nothing but what the
-    classifier reads gains nothing. A score beyond those that a reader was fitted to counts as the
-    most extreme of them: one far outlier would cost it more than all the rest.
+    The predictors `q(y | text, t)` are logistic functions of `a·s(text) + b·s(t) + c`. Here
+    `s(text)` are the log-odds of the text classifier and `s(t)` those of the probe. Without
+    activations `b = 0`; a predictive family must allow this.
 
-    It may be negative. It is no bound of `I(T; Y | text)`, which is zero, since activations are
-    computed from the text: it is what these readers gain, and a better reader of the text would
-    leave less to be gained. Its interval allows for what folds have in common.
+    For each fold, the classifier, the probe and `a`, `b`, `c` are fitted without it. The
+    coefficients have a slight penalty, so that they exist where the labels are separable. They are
+    fitted to scores of the other folds' statements, which were held out too: they come from probes
+    fitted without both folds.
+
+    So poorly calibrated scores, of the probe or of the text classifier, give no advantage. A probe
+    that decodes only what the classifier decodes gains nothing. A score outside the range that a
+    predictor was fitted to is clipped to that range, because a single outlier could outweigh all
+    other statements.
+
+    The value may be negative. It is no bound of `I(T; Y | text)`, which is zero because activations
+    are computed from the text. It is the gain of these predictors, and a better text classifier
+    would leave less to gain. The interval allows for the training rows that folds share.
 
     Args:
         held_out: The probe's scores; `fewer` is needed.
         text: The text classifier's held-out log-odds on the same folds, in nats.
-        text_fewer: The same without one more fold, the first axis.
+        text_fewer: The same without one more fold (first axis).
 
     Raises:
         ValueError: `held_out.fewer` is None.
@@ -73,7 +79,7 @@ def usable_beyond_text(
         for second_fold in (None, *range(count)):
             if second_fold == k:
                 continue
-            # Without `other`, for the interval: its labels have no say in what scores `k`.
+            # Without the second fold, for the interval: its labels do not affect the scores of `k`.
             train = ~members[k] if second_fold is None else ~members[k] & ~members[second_fold]
             score_text, score = features(second_fold)
             fold_gain = _gain(
@@ -95,7 +101,7 @@ def _gain(
     judged_scores: Float[np.ndarray, "problem example"],
     judged: Bool[np.ndarray, " example"],
 ) -> Float[np.ndarray, "judged problem"]:
-    """By how much less the judged statements' labels surprise where activations are known too."""
+    """Compute how much the activations reduce the cross-entropy of each held-out statement."""
     problems = len(scores)
     train_text, train_scores = text[:, train], scores[:, train]
     wide_text = np.broadcast_to(train_text, (problems, train_text.shape[1]))
@@ -135,12 +141,12 @@ def usable_under_permutation(
     labels: Int8[np.ndarray, "draw example"],
     fold: Int[np.ndarray, " example"],
 ) -> Float[np.ndarray, " draw"]:
-    """What `usable_beyond_text` comes to for labels that mean nothing.
+    """Compute the usable information beyond the text for permuted labels.
 
     Args:
-        text: Scores of draws of labels by the text, and without one more fold.
-        probe: Likewise by the activations.
-        labels: The draws.
+        text: Scores of each draw of labels by the text, and without one more fold.
+        probe: The same by the activations.
+        labels: The draws of labels.
         fold: The fold of each statement.
     """
     target = labels.astype(np.float64)
@@ -157,15 +163,14 @@ def combine_scores(
     scores: Float[np.ndarray, "batch example score"],
     labels: Int[np.ndarray, " example"] | Float[np.ndarray, "batch example"],
 ) -> Float[np.ndarray, "batch weight"]:
-    """Weights of scores, and an intercept, that tell labels best together.
+    """Fit a logistic regression of the labels on a few scores, for a batch of problems.
 
-    Minimises `Σᵢ ln(1 + exp(-sᵢ(Σ_j w_j z_ij + c))) + ½ Σ_j (w_j r_j)²`, with `r` the scores'
-    standard deviations: logistic regression with a penalty worth about one statement, by Newton's
-    method.
+    Minimises `Σᵢ ln(1 + exp(-sᵢ(Σ_j w_j z_ij + c))) + ½ Σ_j (w_j r_j)²` by Newton's method, with
+    `r` the standard deviations of the scores. The penalty weighs about as much as one statement.
 
     Args:
-        scores: For each of a batch of problems.
-        labels: 0 or 1, the same for all problems or of each.
+        scores: The scores, for each problem of the batch.
+        labels: 0 or 1, the same for all problems or separate for each.
 
     Returns:
         The weights, and last the intercept.
@@ -177,11 +182,12 @@ def combine_scores(
     standardised = (scores - mean[:, None]) / unit[:, None]
     z = np.concatenate([standardised, np.ones((batch, rows, 1))], axis=2)
     target = np.broadcast_to(labels, (batch, rows))
+    # The intercept is not penalised, but for what keeps the Hessian invertible.
     penalty = np.diag([_RIDGE] * count + [1e-9])
     weights = np.zeros((batch, count + 1))
     active = np.arange(batch)
     for _ in range(_STEPS):
-        # All of them move at first, and then there is nothing to copy.
+        # While all problems are active, indexing would only copy.
         all_active = len(active) == batch
         active_z, active_weights, active_target = (
             (z, weights, target) if all_active else (z[active], weights[active], target[active])
@@ -192,7 +198,7 @@ def combine_scores(
         gradient = (transposed @ (p - active_target)[..., None])[..., 0] + active_weights @ penalty
         hessian = transposed @ ((p * (1 - p))[..., None] * active_z) + penalty
         step = np.linalg.solve(hessian, gradient[..., None])[..., 0]
-        # A full step may overshoot where labels are nearly told apart.
+        # A full Newton step may overshoot where labels are nearly separable.
         length = np.abs(step).max(axis=1, keepdims=True)
         weights[active] = active_weights - step * np.minimum(1.0, 2.0 / np.maximum(length, 1e-300))
         active = active[length[:, 0] > 1e-6]
