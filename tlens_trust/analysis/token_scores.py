@@ -35,30 +35,30 @@ def trace_tokens(
 ) -> xr.Dataset:
     """Score every token of a text by a probe of each checkpoint and site.
 
-    At each checkpoint and site a logistic probe is fitted to the concept's statements, read at
-    `position`, and asked for the log-odds of the trustworthy side at every token of the text. So
-    one sees where in a text a concept is written, and watches it appear as training goes on.
+    At each checkpoint and site a logistic probe is fitted to the concept's statements, at the token
+    `position`. It then gives the log-odds of the trustworthy side at every token of the text. So
+    one sees where in a text a concept is written, and how it appears along training.
 
-    A probe has only ever seen tokens at `position`, the last ones of statements by default. What
-    it says of others is a look and no measurement: it has no interval, and its zero need not be
-    theirs. A statement of the concept that is the text itself, and its whole group, is left out of
-    the fit.
+    A probe was fitted at `position` only, by default the last tokens of statements. What it gives
+    at other tokens is an impression and no measurement: it has no interval, and its zero need not
+    be theirs. A statement of the concept that is the text itself is left out of the fit, with its
+    whole group.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints.
-        concept: What is probed.
-        text: What is looked at; as long as a few sentences.
+        concept: The concept that is probed.
+        text: The text to score, up to a few sentences.
         C: Inverse strength of the probe's penalty; features are standardised.
-        sites: This and what follows: as for `trace_checkpoints`.
-        position: Which token of a statement the probes are fitted at.
+        sites: Where to read, as for `trace_checkpoints`, and so are the next four.
+        position: The token of a statement that the probes are fitted at.
         bos: Whether a beginning-of-sequence token stands before statements and text.
-        store: Where readings of statements are kept.
-        batch_tokens: Tokens read at once.
+        store: Where the activations of statements are kept.
+        batch_tokens: Tokens in one batch.
 
     Returns:
-        `score` over checkpoint, site and token, in nats: log-odds of label 1. The coordinate
-        `text` holds the tokens as they are to be shown; `step`, `tokens_seen`, `layer` and `depth`
-        are as in a `Trace`.
+        `score` over checkpoint, site and token, in nats: log-odds of label 1. The coordinate `text`
+        holds the tokens as they are displayed. `step`, `tokens_seen`, `layer` and `depth` are as in
+        a `Trace`.
 
     Raises:
         ValueError: As `trace_checkpoints`; or the checkpoints do not share a tokenizer.
@@ -143,22 +143,22 @@ def project_tokens(
     bos: bool | None = None,
     batch_tokens: int = DEFAULT_BATCH_TOKENS,
 ) -> xr.Dataset:
-    """Project every token of a text on a steering vector, and say where `steer` would act.
+    """Project every token of a text on a steering vector, and show where `steer` would act.
 
     With `x` the activation of a token at one of the vector's sites and `v` the vector there, the
-    projection is `x·v / ‖v‖²`: the multiple of the vector that the token holds already. Steering
-    with `mode="add"` and strength `s` adds `s` to it. The model is read as it is, not steered.
+    projection is `x·v / ‖v‖²`: the multiple of the vector that the token already has. Steering with
+    `mode="add"` and strength `s` adds `s` to it. The model is read without steering.
 
     Args:
         series: A `CheckpointSeries`, or one or several checkpoints.
-        vector: What to project on; it is looked at where it acts.
-        text: What is looked at; as long as a few sentences.
-        positions: Which tokens `steer` would act on, as it takes it.
-        prompt_tokens: How many of the text's tokens are the prompt, a beginning-of-sequence token
-            included; the others count as generated. None: all are.
+        vector: The steering vector, which gives the sites too.
+        text: The text to project, up to a few sentences.
+        positions: The tokens that `steer` would act on, in the form that it takes.
+        prompt_tokens: Number of the text's tokens that are the prompt, a beginning-of-sequence
+            token included. The others count as generated. None: all are the prompt.
         when: The condition of `steer`.
         bos: Whether a beginning-of-sequence token stands before the text.
-        batch_tokens: Tokens read at once.
+        batch_tokens: Tokens in one batch.
 
     Returns:
         `score`, the projection, over checkpoint, site and token, in multiples of the vector;
@@ -166,9 +166,9 @@ def project_tokens(
         of `trace_tokens`.
 
     Raises:
-        ValueError: The vector is of another width than a model, has no length at a site, or a
-            model lacks the site; checkpoints do not share a tokenizer; or an argument is none of
-            those that `steer` allows.
+        ValueError: The vector and a model differ in width, the vector has no length at a site, or a
+            model lacks the site. Or checkpoints do not share a tokenizer, or `steer` allows no such
+            argument.
 
     Examples:
         >>> vector = extract_steering_vector(series[-1], concept, site=2)  # doctest: +SKIP

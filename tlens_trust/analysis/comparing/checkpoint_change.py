@@ -1,4 +1,4 @@
-"""Two checkpoints of one run, statement by statement, from the scores that a sweep kept."""
+"""Change between two checkpoints of one run, statement by statement, from the scores of a sweep."""
 
 import os
 from typing import TYPE_CHECKING
@@ -32,41 +32,48 @@ def compare_checkpoints(
     resamples: int = 1000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """Test whether a concept is read better at one checkpoint than at another.
+    """Test whether a concept is decoded better at one checkpoint than at another.
 
-    The test is paired and keeps groups whole. Every statement is right or wrong at either
-    checkpoint. If the checkpoints do not differ, what a whole group gained might as well have been
-    lost: the signs of the groups' gains are flipped at random, for all sites together, and the
-    observed difference is held against the differences that come of it. The test is exact for the
-    probes as they were fitted. It is made wider for what it does not see: probes of different folds
-    share training rows, so that near chance a cross-validated accuracy varies more than its
-    statements tell. How much more is told by the scores without one more fold that the
-    sweep kept; where it kept none, by the interval beside each accuracy, both checkpoints' shares
-    added as if they were independent.
+    The test is paired and keeps groups whole. Every statement is classified correctly or not at
+    either checkpoint. If the checkpoints do not differ, a group's gain is as likely to be a loss.
+    So the signs of the groups' gains are flipped at random, for all sites together, and the
+    observed difference is compared with the resulting ones.
+
+    The test is exact for the probes as they were fitted. Probes of different folds share training
+    rows, so that a cross-validated accuracy varies more than its statements show, above all near
+    chance. The test is widened for that. The scores without one more fold show by how much, where
+    the sweep kept them. Otherwise the interval of each accuracy does; both checkpoints' shares are
+    then added as if they were independent.
 
     Args:
         run_folder: The `out=` of a sweep.
         concept: Its name.
         before: The earlier checkpoint: a name, or a training step.
         after: The later one.
-        probe: Whose scores, where the sweep took several measures that keep them.
-        permutations: How many random flips. The least p-value is `1 / (1 + permutations)`.
-        resamples: How many bootstrap resamples stand behind the interval.
-        seed: Draws both.
+        probe: Which probe's scores, where several measures kept scores.
+        permutations: Number of random flips. The smallest p-value is `1 / (1 + permutations)`.
+        resamples: Number of bootstrap resamples for the interval.
+        seed: Seed of both.
 
     Returns:
-        Along `site`: `accuracy_before` and `accuracy_after`; `accuracy_difference`, after minus
-        before, with its interval over groups (`…_ci`), `…_n`, the band of it where nothing
-        changed (`…_null`), a two-sided p-value (`…_p`), and one corrected for the choice among all
-        sites, by the null of the largest difference in standard deviations (`…_p_best`); `learned`
-        and `forgotten`, how many statements were wrong and became right, and the other way round.
+        Along `site`:
+
+        - `accuracy_before` and `accuracy_after`;
+
+        - `accuracy_difference`, after minus before, with its interval over groups (`…_ci`), `…_n`,
+          the band of it where nothing changed (`…_null`), and a two-sided p-value (`…_p`). The
+          p-value `…_p_best` is corrected for the choice among all sites, by the null of the largest
+          difference in standard deviations;
+
+        - `learned` and `forgotten`, the number of statements that became right, and wrong.
+
         Along `site` and `example`: `score_before` and `score_after`, held-out log-odds of label 1,
         and `flip`, 1 for learned, -1 for forgotten, 0 for neither. `list_flips` makes a table of
         these.
 
     Raises:
         ValueError: The run folder does not hold the concept or the checkpoints, several probes
-            kept scores and none was chosen, or the sweep was by one split
+            kept scores and none was chosen, or the sweep used one split
             (`protocol="tracingllm"`), which trains on most statements.
 
     Source:
@@ -161,20 +168,20 @@ def compare_checkpoints(
 def list_flips(
     comparison: xr.Dataset, *, layer: int | None = None, site: str | None = None
 ) -> "pandas.DataFrame":
-    """The statements that flipped between two checkpoints, at one site.
+    """List the statements that flipped between two checkpoints, at one site.
 
     Args:
-        comparison: What `compare_checkpoints` gives.
-        layer: Which layer, where one site was read in it.
-        site: Or which site. Neither: the only one.
+        comparison: The result of `compare_checkpoints`.
+        layer: The layer, where one site was read in it.
+        site: Or the site. Neither: the only one.
 
     Returns:
-        One row a statement: `statement`, `label`, `group`, `flip` (`"learned"`, `"forgotten"`),
-        `score_before` and `score_after` in nats; what moved most comes first.
+        One row per statement: `statement`, `label`, `group`, `flip` (`"learned"`, `"forgotten"`),
+        `score_before` and `score_after` in nats. The largest change of score comes first.
 
     Raises:
-        ValueError: It is no comparison of two checkpoints; it holds no such site, or several and
-            none was chosen.
+        ValueError: `comparison` is no comparison of two checkpoints, or it holds no such site, or
+            several and none was chosen.
 
     Examples:
         >>> data = xr.Dataset(
@@ -221,9 +228,10 @@ def list_flips(
 def shared_by_folds(
     kept: RunScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
 ) -> Float[np.ndarray, " site"]:
-    """What shared folds add to the variance of the difference.
+    """Variance of the difference that comes from shared folds.
 
-    From the scores without one more fold where they were kept, else, at most, from the intervals.
+    It is taken from the scores without one more fold where they were kept. Otherwise the intervals
+    give an upper bound.
     """
     fewer = None if kept.fewer is None else kept.fewer[where]
     # A fold's own probe is among those without it for no other fold, and stays unknown.
@@ -252,18 +260,17 @@ def flip_signs(
     permutations: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
-    """Hold mean gains against those where groups' signs are flipped, all sites together.
+    """Compare mean gains with those where groups' signs are flipped, for all sites together.
 
     Args:
-        gain: Of each statement.
+        gain: The gain of each statement.
         group: The number of its group.
-        shared: Variance of the mean that flipping does not show; differences are held against a
-            null as much wider.
-        permutations: How many flips.
-        seed: Draws them.
+        shared: Variance of the mean that flipping does not show. The null is widened by it.
+        permutations: Number of flips.
+        seed: Seed of the flips.
 
     Returns:
-        Two-sided p-values by themselves, p-values by the null of the maximum over sites, and the
+        Two-sided p-values of each site, p-values by the null of the maximum over sites, and the
         middle 95% of the mean gain.
     """
     totals = np.zeros((int(group.max()) + 1, gain.shape[1]))

@@ -1,4 +1,4 @@
-"""Whether a probe of one checkpoint reads another: every pair of checkpoints of a series."""
+"""Transfer of probes between every pair of checkpoints of a series."""
 
 from collections.abc import Mapping, Sequence
 
@@ -41,55 +41,53 @@ def transfer_matrix(
 ) -> xr.Dataset:
     """Fit probes at every checkpoint and score them at every checkpoint, on held-out groups.
 
-    The folds are the same at all checkpoints. The probe that scores a statement was fitted, at
-    whatever checkpoint, on activations of the other folds' statements only, so neither the
-    statement nor its group was ever in its training set, nor in the choice of its penalty. Nothing
-    of the target's labels is used.
+    The folds are the same at all checkpoints. A statement is scored by a probe that was fitted to
+    the other folds' statements only, at whatever checkpoint. So neither the statement nor its group
+    was in the training set, nor in the choice of the penalty. No label of the target is used.
 
     A probe is a direction and a threshold, and both belong to the checkpoint that they were fitted
-    at. When activations shift or grow from one checkpoint to another, the threshold is off though
-    the direction may still be right. Three readings tell these apart:
+    at. When activations shift or grow, the threshold may fail though the direction still fits.
+    Three scores tell these apart:
 
     - `accuracy`: the source's probe as it is, on raw activations;
-    - `accuracy_restandardised`: the same weights on standardised features, with mean and deviation
-      of each feature taken from the target's own training folds (no label is looked at);
-    - `auroc`: any threshold, within each fold; blind to a shift, not to a change of direction.
-
-    Each model is loaded once and read at all sites. With a store, one checkpoint's activations are
-    held at a time, else all of them.
+    - `accuracy_restandardised`: the same weights on standardised features. The mean and deviation
+      of each feature come from the target's own training folds, without any label;
+    - `auroc`: any threshold, within each fold. It ignores a shift, but not a change of direction.
 
     Args:
         readings: Activations at the checkpoints, as `collect_series` gives them.
         concept: Which concept, by name or as a `Concept`; None where `readings` hold only one.
-        probe: A linear probe's measure; None for the logistic probe.
-        permutations: How many draws of permuted labels stand behind the null bands. Their
-            directions are held for all checkpoints; a long series with many sites may want fewer.
-        seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
+        probe: The measure of a linear probe; None for the logistic probe.
+        permutations: Number of draws of permuted labels for the null bands. Their directions are
+            kept in memory for all checkpoints, so a long series with many sites may need fewer.
+        seed: Seed of the folds and resamples. With the seed of a sweep, the folds are those of the
+            sweep.
         progress: Whether to show a bar.
 
     Returns:
-        Along `source` (where the probe was fitted), `target` (where it is scored) and `site`:
-        `accuracy` and `auroc`, raw and `…_restandardised`, and `accuracy_drop`, the accuracy of
-        the target's own probe minus that of the source's, statement by statement; each with its
-        interval over groups (`…_ci`) and `…_n`. On the diagonal stand cross-validated scores.
-        `accuracy_chance` is the share of the larger class; the AUROC of chance is one half.
+        Along `source` (where the probe was fitted), `target` (where it is scored) and `site`, each
+        with its interval over groups (`…_ci`) and `…_n`:
 
-        For accuracy and AUROC there is a `…_null` as well: the middle 95% of what probes get at the
-        target that were fitted, at the source, to labels that mean nothing (permuted within
-        groups; the first Newton step of a logistic probe at the penalties chosen for the labels,
-        or for probes that choose none a difference of class means). Where the target's
-        activations vary along the concept more than along anything else, any direction at all
-        reads it a little, in this sense or the other, and a few points from one half are no sign
-        of transfer.
+        - `accuracy` and `auroc`, raw and `…_restandardised`. The diagonal holds cross-validated
+          scores.
+        - `accuracy_drop`: the accuracy of the target's own probe minus that of the source's,
+          statement by statement.
+        - `accuracy_chance`: the share of the larger class. The AUROC of chance is one half.
 
-        Intervals know that folds share training rows as far as the source's own cross-validation
-        shows it: what a fold more or less changes in its probes there is added to the variance
-        wherever they are scored. They are those of single numbers; nothing is corrected for the
-        number of pairs.
+        Accuracy and AUROC have a `…_null` as well: the middle 95% of the target's scores of probes
+        that were fitted to permuted labels at the source. Labels are permuted within groups. Such a
+        probe is the first Newton step of a logistic probe at the penalties chosen for the labels,
+        or a difference of class means for probes without a penalty. Where the target's activations
+        vary along the concept more than along anything else, any direction separates its labels a
+        little. A few points from one half are then no sign of transfer.
+
+        Intervals include the variance from shared training rows, as far as the source's own
+        cross-validation shows it. They are intervals of single numbers and are not corrected for
+        the number of pairs.
 
     Raises:
-        ValueError: There are several concepts, the probe is not linear, checkpoints differ in
-            width or sites, or whatever collecting finds wrong.
+        ValueError: There are several concepts and none is chosen, the probe is not linear, or
+            checkpoints differ in width or sites.
 
     Examples:
         >>> from tlens_trust.checkpoints import Checkpoint

@@ -1,4 +1,4 @@
-"""What probes of labels that mean nothing get at another checkpoint."""
+"""Scores at another checkpoint of probes that were fitted to permuted labels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ class CheckpointProbes:
     """The probes of one checkpoint.
 
     Attributes:
-        scores: Held-out log-odds at home, in nats.
-        fewer: The same without one more fold; None where not known.
+        scores: Held-out log-odds at the same checkpoint, in nats.
+        fewer: The same by probes without one more fold; None where not known.
         fold: The fold of each statement.
         directions: In nats per unit of activation.
         biases: In nats.
-        mean: Of each feature over the training rows of each fold.
-        deviation: Likewise; 0 where a feature is constant.
-        shared: What shared folds add to the variance of each score at home.
+        mean: Mean of each feature over the training rows of each fold.
+        deviation: Standard deviation likewise; 0 where a feature is constant.
+        shared: Variance of each score that comes from shared training folds.
         strength: The inverse penalty of each site; None where the probe has none.
     """
 
@@ -48,10 +48,10 @@ def fit_permuted(
     permutations: int,
     seed: int,
 ) -> Float[np.ndarray, "site fold d_model draw"]:
-    """Weights on standardised features of probes fitted to permuted labels, without each fold.
+    """Fit probes to permuted labels, without each fold, on standardised features.
 
-    With a penalty, the first Newton step of a logistic probe from no weights,
-    `(I / C + p(1 - p) ZᵀZ)⁻¹ Zᵀ(y - p)`; without one, the difference of the class means.
+    With a penalty, this is the first Newton step of a logistic probe from weights of zero,
+    `(I / C + p(1 - p) ZᵀZ)⁻¹ Zᵀ(y - p)`. Without one, it is the difference of the class means.
     """
     if permutations < 2:
         raise ValueError(
@@ -90,11 +90,11 @@ def null_bands(
     """The middle 95% of their accuracy and AUROC at a target, raw and restandardised.
 
     Args:
-        source: Where they were fitted.
-        weights: As `fit_permuted` gives them there.
-        target: Where they are scored.
-        activations: There.
-        concept: Its own labels, not permuted.
+        source: The probes of the checkpoint that the permuted ones were fitted at.
+        weights: The permuted probes, as `fit_permuted` gives them.
+        target: The probes of the checkpoint that is scored.
+        activations: Activations of that checkpoint.
+        concept: Its labels, which are not permuted.
 
     Returns:
         `accuracy_null`, `auroc_null`, and both `…_restandardised_null`, along `site` and `bound`.

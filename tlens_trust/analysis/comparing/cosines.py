@@ -1,4 +1,4 @@
-"""Cosines between directions of disjoint halves, with the levels that they are held against."""
+"""Cosines between directions of disjoint halves, with their null and their upper level."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ from tlens_trust.analysis.comparing.half_directions import SPACES, HalfDirection
 def cross_cosines(
     one: HalfDirections, other: HalfDirections
 ) -> tuple[Float[np.ndarray, "space site deletion"], Float[np.ndarray, "space site draw"]]:
-    """Mean cosine of a half's direction here with the other half's there, over the splits.
+    """Mean cosine between a half's direction in `one` and the other half's in `other`, over splits.
 
-    For the labels, and for each draw of permuted labels.
+    Given first for the labels, then for each draw of permuted labels.
     """
     return _both_ways(one.fitted, other.fitted), _both_ways(one.permuted, other.permuted)
 
@@ -40,11 +40,11 @@ def _both_ways(
 def jackknife_interval(
     values: Float[np.ndarray, "... deletion"], *, confidence: float = 0.95
 ) -> Float[np.ndarray, "... bound"]:
-    """An interval of the first value, from those without one block each.
+    """The jackknife interval of a value, from the values without one block each.
 
     Args:
-        values: With nothing left out; then with each block left out.
-        confidence: Of the interval.
+        values: The value with nothing left out, then with each block left out.
+        confidence: The confidence of the interval.
 
     Returns:
         `v ± t·√((B - 1)/B Σ_b (v_b - v̄)²)`, with Student's distribution on `B - 1` degrees.
@@ -64,7 +64,7 @@ def jackknife_interval(
 def cosine_interval(
     cosines: Float[np.ndarray, "... deletion"],
 ) -> Float[np.ndarray, "... bound"]:
-    """`jackknife_interval` of a cosine, on Fisher's scale, which has no end."""
+    """`jackknife_interval` of a cosine, on Fisher's scale, which is unbounded."""
     scale = np.arctanh(np.clip(cosines, -1 + 1e-9, 1 - 1e-9))
     interval: np.ndarray = np.tanh(jackknife_interval(scale))
     return interval
@@ -77,12 +77,12 @@ def cosine_dataset(
     *,
     axes: Sequence[str],
 ) -> xr.Dataset:
-    """Cosines of all pairs, their intervals, and what one direction and none would give.
+    """Cosines of all pairs, with their intervals, their null and the level of one direction.
 
     Args:
-        cosines: As `cross_cosines` gives them; on the diagonal the reliabilities.
+        cosines: As `cross_cosines` gives them; the diagonal holds the reliabilities.
         null: Likewise, for permuted labels.
-        groups: Behind each cosine.
+        groups: The number of groups behind each cosine.
         axes: Names of the first two axes.
 
     Returns:

@@ -1,4 +1,4 @@
-"""What erasing one concept from the activations costs the others."""
+"""Cost of erasing one concept from the activations, for every concept."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,23 +45,22 @@ def erasure_cost(
 ) -> xr.Dataset:
     """Erase each concept from the activations, and probe every concept in what is left.
 
-    LEACE is the affine map that moves activations least while no linear classifier can tell the
-    erased concept's labels any more, on the rows that it was fitted to:
-    `x - W⁺P W(x - μ)`, with `W` whitening the activations and `P` the projection onto
-    `W Cov(x, y)`. For one concept it takes away one dimension. Then every concept's probe is fitted
-    anew, penalty included, to what is left of its own statements, and scored on held-out groups.
-    The fall of its accuracy is what it had from the erased concept's direction and cannot get
-    elsewhere.
+    LEACE is the affine map that moves activations least while no linear classifier can separate the
+    erased concept's labels any more, on the rows that it was fitted to: `x - W⁺P W(x - μ)`. `W`
+    whitens the activations and `P` projects onto `W Cov(x, y)`. For one concept it removes one
+    dimension. Then every concept's probe is fitted anew, penalty included, to what is left of its
+    own statements, and scored on held-out groups. Its accuracy falls by what it drew from the
+    erased concept's direction alone.
 
-    Nothing that is scored had a part in erasing: a statement of a held-out fold, any of its group,
-    and any of the same text are left out of the rows that the eraser for that fold is fitted to.
-    So the diagonal, a concept probed after its own erasure, uses the training rows for both, on
-    which no linear probe can be better than the larger class (its accuracy is at chance by
-    construction). Whether a probe that sees other statements would recover it is another question:
-    off the diagonal, erasers and probes see different statements.
+    No scored statement has a part in erasing. The eraser for a fold is fitted without the
+    statements of that fold, without their groups, and without any statement of the same text. So
+    the diagonal, a concept probed after its own erasure, uses the training rows for both, and no
+    linear probe can be better on them than the larger class. Its accuracy is at chance by
+    construction. Whether a probe fitted to other statements would recover the concept is another
+    question: off the diagonal, erasers and probes are fitted to different statements.
 
-    The control erases a concept that means nothing: the erased concept's statements with permuted
-    labels, so a random direction within the same covariance.
+    The control erases a meaningless concept: the statements of the erased concept with permuted
+    labels, which gives a random direction within the same covariance.
 
     Needs the extra `erasure` (`pip install "tlens-trust[erasure]"`).
 
@@ -69,23 +68,27 @@ def erasure_cost(
         readings: Activations of at least two concepts, as `collect_series` gives them. Each site is
             erased by itself. One or two sites are enough for a first look, since every pair of
             concepts takes `1 + controls` probes at each.
-        probe: What reads the concepts; None for the logistic probe.
-        controls: How many permutations of labels stand behind the control, for each erased
-            concept. At least 2.
-        seed: Deals folds, permutes labels, draws resamples; with the seed of a sweep, its folds.
+        probe: The measure of the probe; None for the logistic probe.
+        controls: Number of permutations of labels for the control, for each erased concept. At
+            least 2.
+        seed: Seed of folds, permuted labels and resamples. With the seed of a sweep, the folds are
+            those of the sweep.
         progress: Whether to show a bar.
 
     Returns:
-        Along `checkpoint`, `erased`, `concept` (the one that is probed) and `site`: `accuracy`,
-        held out, after erasing; `accuracy_cost`, that before minus that after, statement by
-        statement, with its interval over groups (`…_ci`), `…_n`, and the range of it over the
-        control erasures (`…_null`; with few controls their minimum and maximum); `auroc` and
-        `auroc_cost`. Along `checkpoint`, `concept` and `site`: `accuracy_before`, `auroc_before`
-        and `accuracy_chance`.
+        Along `checkpoint`, `erased`, `concept` (the one that is probed) and `site`:
+
+        - `accuracy`: held-out accuracy after erasing;
+        - `accuracy_cost`: accuracy before minus accuracy after, statement by statement, with its
+          interval over groups (`…_ci`) and `…_n`. `accuracy_cost_null` is where 95% of the costs of
+          control erasures are expected;
+        - `cross_entropy` and `cross_entropy_cost`: likewise, in nats.
+
+        Along `checkpoint`, `concept` and `site`: `accuracy_before`, `cross_entropy_before` and
+        `accuracy_chance`.
 
     Raises:
-        ValueError: There are fewer than two concepts, they were read at different widths, or
-            whatever collecting finds wrong.
+        ValueError: There are fewer than two concepts, or they were read at different widths.
         ImportError: concept-erasure is not installed.
 
     Source:
@@ -257,7 +260,7 @@ def _shared(
     labels: Int[np.ndarray, " example"],
     fold: Int[np.ndarray, " example"],
 ) -> Float[np.ndarray, " site"] | float:
-    """What folds that share training rows add to the variance of a difference."""
+    """Variance of a difference that comes from training rows which folds share."""
     if before.fewer is None or after.fewer is None:
         return 0.0
     whole = [fold_parts(each.scores, labels, fold)[name] for each in (before, after)]
@@ -271,7 +274,7 @@ def _shared(
 def _unseen(
     erased: Concept, probed: Concept, fold: Int[np.ndarray, " example"]
 ) -> Bool[np.ndarray, "fold other"]:
-    """For each fold, statements to erase by that have nothing to do with those held out."""
+    """For each fold, the statements that share no group and no text with those held out."""
     kept = []
     for k in range(int(fold.max()) + 1):
         held = np.flatnonzero(fold == k)
@@ -319,7 +322,7 @@ def _erase(
     rows: Bool[np.ndarray, " other"],
     values: Float[Tensor, "example site d_model"],
 ) -> Float[Tensor, "example site d_model"]:
-    """Activations without what an eraser of some rows takes away, in the precision they had."""
+    """Activations after an eraser fitted to some rows, in their own precision."""
     chosen = torch.from_numpy(rows)
     names = torch.from_numpy(labels)[chosen]
     if bool(names.all()) or not bool(names.any()):

@@ -1,4 +1,4 @@
-"""Statements that a run reads right for a while, and then wrong again."""
+"""Forgetting: statements that a run classifies correctly for a while, and then wrongly again."""
 
 import os
 from collections.abc import Sequence
@@ -39,40 +39,57 @@ def find_forgetting(
 ) -> xr.Dataset:
     """Count statements that were known at some checkpoint, and are wrong at a later one.
 
-    A statement is known after the checkpoint at which its held-out score was right `patience`
-    times in a row. It is forgotten at a later checkpoint where it is wrong; `lost_for_good` where
-    it stays wrong to the end of the run. It may be known again, and forgotten again.
+    A statement is known after its held-out score was right at `patience` checkpoints in a row. It
+    is forgotten at a later checkpoint where it is wrong, and `lost_for_good` where it stays wrong
+    to the end of the run. It may be known again, and forgotten again.
 
-    Most of what looks like forgetting is noise: a statement near a probe's boundary falls on this
-    side or that, as other statements happen to be in the training folds. With `readings`, the probe
-    is fitted anew at every checkpoint, on folds dealt otherwise, `refits` times. Let `q_t` be the
-    share of refits at checkpoint `t` by which a statement is right. Of those known before `t`,
-    `Σ (1 - q_{t-1})` would be wrong if nothing had changed since the checkpoint before: the flips
-    between two fits at one checkpoint. And `Σ (q_{t-1} - q_t)` are forgotten beyond that. The
-    refits do not know which statements were called known, so this holds no regression to the mean.
+    Most of what looks like forgetting is noise: a statement near the boundary of a probe changes
+    sides when other statements are in the training folds. With `readings`, the probe is fitted anew
+    at every checkpoint, on other folds, `refits` times. Let `q_t` be the share of refits at
+    checkpoint `t` that classify a statement correctly. The sums run over statements known before
+    `t`.
+
+    - `Σ (1 - q_{t-1})` would be wrong if nothing had changed since the checkpoint before. These are
+      the flips between two fits at one checkpoint.
+
+    - `Σ (q_{t-1} - q_t)` are forgotten beyond that.
+
+    The refits are independent of which statements were called known, so there is no regression to
+    the mean.
 
     Args:
         run_folder: The `out=` of a sweep.
         concept: Its name.
         readings: Activations at the checkpoints of the run, as `collect_run` gives them; None
             leaves out everything about noise, as NaN.
-        layer: Which layer, where one site was read in it.
-        site: Or which site. Neither: the only one.
-        patience: How many checkpoints in a row a statement has to be right at to count as known.
-        probe: Whose scores, where the sweep took several measures that keep them.
-        measure: What to refit; None for the logistic probe.
-        refits: How often.
-        seed: Deals the refits' folds and draws resamples.
-        resamples: How many bootstrap resamples stand behind the interval.
+        layer: The layer, where one site was read in it.
+        site: Or the site. Neither: the only one.
+        patience: Number of checkpoints in a row at which a known statement has to be right.
+        probe: Which probe's scores, where several measures kept scores.
+        measure: The probe to refit; None for the logistic probe.
+        refits: Number of refits.
+        seed: Seed of the refits' folds and of the resamples.
+        resamples: Number of bootstrap resamples for the interval.
         progress: Whether to show a bar.
 
     Returns:
-        Along `checkpoint`: `known`, statements known before it; `forgotten`, those of them that
-        are wrong at it; `forgotten_noise`, how many of them another fit at the checkpoint before
-        would call wrong; `forgotten_excess`, how many more refits call wrong than did at the
-        checkpoint before, with its interval over groups (`…_ci`); `forgotten_mirror`, as above;
-        and `lost_for_good`. Along
-        `checkpoint` and `example`: `right`, and `right_share`, by refits.
+        Along `checkpoint`, in statements:
+
+        - `known`: known before the checkpoint;
+
+        - `forgotten`: those of them that are wrong at it;
+
+        - `forgotten_noise`: those that another fit at the checkpoint before would classify wrongly;
+
+        - `forgotten_excess`: how many more refits classify wrongly than at the checkpoint before,
+          with its interval over groups (`…_ci`);
+
+        - `forgotten_mirror`: statements wrong at `patience` checkpoints in a row that are now
+          right;
+
+        - `lost_for_good`: known statements that are wrong from here to the end.
+
+        Along `checkpoint` and `example`: `right`, and `right_share`, the share of refits.
 
     Raises:
         ValueError: As `compare_checkpoints`; one site is not chosen; `readings` lack a checkpoint
@@ -121,9 +138,9 @@ def find_forgetting(
 def known_before(
     right: Bool[np.ndarray, "checkpoint example"], patience: int
 ) -> Bool[np.ndarray, "checkpoint example"]:
-    """Whether a statement was right so many times in a row, at the checkpoints just before.
+    """Whether a statement was right at the `patience` checkpoints just before each one.
 
-    A statement that was forgotten has to be known anew.
+    A statement that was forgotten has to become known anew.
 
     Examples:
         >>> right = np.array([[1], [1], [1], [0], [1]], dtype=bool)

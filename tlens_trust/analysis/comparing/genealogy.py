@@ -1,4 +1,4 @@
-"""Where a concept's direction came from: its cosines and angles between checkpoints."""
+"""Genealogy of a concept's direction: its cosines and angles between checkpoints."""
 
 from collections.abc import Sequence
 
@@ -35,22 +35,22 @@ def direction_genealogy(
 ) -> xr.Dataset:
     """Compare a concept's direction between all pairs of checkpoints.
 
-    Groups are halved at random, several times; the direction fitted to one half at one checkpoint
-    is held against that fitted to the other half at another checkpoint. So two directions never
-    share a statement, and what they share is no accident of the sample. Two levels stand beside
-    every cosine: what two such fits of one and the same direction reach, which is below 1 because
-    each is noisy, and what fits to permuted labels reach, which is far from 0 where activations
-    vary along few axes only.
+    Groups are halved at random, several times. The direction fitted to one half at one checkpoint
+    is compared with that fitted to the other half at another checkpoint. So two directions never
+    share a statement, and no accident of the sample makes them alike.
+
+    Two levels belong to every cosine. Two fits of one and the same direction stay below 1, because
+    each is noisy. Fits to permuted labels may lie far from 0, where activations vary along few
+    axes.
 
     The diagonal is the reliability: how well two halves agree on the direction at one checkpoint.
-    Where it is not above the null, there is no direction to speak of, and `cosine_corrected` is
-    NaN.
+    Where it is not above the null, no direction is shown, and `cosine_corrected` is NaN.
 
-    Cosines are taken in two spaces: `raw`, the model's own coordinates, where a few large features
-    may decide; and `standardised`, each feature in units of its deviation at the checkpoint, in
-    which the logistic probe is fitted. A direction that reads (a probe's weights) and one that
-    writes (a difference of means) differ: choose by `direction`. Neither says that the model uses
-    it.
+    Cosines are taken in two spaces. `raw` is the model's own coordinates, where a few large
+    features may decide. In `standardised`, each feature is in units of its deviation at the
+    checkpoint, as for the logistic probe. The direction that a probe uses to decode (its weights)
+    differs from the one along which class means differ: choose with `direction`. Neither shows that
+    the model uses it.
 
     Args:
         readings: Activations at the checkpoints, as `collect_series` gives them.
@@ -58,34 +58,39 @@ def direction_genealogy(
         direction: `"logistic"`, the weights of a logistic probe, or `"mass_mean"`, the difference
             of the class means.
         C: Inverse strength of the logistic probe's penalty, the same at all checkpoints, since the
-            penalty turns the direction: where it is strong the probe weighs each standardised
-            feature by its own difference of means; where it is weak it allows for how features
-            vary together, and is noisier.
-        splits: How often groups are halved; all numbers are means over the splits.
-        blocks: How many blocks of groups the jackknife leaves out, one at a time.
-        permutations: How many draws of permuted labels stand behind the null.
+            penalty turns the direction. A strong penalty weighs each standardised feature by its
+            own difference of means. A weak one allows for correlated features, and is noisier.
+        splits: Number of random halvings. All numbers are means over them.
+        blocks: Number of blocks of groups that the jackknife leaves out, one at a time.
+        permutations: Number of draws of permuted labels for the null.
         subspace: Dimension of the subspaces whose principal angles are taken.
-        seed: Halves the groups and permutes labels.
+        seed: Seed of the halves and of the permuted labels.
         progress: Whether to show a bar.
 
     Returns:
         Along `space`, `source`, `target` (both checkpoints) and `site`:
 
-        - `cosine`, with a jackknife interval (`cosine_ci`) and `cosine_n`, the groups behind it;
-        - `cosine_same`, what two fits of one direction would reach, `√(r_i r_j)`;
+        - `cosine`, with a jackknife interval (`cosine_ci`) and `cosine_n`, its number of groups;
+
+        - `cosine_same`, the expected cosine of two fits of one direction, `√(r_i r_j)`;
+
         - `cosine_null`, the middle 95% for permuted labels (by their standard deviation);
-        - `cosine_corrected`, `cosine` over `cosine_same`, and its interval: an estimate of the
-          cosine without the noise of fitting, 1 where the direction has not turned. It is not
-          clipped;
-        - along `angle` too: `principal_angle`, in degrees, between the subspaces that the fits
-          without one block each span in the two halves (their first `subspace` singular vectors),
-          mean over the splits; the diagonal is what two halves of one checkpoint give; and
-          `principal_angle_null`, the middle 95% of that between subspaces of as many fits to
+
+        - `cosine_corrected`, `cosine` over `cosine_same`, and its interval. It estimates the cosine
+          without the noise of fitting, and is 1 where the direction has not turned. It is not
+          clipped.
+
+        - `principal_angle`, along `angle` too, in degrees, averaged over the splits. Each half has
+          a subspace: the first `subspace` singular vectors of its fits without one block each. The
+          angles are between the subspaces of the two halves. On the diagonal both halves are of one
+          checkpoint.
+
+        - `principal_angle_null`, the middle 95% of the angles between subspaces of as many fits to
           permuted labels.
 
     Raises:
-        ValueError: There are several concepts, too few groups, an argument out of range, or
-            whatever collecting finds wrong.
+        ValueError: There are several concepts and none is chosen, there are too few groups, or an
+            argument is out of range.
 
     Source:
         Spearman (1904), American Journal of Psychology 15, for the correction; Björck and Golub
@@ -194,7 +199,7 @@ def _angle_dataset(fitted: Sequence[HalfDirections], dimension: int) -> xr.Datas
 def _basis(
     directions: Float[np.ndarray, "*where fit d_model"], dimension: int
 ) -> Float[np.ndarray, "*where dimension d_model"]:
-    """An orthonormal basis of the subspace that the directions span best."""
+    """An orthonormal basis of the subspace that fits the directions best."""
     basis: np.ndarray = np.linalg.svd(directions.astype(np.float64), full_matrices=False)[2]
     return basis[..., :dimension, :]
 
@@ -203,7 +208,7 @@ def _angles(
     one: Float[np.ndarray, "*where split 2 dimension d_model"],
     other: Float[np.ndarray, "*where split 2 dimension d_model"],
 ) -> Float[np.ndarray, "*where split dimension"]:
-    """In degrees, between one half here and the other half there; mean of both ways."""
+    """Angles in degrees between one half of `one` and the other of `other`, mean of both ways."""
     found = [
         np.linalg.svd(
             one[..., half, :, :] @ np.swapaxes(other[..., 1 - half, :, :], -1, -2),

@@ -1,17 +1,17 @@
-"""Directions fitted to disjoint halves of the statements, so that their noise is not shared.
+"""Directions fitted to disjoint halves of the statements, so that their noise is independent.
 
 Two probes that were fitted to the same statements resemble each other through the statements: an
-accident of the sample turns both the same way, at two checkpoints of one run above all. So
-directions are compared here only between fits that have no group in common. Groups are halved at
-random, several times over; a direction of one half is held against one of the other half, of the
-same checkpoint (how far two fits of one direction agree: the reliability) or of another.
+accident of the sample turns both the same way. So directions are compared only between fits that
+have no group in common. Groups are halved at random, several times. A direction of one half is
+compared with one of the other half. At one checkpoint this gives the reliability, which is how well
+two fits of one direction agree.
 
 A cosine between noisy directions is smaller than that between what they estimate. With the
 reliabilities `r_i` and `r_j`, two fits of the very same direction reach `√(r_i r_j)`, and
 `c_ij / √(r_i r_j)` is the cosine with the noise taken out (Spearman 1904).
 
-Intervals are those of a grouped jackknife: groups are dealt into blocks, everything is done again
-without each block, with the same halves. What chance alone gives comes of fits to permuted labels.
+Intervals are those of a grouped jackknife. Groups are dealt into blocks, and everything is computed
+again without each block, with the same halves. Fits to permuted labels give the null.
 """
 
 import hashlib
@@ -37,17 +37,16 @@ _AT_ONCE = 256
 
 @dataclass(frozen=True, eq=False)
 class SplitHalves:
-    """Several ways of halving the groups of a concept, and its blocks for the jackknife.
+    """Random halvings of the groups of a concept, and its blocks for the jackknife.
 
-    A group's half and block depend on its name and the seed alone. So a group that is in two
+    The half and block of a group depend on its name and the seed alone. So a group that is in two
     concepts falls in the same half of both.
 
     Attributes:
         half: 0 or 1, for each split and statement.
-        block: For each statement.
-        blocks: How many blocks.
-        permuted: Draws of the labels, as `permute_labels` gives them, without the labels
-            themselves.
+        block: The block of each statement.
+        blocks: The number of blocks.
+        permuted: Permuted labels, as `permute_labels` draws them, without the labels themselves.
     """
 
     half: Int8[np.ndarray, "split example"]
@@ -111,8 +110,8 @@ class HalfDirections:
     """Unit directions of all halves at one checkpoint, in each space.
 
     Attributes:
-        fitted: To the labels.
-        permuted: To permuted labels, no block left out.
+        fitted: Directions fitted to the labels.
+        permuted: Directions fitted to permuted labels, with no block left out.
     """
 
     fitted: Float[np.ndarray, "space site split half deletion d_model"]
@@ -122,12 +121,12 @@ class HalfDirections:
 def fit_half_directions(
     activations: Activations, concept: Concept, halves: SplitHalves, *, direction: str, C: float
 ) -> HalfDirections:
-    """Fit a direction to every half, less every block, and to permuted labels.
+    """Fit a direction to every half without every block, and to permuted labels.
 
     Args:
-        activations: One reading for each statement.
+        activations: Activations of the statements.
         concept: Labels and groups.
-        halves: Of its groups.
+        halves: Halves of its groups.
         direction: `"logistic"` or `"mass_mean"`.
         C: Inverse strength of the logistic fits' penalty.
     """
@@ -166,10 +165,10 @@ def fit_half_directions(
 
 
 def check_direction(direction: str, C: float) -> None:
-    """Refuse an unknown kind of direction, or a penalty that is none.
+    """Refuse an unknown kind of direction, or a penalty that is not positive.
 
     Raises:
-        ValueError: Either.
+        ValueError: Either is the case.
     """
     if direction not in DIRECTIONS:
         raise ValueError(
@@ -211,9 +210,9 @@ def _in_spaces(
     direction: str,
     shape: tuple[int, int, int],
 ) -> Float[np.ndarray, "space site split half deletion d_model"]:
-    """Of unit length, in raw coordinates and in those of standardised features.
+    """Scale directions to unit length, in raw coordinates and in those of standardised features.
 
-    A readout `w·x` is `(wσ)·(x/σ)`, while a difference of means `δ` is `δ/σ` there.
+    A readout `w·x` is `(wσ)·(x/σ)`, while a difference of means `δ` becomes `δ/σ`.
     """
     scale = deviation[:, None, :]
     if direction == "mass_mean":

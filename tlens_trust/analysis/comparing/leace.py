@@ -11,9 +11,9 @@ from torch import Tensor
 def fit_eraser(
     values: Float[Tensor, "example d_model"], labels: Int[Tensor, " example"]
 ) -> tuple[Float[Tensor, " d_model"], Float[Tensor, " d_model"], Float[Tensor, " d_model"]]:
-    """LEACE for one concept at one site.
+    """Fit LEACE for one concept at one site.
 
-    Features are centred and scaled to unit deviation for the fit, so that the shrinkage of the
+    Features are centred and scaled to unit deviation for the fit. So the shrinkage of the
     covariance, towards a multiple of the identity, does not depend on the features' units.
 
     Args:
@@ -21,8 +21,9 @@ def fit_eraser(
         labels: 0 or 1.
 
     Returns:
-        The direction `l` that is taken away, the readout `r` of how much of it, and the centre
-        `m`: erasing is `x - l (r·(x - m))`. Zeros where the activations do not tell the labels.
+        The erased direction `l`, the readout `r` of how much of it there is, and the centre `m`.
+        Erasing is `x - l (r·(x - m))`. All are zero where the activations do not separate the
+        labels.
     """
     LeaceFitter = _leace_fitter()
     rows = values.double()
@@ -46,10 +47,10 @@ def fit_eraser(
 
 
 def check_erasure_installed() -> None:
-    """Say what to install where concept-erasure is not there.
+    """Check that concept-erasure is installed.
 
     Raises:
-        ImportError: It is not.
+        ImportError: It is not. The message says how to install it.
     """
     _leace_fitter()
 

@@ -1,4 +1,4 @@
-"""Whether concepts share a direction: cosines between the concepts of one checkpoint."""
+"""Overlap of concepts: cosines between their directions at one checkpoint."""
 
 from collections.abc import Sequence
 
@@ -29,24 +29,24 @@ def direction_overlap(
 ) -> xr.Dataset:
     """Compare the directions of several concepts with each other, at each checkpoint.
 
-    As `direction_genealogy`, between concepts in place of checkpoints: every direction is fitted
-    to halves of its concept's groups, and the diagonal says how well two halves of one concept
-    agree. A group that two concepts share (by name) lies in the same half of both, so that
+    This is `direction_genealogy` between concepts in place of checkpoints. Every direction is
+    fitted to halves of its concept's groups. The diagonal shows how well two halves of one concept
+    agree. A group that is in two concepts (by name) lies in the same half of both, so that
     directions of disjoint halves never share a statement.
 
-    The sign means something: label 1 is each concept's trustworthy side, so a positive cosine says
-    that what the model puts on the trustworthy side of the one, it tends to put on that of the
-    other. (Of a concept without polarity the sign means nothing.) A cosine says how directions
-    lie, not what reads them; `erasure_cost` says what removing one costs the others.
+    The sign has a meaning: label 1 is the trustworthy side of each concept. A positive cosine says
+    that the trustworthy sides of both lie in the same direction. For a concept without polarity the
+    sign means nothing. A cosine describes how directions lie, not what uses them. `erasure_cost`
+    measures what removing one concept costs the others.
 
     Args:
         readings: Activations of at least two concepts, as `collect_series` gives them.
         direction: `"logistic"` or `"mass_mean"`, as in `direction_genealogy`.
         C: Inverse strength of the logistic probe's penalty, the same for all.
-        splits: How often groups are halved.
-        blocks: How many blocks of groups the jackknife leaves out, one at a time.
-        permutations: How many draws of permuted labels stand behind the null.
-        seed: Halves the groups and permutes labels.
+        splits: Number of random halvings.
+        blocks: Number of blocks of groups that the jackknife leaves out, one at a time.
+        permutations: Number of draws of permuted labels for the null.
+        seed: Seed of the halves and of the permuted labels.
         progress: Whether to show a bar.
 
     Returns:
@@ -55,8 +55,7 @@ def direction_overlap(
         interval, as `direction_genealogy` gives them.
 
     Raises:
-        ValueError: There are fewer than two concepts, one has too few groups, or whatever reading
-            finds wrong.
+        ValueError: There are fewer than two concepts, or one has too few groups.
 
     Examples:
         >>> import torch

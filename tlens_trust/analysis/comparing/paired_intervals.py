@@ -1,7 +1,7 @@
-"""What folds share, where only an interval is left to tell of it.
+"""Intervals of paired differences, with the variance that shared training folds add.
 
 See `tlens_trust.measures.cross_fold`: near chance, a cross-validated score varies more than the
-resampling of its statements shows.
+resampling of its statements shows. Where only an interval is left, it tells how much.
 """
 
 import numpy as np
@@ -21,14 +21,13 @@ def paired_interval(
 ) -> Float[np.ndarray, "site bound"]:
     """An interval over groups of a mean difference, statement by statement.
 
-    Where all groups differ alike, it reaches as far as groups of which none was seen may pull it
-    (`difference_interval`).
+    Where all groups differ alike, it allows for groups that were not seen (`difference_interval`).
 
     Args:
-        difference: Of each statement.
+        difference: The difference of each statement.
         bootstrap: Resamples of the groups.
         added: Variance that resampling does not show.
-        confidence: Of the interval.
+        confidence: The confidence of the interval.
 
     Examples:
         >>> bootstrap = GroupBootstrap.draw(list("abcdefghij"), seed=0, resamples=10)
@@ -51,14 +50,14 @@ def widened_interval(
     groups: int,
     confidence: float = 0.95,
 ) -> Float[np.ndarray, "... bound"]:
-    """An interval stretched about its value for a variance that it does not know of.
+    """Stretch an interval about its value by a variance that it leaves out.
 
     Args:
-        value: What the interval is of.
+        value: The value at the middle.
         interval: Low and high, as `stretched_interval` gives them without that variance.
         added: The variance.
-        groups: How many groups were resampled.
-        confidence: Of the interval.
+        groups: Number of groups that were resampled.
+        confidence: The confidence of the interval.
 
     Examples:
         >>> narrow = np.array([[0.4, 0.6]])
@@ -85,8 +84,8 @@ def shared_variance(
     Args:
         interval: Low and high, as `score_dataset` gives them.
         resampled: The variance over resampled groups.
-        groups: How many groups were resampled.
-        confidence: Of the interval.
+        groups: Number of groups that were resampled.
+        confidence: The confidence of the interval.
     """
     beyond = _variance(interval, groups, confidence) - groups / max(groups - 1, 1) * resampled
     # Where resampling shows no spread the interval is of another make, and tells nothing of folds.
@@ -97,7 +96,7 @@ def shared_variance(
 def _variance(
     interval: Float[np.ndarray, "... bound"], groups: int, confidence: float
 ) -> Float[np.ndarray, "..."]:
-    """Of the value, where Student's distribution made the interval of it."""
+    """Variance of the value of an interval that was made by Student's distribution."""
     half = (interval[..., 1] - interval[..., 0]) / 2
     quantile = student.ppf((1 + confidence) / 2, max(groups - 1, 1))
     return np.asarray(np.square(half / quantile))

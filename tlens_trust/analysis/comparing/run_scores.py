@@ -1,4 +1,4 @@
-"""Held-out scores that a sweep kept, as arrays, for what compares checkpoints."""
+"""Held-out scores of a run as arrays, for comparisons between checkpoints."""
 
 import os
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from tlens_trust.tracing.statement_scores import load_scores, one_split_message
 
 @dataclass(frozen=True, eq=False)
 class RunScores:
-    """One probe's scores of one concept's statements.
+    """The scores that one probe gave the statements of one concept, at every checkpoint of a run.
 
     Attributes:
         scores: Log-odds of label 1, in nats; NaN where a cell is not finished.
-        fewer: By probes without one more fold; None where the sweep kept none.
-        intervals: Of the accuracy; None likewise.
+        fewer: Scores by probes without one more fold; None where the sweep kept none.
+        intervals: Intervals of the accuracy; None where the sweep kept none.
         checkpoints: Names along `checkpoint`.
         steps: Training steps; NaN where unknown.
         labels: 0 or 1 for each statement.
-        groups: The group of each.
-        fold: The fold of each; None where it is not known.
+        groups: The group of each statement.
+        fold: The fold of each statement; None where it is not known.
         site_coordinates: `site`, `layer` and `depth`, and `head` where there are heads.
         example_coordinates: `statement`, `label` and `group`.
         checkpoint_coordinates: `checkpoint`, `step` and `tokens`.
@@ -45,10 +45,10 @@ class RunScores:
     checkpoint_coordinates: dict[str, Any]
 
     def checkpoint_number(self, which: str | int) -> int:
-        """Where a checkpoint stands, by name or step.
+        """The place of a checkpoint, by name or step.
 
         Raises:
-            ValueError: It is not there, was not finished, or several are of that step.
+            ValueError: It is not there, is not finished, or several have that step.
         """
         (found,) = checkpoint_numbers(self.checkpoints, self.steps, [which])
         if np.isnan(self.scores[found]).any():
@@ -64,7 +64,7 @@ class RunScores:
         return right
 
     def interval(self, checkpoint: int) -> Float[np.ndarray, "site bound"] | None:
-        """Of the accuracy at one checkpoint; None where it is not known at every site."""
+        """The interval of the accuracy at one checkpoint; None where a site has none."""
         if self.intervals is None:
             return None
         interval: np.ndarray = self.intervals[checkpoint]
@@ -74,16 +74,16 @@ class RunScores:
 def read_run_scores(
     run_folder: str | os.PathLike[str], concept: str, *, probe: str | None = None
 ) -> RunScores:
-    """Read the scores of one concept, and the intervals beside them.
+    """Read the scores of one concept, and the intervals of its accuracy.
 
     Args:
         run_folder: The `out=` of a sweep.
         concept: Its name.
-        probe: Which measure's, where several kept scores.
+        probe: Which measure's scores, where several kept some.
 
     Raises:
         ValueError: As `load_scores`; there are several probes and none was chosen; or the sweep
-            was by one split.
+            used one split.
     """
     scores = load_scores(run_folder, concept)
     names = [str(name) for name in scores["probe"].values] if "probe" in scores.dims else []
@@ -150,16 +150,17 @@ def _fewer(
 def site_number(
     sites: Sequence[str], layers: Sequence[int], layer: int | None, site: str | None
 ) -> int:
-    """Where one site stands, by its name or its layer.
+    """The place of one site, by its name or its layer.
 
     Args:
         sites: All names.
         layers: The layer of each.
-        layer: Which layer; None if `site` says it.
-        site: Which site; None if `layer` says it. Where there is only one, neither need.
+        layer: The layer; None where `site` is given.
+        site: The site; None where `layer` is given. Where there is only one site, neither is
+            needed.
 
     Raises:
-        ValueError: It is not there, or several are meant.
+        ValueError: There is no such site, or there are several.
 
     Examples:
         >>> site_number(["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"], [0, 1], 1, None)

@@ -1,7 +1,7 @@
-"""Whether a probe of one set of statements reads another set of the same concept, along training.
+"""Transfer of probes from one set of statements to another set of the same concept, along training.
 
-A probe that tells the statements that it was made with may have learned how they are made. Whether
-it learned the concept shows in other statements: paraphrases, or a set of another make.
+A probe that classifies the statements it was fitted to may have learned how their sentences are
+made. Other statements show whether it learned the concept: paraphrases, or a set from elsewhere.
 """
 
 from collections.abc import Iterable, Sequence
@@ -43,17 +43,20 @@ def trace_transfer(
     """Fit probes to one set of statements and score them on another, at every checkpoint.
 
     At each checkpoint and site, a probe is fitted to `fitted_on` without each of its folds, as in a
-    sweep, its penalty chosen within the training folds. A statement of the other set whose group
-    is in `fitted_on` too, by name or text, is scored by the probe that never saw that group; any
-    other by the mean log-odds of all folds' probes. Of the scored set, no label and no activation
-    is fitted to, scaled by or selected on.
+    sweep. Its penalty is chosen within the training folds. The scored set is handled by group:
 
-    Accuracy may be lost for three reasons, and what stands beside it tells them apart:
+    - A statement whose group is in `fitted_on` too, by name or text, is scored by the probe that
+      was fitted without that group.
+    - Any other statement gets the mean log-odds of the probes of all folds.
 
-    - the scored set is harder, or not known at all: then `accuracy_target`, of probes fitted to it
-      and cross-validated, is low too;
-    - the direction is right and the threshold is not: then `auroc` stays high;
-    - what the probe reads is not there: then both fall to their null bands.
+    No label and no activation of the scored set is fitted to, scaled by or selected on.
+
+    Accuracy may be lost for three reasons. The other variables tell them apart:
+
+    - The scored set is harder, or the model does not know it. Then `accuracy_target` is low too: it
+      comes from probes that were fitted to the scored set and cross-validated.
+    - The direction fits and the threshold does not. Then `auroc` stays high.
+    - What the probe detects is absent. Then both fall to their null bands.
 
     Args:
         readings: Activations of all the sets, as `collect_series` gives them. The weights that
@@ -63,45 +66,50 @@ def trace_transfer(
             need the same `dimension`. Label 1 must mean the same in both: both have a trustworthy
             side, or both have the same name.
         probe: The measure of a linear probe; None for the logistic probe. Its `folds`, `resamples`,
-            `permutations` and `floor` count here, too.
-        seed: Deals folds and draws resamples; with the seed of a sweep, its folds.
+            `permutations` and `floor` apply here too.
+        seed: Seed of the folds and resamples. With the seed of a sweep, the folds are those of the
+            sweep.
         progress: Whether to show a bar.
 
     Returns:
         Along `scored_on` (not where one set was given), `checkpoint` and `site`, with interval
         (`…_ci`, 95%, over groups) and `…_n`:
 
-        - `accuracy` and `auroc` of the transferred probes. AUROC is averaged over statements
-          scored by one probe.
-        - `accuracy_source`, `auroc_source`: held out, in `fitted_on` itself; without `scored_on`.
-        - `accuracy_target`, `auroc_target`: of probes fitted to the scored set, held out.
-        - `accuracy_drop`: `accuracy_source` minus `accuracy`; groups in both are drawn together.
-        - `accuracy_floor`, `auroc_floor`: of TF-IDF classifiers that were fitted to the text of
-          `fitted_on` on the same folds; of each set as a whole. `accuracy_above_floor`, statement
-          by statement.
+        - `accuracy` and `auroc` of the transferred probes. AUROC is averaged over the statements
+          that one probe scores.
+        - `accuracy_source`, `auroc_source`: held-out scores in `fitted_on` itself, without the axis
+          `scored_on`.
+        - `accuracy_target`, `auroc_target`: held-out scores of probes fitted to the scored set.
+        - `accuracy_drop`: `accuracy_source` minus `accuracy`. Groups in both sets are resampled
+          together.
+        - `accuracy_floor`, `auroc_floor`: the text-only baseline. TF-IDF classifiers are fitted to
+          the text of `fitted_on` on the same folds. `accuracy_above_floor` is the difference,
+          statement by statement.
         - `accuracy_untrained`, `auroc_untrained`: the same transfer in untrained weights.
-          `accuracy_above_untrained`, statement by statement.
-        - `accuracy_p`, by the AUROC and one-sided, the larger of two permutation p-values: that of
-          `fitted_on` being read at all (as in a sweep), and that of its probes telling labels of
-          the scored set, which are permuted within its groups. `accuracy_p_best`, the same by the
-          null of the maximum over sites; `accuracy_q`, for the best site, corrected over sets and
-          checkpoints (Benjamini and Hochberg).
-        - `accuracy_null`, `auroc_null`: the middle 95% of what directions get that were fitted to
-          labels of `fitted_on` permuted within groups (the first Newton step of a logistic probe;
-          for other probes a difference of means). Where statements vary along the concept more than
-          along anything else, any direction reads the scored set a little, in this sense or the
-          other. That a score lies in the band does not make it chance; it means that the axis was
-          not hard to come by, and that it is its sense, above all, that labels had to tell.
-        - `accuracy_chance`, the share of the larger class, and `held_out_n`, of how many
-          statements the group was held out.
+          `accuracy_above_untrained` is the difference, statement by statement.
+        - `accuracy_p`: a one-sided permutation p-value of the AUROC. It is the larger of two. One
+          tests whether `fitted_on` can be decoded at all, as in a sweep. The other tests whether
+          its probes separate the labels of the scored set, which are permuted within groups.
+        - `accuracy_p_best`: the same by the null of the maximum over sites. `accuracy_q` is that of
+          the best site, corrected over sets and checkpoints (Benjamini and Hochberg).
+        - `accuracy_null`, `auroc_null`: the middle 95% of the scores of directions fitted to labels
+          of `fitted_on` that were permuted within groups. They are the first Newton step of a
+          logistic probe, or a difference of means for other probes.
+        - `accuracy_chance`: the share of the larger class. `held_out_n`: the number of statements
+          whose group was held out.
 
-        Intervals are those of the fitted probes on fresh groups of the scored set; where groups
-        are in both sets, what training folds share is added. Nothing is corrected in them for how
-        many are looked at.
+        A null band may be wide. Where statements vary along the concept more than along anything
+        else, any direction separates the scored set a little, in one sense or the other. A score
+        within the band is therefore not shown to be chance. It says that the axis was easy to find,
+        and that the labels told little more than its sense.
+
+        Intervals are those of the fitted probes on fresh groups of the scored set. Where groups are
+        in both sets, the variance from shared training folds is added. Intervals are not corrected
+        for the number of comparisons.
 
     Raises:
-        ValueError: Label 1 need not mean the same in both, a group of the scored set stands in
-            several groups of the other, the probe is not linear, or whatever reading finds wrong.
+        ValueError: Label 1 need not mean the same in both sets, a group of the scored set is in
+            several groups of the other, the probe is not linear, or the readings lack a set.
 
     Examples:
         >>> import torch
@@ -220,7 +228,7 @@ def _choose_sets(
 def _beside_untrained(
     scored: TargetSet, cell: TargetScores, untrained: TargetScores | None
 ) -> xr.Dataset:
-    """The scores of untrained weights, and by how much the accuracy lies above; NaN without."""
+    """Scores of untrained weights, and the accuracy above theirs; NaN where there are none."""
     beside = xr.Dataset()
     for name in _SCORES:
         for part in ("", "_ci"):

@@ -1,7 +1,7 @@
-"""What transfer to another set has to be held against: labels that mean nothing, and the text.
+"""Null levels of transfer to another set: probes of permuted labels, and the text-only baseline.
 
-Both go the way that the transferred probe went: fitted to the source without a fold, they score
-the target's statements whose groups that fold holds; those of no fold get the mean over folds.
+Both are fitted to the source without a fold, as the transferred probe is. They score the target's
+statements whose groups are in that fold. Statements in no fold get the mean over folds.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ MOST_REFITS = 500
 
 @dataclass(frozen=True, eq=False)
 class TargetStatements:
-    """Statements that are scored by probes of another set.
+    """Labels of the scored set, and which probes score which statement.
 
     Attributes:
-        labels: 0 or 1 for each.
+        labels: 0 or 1 for each statement.
         judged_by: The source's fold whose probe scores it; -1 for the mean of all folds' probes.
-        parts: Statements scored alike, within which the AUROC is taken.
+        parts: Statements with the same number are scored alike. The AUROC is taken within them.
     """
 
     labels: Int[np.ndarray, " other"]
@@ -50,20 +50,20 @@ def target_null(
     permutations: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
-    """Permute the target's labels against its scores, which no label of it has any part in.
+    """Permute the target's labels against its scores, which do not depend on these labels.
 
-    The statistic is the AUROC. Exact at its level, since the probes are fixed: unlike in
-    cross-validation, none was fitted to a label that is permuted.
+    The statistic is the AUROC. The test is exact at its level, since the probes are fixed: unlike
+    in cross-validation, none was fitted to a label that is permuted.
 
     Args:
-        scores: Of the target's statements, by probes of another set.
-        groups: Of the target; labels change places within them, as in `permute_labels`.
+        scores: Scores of the target's statements, by probes of another set.
+        groups: Groups of the target. Labels are permuted within them, as in `permute_labels`.
         elsewhere: Its labels, and the parts within which the AUROC is taken.
-        permutations: How many.
-        seed: Draws them.
+        permutations: Number of permutations.
+        seed: Seed of the permutations.
 
     Returns:
-        p-values of each site by itself, and among all by the null of the maximum.
+        p-values of each site by itself, and by the null of the maximum over sites.
     """
     permuted = permute_labels(
         elsewhere.labels, groups, elsewhere.parts, permutations=permutations, seed=seed
@@ -81,19 +81,20 @@ def target_refit_bands(
     *,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, "site bound"]]:
-    """What the target is read with by directions that were fitted to meaningless labels.
+    """Null bands of the target's scores, by directions that were fitted to permuted source labels.
 
-    The discriminants are those of `refit_null`: a logistic probe's first Newton step, fitted to
-    permuted labels of the source, its penalty chosen there for every draw anew. They are scored
-    against the target's own labels. Where its statements vary along the concept more than along
-    anything else, any direction reads it, in this sense or the other, and the bands are wide.
+    The discriminants are those of `refit_null`: the first Newton step of a logistic probe, fitted
+    to permuted labels of the source. The penalty is chosen there for every draw anew. They are
+    scored against the target's own labels. Where its statements vary along the concept more than
+    along anything else, any direction separates its labels, in one sense or the other. The bands
+    are then wide.
 
     Args:
         source: One row per statement and site.
         target: The same sites of the other set.
         permuted: The source's labels and their permutations, of which 500 are refitted.
         fold: The fold of each of the source's statements, from 0.
-        elsewhere: What is scored.
+        elsewhere: The statements that are scored.
         C: Inverse penalties of the logistic probes, or none, for a difference of means.
 
     Returns:
@@ -118,7 +119,7 @@ def _refit_site(
     elsewhere: TargetStatements,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, " draw"]]:
-    """What the refits of each draw get in the target."""
+    """Accuracy and AUROC of every draw's refits in the target, at one site."""
     # No label is looked at in choosing units and axes, so all rows of the source may be.
     mean = values.float().mean(dim=0)
     here, there = values.float() - mean, others.float() - mean
@@ -161,7 +162,7 @@ def _score_refits(
     *,
     prior: bool,
 ) -> Float[np.ndarray, "other refit"]:
-    """Log-odds of the target's statements, by the refits without the fold that judges them."""
+    """Log-odds of the target's statements, by the refits without the fold that scores them."""
     expected = torch.from_numpy(permuted.expected).to(here)
     members = [torch.from_numpy(fold == k).to(here.device) for k in range(int(fold.max()) + 1)]
     sums = torch.stack([here[rows].T @ draws[rows] for rows in members])
@@ -215,14 +216,14 @@ def target_text_scores(
 
     Args:
         source: The statements that classifiers are fitted to, as in `text_floor`.
-        target: Those that are scored.
+        target: The statements that are scored.
         fold: The fold of each of the source's statements, from 0.
         judged_by: The fold without which a statement's classifier is fitted; -1 for the mean of
             all.
-        seed: Draws the folds within the training rows.
+        seed: Seed of the folds within the training rows.
 
     Returns:
-        Log-odds of label 1, in nats; None where the source's groups are too few to choose between
+        Log-odds of label 1, in nats; None where the source has too few groups to choose between
         words and characters.
     """
     scores = np.zeros(len(target))

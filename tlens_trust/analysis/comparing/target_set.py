@@ -1,4 +1,4 @@
-"""A set of statements that probes of another set are scored on, at one checkpoint after another."""
+"""The scored set of a transfer, and the probes of the fitted set, at one checkpoint."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,16 +40,16 @@ _FRACTION = "fraction of statements"
 
 @dataclass(frozen=True, eq=False)
 class SourceProbes:
-    """Probes of a concept at one checkpoint, cross-validated.
+    """Probes of the fitted set at one checkpoint, cross-validated.
 
     Attributes:
-        concept: What they were fitted to.
-        activations: There.
-        probe: As what.
-        held: Scores and directions.
+        concept: The fitted set.
+        activations: Its activations at the checkpoint.
+        probe: The measure of the probe.
+        held: Held-out scores and directions.
         fold: The fold of each statement.
-        seed: Dealt the folds.
-        shared: What shared folds add to the variance of each score.
+        seed: Seed of the folds.
+        shared: Variance of each score that comes from shared folds.
     """
 
     concept: Concept
@@ -73,7 +73,7 @@ class SourceProbes:
         return cls(concept, activations, probe, held, fold, own, shared)
 
     def scores(self, suffix: str, told: str) -> xr.Dataset:
-        """Held-out accuracy and AUROC, as a sweep gives them, under names of their own."""
+        """Held-out accuracy and AUROC, as in a sweep, under names with a suffix."""
         scored = score_dataset(
             self.held.scores,
             self.concept.labels,
@@ -88,7 +88,7 @@ class SourceProbes:
 
     @property
     def right(self) -> Float[np.ndarray, "example site"]:
-        """Which statements they get right, held out."""
+        """Whether each statement is classified correctly, held out."""
         return _right(self.held.scores, self.concept.labels)
 
     @cached_property
@@ -104,7 +104,7 @@ class SourceProbes:
 
     @cached_property
     def p_values(self) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"]]:
-        """Of its labels being read at all, at each site and among all, as a sweep has them."""
+        """p-values of its labels at each site, alone and by the maximum over sites."""
         fitter = self.probe.cross_fitter
         if isinstance(fitter, Refitter):
             null = fitter.null(self.activations.values, self.held.scores, self.permuted, self.fold)
@@ -115,12 +115,12 @@ class SourceProbes:
 
 @dataclass(frozen=True, eq=False)
 class TargetScores:
-    """A set at one checkpoint.
+    """The scores of the scored set at one checkpoint.
 
     Attributes:
-        data: Along `site`.
-        right: Which statements are told rightly.
-        shared: What shared folds add to the variance of the accuracy.
+        data: The variables along `site`.
+        right: Whether each statement is classified correctly.
+        shared: Variance of the accuracy that comes from shared folds.
     """
 
     data: xr.Dataset
@@ -130,15 +130,15 @@ class TargetScores:
 
 @dataclass(frozen=True, eq=False)
 class TargetSet:
-    """What is scored by probes of another set, and by which of them.
+    """A set that is scored by probes of another set, and which of them score which statement.
 
     Attributes:
-        concept: What is scored.
-        source: What probes are fitted to.
+        concept: The scored set.
+        source: The set that probes are fitted to.
         how: Which fold's probe scores which statement.
         text: Log-odds by classifiers of the source's text; None where there are none.
-        resamples: How many stand behind an interval.
-        seed: That of a sweep.
+        resamples: Number of resamples behind an interval.
+        seed: The seed of a sweep.
     """
 
     concept: Concept
@@ -158,7 +158,7 @@ class TargetSet:
         *,
         seed: int,
     ) -> "TargetSet":
-        """Find which probes may score it, and what its text tells, given the source's folds."""
+        """Assign the source's folds to the statements, and score the text of the set."""
         judged_by = find_judges(source, concept, fold)
         text = None
         if probe.floor:
@@ -170,7 +170,7 @@ class TargetSet:
         return cls(concept, source, how, text, probe.resamples, seed)
 
     def levels(self) -> xr.Dataset:
-        """What is the same at all checkpoints: chance, the text floor, and what is held out."""
+        """Levels that are the same at all checkpoints: chance, text-only baseline, `held_out_n`."""
         known = np.zeros(len(self.concept)) if self.text is None else self.text
         scored = self._score(known[:, None], ("text",))
         floor = _chosen(scored, "floor", "of classifiers fitted to the other set's text")
@@ -190,7 +190,7 @@ class TargetSet:
         return data
 
     def score(self, fitted: SourceProbes, activations: Activations) -> TargetScores:
-        """Score it at one checkpoint, by the source's probes there and by probes of its own."""
+        """Score the set at one checkpoint, by the source's probes there and by its own probes."""
         check_same_reading(fitted.activations, activations)
         probe = fitted.probe
         scores = score_elsewhere(fitted.held, activations, self.how.judged_by, probe.name)
@@ -232,7 +232,7 @@ class TargetSet:
 
     @property
     def bootstrap(self) -> GroupBootstrap:
-        """Of its groups."""
+        """Resamples of its groups."""
         own = cell_seed(self.seed, self.concept)
         return GroupBootstrap.draw(self.concept.groups, seed=own, resamples=self.resamples)
 
@@ -255,7 +255,7 @@ class TargetSet:
         activations: Activations,
         scores: Float[np.ndarray, "example site"],
     ) -> xr.Dataset:
-        """p-values and bands."""
+        """p-values and null bands."""
         probe = fitted.probe
         fitter = probe.cross_fitter
         here = target_null(
@@ -351,7 +351,7 @@ def difference(
 
 
 def _chosen(scored: xr.Dataset, suffix: str, told: str) -> xr.Dataset:
-    """Accuracy and AUROC with interval and n, under a name that says of what."""
+    """Accuracy and AUROC with interval and n, under names with a suffix."""
     behind = f"_{suffix}" if suffix else ""
     found = xr.Dataset(coords={"site": scored["site"], "bound": scored["bound"]})
     for name in _SCORES:

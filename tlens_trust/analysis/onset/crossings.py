@@ -1,28 +1,27 @@
-"""The first of many means at which something is so, with a set that holds at its level.
+"""The first of many checkpoints at which something holds, as a set with a known error rate.
 
-Looking at every checkpoint is looking often: of fifteen independent readings of nothing, one lies
-above its 95% interval in nearly a third of all runs. And of the checkpoints before a change, none
-shows that nothing has changed, since a change as small as one likes cannot be excluded. So the
-answer is a set with two ends, each of which errs in at most a share `level` of runs.
+Many checkpoints mean many tests. Of fifteen independent estimates of nothing, one lies above its
+95% interval in nearly a third of all runs. And no checkpoint before a change shows that nothing has
+changed, since a very small change cannot be excluded. So the answer is a set with two ends. Each
+end errs in at most a share `level` of runs.
 
-*By when.* The first checkpoint at which the quantity is shown to be above zero, in one of two ways
-that take half of the level each:
+*Upper end.* The first checkpoint at which the quantity is shown to be above zero. There are two
+ways to show it, with half of the level each:
 
-- anywhere, by lower bounds that hold for all checkpoints and references at once: the largest
-  deviation over them, in standard deviations, stays below the critical value in that share of the
-  resamples (max-t). Where there is nothing to be found, a checkpoint is named no more often than
-  that, however many are looked at;
-- from the last checkpoint back as long as every single one shows it, by bounds that speak for one
-  checkpoint each. That needs no correction: to name too early a checkpoint takes an error at one of
-  them, the last at which it is not so.
+- At any checkpoint, by lower bounds that hold for all checkpoints and references at once (max-t).
+  The critical value is that of the largest deviation over them, in standard deviations, over the
+  resamples. Where nothing is there, a checkpoint is named no more often than the level allows.
+- From the last checkpoint back as long as every single one shows it, by bounds for one checkpoint
+  each. That needs no correction. To name a checkpoint too early takes an error at one checkpoint:
+  the last at which it does not hold.
 
-*Not before when.* From the first checkpoint on as long as every single one shows the quantity to be
-at most a margin, again with bounds for one checkpoint each. To go wrong takes an error at one of
-them, the first above the margin; what happens at the others does not matter.
+*Lower end.* From the first checkpoint on as long as every single one shows the quantity to be at
+most a margin, again by bounds for one checkpoint each. Only an error at one checkpoint matters: the
+first above the margin.
 
 Resamples draw whole groups of statements, the same ones at every checkpoint and for every
-reference, so that bounds know how checkpoints and references go together. What folds have in common
-(`tlens_trust.measures.cross_fold`) makes the bounds wider.
+reference, so that bounds allow for their correlation. Shared training folds
+(`tlens_trust.measures.cross_fold`) make the bounds wider.
 
 Source:
     Romano and Wolf (2005), Econometrica 73, for simultaneous bounds from resamples. Hsu and Berger
@@ -47,13 +46,13 @@ Over: TypeAlias = Literal["all", "references", "each"]
 
 @dataclass(frozen=True, eq=False)
 class ResampledMeans:
-    """A quantity held against one or more references at every checkpoint.
+    """Means of gains over one or more references, at every checkpoint, with their resamples.
 
     Attributes:
-        mean: Over the statements.
-        error: Its standard error, with what folds have in common.
-        deviations: Of the resamples, in standard deviations.
-        groups: How many groups were resampled.
+        mean: The mean over the statements.
+        error: Its standard error, with the variance that shared folds add.
+        deviations: Deviations of the resamples, in standard deviations.
+        groups: Number of groups that were resampled.
     """
 
     mean: Float[np.ndarray, "reference checkpoint"]
@@ -69,13 +68,13 @@ class ResampledMeans:
         fold: Int[np.ndarray, " example"],
         bootstrap: GroupBootstrap,
     ) -> "ResampledMeans":
-        """Look at values that every statement has.
+        """Resample the means of values that every statement has.
 
         Args:
             values: By reference, checkpoint and statement.
-            fewer: The same by probes that were fitted without one more fold, the first axis;
-                anything where that is the statement's own. None where there are no such probes;
-                what folds have in common is then left out.
+            fewer: The same by probes that were fitted without one more fold, the first axis.
+                Arbitrary where that is the statement's own fold. None where there are no such
+                probes; the variance of shared folds is then left out.
             fold: The fold of each statement, from 0.
             bootstrap: Resamples of the statements.
         """
@@ -89,12 +88,12 @@ class ResampledMeans:
         return cls(mean, error, scaled, groups)
 
     def lower(self, level: float, *, over: Over) -> Float[np.ndarray, "reference checkpoint"]:
-        """Bounds that lie below the truth, but for a share `level` of runs.
+        """Bounds that lie below the truth, except in a share `level` of runs.
 
         Args:
-            level: In how many runs one of those that are to hold together may fail.
-            over: Which are to hold together: `"all"`, the `"references"` of one checkpoint, or
-                `"each"` one for itself.
+            level: The share of runs in which one of the bounds that hold together may fail.
+            over: Which bounds hold together: `"all"`, the `"references"` of one checkpoint, or
+                `"each"` one by itself.
         """
         lower: np.ndarray = self.mean - self._reach(self.deviations, level, over)
         return lower
@@ -110,10 +109,10 @@ class ResampledMeans:
         level: float,
         over: Over,
     ) -> Float[np.ndarray, "reference checkpoint"]:
-        """How far a bound lies from the mean.
+        """The distance of a bound from the mean.
 
-        Student's distribution takes the normal one's place, since the spread of few groups is
-        itself an estimate. Where hardly a group shows any deviation, resampling says little: no
+        Student's distribution takes the place of the normal one, since the spread of few groups is
+        itself an estimate. Where hardly a group shows any deviation, resampling shows little. So no
         bound lies nearer than that on a share of groups of which none was seen.
         """
         together = {"all": (1, 2), "references": (1,), "each": ()}[over]
@@ -127,14 +126,14 @@ class ResampledMeans:
 
 @dataclass(frozen=True)
 class FirstCrossing:
-    """Where something was first so.
+    """The first checkpoint at which something holds, with the set that it lies in.
 
     Attributes:
-        established: The checkpoint by which it is shown to be so; None for never.
-        earliest: The first checkpoint at which it may have been so; the number of checkpoints
-            where that is none.
-        lasting: The checkpoint from which on it is shown of every single one; None for never.
-        checkpoints: How many were looked at.
+        established: The checkpoint by which it is shown to hold; None for never.
+        earliest: The first checkpoint at which it may have held. The number of checkpoints where
+            there is none.
+        lasting: The checkpoint from which on every single one shows it; None for never.
+        checkpoints: The number of checkpoints.
     """
 
     established: int | None
@@ -144,12 +143,12 @@ class FirstCrossing:
 
     @property
     def before(self) -> int:
-        """The checkpoint before the earliest; the first one where none stands before it."""
+        """The checkpoint before the earliest; the first one where there is none before it."""
         return max(self.earliest - 1, 0)
 
     @property
     def members(self) -> Bool[np.ndarray, " checkpoint"]:
-        """The neighbouring checkpoints between which it came about, with the one before them."""
+        """The checkpoints of the set, with the one before them."""
         number = np.arange(self.checkpoints)
         last = self.checkpoints - 1 if self.established is None else self.established
         inside: np.ndarray = (number >= self.before) & (number <= last)
@@ -164,9 +163,9 @@ def first_crossing(
     """Put the ends of the set together.
 
     Args:
-        anywhere: Where it is shown to be so, for all checkpoints at once, at half the level.
-        each: Where it is shown to be so, each for itself, at half the level.
-        excluded: Where it is shown to be so by no more than a margin, each for itself.
+        anywhere: Where it is shown to hold, for all checkpoints at once, at half the level.
+        each: Where it is shown to hold, for one checkpoint by itself, at half the level.
+        excluded: Where it is shown to be at most a margin, for one checkpoint by itself.
 
     Examples:
         >>> no, yes = False, True
@@ -194,7 +193,7 @@ def _shared_by_folds(
     fewer: Float[np.ndarray, "fold reference checkpoint example"],
     fold: Int[np.ndarray, " example"],
 ) -> Float[np.ndarray, "reference checkpoint"]:
-    """Variance of the mean that comes of training rows which folds share."""
+    """Variance of the mean that comes from training rows which folds share."""
     folds, references, checkpoints, examples = fewer.shape
     member = (fold == np.arange(folds)[:, None]) / examples
     parts = member @ values.reshape(-1, examples).T

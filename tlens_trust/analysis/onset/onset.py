@@ -1,8 +1,7 @@
-"""Since when a concept is read, and since when no better: from the scores that a sweep kept.
+"""Onset and saturation of a concept, from the scores that a sweep kept.
 
-How the two ends of an answer are come by, and why they hold, stands in
-`tlens_trust.analysis.onset.crossings`; which site is the best one, in
-`tlens_trust.analysis.onset.outcomes`.
+`tlens_trust.analysis.onset.crossings` says how the two ends of a set are found and why they hold,
+`tlens_trust.analysis.onset.outcomes` which site is the best one.
 """
 
 import os
@@ -38,70 +37,82 @@ def find_onset(
     resamples: int = 2000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """The first checkpoint at which a concept is read above its null and above its text floor.
+    """Find the first checkpoint at which a concept is decodable above its null and its text floor.
 
-    The gain at a checkpoint is by how much more of fresh statements the probes fitted there tell
-    rightly than always naming the larger class does, and than a classifier of the text alone does;
-    of the two, the lesser. The onset is the first checkpoint at which both gains are shown to be
-    above 0 and the permutation p-value shows that labels are read at all, either
+    The gain at a checkpoint is the accuracy on fresh statements above always naming the larger
+    class, or above a classifier of the text alone. The smaller of the two counts. The onset is the
+    first checkpoint at which both gains are shown to be above 0 and the permutation p-value shows
+    that labels can be decoded at all. It is shown in one of two ways:
 
     - by bounds that hold for all checkpoints and both gains at once, and a p-value corrected over
-      the checkpoints (Benjamini and Hochberg); so one lucky checkpoint among many makes no onset;
-    - or, from there to the last checkpoint, at every single one (`lasting_…`, from when on it is).
+      the checkpoints (Benjamini and Hochberg). So one lucky checkpoint among many makes no onset;
 
-    A concept that is read and lost again has an onset and nothing that lasts.
+    - at every single checkpoint from there to the last one (`lasting_…` is the first of them).
 
-    The answer is a set of neighbouring checkpoints. It ends with the onset, and begins with the
-    last checkpoint up to which the gain is shown to be at most `margin` everywhere: the concept
-    came to be read after the first of the set, by the last one. Each end errs in at most
-    `(1 - confidence) / 2` of runs. A gain larger than the margin that comes all at once lies in the
-    set in `confidence` of all runs; of one that grows slowly, some part between its first trace and
-    the margin. That there was no gain at all before cannot be shown by any number of statements,
-    only that it was small. How small depends on their number: 0.15 can be told from nothing with
-    about a hundred groups, 0.05 with a thousand. Where it cannot, the set begins with the first
-    checkpoint.
+    A concept that is decodable and lost again has an onset and nothing that lasts.
 
-    Beside every site stands the best one (`site="best"`), chosen anew at every checkpoint, and for
-    each fold by the accuracy on the other folds, of probes that have seen nothing of it. Its
-    p-values are those of the null of the maximum over sites. Sites and concepts are questions of
-    their own: nothing is corrected for how many of them are asked.
+    The answer is a set of neighbouring checkpoints. It ends with the onset. It begins with the last
+    checkpoint up to which the gain is shown to be at most `margin` everywhere. So the concept
+    became decodable after the first checkpoint of the set, and by the last one. Each end errs in at
+    most `(1 - confidence) / 2` of runs. A gain larger than the margin that comes all at once lies
+    in the set in `confidence` of all runs. Of a gain that grows slowly, some part between its first
+    trace and the margin does.
 
-    Where several probes were swept together, one of a single split is left out: its statements were
-    trained on for the most part, those tested may be their twins, and its p-values speak of others.
+    No number of statements shows that there was no gain at all before, only that it was small. How
+    small depends on their number. About a hundred groups exclude a gain of 0.15, a thousand exclude
+    0.05. Where it cannot be excluded, the set begins with the first checkpoint.
+
+    The best site is given as well (`site="best"`). It is chosen anew at every checkpoint and for
+    each fold, by the accuracy on the other folds of probes that were fitted without the fold. Its
+    p-values are by the null of the maximum over sites. Results are not corrected for the number of
+    sites and concepts.
+
+    Where several probes were swept together, one of a single split is left out. It was trained on
+    most of the statements, and its p-values are of other statements than its scores.
 
     Args:
         run_folder: The `out=` of a sweep with probes.
         concepts: One or several names; None for all that the run folder holds.
-        checkpoints: Names or training steps of those to look at; None for all.
-        margin: How large a gain is to be excluded before the set, as a fraction of statements.
-        floor: Whether a concept has to be read above its text floor too.
-        confidence: Of the set.
-        resamples: How many bootstrap resamples of groups, the same ones at every checkpoint.
-        seed: Draws them.
+        checkpoints: Names or training steps of the checkpoints to use; None for all.
+        margin: The gain to be excluded before the set, as a fraction of statements.
+        floor: Whether a concept has to be decodable above its text floor too.
+        confidence: The confidence of the set.
+        resamples: Number of bootstrap resamples of groups, the same ones at every checkpoint.
+        seed: Seed of the resamples.
 
     Returns:
         Along `concept` and `site`, the best one last (and `probe` where there are several):
-        `onset_checkpoint` ("" for never), `onset_step` and `onset_tokens` (NaN for never, and where
-        the checkpoint's own are unknown), these two with their `…_ci` along `bound`, the ends of
-        the set, of which `high` is NaN where the set has no end. `onset_set` along `checkpoint`,
-        the members. `onset_at_start`, whether the first checkpoint is among them because it may be
-        the onset itself, and not as the one before. `onset_n`, how many checkpoints were looked at;
-        0 where nothing is known. `onset_reason`, "" where there is an onset, else why there is
-        none: "text alone reaches as much" (every checkpoint is shown to gain at most `margin`, and
-        what bounds the gain is the text), "not above the null" (likewise, over always naming the
-        larger class), "too few statements" (even an accuracy of 1 would not be shown, or neither a
-        gain nor its absence is), or "not measured". `lasting_checkpoint`, `lasting_step` and
-        `lasting_tokens`, from when on it is read at every checkpoint; later than the onset where
-        the concept is lost in between, and unknown ("" or NaN) where it is not shown at the last
-        one. Along `checkpoint` too, `gain` with the bounds that all this rests on (`gain_ci`), and
-        `accuracy` with the interval of each checkpoint by itself (`accuracy_ci`). `best_share`, by
-        checkpoint and site: the share of the folds for which a site was chosen as the best.
+
+        - `onset_checkpoint` ("" for never), `onset_step` and `onset_tokens` (NaN for never, and
+          where the checkpoint's own are unknown). Of the latter two, `…_ci` holds the ends of the
+          set along `bound`; `high` is NaN where the set has no end;
+
+        - `onset_set`, along `checkpoint`: the members of the set;
+
+        - `onset_at_start`: whether the first checkpoint may be the onset itself, and not only the
+          checkpoint before it;
+
+        - `onset_n`: the number of checkpoints used; 0 where nothing is known;
+
+        - `onset_reason`: "" where there is an onset, else why there is none. "text alone reaches as
+          much": every checkpoint is shown to gain at most `margin`, and the text bounds the gain.
+          "not above the null": likewise, and the larger class bounds it. "too few statements":
+          neither a gain nor its absence is shown, or even an accuracy of 1 would not be shown. Or
+          "not measured";
+
+        - `lasting_checkpoint`, `lasting_step` and `lasting_tokens`: the checkpoint from which on it
+          is decodable at every one. It is later than the onset where the concept is lost in
+          between, and unknown ("" or NaN) where it is not shown at the last checkpoint.
+
+        Along `checkpoint` too: `gain` with the bounds behind the onset (`gain_ci`), and `accuracy`
+        with the interval of each checkpoint by itself (`accuracy_ci`). `best_share`, by checkpoint
+        and site, is the share of the folds for which a site was chosen as the best.
 
     Raises:
-        ValueError: The folder is no run folder, lacks a concept or a checkpoint, or no probe kept
-            there what it takes, as none does that was swept by one split
-            (`protocol="tracingllm"`); p-values rest on too few permutations for the confidence; an
-            argument is out of range.
+        ValueError: The folder is no run folder or lacks a concept or a checkpoint. Or no probe kept
+            the scores that are needed, as after a sweep with one split (`protocol="tracingllm"`).
+            Or p-values rest on too few permutations for the confidence. Or an argument is out of
+            range.
 
     Source:
         Romano and Wolf (2005), Econometrica 73; Hsu and Berger (1999), Journal of the American
@@ -152,35 +163,35 @@ def find_saturation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> xr.Dataset:
-    """The first checkpoint at which a concept is read about as well as in the end.
+    """Find the first checkpoint at which a concept is decoded about as well as at the end.
 
-    The shortfall at a checkpoint is by how much less of fresh statements the probes fitted there
-    tell rightly than those of the last checkpoint, statement by statement. Saturation is the first
-    checkpoint at which the shortfall is less than `margin`, by upper bounds that hold for all
-    checkpoints at once. The set ends with it, and begins with the last checkpoint up to which there
-    is shown to be a shortfall everywhere. Each end errs in at most `(1 - confidence) / 2` of runs;
-    a plateau that is reached all at once, from more than the margin below, lies in the set in
-    `confidence` of all runs.
+    The shortfall at a checkpoint is the accuracy of the last checkpoint's probes above that of its
+    own, on fresh statements, statement by statement. Saturation is the first checkpoint at which
+    the shortfall is less than `margin`, by upper bounds that hold for all checkpoints at once.
 
-    "Never" is the answer where no checkpoint before the last one is shown to come within the
-    margin (`saturation_reason` is then "not level before the last checkpoint"), and where the
-    concept is not read in the end, above its null and, with `floor`, above its text floor ("not
-    decodable at the last checkpoint").
+    The set ends with it, and begins with the last checkpoint up to which a shortfall is shown
+    everywhere. Each end errs in at most `(1 - confidence) / 2` of runs. A plateau that is reached
+    all at once, from more than the margin below, lies in the set in `confidence` of all runs.
+
+    The answer is "never" in two cases. No checkpoint before the last one is shown to come within
+    the margin (`saturation_reason` is then "not level before the last checkpoint"). Or the concept
+    is not decodable at the last checkpoint, above its null and, with `floor`, above its text floor
+    ("not decodable at the last checkpoint").
 
     Args:
         run_folder: As for `find_onset`, and so are the others.
         concepts: One or several names.
-        checkpoints: Names or steps of those to look at, of which the last one is the end.
-        margin: How large a shortfall still counts as none, as a fraction of statements.
-        floor: Whether a concept has to be read above its text floor in the end.
-        confidence: Of the set.
-        resamples: How many bootstrap resamples of groups.
-        seed: Draws them.
+        checkpoints: Names or steps of the checkpoints to use, of which the last one is the end.
+        margin: The shortfall that still counts as none, as a fraction of statements.
+        floor: Whether a concept has to be decodable above its text floor at the end.
+        confidence: The confidence of the set.
+        resamples: Number of bootstrap resamples of groups.
+        seed: Seed of the resamples.
 
     Returns:
         As `find_onset`, with `saturation_…` in place of `onset_…`, and `shortfall` with its bounds
-        in place of the gain. `lasting_…` says from when on the shortfall is less than the margin at
-        every checkpoint.
+        in place of the gain. `lasting_…` is the checkpoint from which on the shortfall is less than
+        the margin at every one.
 
     Raises:
         ValueError: As `find_onset`.
@@ -219,14 +230,14 @@ def find_saturation(
 def locate_onset(
     answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
 ) -> SiteCrossing:
-    """As `find_onset` says, of one probe at one site.
+    """Find the onset of one probe at one site, as `find_onset` describes.
 
     Args:
-        answers: By checkpoint and statement.
+        answers: Outcomes by checkpoint and statement.
         bootstrap: Resamples of the statements.
-        margin: Gain to be excluded before the set.
-        floor: Whether the text is held against it.
-        level: At which each end errs.
+        margin: The gain to be excluded before the set.
+        floor: Whether the text is a reference too.
+        level: The error rate of each end.
     """
     gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
     means = answers.resampled_means(gains, bootstrap)
@@ -249,14 +260,14 @@ def locate_onset(
 def locate_saturation(
     answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
 ) -> SiteCrossing:
-    """As `find_saturation` says, of one probe at one site.
+    """Find the saturation of one probe at one site, as `find_saturation` describes.
 
     Args:
-        answers: By checkpoint and statement.
+        answers: Outcomes by checkpoint and statement.
         bootstrap: Resamples of the statements.
-        margin: Shortfall that counts as none.
-        floor: Whether the text is held against the last checkpoint.
-        level: At which each end errs.
+        margin: The shortfall that counts as none.
+        floor: Whether the text is a reference at the last checkpoint.
+        level: The error rate of each end.
     """
     total = len(answers.right)
     if total < 2:

@@ -1,4 +1,4 @@
-"""Which statements a probe tells rightly along training, and what that is held against."""
+"""Which statements a probe classifies correctly along training, and its gain over references."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ KEPT = (
 
 @dataclass(frozen=True, eq=False)
 class Gain:
-    """By how much more is told of each statement than by something else.
+    """The gain of each statement over a reference.
 
     Attributes:
-        values: 1, 0 or -1, or the like.
+        values: 1, 0 or -1, less the reference.
         fewer: The same by probes that were fitted without one more fold, the first axis.
     """
 
@@ -40,25 +40,25 @@ class Gain:
     fewer: Float[np.ndarray, "fold checkpoint example"] | None
 
     def at_last(self) -> "Gain":
-        """The last checkpoint alone."""
+        """The gain at the last checkpoint alone."""
         return Gain(self.values[-1:], None if self.fewer is None else self.fewer[:, -1:])
 
 
 @dataclass(frozen=True, eq=False)
 class SiteOutcomes:
-    """One probe at one site: held-out statements told rightly or not, checkpoint by checkpoint.
+    """One probe at one site: which held-out statements it classifies correctly, by checkpoint.
 
     Attributes:
-        right: Whether a statement is told rightly.
-        fewer: Whether it is by probes that were fitted without one more fold, the first axis;
-            anything where that is its own. None where there are no such probes.
-        text: Whether a classifier of the text alone tells it rightly; None where that is unknown.
-        text_fewer: Likewise without one more fold.
+        right: Whether a statement is classified correctly.
+        fewer: The same by probes that were fitted without one more fold, the first axis. Arbitrary
+            where that is the statement's own fold. None where there are no such probes.
+        text: The same by a classifier of the text alone; None where that is unknown.
+        text_fewer: The text classifier's without one more fold.
         chance: The share of the larger class.
-        p: p-value of the labels being read at all; NaN where unknown.
+        p: p-value of the labels being decodable at all; NaN where unknown.
         fold: The fold of each statement, from 0.
         groups: The group of each statement.
-        least_p: The p-value that no permutation test of these labels can come below, whatever the
+        least_p: The smallest p-value that a permutation test of these labels can give, whatever the
             probe: the share of permutations that leave all labels as they are.
     """
 
@@ -73,18 +73,18 @@ class SiteOutcomes:
     least_p: float = 0.0
 
     def accuracy(self) -> Gain:
-        """Above nothing."""
+        """The accuracy itself, with no reference."""
         fewer = None if self.fewer is None else self.fewer.astype(np.float64)
         return Gain(self.right.astype(np.float64), fewer)
 
     def above_chance(self) -> Gain:
-        """Above always naming the larger class."""
+        """The gain over always naming the larger class."""
         own = self.accuracy()
         fewer = None if own.fewer is None else own.fewer - self.chance
         return Gain(own.values - self.chance, fewer)
 
     def above_text(self) -> Gain:
-        """Above the classifier of the text, statement by statement."""
+        """The gain over the classifier of the text, statement by statement."""
         if self.text is None:
             raise ValueError("There is no classifier of the text to hold answers against.")
         own = self.accuracy()
@@ -94,13 +94,13 @@ class SiteOutcomes:
         return Gain(own.values - self.text, fewer)
 
     def short_of_last(self) -> Gain:
-        """What the last checkpoint has above the others, which are all that is left."""
+        """The gain of the last checkpoint over each of the others."""
         own = self.accuracy()
         fewer = None if own.fewer is None else own.fewer[:, -1:] - own.fewer[:, :-1]
         return Gain(own.values[-1] - own.values[:-1], fewer)
 
     def resampled_means(self, gains: Sequence[Gain], bootstrap: GroupBootstrap) -> ResampledMeans:
-        """Gains over several references, as they are resampled together."""
+        """Means of gains over several references, which are resampled together."""
         fewer = [gain.fewer for gain in gains if gain.fewer is not None]
         return ResampledMeans.of(
             np.stack([gain.values for gain in gains]),
@@ -112,13 +112,13 @@ class SiteOutcomes:
 
 @dataclass(frozen=True, eq=False)
 class ProbeOutcomes:
-    """One probe's answers at all sites.
+    """The outcomes of one probe at all sites.
 
     Attributes:
         sites: Names of the sites, and `BEST` where a best one can be chosen.
-        answers: At each of them.
-        chosen: Of each checkpoint and fold, the number of the site chosen as the best one.
-        finished: The checkpoints looked at, by their number in what was read.
+        answers: The outcomes at each of them.
+        chosen: For each checkpoint and fold, the number of the site chosen as the best one.
+        finished: The finished checkpoints, by their number.
     """
 
     sites: tuple[str, ...]
@@ -131,15 +131,15 @@ class ProbeOutcomes:
 
 
 def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> ProbeOutcomes | str:
-    """Take a probe's answers from what a sweep kept of a concept.
+    """Take the outcomes of a probe from the cells of a concept.
 
     Args:
-        cells: What `load_run_variables` gives of `KEPT`, at the checkpoints to look at.
+        cells: The variables `KEPT` of the cells, as `load_run_variables` gives them.
         probe: Its name where there are several.
-        floor: Whether the text's answers are asked for.
+        floor: Whether the outcomes of the text classifier are needed.
 
     Returns:
-        The answers, or what it takes that was not kept.
+        The outcomes, or the name of what is missing.
     """
 
     def kept(name: str) -> xr.DataArray | None:
@@ -228,8 +228,8 @@ def least_p_value(
 ) -> float:
     """The share of permutations that leave all labels as they are.
 
-    They reach whatever statistic the labels reach, so that no p-value lies below their share. It is
-    large where there are few groups, and 1 where no group can exchange its labels with another.
+    Such a permutation reaches the statistic of the labels, so no p-value lies below their share. It
+    is large where there are few groups, and 1 where no group can exchange its labels with another.
 
     Args:
         labels: 0 or 1.
@@ -250,15 +250,15 @@ def choose_sites(
     fewer: Bool[np.ndarray, "fold checkpoint site example"] | None,
     fold: Int[np.ndarray, " example"],
 ) -> Int[np.ndarray, "checkpoint fold"]:
-    """The site that does best on the other folds, for each fold; of equals, the first.
+    """Choose for each fold the first site with the best accuracy on the other folds.
 
-    On the other folds stand the answers of probes that were fitted without the fold too: those of
-    the usual ones have learnt from it, and lean towards the site where it happens to look good.
+    The choice uses probes that were fitted without the fold too. The usual probes of the other
+    folds have learned from it, and favour the site where it happens to look good.
 
     Args:
-        right: Whether each statement is told rightly.
-        fewer: Whether it is by probes that were fitted without one more fold, the first axis. None
-            where there are no such probes; then the usual ones choose.
+        right: Whether each statement is classified correctly.
+        fewer: The same by probes that were fitted without one more fold, the first axis. None where
+            there are no such probes; then the usual ones choose.
         fold: The fold of each statement, from 0.
     """
     folds = int(fold.max()) + 1

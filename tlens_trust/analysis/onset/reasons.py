@@ -1,14 +1,13 @@
-"""Why a run has no onset: the words that data, tables and reports share.
+"""Reasons why a run has no onset: the words that data, tables and reports share.
 
-That no onset was found has one of several reasons, and they ask for different next steps. The
-reason is found by the bounds that the onset itself rests on:
+The reasons ask for different next steps. The bounds behind the onset tell them apart:
 
 - *Too few statements*: the run cannot tell. Even a probe that classifies every statement correctly
-  would not be shown to be above chance, or some checkpoint leaves room for a gain larger than the
-  margin, and none is shown either. So it is, too, where the accuracy is high and the permutation
-  test does not find the labels: that takes few statements, or few that can exchange their labels.
-- *Text alone*: every checkpoint is shown to gain at most the margin, and what bounds the gain is
-  the text-only baseline: the null alone is exceeded, or may be.
+  would not be shown to be above chance. Or some checkpoint allows a gain larger than the margin,
+  and none is shown either. Or the accuracy is high and the permutation test does not find the
+  labels: then statements are few, or few of them can exchange their labels.
+- *Text alone*: every checkpoint is shown to gain at most the margin, and the text-only baseline
+  bounds the gain. The null alone is exceeded, or may be.
 - *The null*: every checkpoint is shown to gain at most the margin over always naming the larger
   class.
 
@@ -65,12 +64,12 @@ def find_reason(
     """Say why there is no onset, by the bounds that it would have rested on.
 
     Args:
-        answers: By checkpoint and statement.
-        means: The gain over chance and, where the text is held against it, over the text.
+        answers: Outcomes by checkpoint and statement.
+        means: The gain over chance and, where the text is a reference too, over the text.
         bootstrap: Resamples of the statements.
         q: The p-values, corrected over the checkpoints.
-        margin: Gain that counts as hardly any.
-        level: At which each end of the onset errs.
+        margin: The gain that counts as hardly any.
+        level: The error rate of each end of the onset.
 
     Returns:
         One of the reasons above.
@@ -96,15 +95,15 @@ def find_reason(
 
 
 def can_be_shown(answers: SiteOutcomes, bootstrap: GroupBootstrap, level: float) -> bool:
-    """Whether an accuracy of 1 would be shown to be above chance with so many groups.
+    """Whether an accuracy of 1 would be shown to be above chance with this number of groups.
 
-    One checkpoint speaks for itself here, which asks the least: if it could not be shown there, it
-    could not at any number of checkpoints.
+    One checkpoint by itself asks the least. What cannot be shown there cannot be shown at any
+    number of checkpoints.
 
     Args:
-        answers: Whose statements, groups and labels.
+        answers: Outcomes with statements, groups and labels.
         bootstrap: Resamples of the statements.
-        level: At which a bound, and a p-value, may err.
+        level: The error rate of a bound, and of a p-value.
     """
     if answers.least_p > level:
         return False

@@ -1,4 +1,4 @@
-"""Asking of every concept, probe and site of a run folder where something is first so."""
+"""The search for a first checkpoint, for every concept, probe and site of a run folder."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,12 +27,12 @@ _FRACTION = "fraction of statements"
 
 @dataclass(frozen=True, eq=False)
 class SiteCrossing:
-    """Where something was first so, and what says so at every checkpoint.
+    """The first checkpoint at one site, with the quantity and bounds that show it.
 
     Attributes:
-        crossing: The answer.
-        value: The quantity that was looked at.
-        bounds: Low and high, as the answer took them.
+        crossing: The checkpoint and its set.
+        value: The quantity at every checkpoint.
+        bounds: Its low and high bounds.
         reason: Why there is none, in the words of `tlens_trust.analysis.onset.reasons`; "" where
             there is one.
     """
@@ -45,18 +45,18 @@ class SiteCrossing:
 
 @dataclass(frozen=True)
 class CrossingSearch:
-    """What is asked of every site, and how the answer is labelled.
+    """What is searched for at every site, and how the result is labelled.
 
     Attributes:
-        look: SiteOutcomes it.
-        name: What is looked for: `onset`, say.
-        value: What is looked at: `gain`, say.
-        told: What they and `lasting` and the value's `…_ci` are, in words.
-        floor: Whether it takes the text's answers.
-        least_p: The p-value that a single checkpoint has to come down to.
-        confidence: Of the intervals of the accuracy.
-        resamples: How many bootstrap resamples.
-        seed: Draws them.
+        look: Locates the checkpoint at one site.
+        name: The name of the checkpoint, such as `onset`.
+        value: The name of the quantity, such as `gain`.
+        told: Descriptions of these, of `lasting`, and of the quantity's `…_ci`.
+        floor: Whether the text classifier's outcomes are needed.
+        least_p: The p-value that a single checkpoint has to reach.
+        confidence: The confidence of the accuracy's intervals.
+        resamples: Number of bootstrap resamples.
+        seed: Seed of the resamples.
     """
 
     look: Callable[[SiteOutcomes, GroupBootstrap], SiteCrossing]
@@ -77,16 +77,16 @@ def search_run(
     concepts: str | Sequence[str] | None,
     checkpoints: str | int | Sequence[str | int] | None,
 ) -> xr.Dataset:
-    """Ask a question of every concept, probe and site.
+    """Search every concept, probe and site of a run.
 
     Args:
-        run: Where a sweep kept its cells.
-        question: What to ask.
+        run: The run folder.
+        question: What to search for.
         concepts: One or several names; None for all.
-        checkpoints: Names or steps of those to look at; None for all.
+        checkpoints: Names or steps of the checkpoints; None for all.
 
     Returns:
-        What `find_onset` describes.
+        The data set that `find_onset` describes.
 
     Raises:
         ValueError: As `find_onset`.
@@ -129,7 +129,7 @@ def search_run(
 
 
 def _check_permutations(permutations: int | None, question: CrossingSearch) -> None:
-    """Refuse p-values that could not come down far enough whatever is read."""
+    """Refuse p-values that rest on too few permutations to become small enough."""
     if permutations is not None and 1 / (1 + permutations) > question.least_p:
         raise ValueError(
             f"The p-values of this run rest on {permutations} permutations, so that none lies "
@@ -145,13 +145,13 @@ def _ask(
     axes: xr.Dataset,
     question: CrossingSearch,
 ) -> dict[str, np.ndarray]:
-    """What is found at every site of one probe; unknown where nothing is kept.
+    """Search all sites of one probe; unknown where nothing was kept.
 
     Args:
-        answers: The probe's.
-        where: Its checkpoints on the axis.
+        answers: The outcomes of the probe.
+        where: The places of its checkpoints on the axis.
         axes: Checkpoints and sites.
-        question: What to ask.
+        question: What to search for.
     """
     sites = [*axes["site"].values.tolist(), BEST]
     total = axes.sizes["checkpoint"]

@@ -1,4 +1,4 @@
-"""Phases as they are told: one record a segment, and all of them together."""
+"""Phases as records: one record per segment, and all of them together."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -22,24 +22,24 @@ class Phase:
     Attributes:
         concept: The concept.
         site: The site.
-        quantity: `"I(T;X)"` or `"I(T;Y)"`: the axis of the plane. What stands on it, and whether it
-            is an information at all, `Phases` says.
+        quantity: `"I(T;X)"` or `"I(T;Y)"`: the axis of the plane. `Phases` says which estimator is
+            on it, and whether that is an information at all.
         verdict: `"rises"`, `"falls"` or `"no claim"`.
-        first: Checkpoint that it begins with.
-        last: Checkpoint that it ends with.
-        first_step: Its step; NaN where unknown.
-        last_step: Its step; NaN where unknown.
-        first_step_ci: Between which steps the turning point at its beginning lies, by drawing noise
-            and searching again; the step itself at the first checkpoint.
-        last_step_ci: Likewise, of its end.
-        change: Of the curve from first to last.
-        change_ci: Its interval, which holds at once for the changes between any two checkpoints of
-            the curve, so also for those that a search has chosen.
+        first: The checkpoint at its beginning.
+        last: The checkpoint at its end.
+        first_step: The step at its beginning; NaN where unknown.
+        last_step: The step at its end; NaN where unknown.
+        first_step_ci: The steps between which the turning point at its beginning lies, found by
+            adding noise and searching again. At the first checkpoint, the step itself.
+        last_step_ci: Likewise, for its end.
+        change: Change of the curve from first to last.
+        change_ci: Its interval. It holds at once for the changes between any two checkpoints of the
+            curve, so also for those that a search has chosen.
         share: The change as a share of the curve's largest distance from its null level.
         p: The largest p-value of all that the claim has to survive.
-        q: The same, corrected for all segments of all curves asked about.
+        q: The same, corrected for all segments of all curves.
         blocked_by: The controls that blocked a claim.
-        reason: In words.
+        reason: The reason in words.
     """
 
     concept: str
@@ -70,13 +70,13 @@ class Phase:
 
 @dataclass(frozen=True, repr=False)
 class Phases:
-    """The phases of every curve that was asked about, in order.
+    """The phases of every curve, in order.
 
     Attributes:
         phases: By concept, site, quantity, along training.
         told: What the plane was made of: model, estimator, units, input, width.
-        confidence: Of claims and intervals.
-        unknown: Curves of which too little is known to say anything, each with why.
+        confidence: The confidence of claims and intervals.
+        unknown: Curves that are too little known for any statement, each with the reason.
     """
 
     phases: tuple[Phase, ...]

@@ -47,61 +47,67 @@ def find_phases(
     draws: int = 4000,
     seed: int = 0,
 ) -> Phases:
-    """Between which checkpoints I(T;X) and I(T;Y) rise and fall, and where that is not shown.
+    """Find where I(T;X) and I(T;Y) rise and fall along training, and where that is not shown.
 
     Each curve of the plane is cut at its turning points (`find_turning_points`, over the logarithm
-    of the step), and each segment is told as "rises", "falls" or "no claim". A claim has to survive
-    all of these, and where it does not, the reason names which:
+    of the step). Each segment gets the verdict "rises", "falls" or "no claim". A claim has to
+    survive all of these, and otherwise the reason names the one that failed:
 
     - *noise*: the change from the segment's first to its last checkpoint exceeds what noise alone
-      shows between any two checkpoints of the curve, so that it does not matter that the
-      checkpoints were chosen by looking. Noise is that of other statements of the kind, from half
-      samples paired along the curve;
+      gives between any two checkpoints of the curve. So it does not matter that the checkpoints
+      were chosen by looking. The noise is that of other statements of the kind, from half samples
+      paired along the curve;
+
     - *size*: the change is at least the share `least` of the curve's largest distance from its
-      null. With paired halves changes of no interest are told apart from nothing;
-    - *null*: so is the change of the curve above the mean of its permutation null, since the null
-      itself moves with the rank;
-    - *rank-matched*: so is that of the same quantity with the spectrum made flat, in the same
+      null. Paired halves are precise enough to show changes too small to matter;
+
+    - *null*: the change of the curve above the mean of its permutation null is shown too, since the
+      null itself moves with the rank;
+
+    - *rank-matched*: the change of the same quantity with a flat spectrum is shown too, in the same
       direction;
+
     - *too few statements*: the rank-matched variant holds all directions (the share `least_matched`
-      of them). With fewer it is moved by an invertible map that brings others into the lead, and
-      rises and falls were then claimed where no information changed. Twice as many statements as
+      of them). With fewer, an invertible map may bring other directions into the lead. Rises and
+      falls would then be claimed where no information changed. Twice as many statements as
       directions are enough;
-    - *width*: so is that at every other width of the kernel (level of noise), in the same
-      direction. Every one, since a phase that is seen at one width and not at another is a
-      statement about the width;
+
+    - *width*: the change at every other width of the kernel (level of noise) is shown too, in the
+      same direction. A phase that is seen at one width and not at another is a statement about the
+      width;
+
     - *many claims*: the largest of their p-values, corrected for all segments of all concepts,
       sites and quantities of the plane (Benjamini and Hochberg).
 
     A change that vanishes in the rank-matched variant, or at another width, is called a change of
-    spectrum, and not compression; one that these do not show for lack of certainty is told apart
-    from that. Where a control was never measured, nothing is claimed of `I(T;X)`; for bounds on
-    `I(T;Y)` by held-out probes there is no kernel and no spectrum to match. What changes with the
-    other input, or by other estimators, is said and blocks nothing.
+    spectrum, and not compression. A change that these merely fail to show is reported as such.
+    Where a control was never measured, nothing is claimed of `I(T;X)`. Bounds on `I(T;Y)` by
+    held-out probes have no kernel and no spectrum to match. Changes with the other input, or by
+    other estimators, are reported and block nothing.
 
-    What it cannot know: noise is that of the statements, for the one run of training at hand.
-    Whether another seed shows the same phase, only other seeds tell.
+    The noise is that of the statements, for the one training run at hand. Whether another seed
+    shows the same phase, only other seeds can tell.
 
     Args:
-        plane: What `information_plane` gives, or a part of it.
+        plane: The result of `information_plane`, or a part of it.
         quantities: `"x"`, `"y"` or both.
-        most: Turning points of a curve, at most.
-        shortest: How many steps from checkpoint to checkpoint a segment spans at least.
+        most: Largest number of turning points of a curve.
+        shortest: Smallest number of steps from checkpoint to checkpoint in a segment.
         least: Smallest change of interest, as a share of the curve's largest distance from its
             null.
         least_matched: Share of the directions that the rank-matched variant has to hold. Below 1,
             claims may be of a change of spectrum.
-        confidence: Of claims and intervals.
+        confidence: The confidence of claims and intervals.
         search: `"exact"`, every broken line; or `"ruptures"`, which has to be installed.
-        draws: Of noise.
-        seed: Draws it.
+        draws: Number of draws of noise.
+        seed: Seed of the noise.
 
     Returns:
         One `Phase` for each segment, with `.to_frame()`.
 
     Raises:
         ValueError: The plane lacks an axis or replicates, or an argument is out of range.
-        ImportError: ruptures was asked for and is not installed.
+        ImportError: ruptures was chosen and is not installed.
 
     Source:
         Truong et al. (2020), Signal Processing 167, for change points by exact search; Berger
@@ -159,7 +165,7 @@ def _judged(phase: Phase, evidence: Evidence, q: float, confidence: float) -> Ph
 
 
 def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]:
-    """The segments of one curve, each with what speaks for and against it."""
+    """The segments of one curve, each with the evidence for and against a change."""
     about = curve.draws - curve.draws.mean(axis=0)
     own = about - about.mean(axis=1, keepdims=True)
     noise = float(np.square(own).sum(axis=0).mean() / (len(own) - 1))

@@ -1,4 +1,4 @@
-"""The information plane: how far activations depend on input and label, along training."""
+"""The information plane: dependence of activations on input and label, along training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ _SHAPE = ("rankme", "participation_ratio", "norm_rms")
 
 @dataclass(frozen=True)
 class _Curve:
-    """What is taken of a variable of a trace: a place on each of its further axes."""
+    """A selection from a variable of a trace: a place on each of its further axes."""
 
     variable: str
     place: Mapping[str, Any]
@@ -40,41 +40,50 @@ def information_plane(
     against: str = "first_block",
     width: float | None = None,
 ) -> xr.Dataset:
-    """How far activations depend on the input and on the label, at every checkpoint and site.
+    """Dependence of activations on the input and on the label, at every checkpoint and site.
 
-    With everything it has to be held against: the null level of permuted pairs, untrained weights,
-    the same at other widths of the kernel, with the spectrum made flat, and with the other `X`; and
-    the effective rank beside it, since kernel estimates follow that too. No claim is made here;
-    `find_phases` makes them.
+    It comes with everything it has to be compared with: the null level of permuted pairs, untrained
+    weights, other widths of the kernel, a flat spectrum, and the other `X`. The effective rank is
+    given too, since kernel estimates follow it. `find_phases` makes claims; this makes none.
 
-    Both axes have the same unit. What kernels give is a dependence, not an information, and is in
-    no nats; a pair of which one is in nats and the other not is refused.
+    Both axes have the same unit. Kernels give a dependence, not an information, and it is not in
+    nats. A pair of which one is in nats and the other not is refused.
 
-    The last token's state at one layer is no function of the last token's state at the layer below,
-    so the data-processing inequality orders neither sites nor axes here.
+    The last token's state at one layer is no function of the last token's state at the layer below.
+    So the data-processing inequality orders neither sites nor axes here.
 
     Args:
-        trace: Of `kernel_dependence()` or `probe_information()`, with `spectrum()` for the rank.
+        trace: A trace of `kernel_dependence()` or `probe_information()`, with `spectrum()` for the
+            rank.
         estimator: `"nhsic"` (the paper's quantity), `"cka"` or `"hsic"`; `"nats"` for
             `information_x` over `information_ba`; or the names of two variables, of `X` and of `Y`.
-        against: What stands for the input in kernel estimates: `"first_block"`, the same
-            checkpoint's first block as in the paper, or `"text"`, which no checkpoint changes.
-        width: Of the kernel, as a multiple of the median distance (of the noise, as a multiple of
-            the spread, for `information_x`); None for the one nearest to 1
-            (for noise, to the middle one).
+        against: The input in kernel estimates: `"first_block"`, the same checkpoint's first block
+            as in the paper, or `"text"`, which is the same at every checkpoint.
+        width: The width of the kernel, as a multiple of the median distance (of the noise, as a
+            multiple of the spread, for `information_x`). None takes the one nearest to 1, and for
+            noise the middle one.
 
     Returns:
-        Along `concept`, `checkpoint` and `site`: `x` and `y`, each with `…_ci`, `…_null`, `…_p`,
-        `…_n`, `…_draws` (half-sample replicates, paired along checkpoints) and `…_untrained` (step
-        0 of the same run; without it, the random weights that the sweep held the last checkpoint
-        against; else NaN). Along `x_control` and `y_control` too, `x_control_…` and
-        `y_control_…`: the same quantity at other widths, rank-matched, with the other input, by
-        other estimators; the coordinates `x_control_kind` and `y_control_kind` say which.
-        `x_matched` and `y_matched`, where the trace says so, are the share of the directions that
-        the rank-matched variant holds. `rankme`, `participation_ratio` and `norm_rms` stand beside,
-        where the trace holds them. The coordinate `position` along `checkpoint` is the natural
-        logarithm of the step (of tokens where a step is unknown, of the checkpoint's number where
-        both are), with step 0 one step to the left.
+        Along `concept`, `checkpoint` and `site`:
+
+        - `x` and `y`, each with `…_ci`, `…_null`, `…_p`, `…_n` and `…_draws` (half-sample
+          replicates, paired along checkpoints);
+
+        - `x_untrained` and `y_untrained`: the level at step 0 of the same run. Without it, that of
+          the random weights that the sweep compared the last checkpoint with, else NaN;
+
+        - `x_control_…` and `y_control_…`, along `x_control` and `y_control` too: the same quantity
+          at other widths, rank-matched, with the other input, and by other estimators. The
+          coordinates `x_control_kind` and `y_control_kind` name the kind;
+
+        - `x_matched` and `y_matched`, where the trace has them: the share of the directions that
+          the rank-matched variant holds;
+
+        - `rankme`, `participation_ratio` and `norm_rms`, where the trace has them.
+
+        The coordinate `position` along `checkpoint` is the natural logarithm of the step, with step
+        0 one step to the left. Tokens replace unknown steps, and the checkpoint's number replaces
+        both where both are unknown.
 
     Raises:
         ValueError: The trace holds no such variable, the two have different units, or the input was
@@ -276,7 +285,7 @@ def _untrained(data: xr.Dataset, curve: _Curve, value: xr.DataArray) -> xr.DataA
 
 
 def _matched_share(data: xr.Dataset, name: str, against: str) -> xr.DataArray | None:
-    """What share of the directions the rank-matched variant holds, of the fewer of both readings.
+    """The share of the directions that the rank-matched variant holds, the smaller of `T` and `X`.
 
     None where the trace does not say.
     """
@@ -295,10 +304,10 @@ def _beside(data: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _positions(data: xr.Dataset) -> np.ndarray:
-    """Of the checkpoints, on a logarithmic axis that has a place for step 0.
+    """Positions of the checkpoints on a logarithmic axis that has a place for step 0.
 
-    Where steps are counted anew in each of several stages they are no axis, and tokens must ascend
-    along the trace to be one; else checkpoints are as far apart as their places in it.
+    Steps are no axis where each of several stages counts them anew. Tokens are one only where they
+    ascend along the trace. Otherwise the checkpoints' numbers are used.
     """
     counts = np.full(data.sizes["checkpoint"], np.nan)
     staged = "stage" in data.coords and len(set(data["stage"].values.tolist())) > 1

@@ -18,7 +18,7 @@ _LEAST_RESAMPLES = 8
 
 @dataclass(frozen=True, eq=False)
 class Control:
-    """The same quantity, measured otherwise.
+    """The same quantity, measured in another way.
 
     Attributes:
         kind: `"rank-matched"`, `"width"`, `"noise"`, `"input"` or `"estimator"`.
@@ -32,7 +32,7 @@ class Control:
 
     @property
     def blocks(self) -> bool:
-        """Whether a claim has to survive it, or it is only told."""
+        """Whether a claim has to survive it; otherwise it is only reported."""
         return self.kind in ("rank-matched", "width", "noise")
 
 
@@ -43,19 +43,19 @@ class Curve:
     Attributes:
         concept: The concept.
         site: The site.
-        quantity: As it is called.
+        quantity: `"I(T;X)"` or `"I(T;Y)"`.
         checkpoints: Names.
-        steps: Of the checkpoints; NaN where unknown.
-        position: Of the checkpoints, ascending.
+        steps: Steps of the checkpoints; NaN where unknown.
+        position: Positions of the checkpoints, ascending.
         values: The curve.
-        above_null: The same less the mean of its null.
+        above_null: The curve less the mean of its null.
         draws: Its half-sample replicates.
         freedom: Degrees of freedom of their spread.
-        controls: By name.
+        controls: Its controls by name.
         missing: Kinds of controls that a claim would need and that were not measured.
-        matched: Share of the directions that the rank-matched variant holds, at the checkpoint
-            where it is least; NaN where unknown.
-        why_unknown: Why nothing can be said; "" where something can.
+        matched: Share of the directions that the rank-matched variant holds, the smallest over the
+            checkpoints; NaN where unknown.
+        why_unknown: Why the curve allows no statement; "" where it does.
     """
 
     concept: str
@@ -140,7 +140,7 @@ def _least_matched(part: xr.Dataset, axis: str, known: np.ndarray) -> float:
 
 
 def _null_level(part: xr.Dataset, name: str) -> np.ndarray:
-    """The middle of the null band, at which the mean lies but for skewness."""
+    """The middle of the null band, which is the mean except for skewness."""
     if f"{name}_null" not in part:
         return np.zeros(part.sizes["checkpoint"])
     level: np.ndarray = np.nan_to_num(part[f"{name}_null"].mean("bound").values.astype(float))

@@ -1,7 +1,7 @@
-"""Whether a curve changes between two checkpoints that were chosen by looking at it.
+"""Changes of a curve between two checkpoints that were chosen by looking at it.
 
-Turning points are found in the very values whose change is then told. So the change between any two
-checkpoints is held against the largest that noise alone shows between any two.
+Turning points are found in the very values whose change is then reported. So the change between any
+two checkpoints is compared with the largest that noise alone gives between any two.
 """
 
 from dataclasses import dataclass
@@ -41,13 +41,13 @@ class Changes:
         *,
         shortest: int,
     ) -> "Changes":
-        """From half-sample replicates, which are paired along the curve.
+        """Estimate the noise from half-sample replicates, which are paired along the curve.
 
         Args:
             values: The curve.
             replicates: Its replicates on the same halves at every checkpoint.
-            noise: What `draw_noise` gives.
-            shortest: How many steps from checkpoint to checkpoint a change spans at least.
+            noise: Weights, as `draw_noise` gives them.
+            shortest: Smallest number of steps from checkpoint to checkpoint in a change.
         """
         about = replicates - replicates.mean(axis=0)
         apart = about[:, None, :] - about[:, :, None]
@@ -65,17 +65,17 @@ class Changes:
         return cls(values, errors, np.sort(largest))
 
     def change(self, first: int, last: int) -> float:
-        """By how much the curve changes from one checkpoint to another."""
+        """The change of the curve from one checkpoint to another."""
         return float(self.values[last] - self.values[first])
 
     def p_value(self, first: int, last: int) -> float:
-        """How often noise alone shows, between any two checkpoints, so large a change."""
+        """The share of draws in which noise alone gives so large a change between any two."""
         told = abs(self.change(first, last)) / float(self.errors[first, last])
         beyond = len(self.largest) - int(np.searchsorted(self.largest, told * (1 - 1e-9)))
         return (1 + beyond) / (1 + len(self.largest))
 
     def interval(self, first: int, last: int, confidence: float) -> tuple[float, float]:
-        """Of the change; all those between any two checkpoints hold at once."""
+        """The interval of a change; those between any two checkpoints hold at once."""
         change = self.change(first, last)
         width = float(np.quantile(self.largest, confidence) * self.errors[first, last])
         return change - width, change + width
@@ -84,10 +84,10 @@ class Changes:
 def draw_noise(
     resamples: int, *, draws: int, freedom: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "draw resample"]:
-    """Weights that make noise of replicates: normal, over what their standard errors err by.
+    """Draw normal weights that turn replicates into noise with their covariance.
 
-    The noise has the replicates' own covariance. Since that is estimated from few replicates, each
-    draw is divided by the root of `χ²/f`, as in Student's distribution.
+    The covariance is estimated from few replicates. So each draw is divided by the root of `χ²/f`,
+    as in Student's distribution.
     """
     weights = generator.standard_normal((draws, resamples)) / np.sqrt(resamples - 1)
     scale = np.sqrt(generator.chisquare(freedom, size=draws) / freedom)

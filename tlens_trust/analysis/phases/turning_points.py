@@ -1,4 +1,4 @@
-"""Where a curve along training turns: broken lines through few and unevenly spaced checkpoints."""
+"""Turning points of a curve along training, by broken lines through few, uneven checkpoints."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,25 +92,25 @@ def find_turning_points(
     noise: float = 0.0,
     search: Search | None = None,
 ) -> tuple[int, ...]:
-    """The checkpoints at which a curve turns, by the best broken line.
+    """Find the checkpoints at which a curve turns, by the best broken line.
 
-    For each number `k` of turning points up to `most` every broken line is looked at, and the one
-    with the least sum of squares `RSS` taken; of these, the one with the least
-    `T ln(RSS / T + s²) + 2 k ln T` over `T` checkpoints (a turning point takes two numbers, its
-    place and its bend), where `s²` is what the values err by, so that no turn is put into noise.
-    Which turns are found says nothing of whether the change between them is real.
+    For each number `k` of turning points up to `most`, every broken line is tried, and the one with
+    the smallest sum of squares `RSS` is kept. Of these lines, the smallest `T ln(RSS / T + s²) + 2
+    k ln T` over `T` checkpoints is chosen. A turning point takes two numbers, its place and its
+    bend. `s²` is the variance of the values' error, so that no turn is fitted to noise. Whether the
+    change between the turns is real is another question.
 
     Args:
-        position: Of the checkpoints, ascending; their distances count, so that a logarithm of the
-            step is to be taken first.
-        values: At the checkpoints.
-        most: Turning points, at most.
-        shortest: How many steps from checkpoint to checkpoint a segment takes at least.
+        position: Positions of the checkpoints, ascending. Their distances count, so pass the
+            logarithm of the step.
+        values: The curve at the checkpoints.
+        most: Largest number of turning points.
+        shortest: Smallest number of steps from checkpoint to checkpoint in a segment.
         noise: Variance of the values' error, `s²`.
         search: Gives the turning points for a number of them in place of the exact search.
 
     Returns:
-        Numbers of checkpoints, ascending; none where one straight line does.
+        Numbers of checkpoints, ascending; none where one straight line fits best.
 
     Examples:
         >>> position = np.arange(9.0)
@@ -155,7 +155,7 @@ def _squares_left(position: np.ndarray, values: np.ndarray, turning: Sequence[in
 def search_with_ruptures(
     position: np.ndarray, values: np.ndarray, count: int, shortest: int
 ) -> tuple[int, ...]:
-    """Turning points by ruptures: straight lines that may jump, by dynamic programming.
+    """Find turning points with ruptures: straight lines that may jump, by dynamic programming.
 
     A segment begins with the checkpoint that ruptures calls a break point.
 

@@ -24,13 +24,13 @@ class Shift:
     """A change between two checkpoints, of the curve or of a control.
 
     Attributes:
-        kind: Of the control.
-        change: Less what the null changes by.
-        low: End of its simultaneous interval.
-        high: End of its simultaneous interval.
+        kind: The kind of the control.
+        change: The change, less that of the null.
+        low: Lower end of its simultaneous interval.
+        high: Upper end of its simultaneous interval.
         share: The change as a share of the largest distance from the null.
-        unit_share: What a change of 1 is as such a share.
-        p: Two-sided, among the changes between any two checkpoints.
+        unit_share: The same share for a change of 1.
+        p: Two-sided p-value, among the changes between any two checkpoints.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Shift:
 
     @classmethod
     def of(cls, changes: Changes, first: int, last: int, confidence: float, kind: str) -> "Shift":
-        """Between two checkpoints."""
+        """Measure the change between two checkpoints."""
         largest = float(np.abs(changes.values).max())
         unit = 1 / largest if largest > 0 else 0.0
         change = changes.change(first, last)
@@ -51,34 +51,34 @@ class Shift:
         return cls(kind, change, low, high, change * unit, unit, changes.p_value(first, last))
 
     def agrees(self, sign: float, least: float) -> bool:
-        """Whether it is as large as is of interest, and in this direction."""
+        """Whether it is large enough to be of interest, and in this direction."""
         return self.share * sign >= least
 
     def vanishes(self, share: float) -> bool:
-        """Whether it is shown to be less than half, or the reverse, of what the curve shows."""
+        """Whether it is shown to be less than half of the curve's change, or the reverse of it."""
         sign = np.sign(share)
         return bool(max(self.low * sign, self.high * sign) * self.unit_share < abs(share) / 2)
 
     def told(self) -> str:
-        """In words."""
+        """The change and its interval, in words."""
         return f"{self.change:+.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for and against a change of one curve between two checkpoints.
+    """The evidence for and against a change of one curve between two checkpoints.
 
     Attributes:
-        quantity: As it is called.
-        change: As the curve shows it, null included.
-        interval: Of the change.
-        p_change: Of the change.
-        above: The same above the null.
-        controls: By name.
-        blocking: Names of those that a claim has to survive.
-        missing: Names of such that were not measured.
+        quantity: `"I(T;X)"` or `"I(T;Y)"`.
+        change: The change of the curve, null included.
+        interval: Its interval.
+        p_change: Its p-value.
+        above: The change above the null.
+        controls: Changes of the controls, by name.
+        blocking: Names of the controls that a claim has to survive.
+        missing: Names of such controls that were not measured.
         partial: The share of the directions that the rank-matched variant holds, where it is too
-            few; else NaN.
+            small; else NaN.
         least: Smallest share of interest.
     """
 
@@ -107,7 +107,7 @@ class Evidence:
         least_matched: float,
         confidence: float,
     ) -> "Evidence":
-        """Gather it."""
+        """Gather the evidence between two checkpoints."""
         return cls(
             quantity=curve.quantity,
             change=main.change(first, last),
@@ -137,7 +137,7 @@ class Evidence:
 
     @property
     def p(self) -> float:
-        """The largest p-value of what a claim has to survive; 1 where that is out of question."""
+        """The largest p-value of what a claim has to survive; 1 where no claim is possible."""
         shifts = [self.above, *(self.controls[name] for name in self.blocking)]
         agree = all(shift.agrees(self.sign, self.least) for shift in shifts)
         if self.missing or not isnan(self.partial) or not agree or abs(self.share) < self.least:
@@ -146,7 +146,7 @@ class Evidence:
 
 
 def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[str, ...], str]:
-    """The verdict, what blocked a claim, and why, in words."""
+    """The verdict, the controls that blocked a claim, and the reason in words."""
     direction: Verdict = "rises" if evidence.sign > 0 else "falls"
     low, high = evidence.interval
     change = f"{evidence.change:+.3g} [{low:.3g}, {high:.3g}]"
@@ -204,7 +204,7 @@ def _failed(evidence: Evidence, failed: list[str], shown: str, direction: str) -
 
 
 def _aside(evidence: Evidence, direction: str) -> str:
-    """What the other input and other estimators show, which blocks nothing."""
+    """The changes with the other input and by other estimators, which block nothing."""
     level = 0.05
     parts = []
     for name, shift in evidence.controls.items():
