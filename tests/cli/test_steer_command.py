@@ -9,7 +9,7 @@ from tlens_trust.cli.steer_command import Method, TokenChoice, _forced_choices
 from tlens_trust.concepts import load_concepts
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 from tlens_trust.steering.methods import METHODS
-from tlens_trust.steering.positions import checked_positions
+from tlens_trust.steering.steered_positions import checked_positions
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from tlens_trust.concepts import Concept, load_concepts
 from tlens_trust.concepts.embedded.corpus import toy_corpus
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES, ForcedChoice
 from tlens_trust.steering.choices import ChoiceTask, choice_task
-from tlens_trust.steering.everyday import EVERYDAY_QUESTIONS, EverydayTask, everyday_task
+from tlens_trust.steering.everyday_questions import EVERYDAY_QUESTIONS, EverydayTask, everyday_task
 from tlens_trust.steering.likelihood import Continuation, Likelihoods
 
 CHAT = (

@@ -17,7 +17,12 @@ from tlens_trust.checkpoints import Checkpoint
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import LinearProbe, fit_logistic_probe
 from tlens_trust.steering import ProbeFires, SteeringVector
-from tlens_trust.steering.positions import Layout, PositionRule, Positions, checked_positions
+from tlens_trust.steering.steered_positions import (
+    Layout,
+    PositionRule,
+    Positions,
+    checked_positions,
+)
 from tlens_trust.tracing.sweep_arguments import checked_checkpoints
 
 

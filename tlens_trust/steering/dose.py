@@ -13,7 +13,7 @@ from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.compatibility import check_other_model
 from tlens_trust.steering.intervention import Intervention, ProbeFires
 from tlens_trust.steering.neutral_predictions import NeutralPredictions
-from tlens_trust.steering.positions import Positions
+from tlens_trust.steering.steered_positions import Positions
 from tlens_trust.steering.vector import SteeringVector
 
 _DOUBLINGS = 30

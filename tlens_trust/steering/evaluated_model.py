@@ -12,7 +12,7 @@ from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.choices import choice_task
 from tlens_trust.steering.contrasts import contrast_task
 from tlens_trust.steering.dose import strength_at_dose
-from tlens_trust.steering.everyday import everyday_task
+from tlens_trust.steering.everyday_questions import everyday_task
 from tlens_trust.steering.generations import Generation, generate_texts, generation_quantities
 from tlens_trust.steering.hooks import Steering, intervene
 from tlens_trust.steering.intervention import Intervention

@@ -19,13 +19,6 @@ from tlens_trust.checkpoints.plain_model import PlainModel, is_plain_model
 from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.steering.compatibility import check_fits, check_other_model
-from tlens_trust.steering.controls import (
-    CONTROLS,
-    RandomDirections,
-    checked_controls,
-    describe_draws,
-    evaluate_random_directions,
-)
 from tlens_trust.steering.evaluated_model import EvaluatedModel, EvaluationPass
 from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention
 from tlens_trust.steering.quantities import (
@@ -34,6 +27,13 @@ from tlens_trust.steering.quantities import (
     labelled_quantity,
     random_p,
     wrong_way,
+)
+from tlens_trust.steering.random_directions import (
+    CONTROLS,
+    RandomDirections,
+    checked_controls,
+    describe_draws,
+    evaluate_random_directions,
 )
 from tlens_trust.steering.sampling import SamplingOptions
 from tlens_trust.steering.tasks import SteeringTasks

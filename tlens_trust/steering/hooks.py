@@ -19,8 +19,8 @@ from tlens_trust.measures.probe import LinearProbe
 from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.edits import ActivationEdit, PlacedEdit, make_edits
 from tlens_trust.steering.intervention import Intervention, ProbeFires
-from tlens_trust.steering.passes import PassTracker
-from tlens_trust.steering.positions import PositionRule, Positions, checked_positions
+from tlens_trust.steering.pass_tracker import PassTracker
+from tlens_trust.steering.steered_positions import PositionRule, Positions, checked_positions
 from tlens_trust.steering.vector import SteeringVector
 
 

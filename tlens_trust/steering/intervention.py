@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from tlens_trust.measures.probe import LinearProbe
-from tlens_trust.steering.positions import Positions, checked_positions
+from tlens_trust.steering.steered_positions import Positions, checked_positions
 
 MODES = ("add", "ablate", "clamp", "rotate")
 UNITS = ("vector", "rms")

@@ -17,7 +17,6 @@ from tlens_trust.checkpoints.loading_options import Loading
 from tlens_trust.checkpoints.model_cache import ModelCache, check_loaded_at_once, same_model
 from tlens_trust.concepts import Concept
 from tlens_trust.steering.compatibility import check_fits, check_other_model
-from tlens_trust.steering.controls import describe_draws
 from tlens_trust.steering.estimation_options import EstimationOptions
 from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.extraction import estimate_vector
@@ -29,8 +28,9 @@ from tlens_trust.steering.quantities import (
     random_p,
     wrong_way,
 )
+from tlens_trust.steering.random_directions import describe_draws
 from tlens_trust.steering.sampling import SamplingOptions
-from tlens_trust.steering.targets import TargetResult, evaluate_target
+from tlens_trust.steering.target_evaluation import TargetResult, evaluate_target
 from tlens_trust.steering.tasks import SteeringTasks
 from tlens_trust.steering.training_rows import (
     check_polarity,

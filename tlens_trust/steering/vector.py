@@ -17,7 +17,7 @@ from tlens_trust.activations.positions import Position
 from tlens_trust.activations.sites import ModelShape, resolve_sites, site_layer
 from tlens_trust.concepts import Concept
 from tlens_trust.html import render
-from tlens_trust.steering.formats.tensors import read_vector_fields, write_vector_fields
+from tlens_trust.steering.formats.safetensors_file import read_vector_fields, write_vector_fields
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -16,9 +16,9 @@ from tlens_trust.steering import (
     SamplingOptions,
     SteeringTasks,
 )
-from tlens_trust.steering.controls import RandomDirections
 from tlens_trust.steering.quantities import Quantity
-from tlens_trust.steering.targets import TargetResult
+from tlens_trust.steering.random_directions import RandomDirections
+from tlens_trust.steering.target_evaluation import TargetResult
 from tlens_trust.views import draw_onsets
 
 CHOICE = ForcedChoice("answer", "{statement}", (" w62",), (" w63",))

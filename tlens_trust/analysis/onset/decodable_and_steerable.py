@@ -33,7 +33,7 @@ from tlens_trust.steering.extraction import estimate_vector
 from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention, checked_dose
 from tlens_trust.steering.quantities import Quantity
 from tlens_trust.steering.sampling import SamplingOptions
-from tlens_trust.steering.targets import TargetResult, evaluate_target
+from tlens_trust.steering.target_evaluation import TargetResult, evaluate_target
 from tlens_trust.steering.tasks import SteeringTasks
 from tlens_trust.steering.training_rows import (
     check_polarity,

@@ -11,7 +11,7 @@ from tlens_trust.analysis.onset.crossings import FirstCrossing, ResampledMeans, 
 from tlens_trust.measures.multiplicity import benjamini_hochberg
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.steering.quantities import Quantity, random_p
-from tlens_trust.steering.targets import TargetResult
+from tlens_trust.steering.target_evaluation import TargetResult
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ import torch
 
 from tlens_trust.activations.sites import site_layer
 from tlens_trust.files import replaced_file
-from tlens_trust.steering.formats.places import existing, writable
+from tlens_trust.steering.formats.file_paths import path_to_read, path_to_write
 from tlens_trust.steering.vector import SteeringVector
 
 _ARCHITECTURE = "controlvector"
@@ -59,7 +59,7 @@ def write_gguf(
                 "llama.cpp cannot steer the output of the first block: its control vectors begin "
                 "with block 1. Leave 'blocks.0.hook_resid_post' out, or extract at a later one."
             )
-    with replaced_file(writable(path)) as file:
+    with replaced_file(path_to_write(path)) as file:
         writer = gguf.GGUFWriter(file, _ARCHITECTURE)
         writer.add_string(f"{_ARCHITECTURE}.model_hint", model_hint or "")
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(vector.sites))
@@ -95,7 +95,7 @@ def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
         ImportError: The extra `gguf` is not installed.
     """
     gguf = _library()
-    place = existing(path)
+    place = path_to_read(path)
     try:
         reader = gguf.GGUFReader(place)
     except (ValueError, IndexError, OSError) as error:

@@ -19,7 +19,7 @@ import torch
 
 from tlens_trust.activations.sites import site_layer
 from tlens_trust.files import replaced_file
-from tlens_trust.steering.formats.places import existing, writable
+from tlens_trust.steering.formats.file_paths import path_to_read, path_to_write
 from tlens_trust.steering.vector import SteeringVector
 
 _ACTIONS = ("add", "clamp")
@@ -83,7 +83,7 @@ def write_lm_eval(
             "steering_coefficient": float(strength) * (1.0 if mode == "add" else norm),
             "bias": None,
         }
-    with replaced_file(writable(path)) as file:
+    with replaced_file(path_to_write(path)) as file:
         torch.save(steps, file)
     return Path(path).expanduser()
 
@@ -101,7 +101,7 @@ def read_lm_eval(path: str | os.PathLike[str]) -> tuple[SteeringVector, dict[str
     Raises:
         ValueError: The file does not exist, holds something else, or does not add.
     """
-    place = existing(path)
+    place = path_to_read(path)
     try:
         steps = torch.load(place, weights_only=True, map_location="cpu")
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tlens_trust.steering.positions import Layout, checked_positions
+from tlens_trust.steering.steered_positions import Layout, checked_positions
 
 RULES = [
     "all", "prompt", "generated", "last", 0, 2, -1, -2,

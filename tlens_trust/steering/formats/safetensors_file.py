@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from tlens_trust.files import replaced_file
-from tlens_trust.steering.formats.places import existing, writable
+from tlens_trust.steering.formats.file_paths import path_to_read, path_to_write
 
 _FORMAT = "tlens-trust-steering-vector-1"
 _PLAIN_FIELDS = (
@@ -51,7 +51,7 @@ def write_vector_fields(fields: Mapping[str, Any], path: str | os.PathLike[str])
     facts["notes"] = dict(fields["notes"])
     header = {"format": _FORMAT, "vector": json.dumps(facts, ensure_ascii=False)}
     tensors = {name: fields[name] for name in _TENSORS}
-    with replaced_file(writable(path)) as file:
+    with replaced_file(path_to_write(path)) as file:
         save_file(tensors, file, metadata=header)
     return Path(path).expanduser()
 
@@ -65,7 +65,7 @@ def read_vector_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         ValueError: The file does not exist, or `write_vector_fields` did not write it.
     """
-    place = existing(path)
+    place = path_to_read(path)
     try:
         with safe_open(place, framework="pt") as file:
             header = file.metadata() or {}

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def writable(path: str | os.PathLike[str]) -> Path:
+def path_to_write(path: str | os.PathLike[str]) -> Path:
     """Expand the path of a file to write.
 
     Raises:
@@ -16,7 +16,7 @@ def writable(path: str | os.PathLike[str]) -> Path:
     return file
 
 
-def existing(path: str | os.PathLike[str]) -> Path:
+def path_to_read(path: str | os.PathLike[str]) -> Path:
     """Expand the path of a file to read.
 
     Raises:

@@ -42,7 +42,7 @@ from torch import Tensor, nn
 
 from tlens_trust.activations.forward_pass import wrapped_model
 from tlens_trust.checkpoints.hooked_model import HookedModel, own_tokenizer
-from tlens_trust.steering.positions import Layout
+from tlens_trust.steering.steered_positions import Layout
 
 # Methods that generate text, and the loops inside them that run on when a generator is resumed.
 _GENERATING = ("generate", "generate_stream", "hf_generate", "_generate_tokens")

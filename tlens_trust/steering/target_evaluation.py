@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from tlens_trust.steering.controls import RandomDirections, evaluate_random_directions
 from tlens_trust.steering.dose import DoseNotReachedError
 from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.intervention import Intervention
 from tlens_trust.steering.quantities import Quantities, unknown_quantities
+from tlens_trust.steering.random_directions import RandomDirections, evaluate_random_directions
 from tlens_trust.steering.vector import SteeringVector
 
 
