@@ -114,8 +114,8 @@ def checked_fraction(name: str, fraction: object, *, below_one: bool = False, hi
         Traceback (most recent call last):
         ValueError: `dropout` must be a number from 0 to below 1, got 1.5. Take 0.3.
     """
-    inside = _is_real(fraction) and 0 <= float(fraction) <= 1  # type: ignore[arg-type]
-    if not inside or (below_one and fraction == 1):
+    is_in_range = _is_real(fraction) and 0 <= float(fraction) <= 1  # type: ignore[arg-type]
+    if not is_in_range or (below_one and fraction == 1):
         upper = "below 1" if below_one else "1"
         raise ValueError(f"`{name}` must be a number from 0 to {upper}, got {fraction!r}. {hint}")
     return float(fraction)  # type: ignore[arg-type]

@@ -79,9 +79,9 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         unfinished.mkdir(parents=True)
         mode = unfinished.stat().st_mode & 0o666
         yield unfinished
-        for inside in unfinished.rglob("*"):
-            if inside.is_file():
-                _settle(inside, mode)
+        for member in unfinished.rglob("*"):
+            if member.is_file():
+                _settle(member, mode)
         # A folder cannot be renamed onto another one that holds something.
         with suppress(FileNotFoundError):
             os.replace(place, replaced)

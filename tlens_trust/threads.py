@@ -69,13 +69,13 @@ def limited_threads(threads: int) -> Iterator[None]:
         >>> torch.get_num_threads() == before
         True
     """
-    before = torch.get_num_threads()
+    torch_threads = torch.get_num_threads()
     with _libraries().limit(limits=threads):
         torch.set_num_threads(threads)
         try:
             yield
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(torch_threads)
 
 
 def _libraries() -> ThreadpoolController:

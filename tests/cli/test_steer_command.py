@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 
 from tlens_trust.cli.concept_options import draw_groups
-from tlens_trust.cli.steer_command import Method, TokenChoice, _forced_choices
+from tlens_trust.cli.steer_command import EstimationMethod, TokenChoice, _forced_choices
 from tlens_trust.concepts import load_concepts
 from tlens_trust.steering import FOLLOW_UPS, PAPER_CHOICES
 from tlens_trust.steering.methods import METHODS
@@ -70,7 +70,7 @@ def test_the_command_tells_effect_damage_controls_and_what_is_written(run, toy_s
 
 
 def test_what_is_refused_at_once_is_what_the_library_knows():
-    assert [each.value for each in Method] == list(METHODS)
+    assert [each.value for each in EstimationMethod] == list(METHODS)
     for each in TokenChoice:
         checked_positions(each.value)
 

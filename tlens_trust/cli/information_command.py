@@ -28,7 +28,7 @@ from tlens_trust.cli.series_options import (
 )
 
 
-class Estimator(StrEnum):
+class InformationEstimator(StrEnum):
     """The quantity on the axes of the information plane."""
 
     nhsic = "nhsic"
@@ -37,7 +37,7 @@ class Estimator(StrEnum):
     nats = "nats"
 
 
-class Input(StrEnum):
+class InputKind(StrEnum):
     """What represents the input in kernel estimates."""
 
     first_block = "first_block"
@@ -51,20 +51,20 @@ def information(
     concepts: Concepts = None,
     csv_options: CsvOptions,
     estimator: Annotated[
-        Estimator,
+        InformationEstimator,
         typer.Option(
             help="'nhsic' (the paper's quantity), 'cka' and 'hsic' are kernel dependences; "
             "'nats' is information with added noise, and a bound by held-out probes."
         ),
-    ] = Estimator.nhsic,
+    ] = InformationEstimator.nhsic,
     against: Annotated[
-        Input,
+        InputKind,
         typer.Option(help="What X is: the same checkpoint's first block, or the words alone."),
-    ] = Input.first_block,
+    ] = InputKind.first_block,
     every_site: EverySite = False,
     steps: Steps = "log",
     family: FamilyOptions,
-    where: SiteOptions,
+    site_options: SiteOptions,
     loading: LoadingOptions,
     out: Out = Path("information"),
     seed: Seed = 0,
@@ -85,8 +85,8 @@ def information(
         open_series(series, steps, family, loading),
         chosen_concepts,
         measures=[kernel_dependence(), probe_information(), spectrum()],
-        sites=where.parsed_sites,
-        position=where.parsed_position,
+        sites=site_options.parsed_sites,
+        position=site_options.parsed_position,
         out=out,
         seed=seed,
         untrained=untrained.argument,

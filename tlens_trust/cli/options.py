@@ -88,8 +88,8 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
     Examples:
         >>> @expand_options
-        ... def show(layer: int, where: SiteOptions) -> None:
-        ...     print(layer, where.parsed_sites, where.parsed_position)
+        ... def show(layer: int, site_options: SiteOptions) -> None:
+        ...     print(layer, site_options.parsed_sites, site_options.parsed_position)
         >>> list(inspect.signature(show).parameters)
         ['layer', 'sites', 'position']
         >>> show(layer=2, sites="0,4", position="last")

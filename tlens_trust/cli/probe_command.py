@@ -30,7 +30,7 @@ from tlens_trust.cli.series_options import (
 )
 
 
-class Protocol(StrEnum):
+class ProbeProtocol(StrEnum):
     """How a probe is fitted and scored."""
 
     grouped = "grouped"
@@ -53,12 +53,12 @@ def probe(
         ),
     ] = None,
     protocol: Annotated[
-        Protocol,
+        ProbeProtocol,
         typer.Option(
             help="'grouped': cross-validation over groups. 'tracingllm': the paper's own, which "
             "leaks, to reproduce published figures."
         ),
-    ] = Protocol.grouped,
+    ] = ProbeProtocol.grouped,
     clean: Annotated[
         bool | None,
         typer.Option(
@@ -75,7 +75,7 @@ def probe(
     ] = None,
     steps: Steps = "log",
     family: FamilyOptions,
-    where: SiteOptions,
+    site_options: SiteOptions,
     loading: LoadingOptions,
     out: Out = Path("run"),
     seed: Seed = 0,
@@ -84,7 +84,7 @@ def probe(
     quiet: Quiet = False,
 ) -> None:
     """Probe concepts at every block of every checkpoint of SERIES."""
-    is_paper_protocol = protocol is Protocol.tracingllm
+    is_paper_protocol = protocol is ProbeProtocol.tracingllm
     probe_names = split_entries(probes, "--probe")
     if is_paper_protocol and probe_names:
         raise ValueError(
@@ -109,15 +109,15 @@ def probe(
         checkpoints,
         chosen_concepts,
         measures=measures,
-        sites=where.parsed_sites,
-        position=where.parsed_position,
+        sites=site_options.parsed_sites,
+        position=site_options.parsed_position,
         out=out,
         seed=seed,
         untrained=untrained.argument,
         jobs=jobs,
         progress=not quiet,
     )
-    save_token_scores(checkpoints, chosen_concepts, texts or [], out, where=where)
+    save_token_scores(checkpoints, chosen_concepts, texts or [], out, site_options=site_options)
     # An onset is found at a site that is chosen on other folds. One split has no folds.
     show_accuracies(trace, out, find_onsets=not is_paper_protocol)
     from tlens_trust.views import report_run

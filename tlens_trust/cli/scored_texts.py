@@ -32,7 +32,7 @@ def save_token_scores(
     texts: Sequence[str],
     out: Path,
     *,
-    where: SiteOptions | None = None,
+    site_options: SiteOptions | None = None,
 ) -> None:
     """Score every token of the texts at every checkpoint, and save the scores with the run.
 
@@ -41,7 +41,7 @@ def save_token_scores(
         concepts: The concepts of the sweep, by name.
         texts: Entries of the form CONCEPT=TEXT.
         out: The run folder.
-        where: Sites and position; None for the defaults.
+        site_options: Sites and position; None for the defaults.
 
     Raises:
         ValueError: As `trace_tokens`.
@@ -49,14 +49,14 @@ def save_token_scores(
     from tlens_trust.analysis import trace_tokens
     from tlens_trust.tracing import save_result
 
-    where = where or SiteOptions()
+    site_options = site_options or SiteOptions()
     for entry in texts:
         name, _, text = entry.partition("=")
         scores = trace_tokens(
             series,
             concepts[name],
             text,
-            sites=where.parsed_sites,
-            position=where.parsed_position,
+            sites=site_options.parsed_sites,
+            position=site_options.parsed_position,
         )
         save_result(out, "tokens", entry, scores)

@@ -52,9 +52,9 @@ class Stages:
     def _seconds_left(self) -> float:
         """The usual time of what is left, scaled by the pace of the stages before."""
         seconds = list(self.usual.values())
-        before, after = sum(seconds[: self._number]), sum(seconds[self._number :])
-        pace = (time.monotonic() - self._start) / before if before else 1.0
-        return pace * after
+        past_seconds, left_seconds = sum(seconds[: self._number]), sum(seconds[self._number :])
+        pace = (time.monotonic() - self._start) / past_seconds if past_seconds else 1.0
+        return pace * left_seconds
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _PROMPTS = 4
 
 
-class Method(StrEnum):
+class EstimationMethod(StrEnum):
     """How a vector is made: the names in `tlens_trust.steering`, which is not imported for them."""
 
     mean_difference = "mean_difference"
@@ -65,12 +65,12 @@ def steer(
         str | None, typer.Option(help="A layer, or a site's name; by default the middle layer.")
     ] = None,
     method: Annotated[
-        Method,
+        EstimationMethod,
         typer.Option(
             help="How the vector is made: a difference of means (the paper's: 'tracingllm'), the "
             "direction of pair differences, a probe's weights, or single heads ('iti')."
         ),
-    ] = Method.mean_difference,
+    ] = EstimationMethod.mean_difference,
     kl: Annotated[
         float,
         typer.Option(
@@ -193,15 +193,15 @@ def _choose_one_concept(concept: str | None, csv_options: CsvOptions) -> "Concep
         raise ValueError(
             "Which concept is the vector of? Name a set by --concept, or give your own by --csv."
         )
-    chosen = choose_concepts(
+    chosen_concepts = choose_concepts(
         None if concept is None else [concept], csv_options, option="--concept"
     )
-    if len(chosen) != 1:
+    if len(chosen_concepts) != 1:
         options = f"--concept got {concept!r}" + (
             "" if csv_options.csv is None else " beside --csv"
         )
-        raise ValueError(f"{options}, which names {len(chosen)} sets. Name one.")
-    return next(iter(chosen.values()))
+        raise ValueError(f"{options}, which names {len(chosen_concepts)} sets. Name one.")
+    return next(iter(chosen_concepts.values()))
 
 
 def _find_checkpoint(series: "CheckpointSeries", text: str, option: str) -> "Checkpoint":

@@ -44,7 +44,7 @@ def transfer(
     csv_options: CsvOptions,
     steps: Steps = "log",
     family: FamilyOptions,
-    where: SiteOptions,
+    site_options: SiteOptions,
     loading: LoadingOptions,
     out: Annotated[Path, typer.Option(help="Folder for transfer.nc and transfer.html.")] = Path(
         "transfer"
@@ -80,8 +80,8 @@ def transfer(
     readings = collect_series(
         open_series(series, steps, family, loading),
         {source_name: source_concept, **target_sets},
-        sites=where.parsed_sites,
-        position=where.parsed_position,
+        sites=site_options.parsed_sites,
+        position=site_options.parsed_position,
         untrained=untrained.argument,
         seed=seed,
     )

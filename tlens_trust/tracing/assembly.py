@@ -163,14 +163,14 @@ def assemble_trace_data(
     )
     labels = _axis_labels(cells)
     grid = [(record.name, concept) for concept in concepts for record in checkpoints]
-    present = [cells[where] for where in grid if where in cells]
+    present = [cells[key] for key in grid if key in cells]
     names = dict.fromkeys(
         name for cell in present for name, v in cell.data_vars.items() if "example" not in v.dims
     )
     variables: dict[Any, tuple[tuple[Any, ...], np.ndarray, dict[Any, Any]]] = {}
     for name in names:
         shaped = next(cell[name] for cell in present if name in cell)
-        array = _side_by_side(name, shaped, [cells.get(where) for where in grid], labels)
+        array = _side_by_side(name, shaped, [cells.get(key) for key in grid], labels)
         array = rearrange(
             array, "(concept checkpoint) ... -> concept checkpoint ...", concept=len(concepts)
         )
@@ -284,24 +284,24 @@ def _side_by_side(
             continue
         hole = np.full(sizes, nan)
         if part is not None:
-            where = [
+            positions = [
                 [labels[axis].index(label) for label in part.indexes[axis].tolist()]
                 if axis in labels
                 else list(range(part.sizes[axis]))
                 for axis in part.dims
             ]
-            hole[np.ix_(*where)] = part.values
+            hole[np.ix_(*positions)] = part.values
         parts.append(hole)
     return np.stack(parts)
 
 
 def _common_attributes(attributes: Sequence[Mapping[Any, Any]]) -> dict[Any, Any]:
     """Keep the attributes that all cells share. Others, such as `groups`, differ by concept."""
-    reference, *others = attributes
+    reference, *further_attributes = attributes
     return {
         key: value
         for key, value in reference.items()
-        if all(key in other and other[key] == value for other in others)
+        if all(key in other and other[key] == value for other in further_attributes)
     }
 
 
@@ -393,7 +393,7 @@ def _trace_attributes(
 ) -> dict[str, Any]:
     models = list(dict.fromkeys(record.model for record in checkpoints))
     settings = provenance["settings"]
-    complete = {**provenance, "models": models, "concepts": dict(concepts)}
+    full_provenance = {**provenance, "models": models, "concepts": dict(concepts)}
     return {
         "model": ", ".join(models),
         "position": str(settings["position"]),
@@ -402,5 +402,5 @@ def _trace_attributes(
         "measures": "; ".join(settings["measures"]),
         "versions": ", ".join(f"{name} {v}" for name, v in provenance["versions"].items()),
         "created": now(),
-        "provenance": json.dumps(complete, sort_keys=True),
+        "provenance": json.dumps(full_provenance, sort_keys=True),
     }

@@ -88,10 +88,10 @@ def _labelled_by_count(name: str, trace: Trace, by: str) -> xr.Dataset:
         )
     counts = np.asarray(data[by].values if by in data.coords else [np.nan], dtype=float)
     if not np.isfinite(counts).all():
-        other = "tokens" if by == "step" else "step"
+        alternative = "tokens" if by == "step" else "step"
         raise ValueError(
-            f"In {name!r} the {by} of some checkpoint is unknown. Match by {other!r}, or leave "
-            "the checkpoint out."
+            f"In {name!r} the {by} of some checkpoint is unknown. Match by {alternative!r}, or "
+            "leave the checkpoint out."
         )
     if len(set(counts.tolist())) < len(counts):
         raise ValueError(

@@ -61,9 +61,9 @@ def merge_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def note_call(manifest: dict[str, Any], call: Mapping[str, Any]) -> None:
     """Add a call to a manifest, unless the last one was the same at another time."""
-    calls, noted = manifest["calls"], as_json(call)
-    if not calls or {key: value for key, value in calls[-1].items() if key != "date"} != noted:
-        calls.append({"date": now(), **noted})
+    calls, entry = manifest["calls"], as_json(call)
+    if not calls or {key: value for key, value in calls[-1].items() if key != "date"} != entry:
+        calls.append({"date": now(), **entry})
 
 
 def provenance_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def file_name(name: str) -> str:
 
 def slug(name: str) -> str:
     """The letters and digits of a name, in ASCII; several names may share one."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9]+", "_", plain).strip("_")[:40] or "unnamed"
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9]+", "_", ascii_name).strip("_")[:40] or "unnamed"
 
 
 def as_json(value: Any) -> Any:

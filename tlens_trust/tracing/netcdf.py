@@ -35,7 +35,7 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         if variable.dtype.kind in "UO":
             for text in variable.values.ravel().tolist():
                 check_text(text, f"a value of {name!r}")
-    large = {
+    encoding = {
         name: {"zlib": True, "complevel": 1, "shuffle": True}
         for name, variable in encoded.variables.items()
         if variable.dtype.kind in "fiu" and variable.ndim and variable.nbytes > _LARGE
@@ -43,7 +43,7 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
     # NetCDF would pad a file that it makes in memory to the next power of two.
     with TemporaryDirectory() as folder, _LOCK:
         path = Path(folder, "data.nc")
-        encoded.to_netcdf(path, engine="netcdf4", encoding=large)
+        encoded.to_netcdf(path, engine="netcdf4", encoding=encoding)
         return path.read_bytes()
 
 

@@ -137,11 +137,12 @@ def _missing_value_message(labels: list[object], name: str, missing_values: list
     value = missing_values[0]
     numbers = sorted({n for n in labels if isinstance(n, int | float) and n == n})
     if name == "step" and numbers and isinstance(value, int | float):
-        below = [f"{n:g}" for n in numbers if n < value][-1:]
-        above = [f"{n:g}" for n in numbers if n > value][:1]
+        lower_neighbour = [f"{n:g}" for n in numbers if n < value][-1:]
+        upper_neighbour = [f"{n:g}" for n in numbers if n > value][:1]
+        neighbours = lower_neighbour + upper_neighbour
         return (
             f"There is no step {value} in this trace. Nearest "
-            f"{'are' if below and above else 'is'} {' and '.join(below + above)}; "
+            f"{'are' if len(neighbours) > 1 else 'is'} {' and '.join(neighbours)}; "
             "`trace.steps` lists all."
         )
     return (

@@ -339,8 +339,8 @@ def trace_checkpoint(
 
     with closing(_collect_activations(task, pending)) as activations_of_concepts:
         for concept in pending:
-            where = f"concept {concept.name!r} at checkpoint {record.name!r}"
-            with error_note(f"This was in reading {where}."):
+            location = f"concept {concept.name!r} at checkpoint {record.name!r}"
+            with error_note(f"This was in reading {location}."):
                 activations = next(activations_of_concepts)
             made_with = {
                 "device": str(checkpoint.loading.device),
@@ -351,7 +351,7 @@ def trace_checkpoint(
             measurer.measure(
                 activations,
                 partial(finish, concept.name, made_with),
-                where=f"{where}, {_site_range(activations.sites)}",
+                location=f"{location}, {_site_range(activations.sites)}",
             )
             # Memory must not hold two of them while the next ones are read.
             del activations

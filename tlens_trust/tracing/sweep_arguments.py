@@ -180,9 +180,9 @@ def _obstacle_to_drawing(
 
 
 def _check_types(items: Sequence[object], expected: type, rule: str, advice: str) -> None:
-    wrong = [item for item in items if not isinstance(item, expected)]
-    if wrong or not items:
-        description = f"a {type(wrong[0]).__name__}" if wrong else "none"
+    wrong_items = [item for item in items if not isinstance(item, expected)]
+    if wrong_items or not items:
+        description = f"a {type(wrong_items[0]).__name__}" if wrong_items else "none"
         raise ValueError(f"{rule}, and nothing else, got {description}. {advice}")
 
 

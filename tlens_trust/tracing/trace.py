@@ -318,9 +318,11 @@ class Trace:
                 f"The trace holds no {noun} of {variable!r}. It holds those of {listed(names)}. "
                 f"{advice}"
             )
-        above = (self.data[name].sel(bound="low", drop=True) > 0).rename(name.removesuffix("_ci"))
+        is_above = (self.data[name].sel(bound="low", drop=True) > 0).rename(
+            name.removesuffix("_ci")
+        )
         reference = "its floor" if level == "floor" else "that of untrained weights"
-        return above.assign_attrs(
+        return is_above.assign_attrs(
             units="1", long_name=f"whether the {variable} is above {reference}"
         )
 
@@ -344,10 +346,10 @@ class Trace:
             >>> trace.to_frame().query("layer == 2")  # doctest: +SKIP
             >>> trace.to_frame("nhsic", "nhsic_ci")  # doctest: +SKIP
         """
-        missing = [name for name in variables if name not in self.data]
-        if missing:
+        missing_names = [name for name in variables if name not in self.data]
+        if missing_names:
             raise ValueError(
-                f"The trace holds no variable {missing[0]!r}. It holds "
+                f"The trace holds no variable {missing_names[0]!r}. It holds "
                 f"{listed([str(name) for name in self.data])}."
             )
         table = self.data[list(variables)] if variables else self._without_further_axes()
@@ -441,10 +443,10 @@ class Trace:
             facts.append(
                 ("polarity", f"neither label is the trustworthy side: {', '.join(without)}")
             )
-        missing = self._cells_without_a_number()
-        if missing:
+        n_unknown = self._cells_without_a_number()
+        if n_unknown:
             total = len(self.concepts) * len(self.checkpoints)
-            facts.append(("unknown", f"{missing} of {total} concepts × checkpoints"))
+            facts.append(("unknown", f"{n_unknown} of {total} concepts × checkpoints"))
         return facts
 
     def _along(self, name: str) -> list[Any]:

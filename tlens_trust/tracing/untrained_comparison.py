@@ -158,9 +158,9 @@ class UntrainedComparison:
                 self._bootstrap(rows, resamples),
                 fewer=None if fewer[0] is None or fewer[1] is None else (fewer[0], fewer[1]),
             )
-            where = {"probe": number} if several else {}
-            gain[where] = xr.DataArray(value, dims="site")
-            interval[where] = xr.DataArray(bounds, dims=("site", "bound"))
+            place = {"probe": number} if several else {}
+            gain[place] = xr.DataArray(value, dims="site")
+            interval[place] = xr.DataArray(bounds, dims=("site", "bound"))
 
     def _bootstrap(self, rows: Bool[np.ndarray, " example"], resamples: int) -> GroupBootstrap:
         key = rows.tobytes(), resamples

@@ -100,7 +100,7 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
     """
     activations = task.activations.open()
     assert activations.concept is not None
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always")
         cell = MeasuredCell.of(
             measure_cell(
@@ -114,7 +114,7 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
         )
     given_warnings = tuple(
         (warning.message, warning.category, warning.filename, warning.lineno)
-        for warning in caught
+        for warning in caught_warnings
         if isinstance(warning.message, Warning)
     )
     return replace(cell, warnings=given_warnings)
@@ -127,9 +127,9 @@ def _receive(measures: tuple[Measure, ...]) -> None:
 @dataclass
 class _CellInFlight:
     activations: Activations
-    shared: SharedActivations
+    shared_activations: SharedActivations
     finish: Callable[[MeasuredCell], None]
-    where: str
+    location: str
     future: Any = None
     attempts: int = 0
 
@@ -207,14 +207,14 @@ class CellMeasurer:
         self._remaining -= 1
 
     def measure(
-        self, activations: Activations, finish: Callable[[MeasuredCell], None], *, where: str
+        self, activations: Activations, finish: Callable[[MeasuredCell], None], *, location: str
     ) -> None:
         """Measure a cell at once, or send it to a worker.
 
         Args:
             activations: The activations of the cell, with their concept.
             finish: Called in this process with the measured cell, before the `with` ends.
-            where: Concept, checkpoint and sites, for an error message.
+            location: Concept, checkpoint and sites, for an error message.
 
         Raises:
             ValueError: As `measure_cell`, for this cell or an earlier one.
@@ -222,21 +222,23 @@ class CellMeasurer:
         self._remaining -= 1
         workers = self._wanted_workers(activations)
         if workers and self._has_room(activations, workers):
-            shared = self._share(activations)
-            if shared is not None:
+            shared_activations = self._share(activations)
+            if shared_activations is not None:
                 # The values are mapped from shared memory, so that there is no second copy.
-                cell = _CellInFlight(shared.open(), shared, finish, where)
+                cell = _CellInFlight(
+                    shared_activations.open(), shared_activations, finish, location
+                )
                 self._in_flight.append(cell)
                 self._submit(cell)
                 return
-        self._measure_here(activations, finish, where)
+        self._measure_here(activations, finish, location)
 
     def _measure_here(
-        self, activations: Activations, finish: Callable[[MeasuredCell], None], where: str
+        self, activations: Activations, finish: Callable[[MeasuredCell], None], location: str
     ) -> None:
         assert activations.concept is not None
         start = time.perf_counter()
-        with error_note(f"This was in measuring {where}."):
+        with error_note(f"This was in measuring {location}."):
             cell = MeasuredCell.of(
                 measure_cell(activations, activations.concept, self._measures, seed=self._seed),
                 is_kept=self._are_kept,
@@ -289,7 +291,9 @@ class CellMeasurer:
 
     def _submit(self, cell: _CellInFlight) -> None:
         threads = choose_threads(cell.activations.values)
-        task = CellTask(cell.shared, self._measures, self._seed, threads, self._are_kept)
+        task = CellTask(
+            cell.shared_activations, self._measures, self._seed, threads, self._are_kept
+        )
         cell.attempts += 1
         try:
             cell.future = (self._executor or self._start_pool()).submit(measure_shared_cell, task)
@@ -324,12 +328,12 @@ class CellMeasurer:
 
     def _finish(self, cell: _CellInFlight) -> None:
         try:
-            with error_note(f"This was in measuring {cell.where}."):
+            with error_note(f"This was in measuring {cell.location}."):
                 measured: MeasuredCell = cell.future.result()
         except BrokenExecutor as error:
             if self._executor is not None:
                 self._in_flight.remove(cell)
-                cell.shared.remove()
+                cell.shared_activations.remove()
                 raise
             self._restart_workers(error)
             return
@@ -342,11 +346,11 @@ class CellMeasurer:
             return
         except BaseException:
             self._in_flight.remove(cell)
-            cell.shared.remove()
+            cell.shared_activations.remove()
             raise
         self._returned += 1
         self._in_flight.remove(cell)
-        cell.shared.remove()
+        cell.shared_activations.remove()
         for message, category, filename, line in measured.warnings:
             warnings.warn_explicit(message, category, filename, line)
         cell.finish(measured)
@@ -355,11 +359,11 @@ class CellMeasurer:
         """Start new workers after one of them died, and send the lost cells again."""
         lost_cells = list(self._in_flight)
         self._pool = None
-        repeated = [cell.where for cell in lost_cells if cell.attempts >= _ATTEMPTS]
-        if repeated:
+        locations = [cell.location for cell in lost_cells if cell.attempts >= _ATTEMPTS]
+        if locations:
             raise RuntimeError(
                 f"A worker process died twice while {len(lost_cells)} cells were measured, one of "
-                f"them {repeated[0]}: {_first_line(error)}. Often the memory is used up. Finished "
+                f"them {locations[0]}: {_first_line(error)}. Often the memory is used up. Finished "
                 "cells are kept. Call again with fewer `jobs=`, or with `jobs=1` to measure in "
                 "this process."
             ) from error
@@ -385,8 +389,8 @@ class CellMeasurer:
         self._confine(reason)
         lost_cells, self._in_flight = self._in_flight, []
         for cell in lost_cells:
-            cell.shared.remove()
-            self._measure_here(cell.activations, cell.finish, cell.where)
+            cell.shared_activations.remove()
+            self._measure_here(cell.activations, cell.finish, cell.location)
 
     def _confine(self, reason: str) -> None:
         """Use no more workers, and say so once."""
@@ -413,7 +417,7 @@ class CellMeasurer:
         for cell in dropped_cells:
             with suppress(Exception):
                 cell.future.cancel()
-            cell.shared.remove()
+            cell.shared_activations.remove()
         if dropped_cells and self._pool is not None:
             self._pool.shutdown(wait=False, kill_workers=True)
         self._pool = None
