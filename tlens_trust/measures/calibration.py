@@ -1,4 +1,4 @@
-"""Whether log-odds mean what they say, and what they can be used for."""
+"""Calibration of log-odds: calibration errors, reliability curves and thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,23 +16,23 @@ from tlens_trust.measures.intervals import fraction_interval, percentile_interva
 from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap
 
-_GAP = "probability"
+_PROBABILITY = "probability"
 
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """How far stated probabilities lie from frequencies.
+    """The distance of predicted probabilities from frequencies.
 
     Attributes:
-        rms: Root-mean-square gap between stated probability and frequency over the bins, without
-            the part that chance gives it: the root of an unbiased estimate of its square, with the
-            sign of that estimate. Zero on average for calibrated scores, and then negative half of
-            the time.
-        low: Lower end of its interval.
-        high: Upper end.
-        ece: Expected calibration error, the mean absolute gap over the bins, as it is usually
-            given: chance gaps included.
-        ece_null: What `ece` would be on average if the scores were calibrated.
+        rms: Root-mean-square gap between predicted probability and frequency over the bins, without
+            the gap that chance alone gives. It is the root of an unbiased estimate of the square,
+            with the sign of this estimate. For calibrated scores it is zero on average, and
+            negative about half of the time.
+        low: Lower end of the interval of `rms`.
+        high: Upper end of the interval of `rms`.
+        ece: Expected calibration error: the mean absolute gap over the bins. As usual, it includes
+            the gaps that chance gives.
+        ece_null: The mean of `ece` if the scores were calibrated.
     """
 
     rms: float
@@ -52,33 +52,33 @@ def calibration_error(
     fewer: Float[np.ndarray, "fold example"] | None = None,
     confidence: float = 0.95,
 ) -> CalibrationError:
-    """Gaps between the probabilities that log-odds state and the frequencies that come about.
+    """Compute the gaps between predicted probabilities and frequencies.
 
-    Statements are put into bins of equal number by their stated probability `p` of label 1 (not
-    by that of the label guessed, so that a lean to one label is not cancelled by a lean to the
-    other). With `m_b` the mean of `p - y` in bin `b`, and `n_b` its statements of `n`,
+    Statements are sorted into bins of equal size by their predicted probability `p` of label 1. The
+    probability of the predicted label would not do: a bias towards one label could cancel a bias
+    towards the other. Let `m_b` be the mean of `p - y` in bin `b`, which holds `n_b` of the `n`
+    statements. Then
 
         `ece = Σ_b (n_b/n) |m_b|`,        `rms² = Σ_b (n_b/n) (m_b² - Var m_b)`.
 
-    The former is never zero, however good the scores, and grows with the number of bins;
-    `ece_null = Σ_b (n_b/n) √(2 Var m_b / π)` says how much of it is to be expected of calibrated
-    scores. The latter is unbiased and may be negative. Its interval is from the estimate's
-    variance, `2 tr(AA) + 4 mᵀA W m` with `A = W Cov(m)`, `W = diag(n_b/n)`. The covariance of the
-    `m_b` is taken over groups, whose statements need not be independent; what folds that share
-    training rows have in common is added to it for the interval, where `fewer` tells it.
+    `ece` is above zero even for perfectly calibrated scores, and grows with the number of bins.
+    `ece_null = Σ_b (n_b/n) √(2 Var m_b / π)` is its expected value for calibrated scores. `rms²` is
+    unbiased and may be negative. Its interval uses the variance of the estimate,
+    `2 tr(AA) + 4 mᵀA W m` with `A = W Cov(m)` and `W = diag(n_b/n)`. The covariance of the `m_b` is
+    over groups, since statements of one group may depend on each other. If `fewer` is given, the
+    interval includes the covariance of folds, which share training rows.
 
-    What varies within a bin is not seen, so both are lower bounds of the error without bins.
+    Variation within a bin is not measured. So both are lower bounds of the error without bins.
 
     Args:
         scores: Held-out log-odds of label 1, in nats.
         labels: 0 or 1 for each statement.
-        groups: The group of each statement; None where every one stands for itself.
-        bins: How many. Equal scores stay in one bin.
-        fold: The fold in which each statement was held out; with `fewer`.
-        fewer: Log-odds by the probes without the statement's fold and one more fold, the first
-            axis (see `score_dataset`). None where scores are no cross-validated ones, or these are
-            not known.
-        confidence: Of the interval of `rms`.
+        groups: The group of each statement. Without it, each statement is a group.
+        bins: The number of bins. Equal scores stay in one bin.
+        fold: The fold in which each statement was held out. Needed with `fewer`.
+        fewer: Log-odds from probes fitted without the statement's fold and one more fold, which is
+            the first axis (see `score_dataset`).
+        confidence: The confidence level of the interval of `rms`.
 
     Returns:
         Both errors, as probabilities.
@@ -88,7 +88,7 @@ def calibration_error(
 
     Source:
         Guo et al. (2017), arXiv:1706.04599, for the error; Kumar, Liang and Ma (2019),
-        arXiv:1909.10155, for taking chance off its square.
+        arXiv:1909.10155, for the unbiased estimate of its square.
 
     Examples:
         >>> generator = np.random.default_rng(0)
@@ -104,12 +104,12 @@ def calibration_error(
     number = int(group.max(initial=-1)) + 1
     if number < 2:
         raise ValueError(
-            "A calibration error needs at least two groups, to tell chance from error, got "
-            f"{number}. Give more statements, or `groups` that hold fewer each."
+            "A calibration error needs at least two groups, to separate error from chance, got "
+            f"{number}. Give more statements, or smaller `groups`."
         )
-    stated = expit(scores)
-    place, sizes = bin_by_probability(stated, bins)
-    gap = stated - labels
+    predicted = expit(scores)
+    place, sizes = bin_by_probability(predicted, bins)
+    gap = predicted - labels
     means = np.bincount(place, gap, minlength=len(sizes)) / sizes
     within = np.zeros((number, len(sizes)))
     np.add.at(within, (group, place), (gap - means[place]) / sizes[place])
@@ -118,10 +118,11 @@ def calibration_error(
     variances = np.diag(covariance)
     square = float(share @ (means**2 - variances))
     if fold is not None and fewer is not None:
-        # For the interval alone: it errs upwards, and would take too much off the error itself.
-        covariance = covariance + _shared_covariance(stated, expit(fewer), place, sizes, fold)
+        # For the interval alone. This estimate errs upwards, and would bias `rms` downwards.
+        covariance = covariance + _shared_covariance(predicted, expit(fewer), place, sizes, fold)
     weighted = share[:, None] * covariance
     noise = float(np.trace(weighted @ weighted))
+    # The quadratic form of the estimated means is too high by `tr(AA)` on average.
     slope = float((share * means) @ covariance @ (share * means)) - noise
     spread = sqrt(2 * noise + 4 * max(slope, 0.0))
     reach = float(norm.ppf((1 + confidence) / 2)) * spread
@@ -135,27 +136,29 @@ def calibration_error(
 
 
 def _shared_covariance(
-    stated: Float[np.ndarray, " example"],
+    predicted: Float[np.ndarray, " example"],
     fewer: Float[np.ndarray, "fold example"],
     place: Int[np.ndarray, " example"],
     sizes: Float[np.ndarray, " bin"],
     fold: Int[np.ndarray, " example"],
 ) -> Float[np.ndarray, "bin bin"]:
-    """What the covariance between folds adds to that of the bins' mean gaps.
+    """Compute what the covariance between folds adds to the covariance of the mean gaps.
 
-    As `cross_fold_variance`, for several means at once: `Σ_{A≠B} (m_A - m_A⁻)(m_B - m_B⁻)ᵀ`, of
-    which only the part is kept that a covariance can have.
+    This is `cross_fold_variance` for several means at once, `Σ_{A≠B} (m_A - m_A⁻)(m_B - m_B⁻)ᵀ`.
+    Negative eigenvalues are set to 0, since a covariance has none.
     """
     bins = (place[:, None] == np.arange(len(sizes))) / sizes
     member = fold == np.arange(len(fewer))[:, None]
-    change = np.stack([member @ (bins * (stated - np.nan_to_num(part))[:, None]) for part in fewer])
+    change = np.stack(
+        [member @ (bins * (predicted - np.nan_to_num(part))[:, None]) for part in fewer]
+    )
     added = np.zeros((len(sizes), len(sizes)))
-    for one, other in combinations(range(len(fewer)), 2):
-        product = np.outer(change[other, one], change[one, other])
+    for first_fold, second_fold in combinations(range(len(fewer)), 2):
+        product = np.outer(change[second_fold, first_fold], change[first_fold, second_fold])
         added += product + product.T
     spread, axes = np.linalg.eigh(added)
-    kept: np.ndarray = (axes * spread.clip(min=0)) @ axes.T
-    return kept
+    nearest: np.ndarray = (axes * spread.clip(min=0)) @ axes.T
+    return nearest
 
 
 def _signed_root(square: float) -> float:
@@ -163,12 +166,15 @@ def _signed_root(square: float) -> float:
 
 
 def bin_by_probability(
-    stated: Float[np.ndarray, " example"], bins: int
+    probability: Float[np.ndarray, " example"], bins: int
 ) -> tuple[Int[np.ndarray, " example"], Float[np.ndarray, " bin"]]:
-    """The bin of each statement, and how many each holds; bins that ties leave empty are gone."""
+    """Sort statements into bins of equal size, and count the statements in each bin.
+
+    Equal probabilities share a bin. Bins that are empty because of ties are left out.
+    """
     bins = checked_count("bins", bins)
-    edges = np.quantile(stated, np.linspace(0, 1, bins + 1)[1:-1])
-    _, place = np.unique(np.searchsorted(edges, stated, side="right"), return_inverse=True)
+    edges = np.quantile(probability, np.linspace(0, 1, bins + 1)[1:-1])
+    _, place = np.unique(np.searchsorted(edges, probability, side="right"), return_inverse=True)
     return place, np.bincount(place).astype(np.float64)
 
 
@@ -181,19 +187,19 @@ def reliability_curve(
     seed: int = 0,
     resamples: int = 1000,
 ) -> xr.Dataset:
-    """Stated probability against frequency, in bins of equal number.
+    """Compute the frequency of label 1 by predicted probability, in bins of equal size.
 
     Args:
         scores: Held-out log-odds of label 1, in nats.
         labels: 0 or 1 for each statement.
-        groups: The group of each statement; None where every one stands for itself.
-        bins: How many; where ties leave fewer, the last are NaN with a number of 0.
-        seed: Draws the resamples.
-        resamples: How many resamples of the groups stand behind an interval.
+        groups: The group of each statement. Without it, each statement is a group.
+        bins: The number of bins. If ties leave fewer, the last bins are NaN and have 0 statements.
+        seed: Seed of the resamples.
+        resamples: The number of bootstrap resamples behind an interval.
 
     Returns:
-        Along `bin`: `confidence`, the mean stated probability of label 1; `frequency`, the share
-        of label 1, with `frequency_ci`; and `frequency_n`. Calibrated scores lie on the diagonal.
+        Along `bin`: `confidence`, the mean predicted probability of label 1; `frequency`, the share
+        of label 1, with `frequency_ci`; and `frequency_n`. Calibrated scores are on the diagonal.
 
     Raises:
         ValueError: `bins` is less than 1.
@@ -209,38 +215,38 @@ def reliability_curve(
     """
     names = [str(row) for row in range(len(scores))] if groups is None else groups
     bootstrap = GroupBootstrap.draw(names, seed=seed, resamples=resamples)
-    stated = expit(scores)
-    place, sizes = bin_by_probability(stated, bins)
-    held = len(sizes)
-    member = (place[:, None] == np.arange(held)).astype(np.float64)
+    predicted = expit(scores)
+    place, sizes = bin_by_probability(predicted, bins)
+    filled_bins = len(sizes)
+    member = (place[:, None] == np.arange(filled_bins)).astype(np.float64)
     frequency = (member * labels[:, None]).sum(axis=0) / sizes
     with np.errstate(invalid="ignore"):
-        # A resample may miss a bin; the interval leaves it out.
+        # A resample may miss a bin. It gives NaN, which the interval leaves out.
         resampled = bootstrap.sums(member * labels[:, None]) / bootstrap.sums(member)
     groups_in_bin = np.array(
-        [len(np.unique(bootstrap.group[place == number])) for number in range(held)]
+        [len(np.unique(bootstrap.group[place == number])) for number in range(filled_bins)]
     )
     interval = fraction_interval(
         frequency, percentile_interval(resampled), resampled, groups_in_bin
     )
-    confidence = (member * stated[:, None]).sum(axis=0) / sizes
+    confidence = (member * predicted[:, None]).sum(axis=0) / sizes
 
     def padded(values: np.ndarray, empty: float | int) -> np.ndarray:
-        filled = np.full((bins, *values.shape[1:]), empty, dtype=values.dtype)
-        filled[:held] = values
-        return filled
+        all_bins = np.full((bins, *values.shape[1:]), empty, dtype=values.dtype)
+        all_bins[:filled_bins] = values
+        return all_bins
 
     variables = labelled(
         "confidence",
         padded(confidence, np.nan),
-        units=_GAP,
+        units=_PROBABILITY,
         long_name="mean stated probability of label 1",
         dims=("bin",),
     )
     variables |= labelled(
         "frequency",
         padded(frequency, np.nan),
-        units=_GAP,
+        units=_PROBABILITY,
         long_name="share of label 1 among statements of one stated probability",
         dims=("bin",),
         interval=padded(interval, np.nan),
@@ -254,16 +260,16 @@ def reliability_curve(
 
 
 def check_threshold(false_positive_rate: object, positive: object) -> tuple[float, int]:
-    """Check how a threshold is to be chosen.
+    """Check the arguments that choose a threshold.
 
     Args:
-        false_positive_rate: The share of the other label that may be called positive.
-        positive: Which label counts as positive.
+        false_positive_rate: The share of the other label that may be classified as positive.
+        positive: The label that counts as positive.
 
     Raises:
         ValueError: `false_positive_rate` is not between 0 and 1, or `positive` is neither label.
     """
-    hint = "It is the share of the other label that may be called positive, 0.05 for one in twenty."
+    hint = "It is the share of the other label that may be classified as positive, such as 0.05."
     rate = checked_share("false_positive_rate", false_positive_rate, hint=hint)
     if isinstance(positive, bool) or positive not in (0, 1):
         raise ValueError(f"`positive` must be a label, 0 or 1, got {positive!r}.")
@@ -277,22 +283,22 @@ def choose_threshold(
     false_positive_rate: float,
     positive: int = 1,
 ) -> float:
-    """The threshold that keeps the false-positive rate of fresh statements within what is wanted.
+    """Choose a threshold that bounds the false-positive rate on new statements.
 
-    Takes the `⌈(1 - α)(n + 1)⌉`-th of the `n` scores of the other label, counted towards the
-    positive side. A fresh statement of that label, exchangeable with these, passes it with a
-    probability of at most `α`.
+    The threshold is the `⌈(1 - α)(n + 1)⌉`-th of the `n` scores of the other label, in the order
+    towards the positive side. A new statement of that label, exchangeable with these, exceeds it
+    with a probability of at most `α`.
 
     Args:
         scores: Log-odds of label 1 of statements that the probe was not fitted on, in nats.
-        labels: 0 or 1 for each.
-        false_positive_rate: `α`: the share of the other label that may be called positive.
-        positive: Which label counts as positive. With 1 a statement is called positive above the
-            threshold; with 0 (an alarm that something is on the untrustworthy side) below.
+        labels: 0 or 1 for each statement.
+        false_positive_rate: `α`, the share of the other label that may be classified as positive.
+        positive: The label that counts as positive. With 1, statements above the threshold are
+            positive. With 0 (an alarm for the untrustworthy side), those below it are.
 
     Returns:
-        Log-odds of label 1, in nats; infinite, on the side where nothing is called positive, where
-        there are too few statements to vouch for any threshold.
+        Log-odds of label 1, in nats. If statements are too few for any threshold, it is infinite,
+        on the side where no statement is positive.
 
     Raises:
         ValueError: `false_positive_rate` is not between 0 and 1, or `positive` is neither label.
@@ -307,7 +313,7 @@ def choose_threshold(
     """
     false_positive_rate, positive = check_threshold(false_positive_rate, positive)
     side = 1.0 if positive == 1 else -1.0
-    others = np.sort(side * scores[labels != positive])
-    # Guarded against (1 - α)(n + 1) that rounding puts a hair above a whole number.
-    rank = int(np.ceil((1 - false_positive_rate) * (len(others) + 1) - 1e-9))
-    return side * (float(others[rank - 1]) if rank <= len(others) else inf)
+    negatives = np.sort(side * scores[labels != positive])
+    # Rounding may put (1 - α)(n + 1) just above a whole number, which would give the next rank.
+    rank = int(np.ceil((1 - false_positive_rate) * (len(negatives) + 1) - 1e-9))
+    return side * (float(negatives[rank - 1]) if rank <= len(negatives) else inf)

@@ -1,4 +1,4 @@
-"""A probe's calibration at every site, and its use at a threshold: a measure."""
+"""Calibration of a probe at every site, and its error rates at a threshold: a measure."""
 
 from dataclasses import dataclass
 
@@ -23,18 +23,18 @@ from tlens_trust.measures.intervals import fraction_interval, stretched_interval
 from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap
 
-_GAP = "probability"
+_PROBABILITY = "probability"
 
 
 @dataclass(frozen=True)
 class CalibrationMeasure:
-    """Calibration of a probe's held-out log-odds, and their use at a threshold: a `Measure`.
+    """Calibration of held-out log-odds, and error rates at a threshold: a `Measure`.
 
     Attributes:
-        probe: Whose log-odds.
-        bins: How many bins of equal number.
-        false_positive_rate: Wanted.
-        positive: Which label counts as positive.
+        probe: The measure of the probe.
+        bins: The number of bins, which have equal size.
+        false_positive_rate: The share of the other label that may be classified as positive.
+        positive: The label that counts as positive.
     """
 
     probe: ProbeMeasure
@@ -46,43 +46,43 @@ class CalibrationMeasure:
         check_probe(self.probe)
         check_counts(self, {"bins": 1})
         check_threshold(self.false_positive_rate, self.positive)
-        # Thresholds are chosen inside the training folds, which are one fewer.
+        # Thresholds are chosen inside the training folds, of which there is one fewer.
         least = 1 + self.probe.cross_fitter.least_folds
         if self.probe.folds < least:
             raise ValueError(
-                "To choose a threshold a probe is cross-validated inside its training folds, so "
-                f"that the {self.probe.name!r} probe needs at least {least} folds, got "
+                "To choose a threshold, the probe is cross-validated inside its training folds. "
+                f"So the {self.probe.name!r} probe needs at least {least} folds, got "
                 f"{self.probe.folds}. Make it with `folds={least}` or more."
             )
 
     @property
     def name(self) -> str:
-        """`calibration_` and the probe's name."""
+        """`calibration_` and the name of the probe."""
         return f"calibration_{self.probe.name}"
 
     @property
     def identity(self) -> str:
-        """Everything that changes the result."""
+        """Give the name and every parameter that changes the result."""
         return (
             f"{self.name}({self.probe.identity}; bins={self.bins}, "
             f"false_positive_rate={self.false_positive_rate}, positive={self.positive}, version=3)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Compute calibration errors, reliability curves and error rates at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
+            activations: One row per statement of the concept, in its order.
             concept: Labels and groups.
-            seed: Deals the folds and draws the resamples.
+            seed: Seed of the folds and the resamples.
 
         Returns:
-            `calibration_error` with its interval, `ece` and `ece_null`;
-            `reliability_confidence` and `reliability_frequency` along `bin`; `threshold`, and the
-            held-out `false_positive_rate` and `true_positive_rate` with their intervals.
+            `calibration_error` with its interval, `ece` and `ece_null`. `reliability_confidence`
+            and `reliability_frequency` along `bin`. `threshold`, and the held-out
+            `false_positive_rate` and `true_positive_rate` with their intervals.
 
         Raises:
-            ValueError: As the probe.
+            ValueError: The probe raises the error.
         """
         held_out, fold = self.probe.held_out(activations, concept, seed=seed)
         labels, sites = concept.labels, list(activations.sites)
@@ -112,25 +112,25 @@ class CalibrationMeasure:
         variables = labelled(
             "calibration_error",
             np.array([error.rms for error in errors]),
-            units=_GAP,
+            units=_PROBABILITY,
             long_name=f"root-mean-square {gap}, chance taken off",
         )
-        # Named more briefly than its value, as is the number of statements.
+        # Its long name is shorter than that of the value, as is that of the number of statements.
         variables["calibration_error_ci"] = (
             ("site", "bound"),
             np.array([[error.low, error.high] for error in errors]),
-            {"units": _GAP, "long_name": f"95% interval of the root-mean-square {gap}"},
+            {"units": _PROBABILITY, "long_name": f"95% interval of the root-mean-square {gap}"},
         )
         variables |= labelled(
             "ece",
             np.array([error.ece for error in errors]),
-            units=_GAP,
+            units=_PROBABILITY,
             long_name=f"mean absolute {gap}, chance included",
         )
         variables |= labelled(
             "ece_null",
             np.array([error.ece_null for error in errors]),
-            units=_GAP,
+            units=_PROBABILITY,
             long_name=f"mean absolute {gap} to expect of calibrated scores",
         )
         for name in ("calibration_error", "ece"):
@@ -155,33 +155,33 @@ class CalibrationMeasure:
         held_out: HeldOut,
         bootstrap: GroupBootstrap,
     ) -> xr.Dataset:
-        """Thresholds chosen without the fold that they are used on, and what comes of it."""
+        """Choose thresholds without the fold that they are applied to, and compute error rates."""
         labels, sites = concept.labels, list(activations.sites)
         folds = int(fold.max()) + 1
         thresholds = np.empty((folds, len(sites)))
         names = np.asarray(concept.groups, dtype=str)
         for k in range(folds):
-            kept = fold != k
-            # Folds of the training rows, numbered without a gap.
-            inner = np.unique(fold[kept], return_inverse=True)[1]
-            fitted = self.probe.cross_fitter(
-                activations.values[torch.from_numpy(kept)],
-                torch.from_numpy(labels[kept]),
-                names[kept].tolist(),
-                inner,
+            is_training = fold != k
+            # The folds of the training rows, numbered without a gap.
+            inner_fold = np.unique(fold[is_training], return_inverse=True)[1]
+            inner_held_out = self.probe.cross_fitter(
+                activations.values[torch.from_numpy(is_training)],
+                torch.from_numpy(labels[is_training]),
+                names[is_training].tolist(),
+                inner_fold,
             )
             for site in range(len(sites)):
                 thresholds[k, site] = choose_threshold(
-                    fitted.scores[:, site],
-                    labels[kept],
+                    inner_held_out.scores[:, site],
+                    labels[is_training],
                     false_positive_rate=self.false_positive_rate,
                     positive=self.positive,
                 )
 
-        def called(scores: Float[np.ndarray, "... site"]) -> Bool[np.ndarray, "... site"]:
+        def classify(scores: Float[np.ndarray, "... site"]) -> Bool[np.ndarray, "... site"]:
             side = 1 if self.positive == 1 else -1
-            beyond: np.ndarray = side * scores > side * thresholds[fold]
-            return beyond
+            is_positive: np.ndarray = side * scores > side * thresholds[fold]
+            return is_positive
 
         variables = labelled(
             "threshold",
@@ -196,8 +196,8 @@ class CalibrationMeasure:
             ("true_positive_rate", labels == self.positive),
         ):
             value, interval = _rate(
-                called(held_out.scores),
-                None if held_out.fewer is None else called(held_out.fewer),
+                classify(held_out.scores),
+                None if held_out.fewer is None else classify(held_out.fewer),
                 side,
                 fold,
                 bootstrap,
@@ -216,22 +216,22 @@ class CalibrationMeasure:
 
 
 def _rate(
-    called: Bool[np.ndarray, "example site"],
+    is_positive: Bool[np.ndarray, "example site"],
     fewer: Bool[np.ndarray, "fold example site"] | None,
     side: Bool[np.ndarray, " example"],
     fold: Int[np.ndarray, " example"],
     bootstrap: GroupBootstrap,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
-    """The share of one label that is called positive, with its interval over groups.
+    """Compute the share of one label that is classified as positive, with its interval.
 
-    The thresholds are taken as they are where a probe's part in the folds' covariance is told.
+    `fewer` holds the answers of probes fitted without one more fold, at the same thresholds.
     """
-    # Of all statements, so that their mean is the share of the label.
+    # Weights over all statements, so that the mean of `hits` is the share within the label.
     weight = side[:, None] / side.mean()
-    hits = called * weight
+    hits = is_positive * weight
     value = hits.mean(axis=0)
     with np.errstate(invalid="ignore"):
-        # A resample may lack the label; the interval leaves it out.
+        # A resample may lack the label. It gives NaN, which the interval leaves out.
         resampled = bootstrap.sums(hits) / bootstrap.sums(weight)
     interval = stretched_interval(
         value,
@@ -240,7 +240,7 @@ def _rate(
         added=mean_covariance(hits, None if fewer is None else fewer * weight, fold),
     )
     trials = len(np.unique(bootstrap.group[side]))
-    share = (called & side[:, None]).sum(axis=0) / side.sum()
+    share = (is_positive & side[:, None]).sum(axis=0) / side.sum()
     return share, fraction_interval(share, interval, resampled, trials)
 
 
@@ -251,30 +251,29 @@ def probe_calibration(
     false_positive_rate: float = 0.05,
     positive: int = 1,
 ) -> CalibrationMeasure:
-    """Whether a probe's held-out log-odds can be taken at their word, and used at a threshold.
+    """The calibration of a probe as a measure, and its error rates at a threshold.
 
-    - `calibration_error` (chance taken off, with an interval), `ece` and what chance makes of it,
-      `ece_null`: see `calibration_error`. The latter two have no interval: resampling adds chance
-      gaps to chance gaps, and near zero no reflection takes them off again.
+    - `calibration_error` (without the part of chance, with an interval), `ece`, and `ece_null`, the
+      mean of `ece` for calibrated scores: see `calibration_error`. `ece` and `ece_null` have no
+      interval. Resampling adds more chance gaps, and near zero they cannot be subtracted again.
       `reliability_…`: see `reliability_curve`.
-    - `threshold`: for each fold, chosen for the wanted false-positive rate (see
-      `choose_threshold`) by cross-validating the probe inside the training folds;
-      `false_positive_rate` and `true_positive_rate`: what comes of it on the fold held out. The
-      probe of all training folds is somewhat surer than those inside, so the rate may come out a
-      little higher than wanted where statements are few.
+    - `threshold`: chosen for each fold and the given false-positive rate (see `choose_threshold`),
+      by cross-validation of the probe inside the training folds. `false_positive_rate` and
+      `true_positive_rate` are the rates at this threshold in the held-out fold. A probe of all
+      training folds gives somewhat larger log-odds than the probes inside. So the rate may be a
+      little higher than requested if statements are few.
 
-    This fits the probe as often again as there are folds.
+    This fits the probe once more for each fold.
 
     Args:
-        probe: Whose calibration; None for the logistic probe. It is cross-validated on one fold
-            fewer than it has, so the logistic probe needs at least 4.
-        bins: How many bins of equal number.
-        false_positive_rate: The share of the other label that may be called positive.
-        positive: Which label counts as positive; 0 for an alarm that a statement is on the
-            untrustworthy side.
+        probe: The measure of the probe. None uses the logistic probe. The probe is cross-validated
+            on one fold fewer than it has, so the logistic probe needs at least 4.
+        bins: The number of bins, which have equal size.
+        false_positive_rate: The share of the other label that may be classified as positive.
+        positive: The label that counts as positive. 0 is an alarm for the untrustworthy side.
 
     Returns:
-        A measure named `calibration_` and the probe's name.
+        A measure named `calibration_` and the name of the probe.
 
     Raises:
         ValueError: `bins` is less than 1, `false_positive_rate` is not between 0 and 1,
@@ -284,5 +283,5 @@ def probe_calibration(
         >>> probe_calibration().name
         'calibration_logistic'
     """
-    taken = logistic_probe() if probe is None else probe
-    return CalibrationMeasure(taken, bins, false_positive_rate, positive)
+    probe_measure = logistic_probe() if probe is None else probe
+    return CalibrationMeasure(probe_measure, bins, false_positive_rate, positive)

@@ -2,7 +2,7 @@
 
 A variable `accuracy` has its interval in `accuracy_ci`, the number of statements in `accuracy_n`,
 the band of its null in `accuracy_null` and its p-value in `accuracy_p`. All writers of results use
-these functions, so that the names, the units and the words of `long_name` agree.
+these functions, so that names, units and the wording of `long_name` agree.
 """
 
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-# By name: axes, values and attributes, as `xarray.Dataset` takes them. Many are gathered before
-# they are assigned, since each assignment to a data set aligns all of it anew.
+# Axes, values and attributes by name, as `xarray.Dataset` takes them. Writers collect all variables
+# before they assign them, since each assignment aligns the whole data set again.
 Variables = dict[str, tuple[tuple[str, ...], Any, dict[str, object]]]
 
 
@@ -29,21 +29,21 @@ def labelled(
     interval_note: str = "",
     confidence: float = 0.95,
 ) -> Variables:
-    """Label a value, and where they are given its interval and number.
+    """Label a value, and its interval and number of statements if they are given.
 
     Args:
-        name: The variable's name. Its interval is `…_ci` and its number `…_n`.
+        name: The name of the variable. Its interval is `…_ci` and its number `…_n`.
         value: The values along `dims`.
         units: The unit of the value and of its interval.
-        long_name: What the value is, in words that may follow "the".
+        long_name: A noun phrase for the value, which may follow "the".
         dims: The axes of the value.
         interval: Low and high along one more axis, `bound`.
-        n: How many statements stand behind the values along the first of `dims`: one number for
-            all, or one each.
+        n: The number of statements behind the values along the first of `dims`: one number for
+            all, or one for each.
         attributes: More attributes of the value.
-        resampling: More attributes of the interval, as how many resamples it rests on.
-        interval_note: What to add to the interval's long name.
-        confidence: The confidence of the interval.
+        resampling: More attributes of the interval, such as its number of resamples.
+        interval_note: Text to add to the long name of the interval.
+        confidence: The confidence level of the interval.
 
     Examples:
         >>> variables = labelled("rms", np.ones(2), units="1", long_name="size", n=40)
@@ -86,18 +86,18 @@ def labelled_null(
     dims: tuple[str, ...] = ("site",),
     attributes: Mapping[str, object] | None = None,
 ) -> Variables:
-    """Label the null of a value: its band and p-values, as far as they are given.
+    """Label the null of a value: its band and its p-values, if they are given.
 
     Args:
         name: The name of the variable that the null belongs to.
-        long_name: What the value is, in words that may follow "the".
-        permutations: How many stand behind the null.
+        long_name: A noun phrase for the value, which may follow "the".
+        permutations: The number of permutations behind the null.
         band: The middle 95% under the null, low and high along one more axis, `bound`.
         units: The unit of the band.
-        condition: What the null permutes, in words.
+        condition: A clause that says what the null permutes.
         p: The p-value, `…_p`.
         p_best: The p-value by the null of the maximum over sites, `…_p_best`.
-        p_name: The long name of a p-value, with `{}` for that of the value.
+        p_name: The long name of a p-value, with `{}` for the long name of the value.
         dims: The axes of the value.
         attributes: More attributes of all variables.
 
@@ -106,21 +106,21 @@ def labelled_null(
         >>> variables["gain_p"][2]["long_name"]
         'permutation p-value of the gain'
     """
-    counted = {**(attributes or {}), "permutations": permutations}
+    shared_attributes = {**(attributes or {}), "permutations": permutations}
     variables: Variables = {}
     if band is not None:
-        about = f"middle 95% of the {long_name} {condition}"
+        band_name = f"middle 95% of the {long_name} {condition}"
         variables[f"{name}_null"] = (
             (*dims, "bound"),
             band,
-            {"units": units, "long_name": about, **counted},
+            {"units": units, "long_name": band_name, **shared_attributes},
         )
-    about = p_name.format(long_name)
+    p_long_name = p_name.format(long_name)
     for suffix, values, note in (
         ("_p", p, ""),
         ("_p_best", p_best, ", by the null of the maximum over sites"),
     ):
         if values is not None:
-            described = {"units": "1", "long_name": f"{about}{note}", **counted}
-            variables[f"{name}{suffix}"] = dims, values, described
+            p_attributes = {"units": "1", "long_name": f"{p_long_name}{note}", **shared_attributes}
+            variables[f"{name}{suffix}"] = dims, values, p_attributes
     return variables
