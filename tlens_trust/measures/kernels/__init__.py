@@ -1,1 +1,1 @@
-"""Dependence by kernels: how alike two readings of the same statements arrange them."""
+"""Dependence measured by kernels: whether two representations arrange the same statements alike."""

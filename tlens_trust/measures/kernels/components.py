@@ -1,7 +1,7 @@
-"""Principal components of a reading, and normalised HSIC with a linear kernel on them.
+"""Principal components of a representation, and normalised HSIC with a linear kernel on them.
 
-With a linear kernel everything about normalised HSIC is known from the principal components: one
-decomposition of each reading serves every ridge, every other reading and every permutation.
+With a linear kernel, normalised HSIC depends only on the principal components. So one decomposition
+of each representation serves every ridge, every other representation and every permutation.
 """
 
 from dataclasses import dataclass
@@ -14,20 +14,22 @@ from torch import Tensor
 from tlens_trust.arguments import checked_positive
 from tlens_trust.measures.resampling import HalfSamples
 
-# Rounding of the numbers that came in, in multiples of their precision and of their root mean
-# square, below which a direction holds nothing else.
+# A direction below this many times the input's rounding error (its precision times its root mean
+# square) holds only rounding.
 _ROUNDING = 4.0
-# Likewise of the largest direction, in float64: what eigenvectors mix of it into the others.
+# The same for the float64 decomposition: eigenvectors mix rounding of the largest direction into
+# the others.
 _OWN_ROUNDING = 64.0
 
 
 @dataclass(frozen=True, eq=False)
 class PrincipalComponents:
-    """Where the examples lie along each principal axis, and how the variance is shared out.
+    """The examples' coordinates along each principal axis, and the share of variance of each axis.
 
     Attributes:
-        vectors: Of length 1 over the examples, uncorrelated, each with mean 0, largest share first.
-        shares: Of the variance; they sum to 1.
+        vectors: Unit vectors over the examples, uncorrelated, each with mean 0, in descending order
+            of share.
+        shares: The share of the variance of each component; they sum to 1.
     """
 
     vectors: Float[Tensor, "example component"]
@@ -37,15 +39,15 @@ class PrincipalComponents:
     def of(
         cls, x: Float[Tensor, "example d"], *, standardise: bool = True
     ) -> "PrincipalComponents":
-        """Of centred features.
+        """Compute the principal components of centred features.
 
-        A component is kept where its standard deviation is above the rounding of the numbers that
-        came in: four times their precision times their root mean square.
+        A component is kept if its standard deviation exceeds the rounding error of the input. That
+        error is four times the numbers' precision times their root mean square.
 
         Args:
             x: One row per example.
             standardise: Whether to divide every feature by its standard deviation first; constant
-                ones are left out.
+                features are left out.
         """
         precision = torch.finfo(x.dtype).eps
         values = x.double()
@@ -69,26 +71,26 @@ class PrincipalComponents:
         return cls(vectors / lengths, shares / shares.sum())
 
     def flat(self, components: int) -> "PrincipalComponents":
-        """The leading components, every one with the same share, and exactly uncorrelated."""
+        """Select the leading components, each with the same share and exactly uncorrelated."""
         leading = self.vectors[:, :components]
         if leading.shape[1] == 0:
             return PrincipalComponents(leading, self.shares[:0])
-        # Small components come out mixed with each other, which this undoes.
+        # The eigenvectors of small components are not exactly orthogonal; QR makes them so.
         basis, _ = torch.linalg.qr(leading)
         count = basis.shape[1]
         return PrincipalComponents(basis, self.shares.new_full((count,), 1 / count))
 
     @property
     def count(self) -> int:
-        """How many components."""
+        """The number of components."""
         return len(self.shares)
 
     def weights(self, ridge: float) -> Float[Tensor, " component"]:
-        """Eigenvalues of `R`: near 1 for components whose share is well above the ridge."""
+        """Compute the eigenvalues of `R`, near 1 for shares well above the ridge."""
         return self.shares / (self.shares + ridge)
 
     def overlap(self, other: "PrincipalComponents") -> Float[Tensor, "component other"]:
-        """Correlations of the components of two readings of the same examples."""
+        """Compute correlations between the components of two representations of the examples."""
         return self.vectors.T @ other.vectors
 
 
@@ -99,23 +101,26 @@ def linear_normalised_hsic(
     ridge: float = 0.025,
     standardise: bool = True,
 ) -> float:
-    """Normalised HSIC with linear kernels: how many directions two readings share.
+    """Compute normalised HSIC with linear kernels: how many directions two representations share.
 
-    `Σᵢⱼ ρᵢ ρ'ⱼ cᵢⱼ²`, with `cᵢⱼ` the correlation of the i-th principal component of `x` with the
-    j-th of `y`, and `ρ = s / (s + ridge)` for a component with the share `s` of the variance. So it
-    counts shared directions, those that hold a larger share than `ridge` in full. It is at most
-    the smaller of the two sums of `ρ`, is `Σρ Σρ' / (n - 1)` for independent readings, and is a
-    bare number: not in nats, and no mutual information.
+    `Σᵢⱼ ρᵢ ρ'ⱼ cᵢⱼ²`, where `cᵢⱼ` is the correlation of the i-th principal component of `x` with
+    the j-th of `y`. A component with the share `s` of the variance has the weight
+    `ρ = s / (s + ridge)`. So the value counts shared directions, and those with a share well above
+    `ridge` count in full.
 
-    The estimator of Qian et al. (`tracingllm_information`), with its width σ = 50 on standardised
-    features and its ε, is this with `ridge = ε σ²` = 0.025, to within about `1/σ²`: so wide a
-    Gaussian kernel is linear. A sweep of σ is a sweep of the ridge.
+    The value is at most the smaller of the two sums of `ρ`. For independent representations it is
+    `Σρ Σρ' / (n - 1)` on average. It is a plain number: not in nats, and not mutual information.
+
+    The estimator of Qian et al. (`tracingllm_information`) uses a Gaussian kernel with width σ = 50
+    on standardised features. A Gaussian kernel this wide is almost linear. So their value equals
+    this one with `ridge = ε σ²` = 0.025, up to a relative error of about `1/σ²`. A sweep of σ is a
+    sweep of the ridge.
 
     Args:
-        x: One reading.
-        y: The other, row by row the same examples.
-        ridge: As a share of each reading's variance.
-        standardise: Whether to bring every feature to variance 1 first.
+        x: The first representation.
+        y: The second one, row by row for the same examples.
+        ridge: As a share of each representation's variance.
+        standardise: Whether to scale every feature to variance 1 first.
 
     Raises:
         ValueError: `ridge` is not a positive number.
@@ -137,7 +142,7 @@ def shared_directions(
     overlap: Float[Tensor, "component other"],
     ridge: float,
 ) -> float:
-    """`Σᵢⱼ ρᵢ ρ'ⱼ cᵢⱼ²`."""
+    """Compute `Σᵢⱼ ρᵢ ρ'ⱼ cᵢⱼ²`, the number of shared directions."""
     return float(one.weights(ridge) @ overlap.square() @ other.weights(ridge))
 
 
@@ -149,11 +154,11 @@ def influence(
     *,
     least: float = 0.0,
 ) -> Float[Tensor, " example"]:
-    """What each example adds to `shared_directions`, to first order in its weight.
+    """Compute what each example adds to `shared_directions`, to first order in its weight.
 
-    With `P = U ρ Uᵀ` for each reading: `2 (P P')ᵢᵢ - (P P' P)ᵢᵢ - (P' P P')ᵢᵢ`, about their mean,
-    since the estimate does not change where all weights do. In float32, without components whose
-    `ρ` is below the part `least` of the largest.
+    With `P = U ρ Uᵀ` for each representation, it is `2 (P P')ᵢᵢ - (P P' P)ᵢᵢ - (P' P P')ᵢᵢ`. The
+    mean is subtracted, since scaling all weights does not change the estimate. Computed in float32,
+    without components whose `ρ` is below the fraction `least` of the largest.
     """
     rho, other_rho = one.weights(ridge), other.weights(ridge)
     is_kept, other_is_kept = (weights > least * weights[0] for weights in (rho, other_rho))
@@ -162,7 +167,7 @@ def influence(
     u, v = one.vectors[:, is_kept].float(), other.vectors[:, other_is_kept].float()
     onto = u @ weighted_overlap
     back = v @ weighted_overlap.T
-    # P P' P has the diagonal of (u ρ c √ρ')(...)ᵀ.
+    # P P' P = M Mᵀ with M = u ρ c √ρ', so its diagonal is the row sums of M².
     other_cost = (onto.square() / other_rho).sum(dim=1)
     own_cost = (back.square() / rho).sum(dim=1)
     values = 2 * (onto * v).sum(dim=1) - other_cost - own_cost
@@ -172,17 +177,17 @@ def influence(
 def linearised_halves(
     values: Float[Tensor, " example"], halves: HalfSamples
 ) -> Float[np.ndarray, " resample"]:
-    """By how much each half sample would move an estimate, to first order."""
+    """Compute how much each half sample changes an estimate, to first order."""
     members = halves.members.astype(np.float64)
     shifts: np.ndarray = members @ values.cpu().numpy() * len(values) / members.sum(axis=1)
     return shifts
 
 
 def _principal_scores(centred: Float[Tensor, "example d"]) -> Float[Tensor, "example component"]:
-    """Coordinates along the principal axes, the largest first.
+    """Compute the coordinates along the principal axes, the largest first.
 
-    By the eigenvectors of the smaller of the two matrices of products. Small directions come out
-    mixed with each other, and with large ones only to the rounding of these.
+    They come from the eigenvectors of the smaller Gram matrix. Small directions may be mixed with
+    each other. They mix with large ones only up to the rounding error of the large ones.
     """
     n, d = centred.shape
     if d <= n:
@@ -191,6 +196,6 @@ def _principal_scores(centred: Float[Tensor, "example d"]) -> Float[Tensor, "exa
         return scores
     _, vectors = torch.linalg.eigh(centred @ centred.T)
     vectors = vectors.flip(1)
-    # Square roots of small eigenvalues would hold half the digits.
+    # The square root of a small eigenvalue would keep only half of its digits.
     scores = vectors * torch.linalg.vector_norm(centred.T @ vectors, dim=0)
     return scores

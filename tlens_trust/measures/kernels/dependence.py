@@ -1,4 +1,4 @@
-"""How far activations depend on their input and on the labels, by kernels: a measure of a sweep."""
+"""A measure of how much activations depend on the input and on the labels, by kernels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ from tlens_trust.measures.text_features import represent_text
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A reading that every site is compared with, at every width.
+    """A representation that every site is compared with, at every width.
 
     Attributes:
-        gaussian: Its Gaussian kernels; none where all examples are the same.
-        linear: Its principal components; None likewise.
+        gaussian: Its Gaussian kernels; empty where all examples are the same.
+        linear: Its principal components; None where all examples are the same.
     """
 
     gaussian: Sequence[GaussianSide]
@@ -60,19 +60,22 @@ class Reference:
 
 @dataclass(frozen=True)
 class KernelDependence:
-    """HSIC, CKA and normalised HSIC with the input and with the labels: a `Measure`.
+    """Measure HSIC, CKA and normalised HSIC with the input and with the labels: a `Measure`.
 
     Attributes:
-        multiples: Widths of the Gaussian kernels, as multiples of each reading's median distance.
-        components: Of the rank-matched variant; None for all directions where statements are at
-            least twice as many, else an eighth of the statements. The same at every checkpoint.
-        ridge: Of normalised HSIC at a multiple of 1, as a share of each reading's variance.
-        permutations: How many, at most, stand behind a null.
-        resamples: How many half samples stand behind an interval.
-        examples: Of more statements than this, whole groups are drawn, the same ones at every
-            checkpoint.
-        widths: By site, what stands for the median distance there, in activation units, and so at
-            every checkpoint; None for the median distance itself.
+        multiples: The widths of the Gaussian kernels, as multiples of each representation's median
+            distance.
+        components: The number of components of the rank-matched variant, the same at every
+            checkpoint. None takes all directions if there are at least twice as many statements,
+            and else an eighth of the statements.
+        ridge: The ridge of normalised HSIC at a multiple of 1, as a share of each representation's
+            variance.
+        permutations: The largest number of permutations for a null.
+        resamples: The number of half samples for an interval.
+        examples: The largest number of statements. Of more statements, whole groups are drawn, the
+            same ones at every checkpoint.
+        widths: By site, a fixed value in place of the median distance, in activation units; it is
+            then the same at every checkpoint. None uses the median distance of each checkpoint.
     """
 
     multiples: tuple[float, ...] = (0.5, 1.0, 2.0)
@@ -102,12 +105,12 @@ class KernelDependence:
 
     @property
     def name(self) -> str:
-        """`kernel_dependence`."""
+        """The measure's name, `kernel_dependence`."""
         return "kernel_dependence"
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """The name and every parameter that changes the result."""
         widths = "" if self.widths is None else f"widths={dict(self.widths)}, "
         return (
             f"{self.name}(multiples={list(self.multiples)}, components={self.components}, "
@@ -116,26 +119,26 @@ class KernelDependence:
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Measure the dependence at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Statements, labels and groups.
+            activations: One row per statement of the concept, in its order.
+            concept: The statements, labels and groups.
             seed: Draws permutations and half samples, the same ones at every site and checkpoint.
 
         Returns:
             See `kernel_dependence`.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, it has fewer than
-                8 groups, or a site is not among those of `widths`.
+            ValueError: The activations do not belong to this concept's statements, the concept has
+                fewer than 8 groups, or `widths` lacks a site.
         """
         _check(activations, concept)
         fixed_widths = self._fixed_widths(activations.sites)
         rows = draw_rows(concept.groups, most=self.examples, seed=seed)
         groups = [concept.groups[row] for row in rows]
         rotations = Rotations.draw(groups, permutations=self.permutations, seed=seed)
-        # Seated once, so that no kernel matrix has to be.
+        # Rows are put in the order of the rotations once, so no kernel matrix needs reordering.
         rows = rows[rotations.order]
         groups = [concept.groups[row] for row in rows]
         halves = HalfSamples.draw(groups, resamples=self.resamples, seed=seed)
@@ -164,18 +167,26 @@ class KernelDependence:
                 self._reference(*flat_variant, design),
             ]
         for site, site_name in enumerate(activations.sites):
-            readings = _variants(values[:, site], components)
-            results.matched.append(readings[1][1].count / max(readings[0][1].count, 1))
-            for variant, reading in enumerate(readings):
+            representations = _variants(values[:, site], components)
+            results.matched.append(
+                representations[1][1].count / max(representations[0][1].count, 1)
+            )
+            for variant, representation in enumerate(representations):
                 references = {"text": text_sides}
                 block_sides = block_references[variant]
                 if block_sides is not None:
                     references["first_block"] = block_sides
-                # A flat spectrum has one unit everywhere.
+                # A flat spectrum has the same unit at every checkpoint, so it needs no fixed width.
                 fixed_width = fixed_widths.get(site_name) if variant == 0 else None
                 place = site, variant
                 self._compare(
-                    results, place, reading, labels, references, design, fixed_width=fixed_width
+                    results,
+                    place,
+                    representation,
+                    labels,
+                    references,
+                    design,
+                    fixed_width=fixed_width,
                 )
         return results.dataset(
             first_block=has_first_block,
@@ -192,15 +203,15 @@ class KernelDependence:
         self,
         results: Results,
         place: tuple[int, int],
-        reading: tuple[Float[Tensor, "example _"], PrincipalComponents],
+        representation: tuple[Float[Tensor, "example _"], PrincipalComponents],
         labels: tuple[GaussianSide, LinearSide],
         references: Mapping[str, Reference],
         design: ResamplingDesign,
         *,
         fixed_width: float | None,
     ) -> None:
-        """Compare one reading with the labels and with all others, at every width."""
-        values, principal = reading
+        """Compare one representation with labels and references, at every width."""
+        values, principal = representation
         for width, side in enumerate(self._gaussian(values, design, fixed_width)):
             results.put((*place, width), "label", side.compare_labels(labels[0], design))
             for against, reference in references.items():
@@ -220,11 +231,11 @@ class KernelDependence:
 
     @property
     def ridges(self) -> tuple[float, ...]:
-        """Of normalised HSIC: the paper's `ε σ²`, where σ is multiplied as the widths are."""
+        """The ridges of normalised HSIC: the paper's `ε σ²`, with σ multiplied like the widths."""
         return tuple(self.ridge * multiple**2 for multiple in self.multiples)
 
     def _fixed_widths(self, sites: Sequence[str]) -> dict[str, float]:
-        """Widths by site, where they are given."""
+        """Return the fixed width of each site; empty if none were given."""
         if self.widths is None:
             return {}
         widths = dict(self.widths)
@@ -232,18 +243,18 @@ class KernelDependence:
         if unknown:
             raise ValueError(
                 f"`widths` holds no width for the site {unknown[0]!r}. It holds those of "
-                f"{', '.join(widths)}. Take `median_widths` of a reading of the same sites."
+                f"{', '.join(widths)}. Take `median_widths` of activations at the same sites."
             )
         return widths
 
     def _gaussian(
         self,
-        reading: Float[Tensor, "example d"],
+        representation: Float[Tensor, "example d"],
         design: ResamplingDesign,
         fixed_width: float | None = None,
     ) -> Iterator[GaussianSide]:
-        """Of each width; none where all examples are the same."""
-        squared = squared_distances(reading, reading)
+        """Yield the Gaussian kernel of each width; none where all examples are the same."""
+        squared = squared_distances(representation, representation)
         median = median_of(squared)
         if isfinite(median):
             for multiple in self.multiples:
@@ -252,35 +263,35 @@ class KernelDependence:
 
     def _reference(
         self,
-        reading: Float[Tensor, "example d"],
+        representation: Float[Tensor, "example d"],
         principal: PrincipalComponents,
         design: ResamplingDesign,
         *,
         fixed_width: float | None = None,
     ) -> Reference:
         linear = LinearSide.of(principal, self.ridges, design) if principal.count else None
-        return Reference(list(self._gaussian(reading, design, fixed_width)), linear)
+        return Reference(list(self._gaussian(representation, design, fixed_width)), linear)
 
 
 def _variants(
     values: Float[Tensor, "example d"], components: int
 ) -> list[tuple[Float[Tensor, "example _"], PrincipalComponents]]:
-    """A reading as it is and with its spectrum made flat, each with its principal components."""
+    """Compute a representation as it is and with a flat spectrum, each with its components."""
     principal = PrincipalComponents.of(values)
     flat = principal.flat(components)
     return [(values, principal), (flat.vectors * len(values) ** 0.5, flat)]
 
 
 def median_widths(activations: Activations) -> dict[str, float]:
-    """The median distance of two statements at every site: `widths` for a whole series.
+    """Compute the median distance of two statements at every site: `widths` for a whole series.
 
     Args:
-        activations: Of the checkpoint whose units the others are to be measured in; the last one,
-            say.
+        activations: The activations of the checkpoint whose units all others are measured in, for
+            example the last one.
 
     Examples:
-        >>> read = Activations(torch.eye(3).unsqueeze(1), ("blocks.0.hook_resid_post",), n_layers=1)
-        >>> round(median_widths(read)["blocks.0.hook_resid_post"], 3)
+        >>> last = Activations(torch.eye(3).unsqueeze(1), ("blocks.0.hook_resid_post",), n_layers=1)
+        >>> round(median_widths(last)["blocks.0.hook_resid_post"], 3)
         1.414
     """
     return {
@@ -314,64 +325,69 @@ def kernel_dependence(
     widths: Mapping[str, float] | None = None,
     protocol: str = "calibrated",
 ) -> KernelDependence | TracingLLMDependence:
-    """Dependence by kernels on the input and on the labels, with nulls and sensitivity: a measure.
+    """Measure the dependence on the input and on the labels by kernels, with nulls and intervals.
 
-    Three estimators, none of them in nats and none of them mutual information: `cka` (debiased
-    CKA), `hsic` (unbiased HSIC), both with Gaussian kernels, and `nhsic` (normalised HSIC: how many
-    directions two readings share, the estimator of the paper in the limit that its wide kernel is
-    all but at, see `linear_normalised_hsic`). Each along `site` and
+    There are three estimators. None is in nats, and none is mutual information. `cka` (debiased
+    CKA) and `hsic` (unbiased HSIC) use Gaussian kernels. `nhsic` (normalised HSIC) counts the
+    directions that two representations share. It is the limit of the paper's estimator for wide
+    kernels, see `linear_normalised_hsic`. Each has the axis `site` and three more.
 
-    - `against`: `first_block`, the first block's output at the same checkpoint (the paper's X; NaN
-      where the site `blocks.0.hook_resid_post` was not read); `text`, what `represent_text` makes
-      of the statements, which no checkpoint changes; `label`, with a delta kernel;
-    - `variant`: `raw`, and `rank_matched`, where the leading principal components all have the
-      same spread (`flatten_spectrum`), of the first block's too. What moves the raw one alone is a
-      change of spectrum;
-    - `width`: multiples of each reading's median distance, found anew at every site and
-      checkpoint. For `nhsic` it is σ in multiples of the paper's 50, so that its ridge is `ridge`
-      times the square. (`nhsic` takes standardised features, as the paper does.)
+    `against` names the variable that activations are compared with. `first_block` is the first
+    block's output at the same checkpoint, the paper's X. It is NaN if the site
+    `blocks.0.hook_resid_post` is missing. `text` is the representation of the statements by
+    `represent_text`, the same at every checkpoint. `label` are the labels, with a delta kernel.
 
-    Beside each of them:
+    `variant` is `raw` or `rank_matched`. In `rank_matched` the leading principal components all
+    have the same spread (`flatten_spectrum`); this includes the first block's. A change of the raw
+    variant alone is a change of the spectrum.
 
-    - `…_draws` along `resample`: the estimate on random halves of the groups, moved to have the
-      estimate as their mean. Their spread is that of the sampling error. The halves are the same
-      at every site and checkpoint of a concept, so that differences are paired. (For `nhsic` to
-      first order in the examples' weights, which is too narrow where it is at its null.) `…_ci` is
-      the 95% interval they give;
-    - `…_null` along `bound`: the middle 95% where labels, or the statements of one reading, change
-      places, groups together; `…_p`, one-sided, `(1 + #{≥}) / (1 + permutations)`; `…_p_best`, the
-      same by the null of the maximum over sites;
-    - `…_n`: the statements it rests on.
+    `width` is a multiple of each representation's median distance, computed anew at every site and
+    checkpoint. For `nhsic` it is σ in multiples of the paper's 50, so its ridge is `ridge` times
+    the square. `nhsic` uses standardised features, as the paper does.
 
-    `rank_matched_share` along `site` says how many of a reading's directions the rank-matched
-    variant holds. Below 1 it does not undo every invertible map: one that brings other directions
-    into the lead moves it, though it changes no information.
+    These variables accompany each estimator:
 
-    Labels go through `permute_labels`; readings through `Rotations`, of which there are as many as
-    groups of one size. Costs about a second a site for 2,000 statements of width 576, in `O(n²)`.
+    - `…_draws` along `resample`: the estimate on random halves of the groups, shifted to have the
+      estimate as their mean. Their spread estimates the sampling error. The halves of a concept are
+      the same at every site and checkpoint, so that differences are paired. For `nhsic` they are a
+      first-order approximation in the examples' weights. It is too narrow at the null.
+    - `…_ci` along `bound`: the 95% interval from these replicates.
+    - `…_null` along `bound`: the middle 95% where labels, or the statements of one representation,
+      are permuted. Groups are kept together.
+    - `…_p`: the one-sided p-value, `(1 + #{≥}) / (1 + permutations)`. `…_p_best` is the same by the
+      null of the maximum over sites.
+    - `…_n`: the number of statements.
+
+    `rank_matched_share` along `site` is the share of a representation's directions that the
+    rank-matched variant holds. Below 1 it does not undo every invertible map. A map that makes
+    other directions the leading ones changes it, though it changes no information.
+
+    Labels are permuted by `permute_labels`. Representations are permuted by `Rotations`, of which
+    there are as many as groups of one size. The cost is `O(n²)`: about a second a site for 2,000
+    statements of width 576.
 
     Args:
-        multiples: Widths of the Gaussian kernels, as multiples of the median distance.
-        components: Of the rank-matched variant; None for the width of the activations where
-            statements are at least twice as many, else an eighth of the statements.
-        ridge: Of normalised HSIC at a multiple of 1: the paper's `ε σ²`.
-        permutations: How many, at most, stand behind a null.
-        resamples: How many half samples.
-        examples: Of more statements than this, whole groups are drawn, the same ones at every
-            checkpoint.
-        widths: What stands for the median distance at each site, in activation units, at every
-            checkpoint (`median_widths` of one of them); None for each checkpoint's own. A fixed
-            width lets estimates follow the size of the activations too. It is for `cka` and
-            `hsic` of activations as they are; `nhsic` has standardised features throughout.
-        protocol: `"calibrated"`, what is described here; or `"tracingllm"`, the estimator of Qian
-            et al. to the letter (`tracingllm_dependence`), which takes no other argument but
-            `permutations`.
+        multiples: The widths of the Gaussian kernels, as multiples of the median distance.
+        components: The number of components of the rank-matched variant. None takes the width of
+            the activations if there are at least twice as many statements, and else an eighth of
+            the statements.
+        ridge: The ridge of normalised HSIC at a multiple of 1: the paper's `ε σ²`.
+        permutations: The largest number of permutations for a null.
+        resamples: The number of half samples.
+        examples: The largest number of statements. Of more statements, whole groups are drawn, the
+            same ones at every checkpoint.
+        widths: A fixed value for each site in place of the median distance, in activation units
+            (`median_widths` of one checkpoint). None uses each checkpoint's own. With a fixed
+            width, estimates also follow the size of the activations. It affects `cka` and `hsic` of
+            the raw variant only; `nhsic` always standardises features.
+        protocol: `"calibrated"` is described here. `"tracingllm"` is the exact estimator of Qian et
+            al. (`tracingllm_dependence`), which takes no other argument but `permutations`.
 
     Returns:
         A measure named `kernel_dependence`, or `tracingllm_dependence` by that protocol.
 
     Raises:
-        ValueError: An argument is out of its range.
+        ValueError: An argument is out of range.
 
     Source:
         Gretton et al. (2005); Song et al. (2012); Kornblith et al. (2019), arXiv:1905.00414;

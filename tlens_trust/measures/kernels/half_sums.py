@@ -1,4 +1,4 @@
-"""Unbiased HSIC of two kernels on each of many half samples, from sums over the kernels."""
+"""Compute unbiased HSIC of two kernels on many half samples, from sums over the kernels."""
 
 from dataclasses import dataclass
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class HalfSums:
-    """The sums over one kernel that unbiased HSIC on each half needs.
+    """The sums over one kernel that unbiased HSIC on each half sample needs.
 
     Attributes:
-        matrix: The kernel, centred by `hsic.centre` over all rows (an unbiased HSIC of any rows
-            stays the same under that), in float32.
-        rows: Its row sums within each half, 0 for rows outside.
+        matrix: The kernel in float32, centred by `hsic.centre` over all rows. This does not change
+            the unbiased HSIC of any subset of rows.
+        rows: The row sums within each half sample, 0 for rows outside it.
     """
 
     matrix: Float[Tensor, "example example"]
@@ -25,7 +25,7 @@ class HalfSums:
     def of(
         cls, matrix: Float[Tensor, "example example"], weights: Float[Tensor, "example resample"]
     ) -> "HalfSums":
-        """Sum a centred kernel's rows within each half."""
+        """Compute a centred kernel's row sums within each half sample."""
         return cls(matrix, weights * (matrix @ weights))
 
     def hsic(
@@ -34,7 +34,7 @@ class HalfSums:
         weights: Float[Tensor, "example resample"],
         scratch: Float[Tensor, "example example"] | None = None,
     ) -> Float[np.ndarray, " resample"]:
-        """Unbiased HSIC with another kernel on each half."""
+        """Compute unbiased HSIC with another kernel on each half sample."""
         n = weights.sum(dim=0, dtype=torch.float64)
         products = torch.mul(self.matrix, other.matrix, out=scratch)
         traced = (weights * (products @ weights)).sum(dim=0, dtype=torch.float64)
@@ -42,5 +42,6 @@ class HalfSums:
             dim=0, dtype=torch.float64
         )
         crossed = (self.rows * other.rows).sum(dim=0, dtype=torch.float64)
+        # The formula of `HSIC`, with sums restricted to each half.
         sums = traced + totals / ((n - 1) * (n - 2)) - 2 * crossed / (n - 2)
         return np.asarray((sums / (n * (n - 3))).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Kernels: how alike two examples are, by their activations or by their labels."""
+"""Kernels: the similarity of two examples, by their activations or by their labels."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tlens_trust.arguments import checked_positive
 
-# Rows among whose pairs the median distance is looked for; more would cost n² numbers at once.
+# Above this number of examples, the median distance is that of a sample: it needs n² numbers.
 _MEDIAN_ROWS = 4096
 
 
@@ -22,35 +22,36 @@ class Kernel(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is, with its parameters."""
+        """The kernel and its parameters, in words."""
 
     def fitted(self, x: Float[Tensor, "example d"]) -> "Kernel":
-        """The same kernel with every parameter a number, those that come of the data included."""
+        """Return the same kernel with every parameter a number, taken from the data if need be."""
 
     def between(
         self, x: Float[Tensor, "example d"], y: Float[Tensor, "other d"]
     ) -> Float[Tensor, "example other"]:
-        """Its value for each pair, in float64. The kernel is a fitted one."""
+        """Compute its value for each pair, in float64; the kernel must be fitted."""
 
     def diagonal(self, x: Float[Tensor, "example d"]) -> Float[Tensor, " example"]:
-        """Its value for each example with itself."""
+        """Compute its value for each example with itself."""
 
 
 @dataclass(frozen=True)
 class GaussianKernel:
-    """The Gaussian kernel, `exp(-‖x - y‖² / (2 · width²))`, with a number between 0 and 1.
+    """The Gaussian kernel, `exp(-‖x - y‖² / (2 · width²))`, with values between 0 and 1.
 
     Attributes:
-        width: In the unit of the data; None for the median distance of the data it is applied to
+        width: In the unit of the data. None takes the median distance of the data
             (`median_distance`). A number keeps the kernel the same along a series.
-        multiple: What the median distance is multiplied with. Of no effect where `width` is given.
+        multiple: The factor of the median distance. It has no effect if `width` is given.
 
     Raises:
         ValueError: `width` or `multiple` is not a positive number.
 
     Source:
-        Gretton et al. (2005), Algorithmic Learning Theory, for the kernel; the median as its
-        width is a heuristic in use since Schölkopf and Smola (2002), without an optimality.
+        Gretton et al. (2005), Algorithmic Learning Theory, for the kernel. The median as its width
+        is a heuristic in use since Schölkopf and Smola (2002); it is not optimal in any known
+        sense.
 
     Examples:
         >>> x = torch.tensor([[0.0], [1.0], [3.0]])
@@ -69,16 +70,16 @@ class GaussianKernel:
 
     @property
     def name(self) -> str:
-        """The width, or the rule it comes of."""
+        """The width, or the rule that gives it."""
         if self.width is not None:
             return f"gaussian(width={float(self.width):g})"
         return f"gaussian({float(self.multiple):g}×median)"
 
     def fitted(self, x: Float[Tensor, "example d"]) -> "GaussianKernel":
-        """The kernel with the width for these data.
+        """Return the kernel with the width for these data.
 
         Raises:
-            ValueError: All examples are alike, so that no distance can be a width.
+            ValueError: All examples are the same, so there is no distance for a width.
         """
         if self.width is not None:
             return self
@@ -94,69 +95,69 @@ class GaussianKernel:
     def between(
         self, x: Float[Tensor, "example d"], y: Float[Tensor, "other d"]
     ) -> Float[Tensor, "example other"]:
-        """Its value for each pair, in float64."""
+        """Compute its value for each pair, in float64."""
         if self.width is None:
             raise ValueError("The kernel has no width yet. Take `kernel.fitted(x)` first.")
         return gaussian_of(squared_distances(x, y), float(self.width))
 
     def diagonal(self, x: Float[Tensor, "example d"]) -> Float[Tensor, " example"]:
-        """One."""
+        """Return one for each example."""
         return torch.ones(len(x), dtype=torch.float64, device=x.device)
 
 
 @dataclass(frozen=True)
 class LinearKernel:
-    """The inner product, of the data as they are. Centring is the estimators' business."""
+    """The inner product of the data as they are; the estimators centre it."""
 
     @property
     def name(self) -> str:
-        """It has no parameters."""
+        """The kernel, which has no parameters."""
         return "linear"
 
     def fitted(self, x: Float[Tensor, "example d"]) -> "LinearKernel":
-        """Itself."""
+        """Return the kernel itself."""
         return self
 
     def between(
         self, x: Float[Tensor, "example d"], y: Float[Tensor, "other d"]
     ) -> Float[Tensor, "example other"]:
-        """Its value for each pair, in float64."""
+        """Compute its value for each pair, in float64."""
         return x.double() @ y.double().T
 
     def diagonal(self, x: Float[Tensor, "example d"]) -> Float[Tensor, " example"]:
-        """Squared lengths."""
+        """Compute the squared length of each example."""
         return x.double().square().sum(dim=1)
 
 
 @dataclass(frozen=True)
 class DeltaKernel:
-    """1 for two examples whose values are equal in every coordinate, else 0: for labels."""
+    """The kernel for labels: 1 if two examples are equal in every coordinate, else 0."""
 
     @property
     def name(self) -> str:
-        """It has no parameters."""
+        """The kernel, which has no parameters."""
         return "delta"
 
     def fitted(self, x: Float[Tensor, "example d"]) -> "DeltaKernel":
-        """Itself."""
+        """Return the kernel itself."""
         return self
 
     def between(
         self, x: Float[Tensor, "example d"], y: Float[Tensor, "other d"]
     ) -> Float[Tensor, "example other"]:
-        """Its value for each pair, in float64."""
+        """Compute its value for each pair, in float64."""
         equal = torch.ones(len(x), len(y), dtype=torch.bool, device=x.device)
         for column in range(x.shape[1]):
             equal &= x[:, column, None] == y[None, :, column]
         return equal.double()
 
     def diagonal(self, x: Float[Tensor, "example d"]) -> Float[Tensor, " example"]:
-        """One."""
+        """Return one for each example."""
         return torch.ones(len(x), dtype=torch.float64, device=x.device)
 
 
 def label_column(labels: Int[np.ndarray, " example"]) -> Float[Tensor, "example 1"]:
-    """Labels as a float64 column, as estimators on two tensors take them.
+    """Convert labels to a float64 column, as estimators on two tensors take them.
 
     Examples:
         >>> label_column(np.array([0, 1])).tolist()
@@ -168,9 +169,9 @@ def label_column(labels: Int[np.ndarray, " example"]) -> Float[Tensor, "example 
 def squared_distances(
     x: Float[Tensor, "example d"], y: Float[Tensor, "other d"]
 ) -> Float[Tensor, "example other"]:
-    """Squared Euclidean distances in float64, the same point at distance 0.
+    """Compute squared Euclidean distances in float64; a point has distance 0 to itself.
 
-    By `‖x‖² + ‖y‖² - 2 x·y` about the mean of `x`, so that a common offset costs no digits: the
+    Uses `‖x‖² + ‖y‖² - 2 x·y` about the mean of `x`, so a common offset costs no precision. The
     error is about 1e-16 of the squared lengths about that mean.
     """
     is_same = x is y
@@ -179,6 +180,7 @@ def squared_distances(
     y = x if is_same else y.double() - centre
     x_squares = x.square().sum(dim=1, keepdim=True)
     y_squares = x_squares if is_same else y.square().sum(dim=1, keepdim=True)
+    # Rounding can make a small squared distance negative.
     distances = torch.addmm(y_squares.T, x, y.T, alpha=-2.0).add_(x_squares).clamp_min_(0)
     if is_same:
         distances.fill_diagonal_(0)
@@ -188,22 +190,22 @@ def squared_distances(
 def gaussian_of(
     squared: Float[Tensor, "example other"], width: float
 ) -> Float[Tensor, "example other"]:
-    """`exp(-squared / (2 · width²))`."""
+    """Compute `exp(-squared / (2 · width²))`."""
     return torch.exp(squared * (-0.5 / width**2))
 
 
 def median_distance(x: Float[Tensor, "example d"]) -> float:
-    """The median heuristic: the median Euclidean distance between two different examples.
+    """Compute the median Euclidean distance between two different examples (the median heuristic).
 
-    Exactly: the lower median of `‖xᵢ - xⱼ‖` over all pairs `i < j`; where it is 0, since most
-    examples are duplicates, the median of those distances that are not. Of more than 4,096
-    examples it is that of 4,096 of them, evenly spaced through the sample.
+    This is the lower median of `‖xᵢ - xⱼ‖` over all pairs `i < j`. If most examples are duplicates
+    and the median is 0, it is the median of the positive distances. Of more than 4,096 examples, it
+    uses 4,096 that are evenly spaced through the sample.
 
     Args:
         x: At least two examples.
 
     Returns:
-        In the unit of the data; NaN where all examples are the same.
+        The distance in the unit of the data; NaN if all examples are the same.
 
     Examples:
         >>> median_distance(torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]]))
@@ -215,13 +217,13 @@ def median_distance(x: Float[Tensor, "example d"]) -> float:
 
 
 def median_of(squared: Float[Tensor, "example example"]) -> float:
-    """`median_distance`, where squared distances are there already."""
+    """Compute `median_distance` from squared distances."""
     n = len(squared)
     if n < 2:
         return nan
     rows = squared.cpu().numpy()
     pairs = np.concatenate([rows[i, i + 1 :] for i in range(n - 1)])
-    # Rounding leaves duplicates a little apart.
+    # Rounding gives duplicates a small positive distance.
     rounding = 1e-14 * float(pairs.max(initial=0.0))
     middle = float(np.partition(pairs, (len(pairs) - 1) // 2)[(len(pairs) - 1) // 2])
     if middle > rounding:
@@ -231,22 +233,22 @@ def median_of(squared: Float[Tensor, "example example"]) -> float:
 
 
 def row_blocks(n: int, block: int) -> Iterator[slice]:
-    """Slices of at most `block` rows."""
+    """Yield slices of at most `block` rows."""
     for start in range(0, n, block):
         yield slice(start, min(start + block, n))
 
 
 def check_pair(x: Float[Tensor, "example d"], y: Float[Tensor, "other k"], least: int = 4) -> None:
-    """Refuse what no dependence can be estimated of.
+    """Check that the dependence of two representations can be estimated.
 
     Raises:
-        ValueError: The two differ in length, hold fewer than `least` examples, or a value that is
-            not finite.
+        ValueError: The two differ in length, have fewer than `least` examples, or hold a NaN or an
+            infinity.
     """
     if len(x) != len(y):
         raise ValueError(
-            f"Dependence is between two readings of the same examples, got {len(x)} and {len(y)}. "
-            "Give them row by row."
+            f"Dependence is between two arrays of the same examples, got {len(x)} and {len(y)} rows"
+            ". Give them row by row."
         )
     if len(x) < least:
         raise ValueError(f"Dependence takes at least {least} examples, got {len(x)}.")

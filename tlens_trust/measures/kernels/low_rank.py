@@ -1,4 +1,4 @@
-"""Kernel matrices as products of thin factors, with what is left out measured."""
+"""Approximate kernel matrices by products of thin factors, with a measured error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from torch import Tensor
 from tlens_trust.arguments import checked_count, checked_positive, checked_seed
 from tlens_trust.measures.kernels.kernel import Kernel
 
+# Pivots drawn at once: large enough for fast matrix products, small enough that most of a block
+# is independent.
 _PIVOTS_AT_ONCE = 64
-# A pivot whose residual is this small beside the largest of its block adds rounding alone.
+# A pivot whose residual is below this fraction of the largest adds only rounding.
 _ROUNDING = 1e-13
 
 
@@ -20,13 +22,13 @@ _ROUNDING = 1e-13
 class LowRankKernel:
     """A kernel matrix `K` as `G Gᵀ`, its Nyström approximation from a few of its columns.
 
-    `K - G Gᵀ` is a Schur complement, hence positive semi-definite: `G Gᵀ` lies below `K`, and the
-    trace of what is left out bounds every one of its entries and eigenvalues.
+    `K - G Gᵀ` is a Schur complement, so it is positive semi-definite and `G Gᵀ` lies below `K`. The
+    trace of the difference bounds each of its entries and eigenvalues.
 
     Attributes:
         factor: `G`.
-        residual: `tr(K - G Gᵀ) / n`, exactly, up to rounding.
-        pivots: The examples whose columns were taken.
+        residual: `tr(K - G Gᵀ) / n`, exact up to rounding.
+        pivots: The examples whose columns were used.
     """
 
     factor: Float[Tensor, "example rank"]
@@ -35,7 +37,7 @@ class LowRankKernel:
 
     @property
     def rank(self) -> int:
-        """Columns of the factor."""
+        """The number of columns of the factor."""
         return int(self.factor.shape[1])
 
 
@@ -47,17 +49,17 @@ def pivoted_cholesky(
     tolerance: float = 1e-10,
     seed: int = 0,
 ) -> LowRankKernel:
-    """Factorise a kernel matrix from at most `rank` of its columns, without forming it.
+    """Factorise a kernel matrix from at most `rank` of its columns, without computing all of it.
 
-    Pivots are drawn in blocks, with probabilities in proportion to what is left of the diagonal
-    (randomly pivoted Cholesky), so that neither outliers nor dense regions take all of them. Takes
+    Pivots are drawn in blocks, with probabilities proportional to the residual diagonal (randomly
+    pivoted Cholesky). So neither outliers nor dense regions take all pivots. The cost is
     `O(n · rank · (d + rank))` operations and `n · rank` numbers.
 
     Args:
-        kernel: It is fitted to `x` first.
+        kernel: The kernel, which is first fitted to `x`.
         x: The examples.
-        rank: At most so many columns.
-        tolerance: Stop where `tr(K - G Gᵀ) / tr(K)` is no more than this.
+        rank: The largest number of columns.
+        tolerance: Stop once `tr(K - G Gᵀ) / tr(K)` is at most this.
         seed: Draws the pivots.
 
     Raises:
@@ -108,6 +110,7 @@ def _factorise(
             break
         drawn_pivots = generator.choice(n, size=count, replace=False, p=weights / weights.sum())
         pivots = torch.from_numpy(np.sort(drawn_pivots)).to(diagonal.device)
+        # The Schur complement of the block's columns: what the factor does not yet explain.
         earlier_columns = factor[:, : len(all_pivots)]
         block = columns(pivots) - earlier_columns @ earlier_columns[pivots].T
         independent, lower = _independent(block[pivots])
@@ -126,7 +129,7 @@ def _factorise(
 def _independent(
     block: Float[Tensor, "pivot pivot"],
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, "kept kept"]]:
-    """The pivots of a block that the others do not span, and the Cholesky factor of theirs."""
+    """Select the linearly independent pivots of a block, with their Cholesky factor."""
     lower, has_failed = torch.linalg.cholesky_ex(block)
     if not has_failed and bool((lower.diagonal().square() > 1e-10 * block.diagonal().max()).all()):
         return torch.arange(len(block)), lower

@@ -1,4 +1,4 @@
-"""Normalised HSIC: a regularised sum of squared canonical correlations between feature spaces."""
+"""Normalised HSIC: a regularised sum of squared canonical correlations of two feature spaces."""
 
 from dataclasses import dataclass, field
 
@@ -10,19 +10,19 @@ from tlens_trust.arguments import checked_positive
 from tlens_trust.measures.kernels.kernel import GaussianKernel, Kernel, check_pair
 from tlens_trust.measures.kernels.low_rank import LowRankKernel, pivoted_cholesky
 
-# Rows of a matrix that is inverted without dividing it further.
+# A matrix with at most this many rows is inverted directly.
 _SMALL = 64
 
 
 @dataclass(frozen=True)
 class LowRankValue:
-    """An estimate from low-rank kernels, and how far the exact one can lie above it.
+    """An estimate from low-rank kernels, with a bound on its error.
 
     Attributes:
-        value: Never above the exact one, up to rounding.
-        bound: The exact one is at most `value + bound`.
-        ranks: Of the two factors.
-        residuals: What the factors leave out of each kernel, `tr(K - G Gᵀ) / n`.
+        value: The estimate, never above the exact value up to rounding.
+        bound: The exact value is at most `value + bound`.
+        ranks: The ranks of the two factors.
+        residuals: The part of each kernel that its factor leaves out, `tr(K - G Gᵀ) / n`.
     """
 
     value: float
@@ -33,19 +33,21 @@ class LowRankValue:
 
 @dataclass(frozen=True)
 class NormalisedHSIC:
-    """Normalised HSIC, as NOCCO has it: `tr(R_x R_y)` with `R = K (K + ε n I)⁻¹` and `K = H K H`.
+    """Compute normalised HSIC (NOCCO): `tr(R_x R_y)` with `R = K (K + ε n I)⁻¹` and `K = H K H`.
 
-    The sum, over all pairs of kernel principal components, of their squared correlation, each
-    component with the weight `λ / (λ + ε n)`, `λ` being its eigenvalue. So it counts the directions
-    that two readings share among those whose spread stands above `ε`: it is at most the effective
-    dimension `tr R` of either, and moves with the spectrum where nothing else does. Independent
-    readings give `tr(R_x) tr(R_y) / (n - 1)` and not 0. As `ε` goes to 0 at a fixed `n` it goes to
-    `n - 1` for any two readings without duplicates. It is a bare number, not in nats, and not
-    mutual information.
+    It sums the squared correlations over all pairs of kernel principal components. A component with
+    the eigenvalue `λ` has the weight `λ / (λ + ε n)`. So the value counts the directions that two
+    representations share, among those with a spread above `ε`. It is at most the effective
+    dimension `tr R` of either. It changes with the spectrum even if nothing else changes.
+
+    For independent representations it is `tr(R_x) tr(R_y) / (n - 1)` on average, not 0. As `ε` goes
+    to 0 at fixed `n`, it goes to `n - 1` for any two representations without duplicate rows. It is
+    a plain number, not in nats, and not mutual information.
 
     Attributes:
-        kernel: Of the first reading.
-        other_kernel: Of the second; None for the same kind as the first, fitted to the second.
+        kernel: The kernel of the first representation.
+        other_kernel: The kernel of the second one; None for the same kind as the first, fitted to
+            the second.
         epsilon: `ε`, in the unit of the kernel.
 
     Raises:
@@ -70,18 +72,19 @@ class NormalisedHSIC:
 
     @property
     def name(self) -> str:
-        """Kernels and ε."""
+        """The kernels and ε."""
         other = (self.other_kernel or self.kernel).name
         return f"normalised_hsic({self.kernel.name}, {other}, epsilon={self.epsilon:g})"
 
     def __call__(self, x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
-        """Estimate the dependence of two readings, row by row the same examples.
+        """Estimate the dependence of two representations, row by row for the same examples.
 
-        Exact, by one inverse for each reading: `O(n³)` operations, a few n × n
-        matrices in float64.
+        The value is exact. Each representation takes one matrix inverse: `O(n³)` operations and a
+        few n × n matrices in float64.
 
         Raises:
-            ValueError: The two differ in length, are fewer than 4, or hold what is not finite.
+            ValueError: The two differ in length, have fewer than 4 rows, or hold a NaN or an
+                infinity.
         """
         check_pair(x, y)
         one = ResolventFactor.of(self.kernel.fitted(x), x, self.epsilon)
@@ -98,20 +101,20 @@ class NormalisedHSIC:
         tolerance: float = 1e-10,
         seed: int = 0,
     ) -> LowRankValue:
-        """The same from low-rank kernels, for many examples, with a bound on the error.
+        """Estimate it from low-rank kernels, for many examples, with a bound on the error.
 
-        With `G Gᵀ ≤ K` and `R` a monotone function of `K`, the value lies below the exact one, by
-        at most `[tr(K_x - G_x G_xᵀ) ‖R_y‖ + tr(K_y - G_y G_yᵀ) ‖R_x‖] / (ε n)`.
+        Since `G Gᵀ ≤ K` and `R` is a monotone function of `K`, the value lies below the exact one.
+        It lies below by at most `[tr(K_x - G_x G_xᵀ) ‖R_y‖ + tr(K_y - G_y G_yᵀ) ‖R_x‖] / (ε n)`.
 
         Args:
-            x: One reading.
-            y: The other, row by row the same examples.
-            rank: Of each factor at most.
-            tolerance: Of the factorisation (see `pivoted_cholesky`).
+            x: The first representation.
+            y: The second one, row by row for the same examples.
+            rank: The largest rank of each factor.
+            tolerance: The tolerance of the factorisation (see `pivoted_cholesky`).
             seed: Draws the pivots.
 
         Raises:
-            ValueError: As calling it.
+            ValueError: As for a call of the estimator.
         """
         check_pair(x, y)
         sides = [
@@ -126,15 +129,15 @@ class NormalisedHSIC:
 
 @dataclass(frozen=True, eq=False)
 class NormalisedFactor:
-    """`R = K (K + ε n I)⁻¹` of a low-rank kernel: its eigenvectors and eigenvalues.
+    """`R = K (K + ε n I)⁻¹` of a low-rank kernel, as eigenvectors and eigenvalues.
 
-    Made once for each reading, for any number of others.
+    It is computed once for each representation and serves any number of others.
 
     Attributes:
         vectors: Orthonormal, each with mean 0, in descending order of eigenvalue.
         spread: The centred kernel's eigenvalues `λ / n`.
         epsilon: `ε`.
-        residual: What the factor leaves out of the kernel, `tr(K - G Gᵀ) / n`.
+        residual: The part of the kernel that the factor leaves out, `tr(K - G Gᵀ) / n`.
     """
 
     vectors: Float[Tensor, "example rank"]
@@ -144,7 +147,7 @@ class NormalisedFactor:
 
     @classmethod
     def of(cls, kernel: LowRankKernel, epsilon: float) -> "NormalisedFactor":
-        """Centre a low-rank kernel and turn it to its principal components."""
+        """Centre a low-rank kernel and compute its principal components."""
         n = len(kernel.factor)
         factor = kernel.factor - kernel.factor.mean(dim=0)
         squares, axes = torch.linalg.eigh(factor.T @ factor)
@@ -154,20 +157,20 @@ class NormalisedFactor:
 
     @property
     def weights(self) -> Float[Tensor, " rank"]:
-        """Eigenvalues of `R`."""
+        """The eigenvalues of `R`."""
         return self.spread / (self.spread + self.epsilon)
 
     @property
     def rank(self) -> int:
-        """How many eigenvectors."""
+        """The number of eigenvectors."""
         return len(self.spread)
 
     def scaled(self) -> Float[Tensor, "example rank"]:
-        """`F` with `R = F Fᵀ`."""
+        """Compute `F` with `R = F Fᵀ`."""
         return self.vectors * self.weights.sqrt()
 
     def dot(self, other: "NormalisedFactor") -> LowRankValue:
-        """`tr(R R')` with that of another reading of the same examples."""
+        """Compute `tr(R R')` with another representation of the same examples."""
         overlap = (self.vectors.T @ other.vectors).square()
         value = float(self.weights @ overlap @ other.weights)
         return LowRankValue(
@@ -178,13 +181,13 @@ class NormalisedFactor:
         )
 
     def error(self, other: "NormalisedFactor") -> float:
-        """How much, at most, `tr(R R')` misses by what this factor leaves out."""
+        """Bound the part of `tr(R R')` that is missing because of what this factor leaves out."""
         largest = max(self._largest(other), 0.0)
         return min(self.residual / self.epsilon, 1.0 * len(self.vectors)) * largest
 
     @staticmethod
     def _largest(other: "NormalisedFactor") -> float:
-        """No eigenvalue of the other's exact `R` is larger."""
+        """Bound the eigenvalues of the other's exact `R` from above."""
         top = float(other.spread[0]) if other.rank else 0.0
         top += other.residual * len(other.vectors)
         return top / (top + other.epsilon)
@@ -202,18 +205,18 @@ class ResolventFactor:
 
     @classmethod
     def of(cls, kernel: Kernel, x: Float[Tensor, "example d"], epsilon: float) -> "ResolventFactor":
-        """Of a fitted kernel on its data."""
+        """Compute `R` of a fitted kernel on its data."""
         return cls(resolvent(kernel.between(x, x), epsilon))
 
     def dot(self, other: "ResolventFactor") -> float:
-        """`tr(R R')` with that of another reading of the same examples."""
+        """Compute `tr(R R')` with another representation of the same examples."""
         return float(torch.dot(self.matrix.flatten(), other.matrix.flatten()))
 
 
 def resolvent(
     kernel: Float[Tensor, "example example"], epsilon: float
 ) -> Float[Tensor, "example example"]:
-    """`H K H (H K H + ε n I)⁻¹`, by one inverse of a positive definite matrix."""
+    """Compute `H K H (H K H + ε n I)⁻¹`, by one inverse of a positive definite matrix."""
     n = len(kernel)
     means = kernel.mean(dim=0)
     system = kernel - means[:, None]
@@ -228,11 +231,12 @@ def resolvent(
 def _invert(matrix: Float[Tensor, "row row"]) -> None:
     """Invert a symmetric positive definite matrix in place, by halves.
 
-    With `W = B A⁻¹` and `S = C - W Bᵀ`, the inverse of `[[A, Bᵀ], [B, C]]` is
-    `[[A⁻¹ + Wᵀ S⁻¹ W, -Wᵀ S⁻¹], [-S⁻¹ W, S⁻¹]]`. That takes `4/3 n³` operations, all but all of
-    them in products of matrices, which keep their speed on any number of threads.
-    (`torch.cholesky_inverse` takes fewer, and was seen to take fifty times as long on two threads
-    as on one while another process kept a core busy.)
+    The inverse of `[[A, Bᵀ], [B, C]]` is `[[A⁻¹ + Wᵀ S⁻¹ W, -Wᵀ S⁻¹], [-S⁻¹ W, S⁻¹]]`. Here
+    `W = B A⁻¹` and `S = C - W Bᵀ`. This takes `4/3 n³` operations, nearly all of them matrix
+    products, which are fast on any number of threads.
+
+    `torch.cholesky_inverse` takes fewer operations. But on two threads it was up to fifty times
+    slower than on one, while another process kept a core busy.
     """
     n = len(matrix)
     if n <= _SMALL:

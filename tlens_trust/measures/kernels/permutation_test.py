@@ -1,4 +1,4 @@
-"""Whether two readings depend on each other at all: permutation tests of HSIC."""
+"""Permutation tests by HSIC: whether two representations depend on each other at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from tlens_trust.measures.nulls import middle_95
 from tlens_trust.measures.permutations import permute_labels
 
 Scheme = Literal["rotations", "random"]
-# Entries of one permuted matrix that are summed at once.
+# Rows of a permuted matrix that are summed at once: a whole permuted copy would double memory.
 _ROWS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
 class PermutationTest:
-    """A statistic, and what it is where nothing depends on anything.
+    """A statistic and its null distribution under independence.
 
     Attributes:
         value: The statistic.
-        null: The same under each permutation.
+        null: The statistic under each permutation.
     """
 
     value: float
@@ -36,8 +36,9 @@ class PermutationTest:
 
     @property
     def p(self) -> float:
-        """One-sided p-value, `(1 + #{null ≥ value}) / (1 + permutations)`: exact at its level."""
-        # Permutations that change nothing give the value again, but for rounding.
+        """The one-sided p-value `(1 + #{null ≥ value}) / (1 + permutations)`, which is exact."""
+        # A permutation that changes nothing gives the value again, up to float32 rounding. It
+        # must count as a tie, or the test would not be exact.
         tie = 1e-4 * float(np.std(self.null))
         return float((1 + (self.null >= self.value - tie).sum()) / (1 + len(self.null)))
 
@@ -49,7 +50,7 @@ class PermutationTest:
 
     @property
     def permutations(self) -> int:
-        """Scheme many stand behind the null."""
+        """The number of permutations of the null."""
         return len(self.null)
 
 
@@ -62,22 +63,23 @@ def permutation_test_labels(
     permutations: int = 1000,
     seed: int = 0,
 ) -> PermutationTest:
-    """Test whether a reading depends on labels 0 and 1, by unbiased HSIC with a delta kernel.
+    """Test whether a representation depends on binary labels, by unbiased HSIC.
 
-    All permutations at once, from one centred kernel `K̃`: for signs `s` of the labels the
-    statistic is `½ sᵀ K̃ s / (n(n-3))`, one matrix product for all draws (in float32; the value in
-    float64).
+    The labels have a delta kernel. All permutations are computed at once from one centred kernel
+    `K̃`. For signs `s` of the labels the statistic is `½ sᵀ K̃ s / (n(n-3))`, so one matrix product
+    serves all draws. The null is in float32 and the value in float64.
 
     Args:
-        x: The reading.
+        x: The representation.
         labels: 0 or 1 for each row.
-        groups: Rows that go together (see `permute_labels`); None: each row alone.
-        kernel: Of the reading; None for a Gaussian one of the median width.
-        permutations: Scheme many.
-        seed: Draws them.
+        groups: The group of each row; rows of a group stay together (see `permute_labels`). None:
+            each row alone.
+        kernel: The kernel of the representation; None for a Gaussian kernel of the median width.
+        permutations: The number of permutations.
+        seed: Draws the permutations.
 
     Raises:
-        ValueError: As `HSIC`, or `permutations` is less than 1.
+        ValueError: As for `HSIC`, or `permutations` is less than 1.
 
     Source:
         Gretton et al. (2008), Advances in Neural Information Processing Systems 20, for the test.
@@ -118,7 +120,7 @@ def permutation_test(
     permutations: int = 1000,
     seed: int = 0,
 ) -> PermutationTest:
-    """Test whether two readings depend on each other, by unbiased HSIC.
+    """Test whether two representations depend on each other, by unbiased HSIC.
 
     Args:
         x: The first representation.
@@ -133,7 +135,7 @@ def permutation_test(
         seed: Draws the permutations.
 
     Raises:
-        ValueError: As `HSIC`; or `scheme` or `permutations` is out of range.
+        ValueError: As for `HSIC`, or `scheme` or `permutations` is out of range.
 
     Source:
         Gretton et al. (2008), Advances in Neural Information Processing Systems 20; Hemerik and

@@ -1,7 +1,7 @@
-"""One reading's kernels, with all that its dependence on any other reading takes.
+"""One representation's kernels, with everything needed to compare it with any other.
 
-What costs `n²` operations is done once for each reading and width; what is left for each pair of
-readings is a few sums.
+Steps with `n²` operations are done once for each representation and width. Each pair of
+representations then takes only a few sums.
 """
 
 from collections.abc import Sequence
@@ -24,26 +24,28 @@ from tlens_trust.measures.kernels.hsic import centre
 from tlens_trust.measures.kernels.rotations import Rotations
 from tlens_trust.measures.resampling import HalfSamples
 
-# The paper's X.
+# The paper (Qian et al. 2024) takes the first block's output as its X.
 FIRST_BLOCK = "blocks.0.hook_resid_post"
 FIRST_BLOCK_NOT_READ = (
     f"NaN: the first block's output was not read. Have {FIRST_BLOCK!r} among the sites, as "
     "sites='resid_post' does"
 )
-# Components whose weight is below this part of the largest are left out of permutations, and of
-# first-order changes.
+# Components with less than this fraction of the largest weight are left out of permutations and
+# first-order changes, which saves most of their cost.
 _LEAST_WEIGHT = 0.1
+# Bands of a symmetric matrix: more bands skip more of the lower half, but make smaller products.
 _BANDS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """One estimate of the dependence of two readings, with what it is held against.
+    """One estimate of the dependence of two representations, with its null.
 
     Attributes:
         value: The estimate.
-        null: The same statistic where rows, or labels, are permuted; first where they are not.
-        on_halves: The estimate on each half sample, but for a constant.
+        null: The statistic under each permutation of rows or labels; the first draw permutes
+            nothing.
+        on_halves: The estimate on each half sample, up to a constant.
     """
 
     value: float
@@ -53,15 +55,14 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ResamplingDesign:
-    """What all readings of a concept's statements share.
+    """The permutations and half samples that all representations of a concept's statements share.
 
     Attributes:
-        rotations: Of the rows, which are in their order.
+        rotations: Rotations of the rows, which are in the rotations' order.
         halves: Half samples of the rows.
         weights: `halves.weights()`.
-        signs: 1 and -1 for labels 1 and 0: first the labels themselves, then draws of what they
-            might have been.
-        units: Rows whose labels go together in every draw, as sums of signs.
+        signs: 1 and -1 for labels 1 and 0: first the actual labels, then the permuted ones.
+        units: Rows whose labels change together in every draw, as sums of signs.
     """
 
     rotations: Rotations
@@ -74,21 +75,21 @@ class ResamplingDesign:
     def of(
         cls, rotations: Rotations, halves: HalfSamples, draws: Int8[np.ndarray, "draw example"]
     ) -> "ResamplingDesign":
-        """Of draws of labels 0 and 1."""
+        """Make the design from draws of labels 0 and 1."""
         signs = torch.from_numpy(2.0 * draws.T - 1).float().contiguous()
         return cls(rotations, halves, halves.weights(), signs, SignUnits.of(signs))
 
 
 @dataclass(frozen=True, eq=False)
 class GaussianSide:
-    """A reading's kernel of one width, ready to be compared.
+    """A representation's kernel of one width, prepared for comparisons.
 
     Attributes:
-        centred: The centred kernel, in float64, of which values are made.
-        sums: The same in float32, of which nulls and half samples are made.
-        self_hsic: Unbiased HSIC with itself.
+        centred: The centred kernel in float64, for values.
+        sums: The same in float32, for nulls and half samples.
+        self_hsic: Unbiased HSIC of the representation with itself.
         self_hsic_halves: The same on half samples.
-        transform: Of the centred kernel, for rotations of its rows; none for labels.
+        transform: The transform of the centred kernel, for rotations of its rows; empty for labels.
     """
 
     centred: Float[Tensor, "example example"]
@@ -105,12 +106,12 @@ class GaussianSide:
         *,
         is_permuted: bool = True,
     ) -> "GaussianSide":
-        """Take a kernel matrix apart.
+        """Prepare a kernel matrix for comparisons.
 
         Args:
-            kernel: In float64, its rows in the order of the rotations. It is written over.
-            design: What readings share.
-            is_permuted: Whether its rows are to be permuted.
+            kernel: In float64, with rows in the order of the rotations. It is overwritten.
+            design: The design that all representations share.
+            is_permuted: Whether its rows will be permuted.
         """
         n = len(kernel)
         centred = centre(kernel, out=kernel)
@@ -120,7 +121,7 @@ class GaussianSide:
         return cls(centred, sums, self_hsic, sums.hsic(sums, design.weights), transform)
 
     def compare(self, other: "GaussianSide", design: ResamplingDesign) -> dict[str, Comparison]:
-        """HSIC and CKA with another reading of the same statements."""
+        """Compute HSIC and CKA with another representation of the same statements."""
         n = len(self.sums.matrix)
         null = design.rotations.sums(self.transform, other.transform) / (n * (n - 3))
         return self._scaled(other, null, design)
@@ -128,7 +129,7 @@ class GaussianSide:
     def compare_labels(
         self, labels: "GaussianSide", design: ResamplingDesign
     ) -> dict[str, Comparison]:
-        """HSIC and CKA with the labels, whose delta kernel is `(1 + s sᵀ)/2` for signs `s`."""
+        """Compute HSIC and CKA with labels, whose delta kernel is `(1 + s sᵀ)/2` for signs `s`."""
         n = len(self.sums.matrix)
         null = 0.5 * design.units.quadratic_forms(self.sums.matrix) / (n * (n - 3))
         return self._scaled(labels, null, design)
@@ -148,22 +149,22 @@ class GaussianSide:
 
 
 def label_side(design: ResamplingDesign) -> GaussianSide:
-    """The delta kernel of the labels."""
+    """Prepare the delta kernel of the labels."""
     label = design.signs[:, 0].double()
     return GaussianSide.of(0.5 + 0.5 * torch.outer(label, label), design, is_permuted=False)
 
 
 @dataclass(frozen=True, eq=False)
 class SignUnits:
-    """Vectors of signs in which some rows always have the same sign, or always the opposite one.
+    """Vectors of signs in which some rows always have equal or always opposite signs.
 
-    The two statements of a pair with labels 0 and 1 do, and so do those of a group with one label.
-    A quadratic form in such vectors is one in fewer numbers.
+    This holds for the two statements of a pair with labels 0 and 1, and for the rows of a group
+    with one label. A quadratic form in such vectors reduces to one in fewer numbers.
 
     Attributes:
-        unit: Of each row.
+        unit: The unit of each row.
         side: 1 or -1 for each row: `vectors[i] = side[i] * signs[unit[i]]`.
-        signs: Of each unit in each draw.
+        signs: The sign of each unit in each draw.
     """
 
     unit: Int[Tensor, " example"]
@@ -172,10 +173,11 @@ class SignUnits:
 
     @classmethod
     def of(cls, vectors: Float[Tensor, "example draw"]) -> "SignUnits":
-        """Find what goes together in draws of 1 and -1."""
+        """Find the rows that change together in draws of 1 and -1."""
         side = vectors[:, 0]
         aligned = vectors * side[:, None]
         packed = np.packbits(aligned.cpu().numpy() > 0, axis=1)
+        # Each row as one opaque value, so that `unique` compares whole rows at once.
         row_keys = np.ascontiguousarray(packed).view(np.dtype((np.void, packed.shape[1]))).ravel()
         _, first_rows, unit = np.unique(row_keys, return_index=True, return_inverse=True)
         return cls(torch.from_numpy(unit.ravel()), side, aligned[torch.from_numpy(first_rows)])
@@ -183,7 +185,7 @@ class SignUnits:
     def quadratic_forms(
         self, matrix: Float[Tensor, "example example"]
     ) -> Float[np.ndarray, " draw"]:
-        """`vᵀ M v` for each draw, of a symmetric matrix."""
+        """Compute `vᵀ M v` of a symmetric matrix for each draw."""
         count = len(self.signs)
         if count < len(self.unit):
             half_reduced = matrix.new_zeros(count, len(matrix))
@@ -194,7 +196,7 @@ class SignUnits:
         forms = torch.zeros(self.signs.shape[1], dtype=torch.float64)
         edges = np.linspace(0, count, _BANDS + 1).astype(int).tolist()
         for start, stop in pairwise(edges):
-            # Symmetric: what is left of the diagonal block is what is right of it.
+            # The matrix is symmetric, so the part right of the diagonal block counts twice.
             onto = matrix[start:stop, start:] @ self.signs[start:]
             onto *= 2
             onto -= matrix[start:stop, start:stop] @ self.signs[start:stop]
@@ -204,12 +206,13 @@ class SignUnits:
 
 @dataclass(frozen=True, eq=False)
 class LinearSide:
-    """A reading's principal components, with their permutations at each ridge.
+    """A representation's principal components, with their permutations at each ridge.
 
     Attributes:
-        components: Of the reading.
-        traces: `tr R` at each ridge: whole, and of what permutations are made of.
-        transforms: Of `R` at each ridge, for rotations of its rows; none for labels.
+        components: The principal components of the representation.
+        traces: `tr R` at each ridge: of all components, and of those used in permutations.
+        transforms: The transforms of `R` at each ridge, for rotations of its rows; empty for
+            labels.
     """
 
     components: PrincipalComponents
@@ -225,7 +228,7 @@ class LinearSide:
         *,
         is_permuted: bool = True,
     ) -> "LinearSide":
-        """Take a reading's components, and with `is_permuted` prepare them for permutations."""
+        """Prepare a representation's components, and with `is_permuted` their permutations."""
         traces: list[tuple[float, float]] = []
         transforms: list[tuple[Tensor, ...]] = []
         flat = bool((components.shares == components.shares[0]).all())
@@ -235,6 +238,7 @@ class LinearSide:
             traces.append((float(weights.sum()), float(weights[is_kept].sum())))
             if not is_permuted:
                 continue
+            # With a flat spectrum, another ridge only rescales the first transform.
             if flat and number:
                 ratio = float(weights[0] / components.weights(ridges[0])[0])
                 transforms.append(tuple(part * ratio for part in transforms[0]))
@@ -246,7 +250,7 @@ class LinearSide:
     def compare(
         self, other: "LinearSide", ridges: Sequence[float], design: ResamplingDesign
     ) -> list[Comparison]:
-        """Normalised HSIC with another reading of the same statements, at each ridge."""
+        """Compute normalised HSIC with another representation of the statements, at each ridge."""
         n = len(self.components.vectors)
         overlap = self.components.overlap(other.components)
         comparisons = []
@@ -256,7 +260,7 @@ class LinearSide:
                 self.traces[number],
                 other.traces[number],
             )
-            # The mean over all permutations is known, that of what was left out with it.
+            # The components left out add their mean over all permutations, which is known exactly.
             null += (trace * other_trace - kept_trace * other_kept_trace) / (n - 1)
             comparisons.append(self._compared(other, overlap, ridge, null, design))
         return comparisons
@@ -264,7 +268,7 @@ class LinearSide:
     def compare_labels(
         self, labels: "LinearSide", ridges: Sequence[float], design: ResamplingDesign
     ) -> list[Comparison]:
-        """Normalised HSIC with the labels, at each ridge."""
+        """Compute normalised HSIC with the labels, at each ridge."""
         directions = design.signs - design.signs.mean(dim=0)
         directions = directions / torch.linalg.vector_norm(directions, dim=0)
         projected = (self.components.vectors.float().T @ directions).square().double()
@@ -294,6 +298,6 @@ class LinearSide:
 
 
 def linear_label_side(ridges: Sequence[float], design: ResamplingDesign) -> LinearSide:
-    """The labels as one standardised component."""
+    """Prepare the labels as one standardised component."""
     column = design.signs[:, :1].double()
     return LinearSide.of(PrincipalComponents.of(column), ridges, design, is_permuted=False)

@@ -1,4 +1,4 @@
-"""What comparisons of readings come to, as one labelled data set."""
+"""Collect the comparisons of representations in one labelled data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ ESTIMATORS = {
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Comparisons by site, against what, variant and width, as they come in.
+    """Comparisons by site, reference, variant and width, as they are computed.
 
     Attributes:
-        sites: Names along `site`.
-        multiples: Widths.
-        halves: Half samples behind intervals.
-        statements: How many stand behind every value.
-        comparisons: By estimator, site, against what, variant and width.
-        matched: Of each site, the share of its directions that the rank-matched variant holds.
+        sites: The names along `site`.
+        multiples: The widths.
+        halves: The half samples for intervals.
+        statements: The number of statements for every value.
+        comparisons: By estimator, site, reference, variant and width.
+        matched: For each site, the share of its directions that the rank-matched variant holds.
     """
 
     sites: tuple[str, ...]
@@ -48,13 +48,13 @@ class Results:
         halves: HalfSamples,
         statements: int,
     ) -> "Results":
-        """Without any comparison yet."""
+        """Make results without any comparison."""
         return cls(tuple(sites), tuple(multiples), halves, statements, {}, [])
 
     def put(
         self, place: tuple[int, int, int], against: str, comparisons: Mapping[str, Comparison]
     ) -> None:
-        """Note the comparisons of one reading, at a site, variant and width."""
+        """Store the comparisons of one representation, at a site, variant and width."""
         site, variant, width = place
         for name, comparison in comparisons.items():
             key = name, site, AGAINST.index(against), variant, width
@@ -68,17 +68,17 @@ class Results:
         components: int,
         ridge: float,
     ) -> xr.Dataset:
-        """All of it; NaN where nothing was put.
+        """Return all comparisons as a data set; NaN where there is none.
 
         Args:
-            first_block: Whether the first block's output was read.
-            permutations: By what is compared against, how many stand behind its nulls.
-            components: Of the rank-matched variant.
-            ridge: Of normalised HSIC at a multiple of 1.
+            first_block: Whether the activations include the first block's output.
+            permutations: The number of permutations for the null of each reference.
+            components: The number of components of the rank-matched variant.
+            ridge: The ridge of normalised HSIC at a multiple of 1.
         """
         shape = len(self.sites), len(AGAINST), len(VARIANTS), len(self.multiples)
         dims = "site", "against", "variant", "width"
-        # Gathered first: every assignment to a data set aligns all of it anew.
+        # Collected before assignment: each assignment to a data set aligns all of it again.
         variables: Variables = {}
         empty = xr.Dataset(
             coords={

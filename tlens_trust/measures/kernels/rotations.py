@@ -1,15 +1,17 @@
-"""Which examples may change places, had two readings nothing to do with each other.
+"""Permutations of examples for a test of two representations: rotations of circles of groups.
 
-A permutation test of two readings permutes the rows of one against those of the other. Rows of one
-group (a question, a pair of twins) go together, so whole groups change places, with groups of the
-same size; the rows of a group have no order of their own, which is drawn once. A group whose size
-no other has stays where it is, and its rows go round in a circle.
+A permutation test of two representations permutes the rows of one against those of the other. Rows
+of one group (a question, a pair of twin statements) stay together. So whole groups change places
+with groups of the same size. The rows of a group have no natural order; one is drawn at random. If
+no other group has the same size, the group stays and its rows are rotated.
 
-The permutations are the rotations of a circle of groups (of one circle for each size), a subgroup
-of all that may be. A test by a subgroup is exact at its level just as one by all of them is. What
-it brings is speed: the sums `Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for all rotations are correlations, and so cost a
-few Fourier transforms together and not n² operations each. For two readings of 2,000 rows, all
-1,999 rotations cost about as much as three single permutations.
+The permutations are the rotations of a circle of groups, with one circle for each size. They are a
+subgroup of all allowed permutations. A test by a subgroup is as exact at its level as a test by all
+of them.
+
+Rotations are fast. The sums `Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for all rotations are correlations. So a few
+Fourier transforms replace `n²` operations for each rotation. For two representations of 2,000 rows,
+all 1,999 rotations cost about as much as three single permutations.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,12 +28,13 @@ from tlens_trust.arguments import checked_count, checked_seed
 
 @dataclass(frozen=True, eq=False)
 class Rotations:
-    """Rotations of circles of groups, and which of them are drawn.
+    """Rotations of circles of groups, and a draw of them.
 
     Attributes:
-        order: The rows, circle by circle, group by group, in the order of the circles.
-        circles: For each circle how many groups stand in it, and the size of each.
-        shifts: By how many groups each draw turns each circle. The first draw turns none.
+        order: The rows, circle by circle and group by group.
+        circles: The number of groups and the group size of each circle.
+        shifts: For each draw, the number of groups by which each circle is rotated. The first draw
+            rotates none.
     """
 
     order: Int[np.ndarray, " example"]
@@ -40,18 +43,18 @@ class Rotations:
 
     @property
     def permutations(self) -> int:
-        """How many draws there are beside the one that leaves all in place."""
+        """The number of draws, without the one that leaves all rows in place."""
         return len(self.shifts) - 1
 
     @classmethod
     def draw(cls, groups: Sequence[str], *, permutations: int, seed: int) -> "Rotations":
-        """Seat the groups, and draw rotations.
+        """Place the groups on circles, and draw rotations.
 
         Args:
             groups: The group of each row.
-            permutations: At most so many. Fewer where there are not as many rotations: groups of
-                one size give one less than there are groups.
-            seed: Seats the groups, orders the rows within each, and draws.
+            permutations: The largest number of rotations. Fewer are drawn if there are not as many:
+                `g` groups of one size have `g - 1`.
+            seed: Places the groups, orders the rows within each, and draws the rotations.
 
         Raises:
             ValueError: `permutations` is less than 1, or no row can change places.
@@ -93,7 +96,7 @@ class Rotations:
         return cls(np.concatenate(order), tuple(circles), shifts)
 
     def permutation(self, draw: int) -> Int[np.ndarray, " example"]:
-        """Which row comes to each row's place in one draw: slow, to look at."""
+        """Compute which row moves to each row's place in one draw; slow, for inspection."""
         rotated_rows, start = [], 0
         for (count, size), shift in zip(self.circles, self.shifts[draw].tolist(), strict=True):
             seats = self.order[start : start + count * size].reshape(count, size)
@@ -106,11 +109,11 @@ class Rotations:
     def transform(
         self, matrix: Float[Tensor, "example example"], *, seated: bool = False
     ) -> tuple[Tensor, ...]:
-        """Fourier transforms of a symmetric matrix, made once for any number of others.
+        """Compute the Fourier transforms of a symmetric matrix, once for any number of comparisons.
 
         Args:
-            matrix: Of which both sides are the rows.
-            seated: Whether its rows are in the order of `order` already, which saves time.
+            matrix: A matrix whose rows and columns are the examples.
+            seated: Whether its rows are already in the order of `order`, which saves time.
         """
         if not seated:
             order = torch.from_numpy(self.order).to(matrix.device)
@@ -125,13 +128,14 @@ class Rotations:
     def sums(
         self, one: tuple[Tensor, ...], other: tuple[Tensor, ...]
     ) -> Float[np.ndarray, " draw"]:
-        """`Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for each draw `π`, from the transforms of `K` and `L`."""
+        """Compute `Σᵢⱼ Kᵢⱼ L_π(i)π(j)` for each draw `π`, from the transforms of `K` and `L`."""
         sums = np.zeros(len(self.shifts))
         for number, (a, b) in enumerate(self._pairs()):
             spectrum = one[number].conj() * other[number]
             (m, s), (k, _) = self.circles[a], self.circles[b]
             if a == b:
-                # Every pair i ≠ j lies on one diagonal of the upper half and one of the lower.
+                # The matrix is symmetric: each diagonal stands for itself and its mirror image. The
+                # main diagonal, and the middle one of an even circle, have no mirror image.
                 total = 2 * spectrum[1:].sum(dim=0) + spectrum[0]
                 if m * s % 2 == 0:
                     total -= spectrum[-1]
@@ -149,14 +153,14 @@ class Rotations:
     def _entries(
         self, seated: Float[Tensor, "example example"], one: int, other: int
     ) -> Float[Tensor, "row other_row"]:
-        """The entries between two circles."""
+        """Select the entries between two circles."""
         ends = np.concatenate([[0], np.cumsum([m * s for m, s in self.circles])])
         return seated[ends[one] : ends[one + 1], ends[other] : ends[other + 1]]
 
     def _by_place(
         self, seated: Float[Tensor, "example example"], one: int, other: int
     ) -> Float[Tensor, "size other_size group other_group"]:
-        """The same as a table of groups by groups, for each two places within groups."""
+        """Arrange these entries by pairs of groups, for each pair of places within groups."""
         (m, s), (k, t) = self.circles[one], self.circles[other]
         return self._entries(seated, one, other).reshape(m, s, k, t).permute(1, 3, 0, 2)
 
@@ -164,12 +168,12 @@ class Rotations:
 def exchange_rows(
     groups: Sequence[str], *, permutations: int, seed: int
 ) -> Iterator[Int[np.ndarray, " example"]]:
-    """Random permutations of rows: groups of one size change places, rows within each as well.
+    """Draw random permutations: groups of one size change places, and so do rows within each group.
 
     Args:
         groups: The group of each row.
-        permutations: How many.
-        seed: Draws them.
+        permutations: The number of permutations.
+        seed: Draws the permutations.
 
     Raises:
         ValueError: `permutations` is less than 1.
@@ -193,7 +197,8 @@ def exchange_rows(
 
 
 def _diagonals(matrix: Float[Tensor, "example example"]) -> Float[Tensor, "half example"]:
-    """`matrix[(i + δ) mod n, i]` for every offset `δ` of the lower half, going round."""
+    """Select `matrix[(i + δ) mod n, i]` for every offset `δ` from 0 to `n // 2`."""
     n = len(matrix)
     extended = torch.cat([matrix, matrix[: n // 2]])
+    # Steps of n + 1 numbers run along a diagonal, so no index array is needed.
     return extended.as_strided((n // 2 + 1, n), (n, n + 1)).contiguous()

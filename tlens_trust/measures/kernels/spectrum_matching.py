@@ -1,8 +1,8 @@
-"""Readings whose spectrum has been made flat: what they hold, whatever the scale of each direction.
+"""Representations with a flat spectrum: their information, whatever the scale of each direction.
 
-A kernel estimator sees the directions of large spread and hardly the others. So an invertible map
-that only stretches directions, which takes no information away and adds none, moves it up and down.
-Once the leading principal components all have the same spread, the map is undone.
+A kernel estimator depends mostly on the directions of large spread. So an invertible map that only
+stretches directions changes the estimate, though it changes no information. If the leading
+principal components all have the same spread, the effect of the map is removed.
 """
 
 from jaxtyping import Float
@@ -18,29 +18,30 @@ def flatten_spectrum(
     """Give the leading principal components all the same spread (whitening, up to a rotation).
 
     The result is an orthonormal basis, times `√n`, of the space that the leading principal
-    components span over the examples: unit variance in every direction. With all components it is
-    the same, up to a rotation, after any invertible linear map of `x`, whatever the map does to the
-    spectrum; with fewer, after any that leaves the leading components' span.
+    components span over the examples. Every direction has unit variance. With all components, the
+    result is the same up to a rotation after any invertible linear map of `x`. With fewer, that
+    holds for maps that keep the span of the leading components.
 
-    A direction is kept where its standard deviation is above the rounding of the numbers that came
-    in (see `PrincipalComponents.of`). So a direction that was shrunk to 1e-6 is restored, from
-    float64 to nine digits, from float32 to one or two, as far as it is there.
+    A direction is kept if its standard deviation exceeds the rounding error of the input (see
+    `PrincipalComponents.of`). So a direction that was shrunk to 1e-6 is restored: to nine digits
+    from float64, and to one or two from float32.
 
-    What it cannot undo: a map that is not invertible, noise, and with fewer components than
-    directions a map that moves others into the lead. Directions that hold nothing but noise are
-    made as large as the others, so that an estimate on many components is noisier.
+    Some maps cannot be undone: a map that is not invertible, noise, and with fewer components than
+    directions a map that makes others the leading ones. Directions of pure noise are scaled up like
+    all others, so an estimate on many components is noisier.
 
     Args:
         x: One row per example.
-        components: How many to keep; the same at every checkpoint of a series, so that estimates
-            compare. None: `default_components(n, d)`.
-        standardise: Whether features are brought to variance 1 before their leading components are
-            chosen, so that a few outlier features do not take the lead. With all components it
-            makes no difference.
+        components: The number of components, the same at every checkpoint of a series, so that
+            estimates are comparable. None: `default_components(n, d)`.
+        standardise: Whether to scale features to variance 1 before their leading components are
+            chosen, so that a few outlier features do not dominate. With all components it makes no
+            difference.
 
     Returns:
-        In float64; fewer columns than `components` where the examples span fewer directions, as
-        with `n ≤ d`, constant features or duplicates; none where all examples are the same.
+        The result in float64. It has fewer columns than `components` if the examples span fewer
+        directions, as with `n ≤ d`, constant features or duplicates. It has no columns if all
+        examples are the same.
 
     Raises:
         ValueError: `components` is less than 1.
@@ -66,9 +67,9 @@ def flatten_spectrum(
 
 
 def default_components(n: int, d: int) -> int:
-    """As many as an eighth of the examples, and no more than the width.
+    """Return an eighth of the number of examples, and at most the width.
 
-    More directions than that are, once whitened, mostly noise: any two readings of `k` whitened
+    More whitened directions than that are mostly noise. Any two representations of `k` whitened
     directions share a part `k / n` of their span by chance.
 
     Examples:
@@ -79,10 +80,10 @@ def default_components(n: int, d: int) -> int:
 
 
 def matching_components(n: int, d: int) -> int:
-    """All directions where examples are at least twice as many; else `default_components`.
+    """Return all directions if examples are at least twice as many; else `default_components`.
 
-    Only with all of them does the flattened spectrum undo any invertible map. With fewer, one that
-    brings other directions into the lead moves the estimate, as if information came and went.
+    Only with all directions does the flat spectrum undo any invertible map. With fewer, a map that
+    makes other directions the leading ones changes the estimate without a change of information.
 
     Examples:
         >>> matching_components(2000, 576), matching_components(2000, 4096)

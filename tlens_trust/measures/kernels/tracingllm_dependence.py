@@ -1,8 +1,8 @@
-"""The dependence estimator of Qian et al. (2024), as their reference code has it.
+"""The dependence estimator of Qian et al. (2024), as in their reference code.
 
-It is here so that published curves can be drawn again and set beside others. What it reports as
-mutual information follows the spectrum of the activations: an invertible map, which changes no
-information, moves it several-fold; and it is not 0 for unrelated readings.
+It serves to reproduce published curves and to compare them with other estimators. What the paper
+reports as mutual information follows the spectrum of the activations. An invertible map, which
+changes no information, changes it several-fold. It is also not 0 for unrelated representations.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,7 @@ from tlens_trust.measures.labelled import labelled, labelled_null
 from tlens_trust.measures.nulls import in_deviations, middle_95, p_values_of
 from tlens_trust.measures.permutations import permute_labels
 
+# The values in the reference code of Qian et al.
 SIGMA, EPSILON, TRAINING_PART = 50.0, 1e-5, 0.8
 _AGAINST = ("first_block", "label")
 _ABOUT = (
@@ -48,10 +49,10 @@ _ABOUT = (
 
 
 def tracingllm_features(x: Float[Tensor, "example d"]) -> Float[Tensor, "_ d"]:
-    """Features as their code has them: standardised over all rows, then the first 80% of rows.
+    """Standardise features over all rows, then take the first 80% of rows, as the paper does.
 
-    Each by its mean and its standard deviation (the one with `n - 1`); a constant feature becomes
-    0, where the reference code gives NaN. In float64.
+    Each feature is scaled by its mean and its standard deviation with `n - 1`. A constant feature
+    becomes 0, where the reference code gives NaN. The result is in float64.
 
     Examples:
         >>> tracingllm_features(torch.arange(10.0).unsqueeze(1)).shape
@@ -67,7 +68,7 @@ def tracingllm_features(x: Float[Tensor, "example d"]) -> Float[Tensor, "_ d"]:
 def tracingllm_kernel(
     x: Float[Tensor, "example d"], *, sigma: float = SIGMA
 ) -> Float[Tensor, "example example"]:
-    """`exp(-‖xᵢ - xⱼ‖² / (2 σ² d))`, with `d` features."""
+    """Compute `exp(-‖xᵢ - xⱼ‖² / (2 σ² d))`, with `d` features."""
     return gaussian_of(squared_distances(x, x), sigma * x.shape[1] ** 0.5)
 
 
@@ -78,18 +79,21 @@ def tracingllm_information(
     sigma: float = SIGMA,
     epsilon: float = EPSILON,
 ) -> float:
-    """What Qian et al. report as mutual information: `tr(R_x R_y)`, by its formula in float64.
+    """Compute what Qian et al. report as mutual information: `tr(R_x R_y)`, in float64.
 
-    `R = K (K + ε m I)⁻¹`, `K = H exp(-‖xᵢ - xⱼ‖² / (2 σ² d)) H`, with `m` rows and `d` features. It
-    is a bare number, not in nats, and not mutual information: with σ this wide the kernel is all
-    but linear, and the value counts the principal components that two readings share, those whose
-    share of the variance is above `ε σ²` = 2.5% in full. So it follows the effective rank of the
-    activations. It is above 0 for unrelated readings, by `tr(R_x) tr(R_y) / (m - 1)`. (The
-    reference code computes in float32, where at large σ rounding can make it negative.)
+    `R = K (K + ε m I)⁻¹` and `K = H exp(-‖xᵢ - xⱼ‖² / (2 σ² d)) H`, with `m` rows and `d` features.
+    The value is a plain number, not in nats, and not mutual information.
+
+    With so large a σ the kernel is almost linear. The value then counts the principal components
+    that two representations share. Those with a share of the variance well above `ε σ²` = 2.5%
+    count in full. So it follows the effective rank of the activations. For unrelated
+    representations it is above 0, by `tr(R_x) tr(R_y) / (m - 1)`. The reference code computes in
+    float32, where rounding at large σ can make it negative.
 
     Args:
-        x: One reading: activations as `tracingllm_features` gives them.
-        y: The other, row by row the same examples; labels as a column of 0 and 1, not standardised.
+        x: The first representation: activations from `tracingllm_features`.
+        y: The second one, row by row for the same examples; labels are a column of 0 and 1, not
+            standardised.
         sigma: `σ`.
         epsilon: `ε`.
 
@@ -122,18 +126,18 @@ def tracingllm_low_rank(
     rank: int = 768,
     tolerance: float = 1e-9,
 ) -> LowRankValue:
-    """`tracingllm_information` for many examples, without an n × n matrix, with its error bounded.
+    """Compute `tracingllm_information` for many examples, with an error bound.
 
     Args:
-        x: One reading.
-        y: The other, row by row the same examples.
+        x: The first representation.
+        y: The second one, row by row for the same examples.
         sigma: `σ`.
         epsilon: `ε`.
-        rank: Of each factor at most.
-        tolerance: Of the factorisation (see `pivoted_cholesky`).
+        rank: The largest rank of each factor.
+        tolerance: The tolerance of the factorisation (see `pivoted_cholesky`).
 
     Raises:
-        ValueError: As `tracingllm_information`.
+        ValueError: As for `tracingllm_information`.
 
     Examples:
         >>> x = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0))
@@ -158,7 +162,7 @@ def tracingllm_factor(
     rank: int = 768,
     tolerance: float = 1e-9,
 ) -> NormalisedFactor:
-    """One side of `tracingllm_low_rank`, to be compared with any number of others."""
+    """Compute one side of `tracingllm_low_rank`, to compare with any number of others."""
     kernel = GaussianKernel(sigma * x.shape[1] ** 0.5)
     low = pivoted_cholesky(kernel, x, rank=rank, tolerance=tolerance)
     return NormalisedFactor.of(low, epsilon)
@@ -166,12 +170,12 @@ def tracingllm_factor(
 
 @dataclass(frozen=True)
 class TracingLLMDependence:
-    """The paper's estimator at every site, with what permutations give it: a `Measure`.
+    """Measure the paper's estimator at every site, with its permutation null: a `Measure`.
 
     Attributes:
         sigma: `σ`.
         epsilon: `ε`.
-        permutations: How many, at most, stand behind a null.
+        permutations: The largest number of permutations for a null.
     """
 
     sigma: float = SIGMA
@@ -184,31 +188,31 @@ class TracingLLMDependence:
 
     @property
     def name(self) -> str:
-        """`tracingllm_dependence`."""
+        """The measure's name, `tracingllm_dependence`."""
         return "tracingllm_dependence"
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """The name and every parameter that changes the result."""
         return (
             f"{self.name}(sigma={self.sigma}, epsilon={self.epsilon}, "
             f"permutations={self.permutations}, version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Measure the dependence at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Labels, and groups for the permutations.
+            activations: One row per statement of the concept, in its order.
+            concept: The labels, and the groups for the permutations.
             seed: Draws the permutations.
 
         Returns:
             See `tracingllm_dependence`.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or the first 80% of
-                them hold one label alone.
+            ValueError: The activations do not belong to this concept's statements, or the first 80%
+                of them have only one label.
         """
         if len(activations) != len(concept):
             raise ValueError(
@@ -234,7 +238,8 @@ class TracingLLMDependence:
         order = torch.from_numpy(rotations.order)
         units = SignUnits.of(torch.from_numpy(2.0 * permuted.draws.T - 1).float()[order])
         label = self._resolvent(label_column(labels)[order])
-        # The centred kernel of labels of two kinds has one eigenvector, the labels themselves.
+        # The centred kernel of binary labels has one eigenvector, the centred labels. So one
+        # weight turns quadratic forms in the signs into the statistic.
         weight = float(label.diagonal().sum()) / (rows * 4 * labels.mean() * (1 - labels.mean()))
 
         sites = len(activations.sites)
@@ -252,7 +257,7 @@ class TracingLLMDependence:
                 continue
             value[site, 1] = float(torch.dot(R.flatten(), label.flatten()))
             seated = R.float()
-            # R has rows that sum to 0, so that signs need not be centred.
+            # The rows of R sum to 0, so the signs need not be centred.
             nulls[1].append(weight * units.quadratic_forms(seated))
             if block_reference is not None:
                 value[site, 0] = float(torch.dot(R.flatten(), block_reference[0].flatten()))
@@ -315,17 +320,22 @@ class TracingLLMDependence:
 
 
 def tracingllm_dependence(*, permutations: int = 1000) -> TracingLLMDependence:
-    """The estimator of Qian et al. as a measure: what they report as mutual information.
+    """Measure the estimator of Qian et al., which they report as mutual information.
 
-    Gives `nhsic_tracingllm` along `site` and `against`: `first_block` (their X, the output of the
-    first block at the same checkpoint; NaN where that was not read) and `label` (their Y). Computed
-    as they do: σ = 50, ε = 1e-5, features standardised over all statements, the first 80% of
-    them, labels as one feature of 0 and 1. Beside it `…_null`, the middle 95% where statements or
-    labels change places (groups together), `…_p` and `…_p_best` from the same, and `…_n`. See
-    `tracingllm_information` for what it is not, and `kernel_dependence` for the same with controls.
+    The variable is `nhsic_tracingllm` along `site` and `against`. `first_block` is their X, the
+    output of the first block at the same checkpoint; it is NaN if that site is missing. `label` is
+    their Y.
+
+    It is computed as in the paper: σ = 50, ε = 1e-5, features standardised over all statements, the
+    first 80% of them, and labels as one feature of 0 and 1. `…_null` is the middle 95% where
+    statements or labels are permuted, with groups kept together. `…_p` and `…_p_best` are the
+    p-values by that null, and `…_n` is the number of statements.
+
+    See `tracingllm_information` for the limits of the estimator, and `kernel_dependence` for a
+    version with controls.
 
     Args:
-        permutations: How many, at most, stand behind a null.
+        permutations: The largest number of permutations for a null.
 
     Returns:
         A measure named `tracingllm_dependence`.
