@@ -25,6 +25,7 @@ _HOME = {
     "trace_checkpoints": "tracing",
 }
 
+# The names stand here again, since type checkers understand a literal list only.
 __all__ = [
     "Activations",
     "Checkpoint",
@@ -42,6 +43,7 @@ __all__ = [
     "trace_checkpoints",
 ]
 
+# Type checkers and editors do not run `__getattr__`, so they need real imports.
 if TYPE_CHECKING:
     from tlens_trust.activations import Activations, collect_activations
     from tlens_trust.checkpoints import (
@@ -59,6 +61,7 @@ def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module 'tlens_trust' has no attribute {name!r}")
     value = getattr(import_module(f"tlens_trust.{_HOME[name]}"), name)
+    # Python calls `__getattr__` only for a missing name, so the next use is an ordinary lookup.
     globals()[name] = value
     return value
 

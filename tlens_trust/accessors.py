@@ -37,13 +37,16 @@ class LazyAccessor(Generic[_Accessor]):
     def __get__(self, instance: object, owner: type) -> _Accessor: ...
 
     def __get__(self, instance: object | None, owner: type) -> Any:
+        # A subclass has the accessors of its base classes, as it has their other attributes.
         keys = [_key(base, self._name) for base in owner.__mro__]
         registered = next((_REGISTERED[key] for key in keys if key in _REGISTERED), None)
+        # `Trace.plot` on the class itself imports nothing, so that reading a class stays cheap.
         if instance is None:
             return self if registered is None else registered
         if registered is None and self._home is not None:
             import_module(self._home)
             registered = next(_REGISTERED[key] for key in keys if key in _REGISTERED)
+        # Only `register_on` makes an accessor without a home, and it registers the class first.
         assert registered is not None
         return registered(instance)
 
@@ -57,12 +60,14 @@ def register_on(owner: type, name: str) -> Callable[[_Class], _Class]:
     """
     if not name.isidentifier() or name.startswith("_"):
         raise ValueError(f"An accessor's name must be a public identifier, got {name!r}.")
+    # A dataclass field without a default is an annotation and no attribute of the class.
     is_attribute = name in owner.__annotations__ or name in owner.__dict__
     if is_attribute and not isinstance(owner.__dict__.get(name), LazyAccessor):
         raise ValueError(_refusal(owner, name))
 
     def register(accessor: _Class) -> _Class:
         earlier = _REGISTERED.get(_key(owner, name))
+        # A reload makes a new class object, so that the path is compared and not the identity.
         if earlier is not None and _path(earlier) != _path(accessor):
             raise ValueError(_refusal(owner, name))
         _REGISTERED[_key(owner, name)] = accessor

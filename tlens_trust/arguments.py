@@ -52,9 +52,12 @@ def is_whole(number: object) -> TypeGuard[SupportsIndex]:
         >>> [is_whole(number) for number in (3, 3.0, True, "3")]
         [True, False, False, False]
     """
+    # `bool` is a subclass of `int`, but a flag in place of a count is a mistake.
     if isinstance(number, bool):
         return False
     try:
+        # Numpy's integers are no subclass of `int`. All whole numbers have `__index__`, and floats
+        # lack it.
         operator.index(number)  # type: ignore[arg-type]
     except TypeError:
         return False
@@ -73,6 +76,7 @@ def check_counts(settings: object, least: Mapping[str, int]) -> None:
     """
     for name, smallest in least.items():
         number = checked_count(name, getattr(settings, name), least=smallest)
+        # A frozen dataclass refuses an ordinary assignment, in its own `__post_init__` too.
         object.__setattr__(settings, name, number)
 
 
@@ -92,6 +96,7 @@ def checked_share(name: str, share: object, *, hint: str) -> float:
         Traceback (most recent call last):
         ValueError: `confidence` must lie between 0 and 1, got 95. 0.95 is 95 in a hundred.
     """
+    # NaN fails the comparisons, so it is refused too.
     if not _is_real(share) or not 0 < float(share) < 1:  # type: ignore[arg-type]
         raise ValueError(f"`{name}` must lie between 0 and 1, got {share!r}. {hint}")
     return float(share)  # type: ignore[arg-type]
@@ -162,11 +167,13 @@ def checked_grid(
         (1.0, 10.0)
     """
     values = [numbers] if single and _is_real(numbers) else numbers
+    # A text is iterable too, but its letters are no numbers.
     is_list = isinstance(values, Iterable) and not isinstance(values, str | bytes)
     members = list(values) if is_list else None  # type: ignore[call-overload]
     if members is None or not (members or empty) or not all(map(_is_positive, members)):
         kind = "a positive number, or a list of them" if single else "a list of positive numbers"
         raise ValueError(f"`{name}` must be {kind}, got {numbers!r}. {hint}")
+    # A grid has one form, since it is a part of a measure's identity, and so of a cell's key.
     return tuple(sorted({float(member) for member in members}))
 
 
@@ -192,8 +199,10 @@ def checked_choice(name: str, choice: object, allowed: Sequence[str]) -> str:
 
 
 def _is_real(number: object) -> bool:
+    # `bool` counts as a `Real`, since it is a subclass of `int`.
     return isinstance(number, Real) and not isinstance(number, bool)
 
 
 def _is_positive(number: object) -> bool:
+    # NaN fails the first comparison; infinity passes it and needs the second check.
     return _is_real(number) and float(number) > 0 and isfinite(number)  # type: ignore[arg-type]

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+# A younger file may belong to a process that is still writing.
 _ABANDONED_AFTER = 24 * 60 * 60  # seconds
 
 
@@ -49,13 +50,18 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _temporary_path(place)
     try:
+        # The file is made here, and not by the library that fills it, to learn which permissions
+        # the umask gives to a new file.
         with open(unfinished, "xb") as file:
             mode = os.fstat(file.fileno()).st_mode
         yield unfinished
         _settle(unfinished, mode & 0o777)
+        # The content is flushed before the rename. Otherwise a crash could leave an empty file in
+        # place.
         os.replace(unfinished, place)
         _flush_folder(place.parent)
     finally:
+        # After a rename there is nothing to remove.
         unfinished.unlink(missing_ok=True)
 
 
@@ -77,6 +83,8 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     unfinished, replaced = hidden / place.name, hidden / "replaced"
     try:
         unfinished.mkdir(parents=True)
+        # The new folder shows what the umask allows. Files get the same, without the right to
+        # execute.
         mode = unfinished.stat().st_mode & 0o666
         yield unfinished
         for member in unfinished.rglob("*"):
@@ -87,6 +95,7 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(place, replaced)
         try:
             os.replace(unfinished, place)
+        # Ctrl-C between the two renames must not lose the old folder either.
         except BaseException:
             with suppress(OSError):
                 os.replace(replaced, place)
@@ -108,16 +117,20 @@ def remove_abandoned(folder: str | os.PathLike[str]) -> None:
             if not (name.startswith(".") and name.endswith(".tmp")):
                 continue
             with suppress(OSError):
+                # Another process may remove it at the same time, which is no error.
                 if time.time() - path.stat().st_mtime > _ABANDONED_AFTER:
                     shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def _temporary_path(place: Path) -> Path:
+    # It is in the same folder, since a rename is atomic only within one file system. A random name
+    # is not shared by processes of several machines, as a process id may be.
     return place.with_name(f".{uuid.uuid4().hex}.tmp")
 
 
 def _settle(file: Path, mode: int) -> None:
     """Flush a file to the disk; some libraries (safetensors) make it private to its owner."""
+    # It is opened for writing, since Windows flushes no file that is open for reading only.
     with open(file, "r+b") as content:
         os.fsync(content.fileno())
     file.chmod(mode)

@@ -47,6 +47,7 @@ def script_data(value: object) -> Markup:
         >>> print(script_data({"a": "</script><b>"}))
         {"a": "\u003c/script\u003e\u003cb\u003e"}
     """
+    # JSON has no NaN, and a browser's `JSON.parse` refuses it.
     return script_json(json.dumps(value, allow_nan=False))
 
 
@@ -80,7 +81,9 @@ def _environment() -> "Environment":
     return Environment(
         loader=PackageLoader("tlens_trust"),
         autoescape=True,
+        # A misspelt name in a template raises an error, where jinja2 would leave a gap.
         undefined=StrictUndefined,
+        # These two keep lines that hold nothing but a template's tag out of the page.
         trim_blocks=True,
         lstrip_blocks=True,
     )

@@ -46,8 +46,10 @@ def choose_threads(activations: Float[Tensor, "example site d_model"]) -> int:
             f"The environment variable {VARIABLE} got {text!r}. Give a whole number from 1, or "
             "unset it for a number that depends on the size of the problem."
         )
+    # Sites do not count. They are a batch of products, each as large as the matrix of one site.
     examples, _, width = activations.shape
     threads = int(text) if text else max(1, examples * width // NUMBERS_PER_THREAD)
+    # The usual case needs no limits, and finding the libraries takes as long as a small probe.
     if threads == 1:
         return 1
     limits: list[int] = [library.num_threads for library in _libraries().lib_controllers]

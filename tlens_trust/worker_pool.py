@@ -15,6 +15,7 @@ _IDLE_SECONDS = 60
 
 def available_cores() -> int:
     """Count the cores that this process may use, by its affinity and its control group."""
+    # `os.cpu_count` also counts cores that a container or a cluster job may not use.
     from loky import cpu_count
 
     return int(cpu_count())
@@ -29,6 +30,8 @@ def worker_pool(workers: int) -> Any:
     Raises:
         OSError: No process can be started.
     """
+    # Unlike the standard library's pool, loky runs no script a second time in its workers. It also
+    # sends functions and classes that a script or a notebook defines.
     from loky import get_reusable_executor
 
     return get_reusable_executor(max_workers=workers, timeout=_IDLE_SECONDS)
@@ -44,6 +47,7 @@ def start_workers(workers: int, *, modules: Sequence[str]) -> None:
         modules: Names of the modules to import.
     """
     try:
+        # One task for each worker, so that all of them import.
         for _ in range(workers):
             worker_pool(workers).submit(_import, tuple(modules))
     except (OSError, BrokenExecutor):
