@@ -55,8 +55,8 @@ def register_on(owner: type, name: str) -> Callable[[_Class], _Class]:
     """Make a decorator that registers a class as `owner().name`.
 
     Raises:
-        ValueError: `name` is no public identifier, or is taken by anything but an earlier version
-            of the same class (a module that is reloaded in a notebook registers its own again).
+        ValueError: `name` is no public identifier, or is taken. An earlier version of the same
+            class is replaced, since a module that is reloaded in a notebook registers it again.
     """
     if not name.isidentifier() or name.startswith("_"):
         raise ValueError(f"An accessor's name must be a public identifier, got {name!r}.")

@@ -95,8 +95,8 @@ def replaced_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(place, replaced)
         try:
             os.replace(unfinished, place)
-        # Ctrl-C between the two renames must not lose the old folder either.
         except BaseException:
+            # Ctrl-C between the two renames must not lose the old folder either.
             with suppress(OSError):
                 os.replace(replaced, place)
             raise

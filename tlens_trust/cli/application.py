@@ -19,6 +19,7 @@ from tlens_trust.cli.run_folder_commands import compare, onset, report
 from tlens_trust.cli.steer_command import steer
 from tlens_trust.cli.transfer_command import transfer
 
+# What a shell reports of a program that Ctrl-C ended: 128, and 2 for the signal.
 _INTERRUPTED = 130
 
 app = typer.Typer(
@@ -26,6 +27,7 @@ app = typer.Typer(
     help="When, during pre-training, does a language model come to know what is trustworthy?",
     add_completion=False,
     rich_markup_mode=None,
+    # `main` prints a user's mistake itself. Any other error keeps Python's own traceback.
     pretty_exceptions_enable=False,
 )
 
@@ -76,12 +78,14 @@ for _command in (
 def main() -> None:
     """Run the command line. A user's mistake is one line on standard error, and exit status 2."""
     try:
+        # In standalone mode, Typer would print errors and exit before they reach this function.
         status = app(sys.argv[1:] or ["--help"], prog_name="tlens-trust", standalone_mode=False)
     except typer.TyperException as error:
         _fail(error.format_message())
     except (KeyboardInterrupt, typer.Abort):
         status = _INTERRUPTED
     except (ValueError, OSError) as error:
+        # A bug report needs the traceback, which one line leaves out.
         if os.environ.get("TLENS_TRUST_TRACEBACK"):
             raise
         _fail(" ".join([_message(error), *getattr(error, "__notes__", [])]))
@@ -97,10 +101,12 @@ def main() -> None:
 
 def _message(error: ValueError | OSError) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        # Python's own text begins with the number of the error, such as '[Errno 2]'.
         return f"{error.strerror}: {os.fspath(error.filename)!r}."
     return str(error)
 
 
 def _fail(message: str) -> None:
+    # A message may have several lines, and a note from elsewhere may hold any.
     sys.stderr.write(f"tlens-trust: {' '.join(message.split())}\n")
     sys.exit(2)

@@ -58,4 +58,5 @@ def lint(
     )
     typer.echo(repr(report))
     if report.errors:
+        # A script can stop at a file with errors.
         raise typer.Exit(1)

@@ -121,6 +121,7 @@ def draw_groups(concept: "Concept", groups: int, seed: int) -> "Concept":
     """
     import numpy as np
 
+    # In order of appearance, since the order of a set would change the draw.
     names = list(dict.fromkeys(concept.groups))
     if len(names) <= groups:
         return concept

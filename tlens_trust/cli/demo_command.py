@@ -57,6 +57,7 @@ def demo(
     if jobs is None:
         jobs = min(available_cores(), _MOST_JOBS)
     # Workers import while this process does. The sweep refuses a number of jobs that it cannot use.
+    # This process measures too, so that it needs one worker fewer.
     start_workers(min(jobs, _MOST_JOBS) - 1, modules=_WORKER_LIBRARIES)
     _import_libraries(stages)
     from tlens_trust import load_concepts, load_toy_series
@@ -149,6 +150,7 @@ def _estimate_information(
         series,
         concepts,
         measures=[kernel_dependence(), probe_information(), spectrum()],
+        # A run folder holds cells of one list of measures, so that other measures need another.
         out=out / "information",
         seed=seed,
         jobs=jobs,

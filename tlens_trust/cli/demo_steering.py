@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 STEERED_CONCEPTS = ("toxicity", "reliability")
 _STEPS = (256, 384, 768)
 _GROUPS = 80
+# The smallest p-value that so many random directions allow is 1 / 61, or .016.
 _DRAWS = 60
+# The dose, in nats a token.
 _KL = 0.1
 
 

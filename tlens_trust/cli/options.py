@@ -67,8 +67,10 @@ class SiteOptions:
     def parsed_sites(self) -> str | list[int] | list[str]:
         """`--sites` as the library takes it: a kind of site, layers, or hook names."""
         parts = [part.strip() for part in self.sites.split(",")]
+        # A negative number counts layers from the end.
         if all(part.lstrip("-").isdigit() for part in parts):
             return [int(part) for part in parts]
+        # A hook name holds a dot, and the name of a kind of site does not.
         return parts if len(parts) > 1 or "." in self.sites else self.sites
 
     @property
@@ -103,6 +105,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
             parameters += [
                 inspect.Parameter(
                     field.name,
+                    # Only keyword parameters may lack a default after one that has a default.
                     inspect.Parameter.KEYWORD_ONLY,
                     default=field.default,
                     annotation=field.type,

@@ -93,7 +93,10 @@ def probe(
         )
     check_output_folder(out)
     chosen_concepts = choose_concepts(
-        concepts, csv_options, clean=not is_paper_protocol if clean is None else clean
+        # The paper did not clean its files, so that its protocol reads them as they are.
+        concepts,
+        csv_options,
+        clean=not is_paper_protocol if clean is None else clean,
     )
     check_texts(texts or [], list(chosen_concepts))
 

@@ -75,6 +75,7 @@ def compare(
     )
     typer.echo(comparison_table(change))
     if flips is not None:
+        # The check comes after the table, so that a wrong layer does not cost the comparison.
         layers = sorted(set(change["layer"].values.tolist()))
         if flips not in layers:
             raise ValueError(

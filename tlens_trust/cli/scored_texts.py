@@ -18,6 +18,7 @@ def check_texts(texts: Sequence[str], concepts: Sequence[str]) -> None:
         ValueError: An entry is not CONCEPT=TEXT.
     """
     for entry in texts:
+        # The first equals sign separates. The text may hold others.
         name, equals, text = entry.partition("=")
         if not (equals and text.strip()) or name not in concepts:
             raise ValueError(

@@ -90,6 +90,7 @@ def open_series(
             f"{model!r} is a file. Name the folder that holds the checkpoints' folders, or a hub "
             "model."
         )
+    # No hub model begins like this, so that the path must be mistyped.
     if not folder.is_dir() and model.startswith((".", "/", "~")):
         raise ValueError(f"No folder {model!r}. Name a folder of checkpoints, or a hub model.")
     from tlens_trust import CheckpointSeries
@@ -118,9 +119,11 @@ def parse_steps(text: str) -> str | list[int] | range:
         if ":" not in text:
             return [int(part) for part in text.split(",")]
         parts = [int(part) for part in text.split(":")]
+        # An empty range selects nothing, and is refused below.
         if len(parts) <= 3 and (steps := range(*parts)):
             return steps
     except ValueError:
+        # A word that is no number, or a step of 0, gets the same message as the other mistakes.
         pass
     raise ValueError(
         f"--steps got {text!r}. Give 'log', 'all', numbers ('0,512,1000') or a range "
@@ -142,6 +145,7 @@ def checked_device(text: str | None) -> str | None:
         # Torch accepts the name of a device that is absent. Only making a tensor shows it.
         torch.empty(0, device=text)
     except (RuntimeError, AssertionError) as error:
+        # A Torch that was built without CUDA raises an AssertionError.
         first_line = str(error).splitlines()[0]
         raise ValueError(
             f"--device got {text!r}, which cannot be used here ({first_line.rstrip('.')}). Leave "

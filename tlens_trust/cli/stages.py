@@ -23,6 +23,7 @@ class Stages:
     usual: Mapping[str, float]
     quiet: bool
     _number: int = 0
+    # `time` is looked up at each call, so that a test can replace the clock.
     _start: float = field(default_factory=lambda: time.monotonic())
 
     @property
@@ -35,6 +36,7 @@ class Stages:
         if not self.quiet:
             number = f"{self._number + 1}/{len(self.usual)}"
             typer.echo(f"{number}  {description} (about {_duration(self._seconds_left())} left)")
+            # The line must be seen before a stage that takes long, through a pipe too.
             sys.stdout.flush()
         self._number += 1
 
@@ -53,6 +55,7 @@ class Stages:
         """The usual time of what is left, scaled by the pace of the stages before."""
         seconds = list(self.usual.values())
         past_seconds, left_seconds = sum(seconds[: self._number]), sum(seconds[self._number :])
+        # Before the first stage has ended, there is no pace to go by.
         pace = (time.monotonic() - self._start) / past_seconds if past_seconds else 1.0
         return pace * left_seconds
 

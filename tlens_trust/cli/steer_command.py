@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tlens_trust.concepts import Concept
     from tlens_trust.steering import ForcedChoice
 
+# Two of each side, which alternate.
 _PROMPTS = 4
 
 
@@ -137,6 +138,7 @@ def steer(
     neutral_lines = _read_lines(neutral)
     intervention = Intervention(
         strength=strength,
+        # A strength replaces the dose, which would choose another one.
         target_kl=kl if strength is None else None,
         positions=positions.value,
     )
@@ -151,6 +153,7 @@ def steer(
         chosen_concept,
         site=_parse_site(site, source_checkpoint),
         method=method.value,
+        # The other rows are held out, so that no statement is scored that made the vector.
         rows=training_rows(chosen_concept, seed=seed),
         seed=seed,
         progress=not quiet,
@@ -225,6 +228,8 @@ def _open_target(series: "CheckpointSeries", text: str) -> "Checkpoint":
         return _find_checkpoint(series, text, "--to")
     if Path(text).expanduser().is_dir():
         return replace(Checkpoint.from_directory(text), loading=series[0].loading)
+    # A mistyped checkpoint is more likely than a hub model without an owner. The error lists the
+    # steps of the series.
     if "/" not in text or text.startswith((".", "/", "~")):
         return _find_checkpoint(series, text, "--to")
     return replace(Checkpoint.from_hub(text), loading=series[0].loading)
@@ -241,6 +246,7 @@ def _is_toy(checkpoint: "Checkpoint") -> bool:
     """Whether a model knows few words besides those of the toy corpus."""
     from tlens_trust.steering.neutral_text import NEUTRAL_TEXT, neutral_text
 
+    # The library chooses the toy's own text for a tokenizer that splits English into many pieces.
     return neutral_text(checkpoint.load_tokenizer()) is not NEUTRAL_TEXT
 
 

@@ -41,8 +41,8 @@ class CheckpointRecord:
         identity: Hash of the weights' content.
         drawn: Whether these are random weights that a sweep added for comparison. They are not on
             the `checkpoint` axis.
-        untrained: Name of the random weights that this checkpoint is compared with; "" for step 0
-            of the same model, if that is among the checkpoints; None for no comparison.
+        untrained: Name of the random weights that this checkpoint is compared with. "" stands for
+            step 0 of the same model, if that is among the checkpoints; None for no comparison.
     """
 
     name: str
@@ -101,6 +101,7 @@ def _has_seen_nothing(
     stage: str | None,
     revision: str | None,
 ) -> bool:
+    # 'stage1' and a stage without a number begin training; 'stage2' begins with trained weights.
     is_first_stage = not stage or re.sub(r"\D", "", stage) in ("", "1")
     counts_checkpoints = re.fullmatch(r"ckpt_\d+", revision or "") is not None
     # Unknown tokens are NaN in a trace.
@@ -122,6 +123,7 @@ def find_untrained(
 
 def in_training_order(records: Sequence[CheckpointRecord]) -> list[CheckpointRecord]:
     """Sort by stage (in order of appearance), then by step, with unknown steps last."""
+    # Stages may count their steps anew, so that steps alone would mix two stages.
     stages = list(dict.fromkeys(record.stage for record in records))
     return sorted(
         records,
@@ -210,6 +212,7 @@ def _compare_with_untrained(
     compared_names = {record.name for record in checkpoints if record.untrained is not None}
     compared_cells = {}
     for (checkpoint, concept), cell in cells.items():
+        # Untrained weights that are not on the axis have cells only to compare with.
         if checkpoint not in untrained:
             continue
         if concept in comparisons and checkpoint in compared_names:
@@ -240,6 +243,7 @@ def _corrected_p_values(
             continue
         # fmin ignores NaN, unless all are NaN.
         smallest = np.fmin.reduce(array, axis=dims.index("site"))
+        # The first two axes are concept and checkpoint. Each label of a further axis is a family.
         families = np.moveaxis(smallest.reshape(*smallest.shape[:2], -1), -1, 0)
         q = np.stack([benjamini_hochberg(family) for family in families], axis=-1)
         q_values[f"{stem}_q"] = (
@@ -256,10 +260,12 @@ def _corrected_p_values(
 
 def _axis_labels(cells: Mapping[tuple[str, str], xr.Dataset]) -> dict[Any, list[Any]]:
     """Collect the labels of every axis of the cells, in order of appearance."""
+    # The inner dictionaries serve as sets that keep their order.
     labels: dict[Any, dict[Any, None]] = {}
     for cell in cells.values():
         # An axis that only variables by statement have, such as `left_out`, is none of a trace.
         axes = {axis for v in cell.data_vars.values() if "example" not in v.dims for axis in v.dims}
+        # A trace has sites, even if no variable of its cells lies along them.
         axes.add("site")
         for axis, index in cell.indexes.items():
             if axis in axes:
@@ -280,8 +286,10 @@ def _side_by_side(
         if part is not None and all(
             axis not in labels or part.indexes[axis].tolist() == labels[axis] for axis in part.dims
         ):
+            # The usual case: the cell has all labels, in their order.
             parts.append(part.values)
             continue
+        # Another cell fills the places of its own labels. What it lacks stays unknown.
         hole = np.full(sizes, nan)
         if part is not None:
             positions = [
@@ -324,6 +332,7 @@ def _checkpoint_coordinates(checkpoints: Sequence[CheckpointRecord]) -> dict[str
 
     def counts(key: str) -> tuple[str, np.ndarray]:
         values = [getattr(record, key) for record in checkpoints]
+        # An unknown number is NaN, which only a float can be. Others stay whole numbers.
         if None in values:
             return "checkpoint", np.array([nan if v is None else v for v in values], dtype=float)
         return "checkpoint", np.array(values, dtype=np.int64)
@@ -402,5 +411,6 @@ def _trace_attributes(
         "measures": "; ".join(settings["measures"]),
         "versions": ", ".join(f"{name} {v}" for name, v in provenance["versions"].items()),
         "created": now(),
+        # Traces are compared by their attributes too, so that equal content needs equal text.
         "provenance": json.dumps(full_provenance, sort_keys=True),
     }

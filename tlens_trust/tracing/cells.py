@@ -19,6 +19,7 @@ from tlens_trust.measures import Measure
 from tlens_trust.threads import choose_threads, limited_threads
 from tlens_trust.tracing.provenance import listed
 
+# In a data set, a variable of one of these names would take the place of a coordinate.
 _RESERVED = (
     "concept", "checkpoint", "site", "probe", "bound", "example", "step", "tokens", "stage",
     "revision", "loss", "identity", "layer", "head", "depth", "dimension", "polarity",
@@ -38,7 +39,9 @@ def cell_seed(seed: int, concept: Concept) -> int:
         >>> cell_seed(0, concept) == cell_seed(0, concept) != cell_seed(1, concept)
         True
     """
+    # The content counts and not the name, so that a renamed concept keeps its folds.
     digest = hashlib.sha256(f"{checked_seed(seed)}\0{concept.fingerprint}".encode()).digest()
+    # Four bytes, since scikit-learn accepts no seed from 2³² on.
     return int.from_bytes(digest[:4], "big")
 
 
@@ -69,6 +72,8 @@ def measure_cell(
     """
     seed_of_concept = cell_seed(seed, concept)
     results = {}
+    # The number of threads can change last bits, so it depends on the size of the activations and
+    # not on the process that measures them.
     with limited_threads(choose_threads(activations.values) if threads is None else threads):
         for measure in measures:
             result = measure(activations, concept, seed=seed_of_concept)
@@ -119,13 +124,16 @@ def _merge_results(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
     """Merge the results of measures; variables that several give are stacked along `probe`."""
     names = list(dict.fromkeys(name for result in results.values() for name in result.data_vars))
     sources = {name: [m for m, result in results.items() if name in result] for name in names}
+    # The labels of `probe`: all measures that share at least one variable with another.
     probes = [m for m in results if any(m in s and len(s) > 1 for s in sources.values())]
     variables = {}
     for name in names:
         parts = [results[measure][name] for measure in sources[name]]
         if len(parts) == 1:
+            # A copy, since the attribute below must not appear in the measure's own result.
             variables[name] = parts[0].copy()
             if len(results) > 1:
+                # Nothing else says which measure gave a variable without the axis `probe`.
                 variables[name].attrs["measure"] = sources[name][0]
             continue
         units = {part.attrs["units"] for part in parts}
@@ -144,6 +152,7 @@ def _merge_results(results: Mapping[str, xr.Dataset]) -> xr.Dataset:
         )
         # A probe may share other variables but not this one. All need the same axis `probe`.
         variables[name] = stacked if sources[name] == probes else stacked.reindex(probe=probes)
+        # Where measures describe the variable in different words, xarray has dropped the text.
         variables[name].attrs.setdefault("long_name", parts[0].attrs["long_name"])
     return _dataset_of(variables)
 

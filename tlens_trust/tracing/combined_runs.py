@@ -61,12 +61,14 @@ def combine_runs(traces: Mapping[str, Trace], *, by: Literal["step", "tokens"] =
         list(datasets.values()),
         dim=xr.DataArray(list(datasets), dims="run", name="run"),
         join="outer",
+        # Coordinates are those of the first run here. The matched ones replace them below.
         coords="minimal",
         compat="override",
         data_vars="all",
         combine_attrs="drop_conflicts",
     )
     data = data.assign_coords(_matched_coordinates(data, datasets, by))
+    # An outer join sorts labels as texts, in which 'step1000' comes before 'step2'.
     data = data.sortby("checkpoint_order").drop_vars("checkpoint_order")
     models = list(
         dict.fromkeys(str(trace.data.attrs.get("model", "")) for trace in traces.values())
@@ -145,6 +147,7 @@ def _matched_coordinates(
                 coordinates[name] = (("run", axis), np.stack(rows), attributes)
             else:
                 coordinates[name] = (axis, _original_kind(common, datasets, name), attributes)
+    # Runs agree on what they are matched by, so that this coordinate has no axis `run`.
     order = np.asarray(coordinates[by][1], dtype=float)
     coordinates["checkpoint_order"] = ("checkpoint", order)
     if np.ndim(np.asarray(coordinates["step"][1])) > 1:
@@ -171,6 +174,7 @@ def _common_values(rows: list[np.ndarray]) -> np.ndarray | None:
     common = rows[0].copy()
     for row in rows[1:]:
         if row.dtype.kind == "U":
+            # A numpy text has a fixed width, which would cut a longer one.
             common = common.astype(np.result_type(common.dtype, row.dtype))
             in_common, in_row = common != "", row != ""
         else:

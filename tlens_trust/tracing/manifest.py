@@ -85,7 +85,9 @@ def cell_key(manifest: Mapping[str, Any], identities: Mapping[str, str], concept
         concept: Name of the concept.
     """
     entry = manifest["concepts"][concept]
+    # The fingerprint stands for statements, labels and groups.
     content = [concept, entry["dimension"], entry["polarity"], entry["fingerprint"]]
+    # The format is included, so that a cell of an older format is never taken for this one.
     inputs = [_FORMAT, manifest["settings"], dict(identities), content]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
@@ -114,6 +116,7 @@ def check_same_concepts(folder: Path, stored: Mapping[str, Any], given: Mapping[
     Raises:
         ValueError: Statements, labels, groups, dimension or polarity differ.
     """
+    # The source of the statements may differ, since it changes no number.
     content = ("fingerprint", "dimension", "polarity")
     for name, entry in given.items():
         if name in stored and any(stored[name][key] != entry[key] for key in content):
@@ -148,12 +151,16 @@ def _function(measure: str) -> str:
 
 def file_name(name: str) -> str:
     """Make a file name that any file system takes, and that no other name shares."""
+    # The hash separates names that differ only in case or in signs. A folder's name may hold bytes
+    # that are no UTF-8, which Python represents by surrogates.
     return f"{slug(name)}-{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def slug(name: str) -> str:
     """The letters and digits of a name, in ASCII; several names may share one."""
+    # NFKD separates a letter from its accent, so that 'é' becomes 'e' and is not lost.
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    # File systems limit the length of a name. A name may also hold none of these letters.
     return re.sub(r"[^A-Za-z0-9]+", "_", ascii_name).strip("_")[:40] or "unnamed"
 
 
@@ -172,5 +179,6 @@ def read_json(path: Path) -> dict[str, Any] | None:
     try:
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
+        # A ValueError is raised for bytes that are no UTF-8, and for text that is no JSON.
         return None
     return value if isinstance(value, dict) else None

@@ -28,6 +28,7 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         ValueError: A text holds a NUL character or half of a surrogate pair, or JSON cannot hold
             an attribute.
     """
+    # xarray would else write a variable as the file that it came from was written.
     encoded = data.copy().drop_encoding()
     encoded.attrs = _encode_attributes(data.attrs)
     for name, variable in encoded.variables.items():
@@ -35,6 +36,7 @@ def dataset_to_bytes(data: xr.Dataset) -> bytes:
         if variable.dtype.kind in "UO":
             for text in variable.values.ravel().tolist():
                 check_text(text, f"a value of {name!r}")
+    # Shuffling puts bytes of equal weight next to each other, which compresses numbers better.
     encoding = {
         name: {"zlib": True, "complevel": 1, "shuffle": True}
         for name, variable in encoded.variables.items()
@@ -68,8 +70,10 @@ def dataset_from_bytes(content: bytes, *, variables: Sequence[str] | None = None
         ):
             if variables is not None:
                 file = file[[name for name in variables if name in file]]
+            # The file is closed after the `with`, so that no value may be left to be read later.
             data = file.load()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+        # The library raises any of these, depending on where a file is torn.
         raise ValueError(f"It is no NetCDF file, or was torn or altered: {error}") from error
     data = data.drop_encoding()
     data.attrs = _decode_attributes(data.attrs)
@@ -92,6 +96,7 @@ def check_text(text: object, description: str) -> None:
 
 
 def _is_writable(text: str) -> bool:
+    # The library loses a NUL and what follows it. UTF-8 has no half of a surrogate pair.
     return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
@@ -102,6 +107,7 @@ def _encode_attributes(attributes: Any) -> dict[str, str]:
             encoded[name] = value
             continue
         try:
+            # JSON knows no numbers of numpy. `item` gives those of Python.
             encoded[name] = json.dumps(value.item() if hasattr(value, "item") else value)
         except (TypeError, ValueError):
             raise ValueError(

@@ -35,6 +35,7 @@ def versions() -> dict[str, str]:
 
 def reading_versions() -> dict[str, str]:
     """Give the versions of the libraries that change activations, without `+cpu` or `+cu130`."""
+    # Builds of one release differ in the device, which may change between two sweeps.
     return {name: _version(name).partition("+")[0] for name in _READING}
 
 
@@ -53,6 +54,7 @@ def concept_provenance(concept: Concept) -> dict[str, Any]:
 
 def shell_command() -> str:
     """Give the command line of this program; "" if it is not `tlens-trust`."""
+    # In a notebook or a script, the arguments say nothing about the sweep.
     program = Path(sys.argv[0]).name if sys.argv else ""
     return shlex.join([program, *sys.argv[1:]]) if program == "tlens-trust" else ""
 
@@ -68,6 +70,7 @@ def listed(values: Sequence[object], *, most: int = 12) -> str:
     return f"{names} and {len(values) - most} more" if len(values) > most else names or "none"
 
 
+# Each look-up searches the metadata of all installed packages.
 @cache
 def _version(name: str) -> str:
     try:

@@ -13,6 +13,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int8
 
+# A signed byte holds -128 to 127. Steps of a twentieth reach 6.35 standard errors, and rounding
+# moves a replicate by at most a fortieth. The one number that is left means unknown.
 _STEP = 0.05
 _FARTHEST = 127
 _UNKNOWN = -128
@@ -60,6 +62,7 @@ def unpack_replicates(data: xr.Dataset, name: str) -> xr.DataArray:
     if f"{name}_draws" not in data:
         raise ValueError(f"There are no half-sample replicates of {name!r}.")
     draws = data[f"{name}_draws"]
+    # A cell holds replicates in full, in the unit of the variable.
     if draws.attrs.get("units") != _UNIT:
         return draws
     distance = draws.astype(np.float32).where(draws != _UNKNOWN) * np.float32(_STEP)
@@ -75,13 +78,17 @@ def _steps_from_value(
     distance = draws.astype(np.float64) - value[..., None]
     is_known = np.isfinite(distance)
     count = is_known.sum(axis=-1)
+    # Replicates spread about the value itself, so that no mean is subtracted.
     squares = np.where(is_known, distance, 0.0) ** 2
     spread = np.sqrt(squares.sum(axis=-1) / np.maximum(count - 1, 1))
+    # Without spread every distance is 0, and 0 / ∞ is 0 where 0 / 0 would be NaN.
     unit = _STEP * np.where(spread > 0, spread, np.inf)
+    # NaN has no integer. Unknown replicates are 0 here, and are replaced when they are returned.
     steps = np.clip(
         np.rint(np.where(is_known, distance, 0.0) / unit[..., None]), -_FARTHEST, _FARTHEST
     )
     return (
         np.where(is_known, steps, _UNKNOWN).astype(np.int8),
+        # One replicate says nothing about spread.
         np.where(count > 1, spread, np.nan),
     )

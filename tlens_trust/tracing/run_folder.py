@@ -77,6 +77,7 @@ class RunFolder:
         Raises:
             ValueError: The folder is no run folder.
         """
+        # The file is read each time, since another process may have changed it.
         return read_manifest(self.path)
 
     @classmethod
@@ -90,6 +91,7 @@ class RunFolder:
             return cls(Path(place))
         hint = (
             " A trace holds nothing by statement. A sweep writes that to its run folder."
+            # `Trace` is known by its module, since importing it would close a circle of imports.
             if "tracing.trace" in type(place).__module__
             else ""
         )
@@ -125,6 +127,7 @@ class RunFolder:
                 the names; or it is no run folder and not empty. Nothing is changed then.
         """
         entries = {name: concept_provenance(concept) for name, concept in concepts.items()}
+        # Both checks come before concepts are written, so that a refused call changes nothing.
         manifest = self._open_manifest(as_json(settings), leading_names=list(concepts))
         check_same_concepts(self.path, manifest["concepts"], entries)
         for name, concept in concepts.items():
@@ -191,6 +194,7 @@ class RunFolder:
         if content is None:
             return None
         if variables is not None:
+            # Assembling needs the sites, even if none of these variables lies along them.
             variables = [*variables, "site", "layer", "depth"]
         return dataset_from_bytes(content, variables=variables)
 
@@ -213,6 +217,7 @@ class RunFolder:
             made_with: Facts that do not change a cell, such as the device, for the record.
         """
         path = self._cell_path(checkpoint, concept, key, ".nc")
+        # A crash between the two writes leaves a file without a record, which is no finished cell.
         digest = write_file(path, content)
         record = {
             "checkpoint": checkpoint,
@@ -240,6 +245,7 @@ class RunFolder:
             drawn: Whether to include random weights, which the others are compared with.
         """
         records = {}
+        # A file system lists files in any order, on which no result may depend.
         for path in sorted((self.path / "cells").glob("*/checkpoint.json")):
             # An altered record is ignored. The next sweep writes it again.
             with suppress(TypeError, KeyError):
@@ -341,6 +347,7 @@ class RunFolder:
                 key = cell_key(manifest, identities, concept)
                 cell = self.read_cell(name, concept, key)
                 if cell is not None:
+                    # The scores of all statements of a long sweep would fill the memory.
                     cells[name, concept] = compact_cell(cell)
                 elif self._commit_record(name, concept, key) is not None:
                     torn_cells.append(f"{concept} at {name}")
@@ -354,6 +361,7 @@ class RunFolder:
                 f"{len(torn_cells)} cells of {str(self.path)!r} are torn or altered and left out: "
                 f"{listed(torn_cells)}. Call the sweep again with the same arguments to measure "
                 "them again.",
+                # The caller's line is shown: that of `Trace.load` or `trace_checkpoints`.
                 stacklevel=4,
             )
         checkpoint_names = {checkpoint for checkpoint, _ in cells}
@@ -387,6 +395,7 @@ class RunFolder:
 
     def _cell_path(self, checkpoint: str, concept: str, key: str, ending: str) -> Path:
         folder = self.path / "cells" / file_name(checkpoint)
+        # A part of the key keeps the name short. The record holds all of it and is compared.
         return folder / f"{slug(concept)}-{key[:12]}{ending}"
 
     def _concept_entry(self, name: str) -> dict[str, Any]:
@@ -420,12 +429,14 @@ class RunFolder:
         file = self.path / MANIFEST
         if read_json(file) is not None:
             manifest = self.manifest
+            # Without a finished cell, there is nothing that new settings must agree with.
             if not self._committed_keys():
                 manifest |= {"settings": settings, "concepts": {}, "checkpoints": []}
                 # Without `merge_manifest`, which would keep the concepts of the sweep that failed.
                 write_json(file, manifest)
             check_same_settings(self.path, manifest["settings"], settings)
             return manifest
+        # `read_json` gave nothing, so that a file that exists is torn.
         is_torn = file.exists()
         if self.path.is_dir() and any(self.path.iterdir()) and not is_torn:
             raise ValueError(
@@ -476,6 +487,7 @@ class RunFolder:
         warnings.warn(
             f"The manifest.json of {str(self.path)!r} is torn, and is made again. {matches} of "
             f"{len(committed_keys)} cells were made with these settings and are kept.",
+            # The caller's line is shown: that of `trace_checkpoints`.
             stacklevel=5,
         )
 
@@ -489,5 +501,6 @@ class RunFolder:
 
 
 def _describe(value: object) -> str:
+    # The text of a data set or a model would fill the message.
     is_short = isinstance(value, bool | int | float | None)
     return repr(value) if is_short else f"a {type(value).__name__}"

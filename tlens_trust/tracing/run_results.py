@@ -41,6 +41,7 @@ def save_result(
     run = RunFolder.at(run_folder)
     _ = run.manifest  # raises an error if this is no run folder
     path = run.path / "results" / kind / f"{file_name(name)}.nc"
+    # A file's name cannot hold every name, so that the name is stored inside too.
     write_file(path, dataset_to_bytes(result.assign_attrs(kept_as=name)))
     return path
 
@@ -59,5 +60,6 @@ def load_results(run_folder: str | os.PathLike[str], kind: str) -> dict[str, xr.
             result = dataset_from_bytes(path.read_bytes())
         except ValueError as error:
             raise ValueError(f"{str(path)!r} cannot be read: {error} Remove it.") from error
+        # Without the attribute, the result is equal to the one that was saved.
         results[str(result.attrs.pop("kept_as", path.stem))] = result
     return results

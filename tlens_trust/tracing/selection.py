@@ -44,6 +44,7 @@ def checkpoint_numbers(
         >>> checkpoint_numbers(["m@step0", "m@step8"], [0, 8], [8, "m@step0"])
         [1, 0]
     """
+    # A name is one checkpoint, although Python can iterate over its letters.
     if isinstance(selector, str) or not isinstance(selector, Iterable):
         selector = [selector]
     step_array = np.asarray(steps, dtype=float)
@@ -99,6 +100,7 @@ def select(data: xr.Dataset, **selectors: str | Sequence[str] | Selector) -> xr.
         if name not in data.coords or axis not in data.dims:
             raise ValueError(_missing_coordinate_message(data, name, selector))
         mask = _mask(data[name].values, name, selector)
+        # Several selectors may concern one axis, such as `step` and `stage`.
         masks[axis] = masks.get(axis, True) & mask
         conditions.setdefault(axis, []).append(f"{name}={selector!r}")
     for axis, mask in masks.items():
@@ -135,6 +137,7 @@ def _missing_value_message(labels: list[object], name: str, missing_values: list
     if not missing_values:
         return f"`{name}` selects nothing, got an empty list. Leave it out to select everything."
     value = missing_values[0]
+    # Unknown numbers are NaN, which alone differs from itself.
     numbers = sorted({n for n in labels if isinstance(n, int | float) and n == n})
     if name == "step" and numbers and isinstance(value, int | float):
         lower_neighbour = [f"{n:g}" for n in numbers if n < value][-1:]

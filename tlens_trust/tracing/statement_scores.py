@@ -51,7 +51,9 @@ def load_scores(
     folds = np.empty((0, len(scores["example"])))
     if "fold" in data:
         folds = data["fold"].transpose(..., "example").values.reshape(-1, len(scores["example"]))
+        # Rows of NaN are of probes or checkpoints that gave no folds.
         folds = folds[~np.isnan(folds).all(axis=1)]
+    # NaN equals nothing, so that only folds that are all known become whole numbers.
     if len(folds) and (folds == folds[0]).all():
         scores = scores.assign_coords(fold=("example", folds[0].astype(np.int16)))
     return scores
@@ -115,6 +117,7 @@ def one_split_message(run_folder: str | os.PathLike[str]) -> str:
 def _statement_variables(run_folder: str | os.PathLike[str], concept: str) -> list[str]:
     """Names of the variables by statement in the first cell that can be read."""
     run = RunFolder.at(run_folder)
+    # All cells have the same measures, so that one shows the variables of all.
     for name, (_, key) in _cell_keys(run, concept).items():
         cell = run.read_cell(name, concept, key)
         if cell is not None:

@@ -200,6 +200,7 @@ def trace_checkpoints(
     """
     from tqdm.auto import tqdm
 
+    # All arguments are checked before the run folder is written or a model is loaded.
     reading = ReadingOptions(
         sites=sites, position=position, bos=bos, batch_tokens=batch_tokens, store=store
     )
@@ -256,6 +257,7 @@ def trace_checkpoints(
             are_kept=run is not None,
             jobs=jobs,
             executor=executor,
+            # Workers of an executor may run on other machines, which share the run folder alone.
             folder=None if executor is None or run is None else run.path,
             takes_part=_reads_on_cpu(loading),
         ) as measurer,
@@ -307,6 +309,7 @@ def trace_checkpoint(
     Raises:
         ValueError: As `trace_checkpoints`.
     """
+    # A single task may itself run in a worker, which must not start further processes.
     if measurer is None:
         with CellMeasurer(
             task.measures,
@@ -326,6 +329,7 @@ def trace_checkpoint(
         if run is not None and run.has_cell(record.name, name, key)
     }
     for _ in finished_keys:
+        # How many cells remain decides whether workers are worth starting.
         measurer.skip()
         advance()
     pending = [concept for concept in task.concepts if concept.name not in finished_keys]
@@ -337,6 +341,7 @@ def trace_checkpoint(
         cells[name] = cell.data
         advance()
 
+    # After an error the model is freed at once, and not when the generator is collected.
     with closing(_collect_activations(task, pending)) as activations_of_concepts:
         for concept in pending:
             location = f"concept {concept.name!r} at checkpoint {record.name!r}"
@@ -350,6 +355,8 @@ def trace_checkpoint(
             }
             measurer.measure(
                 activations,
+                # The values are bound now, since a worker may finish the cell after the loop has
+                # moved on.
                 partial(finish, concept.name, made_with),
                 location=f"{location}, {_site_range(activations.sites)}",
             )
@@ -424,6 +431,7 @@ def _cell_keys(task: CheckpointTask, run: RunFolder, record: CheckpointRecord) -
         "tokenizer": "" if tokenizer is None else tokenizer_identity(tokenizer),
     }
     run.note_checkpoint(record, identities)
+    # The settings are compared again, since another sweep may have begun in the folder.
     settings = _settings(task.reading, task.checkpoint.loading, task.measures, task.seed)
     return {
         concept.name: run.cell_key(identities, concept.name, settings=settings)
@@ -440,6 +448,8 @@ def _settings(
         return list(value) if isinstance(value, tuple) else value
 
     return {
+        # Device and batch budget are left out: they change rounding alone, and may change between
+        # two calls of one sweep.
         "sites": as_json(reading.sites),
         "position": as_json(reading.position),
         "bos": reading.bos,
@@ -453,6 +463,7 @@ def _settings(
 
 def _reads_on_cpu(loading: Loading) -> bool:
     if loading.device is None:
+        # Loading chooses the GPU by itself if there is one.
         return not torch.cuda.is_available()
     return torch.device(loading.device).type == "cpu"
 

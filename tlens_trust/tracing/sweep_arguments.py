@@ -61,6 +61,7 @@ def checked_concepts(concepts: Any) -> tuple[Concept, ...]:
     if isinstance(concepts, Mapping):
         pairs = list(concepts.items())
     else:
+        # A text counts as one item, so that the error below names its type and no letter.
         is_one = isinstance(concepts, str | Concept) or not isinstance(concepts, Iterable)
         items = [concepts] if is_one else list(concepts)
         pairs = [(getattr(item, "name", ""), item) for item in items]
@@ -142,6 +143,7 @@ def choose_untrained(
         raise ValueError(
             f"`untrained` must be 'auto', 'step0', 'random' or None, got {untrained!r}."
         )
+    # Step 0 of an earlier sweep into the run folder serves too, without reading it again.
     available: list[Checkpoint | CheckpointRecord] = [*checkpoints, *earlier_records]
     models_with_step_0 = {c.model for c in available if is_step_0(c)}
     without_step_0 = [c for c in checkpoints if c.model not in models_with_step_0]
@@ -154,6 +156,7 @@ def choose_untrained(
         )
     template = (without_step_0 or checkpoints)[0]
     name = replace(template, random_seed=seed).name
+    # The series holds these random weights itself, so that they are read once.
     if name in (checkpoint.name for checkpoint in checkpoints):
         return UntrainedWeights(name)
     obstacle = _obstacle_to_drawing(template, series, checkpoints)

@@ -96,22 +96,26 @@ class Trace:
 
     data: xr.Dataset
 
+    # The types are `Any`, since `views`, which defines the accessors, imports this module.
     plot = LazyAccessor[Any]("plot", home="tlens_trust.views")
     report = LazyAccessor[Any]("report", home="tlens_trust.views")
 
     def __post_init__(self) -> None:
         check_trace_data(self.data)
+        # A shallow copy: variables that the caller adds or removes later do not reach the trace.
         object.__setattr__(self, "data", self.data.copy())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Trace) and _undated(self.data).identical(_undated(other.data))
 
+    # A data set can be changed in place, so that its trace cannot be a key of a mapping.
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         return "\n".join([self._title(), *(f"  {key:<9}  {text}" for key, text in self._facts())])
 
     def _repr_html_(self) -> str:
+        # xarray has escaped the names and values in its own table.
         data = Markup(self.data._repr_html_())
         return render(
             "notebook/trace",
@@ -250,6 +254,7 @@ class Trace:
             )
         values = self.data[variable]
         worst = np.inf if lowest else -np.inf
+        # `argmax` fails where all values are NaN. Such places are made unknown again below.
         ranked = values.astype(float).fillna(worst)
         index = ranked.argmin("site") if lowest else ranked.argmax("site")
         is_known = values.notnull().any("site")
@@ -257,6 +262,7 @@ class Trace:
         best = self.data[[name for name in group if name in self.data]].isel(site=index)
         best = best.reset_coords(["site", "layer"])
         if not is_known.all():
+            # There the first site was chosen, of which nothing is known.
             best = best.where(is_known)
             best["site"] = best["site"].where(is_known, "").astype(str)
         extreme = "smallest" if lowest else "largest"
@@ -318,6 +324,7 @@ class Trace:
                 f"The trace holds no {noun} of {variable!r}. It holds those of {listed(names)}. "
                 f"{advice}"
             )
+        # NaN is not above 0, so that an unknown difference counts as False.
         is_above = (self.data[name].sel(bound="low", drop=True) > 0).rename(
             name.removesuffix("_ci")
         )

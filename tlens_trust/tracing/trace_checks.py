@@ -64,6 +64,7 @@ def _check_names(axis: str, names: list[str]) -> None:
 
 
 def _check_variable(name: str, variable: xr.DataArray, data: xr.Dataset) -> None:
+    # Numpy does not count truth values among numbers.
     if not np.issubdtype(variable.dtype, np.number) and variable.dtype != bool:
         raise ValueError(f"A variable of a trace holds numbers, but {name!r} is {variable.dtype}.")
     for attribute in ("units", "long_name"):

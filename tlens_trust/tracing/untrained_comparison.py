@@ -17,6 +17,7 @@ from tlens_trust.measures.resampling import GroupBootstrap
 
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
 _COMPARED = ("score", "score_fewer", "fold")
+# The default of the probes, for an interval that does not say how many it was made of.
 _RESAMPLES = 1000
 _GAIN = "accuracy above that of untrained weights"
 
@@ -37,6 +38,7 @@ def compact_cell(cell: xr.Dataset) -> xr.Dataset:
     )
     for name in {"score", "score_fewer"} & set(compact.data_vars):
         values = compact[name].values
+        # NaN is neither above nor below 0, so that an unknown score becomes 0.
         signs = np.where(values > 0, 1, np.where(values < 0, -1, 0)).astype(np.int8)
         compact[name] = (compact[name].dims, signs, compact[name].attrs)
     return compact
@@ -142,6 +144,7 @@ class UntrainedComparison:
         resamples = int(cell["accuracy_ci"].attrs.get("resamples", _RESAMPLES))
         for number, probe in enumerate(probes):
             fold, other_fold = (_probe_values(c, "fold", probe) for c in (cell, untrained))
+            # On other folds, a statement is scored by probes that were fitted to other statements.
             if fold is None or other_fold is None or not np.array_equal(fold, other_fold):
                 continue
             # The fold is below 0 for a statement that is trained on and never scored.
@@ -163,6 +166,7 @@ class UntrainedComparison:
             interval[place] = xr.DataArray(bounds, dims=("site", "bound"))
 
     def _bootstrap(self, rows: Bool[np.ndarray, " example"], resamples: int) -> GroupBootstrap:
+        # Every checkpoint needs the same resamples. An array cannot be a key, but its bytes can.
         key = rows.tobytes(), resamples
         if key not in self._drawn:
             self._drawn[key] = GroupBootstrap.draw(
@@ -186,6 +190,7 @@ def _probe_values(
         variable = variable.sel(probe=probe)
     elif variable.attrs.get("measure", probe) != probe:
         return None
+    # `_signs` selects statements on the last axis but one.
     order = [dim for dim in ("left_out", "example", "site") if dim in variable.dims]
     values: np.ndarray = variable.transpose(*order).values
     return None if np.isnan(values).all() else values

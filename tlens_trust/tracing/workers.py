@@ -36,6 +36,7 @@ from tlens_trust.worker_pool import available_cores, worker_pool
 _SECONDS_WORTH_WORKERS = 12.0
 # Cells that wait for workers or are in work: at least two, more only within this many bytes.
 _BYTES_IN_FLIGHT = 2**31
+# A worker may die for a reason outside. A cell that was in work twice is likely the cause.
 _ATTEMPTS = 2
 
 
@@ -101,6 +102,7 @@ def measure_shared_cell(task: CellTask) -> MeasuredCell:
     activations = task.activations.open()
     assert activations.concept is not None
     with warnings.catch_warnings(record=True) as caught_warnings:
+        # The worker records every warning. The filters of the caller decide which are shown.
         warnings.simplefilter("always")
         cell = MeasuredCell.of(
             measure_cell(
@@ -176,6 +178,7 @@ class CellMeasurer:
         self._jobs = jobs
         self._executor = executor
         self._folder = folder
+        # With an executor this process only reads, since the user wants to measure elsewhere.
         self._takes_part = takes_part and executor is None
         self._pool: Any = None
         self._workers = 0
@@ -198,6 +201,7 @@ class CellMeasurer:
                 while self._in_flight:
                     self._wait()
             elif issubclass(kind, Exception):
+                # Ctrl-C is no `Exception`. After it, nobody waits for cells in work.
                 self._rescue()
         finally:
             self._abandon()
@@ -249,17 +253,22 @@ class CellMeasurer:
     def _wanted_workers(self, activations: Activations) -> int:
         """The number of workers to measure with; 0 for none."""
         if self._executor is not None:
+            # Pools of the standard library tell their size only by this private attribute.
             return int(getattr(self._executor, "_max_workers", None) or available_cores())
         if self._confined:
             return 0
         if not self._workers:
+            # `measure` has subtracted this cell already.
             cells = self._remaining + 1
             processes = 1
             if self._jobs is not None:
                 processes = self._jobs
             elif self._is_worth_workers(cells):
+                # A worker runs its statistics on so many threads.
                 processes = max(1, available_cores() // choose_threads(activations.values))
+                # A process that reads on a GPU does not measure, and 1 would mean no worker.
                 processes += processes == 1 and not self._takes_part
+            # This process is one of them, if it takes part or is the only one.
             self._workers = min(processes, cells) - (self._takes_part or processes == 1)
         return self._workers
 
@@ -274,6 +283,7 @@ class CellMeasurer:
         while True:
             n_cells = len(self._in_flight)
             exceeds_memory = n_cells >= 2 and (n_cells + 1) * n_bytes > _BYTES_IN_FLIGHT
+            # One cell more than workers, so that a worker that finishes finds the next one.
             if n_cells <= workers and not exceeds_memory:
                 return True
             is_any_done = any(_is_done(cell.future) for cell in self._in_flight)
@@ -302,6 +312,7 @@ class CellMeasurer:
                 raise
             self._restart_workers(error)
         except Exception as error:
+            # Once a worker has returned a result, the reason cannot be that none can start.
             if self._executor is not None or self._returned:
                 raise
             self._measure_without_workers(
@@ -338,6 +349,7 @@ class CellMeasurer:
             self._restart_workers(error)
             return
         except pickle.PicklingError as error:
+            # The pool pickles tasks in a thread of its own, so that an error comes with the result.
             if self._executor is not None:
                 raise
             self._measure_without_workers(
@@ -345,6 +357,7 @@ class CellMeasurer:
             )
             return
         except BaseException:
+            # `_rescue` must not finish this cell a second time.
             self._in_flight.remove(cell)
             cell.shared_activations.remove()
             raise
@@ -352,12 +365,14 @@ class CellMeasurer:
         self._in_flight.remove(cell)
         cell.shared_activations.remove()
         for message, category, filename, line in measured.warnings:
+            # The original file and line let the caller's filters apply as if it had measured here.
             warnings.warn_explicit(message, category, filename, line)
         cell.finish(measured)
 
     def _restart_workers(self, error: BaseException) -> None:
         """Start new workers after one of them died, and send the lost cells again."""
         lost_cells = list(self._in_flight)
+        # The next `worker_pool` replaces the broken pool by a new one.
         self._pool = None
         locations = [cell.location for cell in lost_cells if cell.attempts >= _ATTEMPTS]
         if locations:
@@ -382,6 +397,7 @@ class CellMeasurer:
             return
         for cell in lost_cells:
             if cell in self._in_flight:
+                # Submitting an earlier cell may have made this process measure all of them.
                 self._submit(cell)
 
     def _measure_without_workers(self, reason: str) -> None:
@@ -402,7 +418,9 @@ class CellMeasurer:
 
     def _rescue(self) -> None:
         """Finish the cells that are measured or in work, after an error elsewhere."""
+        # All are cancelled before one is awaited, so that no worker begins another cell.
         for cell in self._in_flight:
+            # The protocol asks for `result` alone.
             with suppress(AttributeError):
                 cell.future.cancel()
         for cell in list(self._in_flight):
@@ -462,6 +480,7 @@ def error_note(text: str) -> Iterator[None]:
 
 
 def _is_done(future: Any) -> bool:
+    # The protocol asks for `result` alone, so that a future may lack `done`.
     method = getattr(future, "done", None)
     return bool(method()) if callable(method) else False
 
