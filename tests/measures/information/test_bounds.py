@@ -52,8 +52,8 @@ def held_of(scores: np.ndarray, labels: np.ndarray, *, groups=None, seed: int = 
     ("accuracy", "bits"), [(0.7, 0.119), (0.8, 0.278), (0.9, 0.531), (0.95, 0.714)]
 )
 def test_fano_gives_the_known_bits_of_an_accuracy(accuracy, bits):
-    found = float(fano_information(1 - accuracy, np.log(2))) / np.log(2)
-    assert found == pytest.approx(bits, abs=5e-4)
+    result = float(fano_information(1 - accuracy, np.log(2))) / np.log(2)
+    assert result == pytest.approx(bits, abs=5e-4)
 
 
 def test_fano_of_unbalanced_labels_goes_below_zero_and_is_not_clipped():
@@ -94,10 +94,10 @@ def test_where_every_answer_is_right_the_groups_say_how_sure_that_is():
     labels = np.arange(40) % 2
     scores = 5.0 * (2 * labels - 1)
     pairs = [str(row // 2) for row in range(40)]
-    found = fano(held_of(scores, labels, groups=pairs))
-    assert found.value[0] == pytest.approx(np.log(2))
+    result = fano(held_of(scores, labels, groups=pairs))
+    assert result.value[0] == pytest.approx(np.log(2))
     upper = 1 - 0.025 ** (1 / 20)  # Clopper and Pearson on 20 groups.
-    assert found.interval[0, 0] == pytest.approx(float(fano_information(upper, np.log(2))))
+    assert result.interval[0, 0] == pytest.approx(float(fano_information(upper, np.log(2))))
 
 
 def test_a_table_of_independent_answers_tells_nothing_and_of_right_ones_all():
@@ -122,21 +122,21 @@ def test_the_correction_takes_the_bias_of_independent_answers_off():
 
 def test_the_true_odds_make_barber_and_agakov_tight():
     t, labels = sample(2.0, n=20_000, seed=0)
-    found = barber_agakov(held_of(2.0 * t - 2.0, labels))
-    assert found.value[0] == pytest.approx(two_gaussians(2.0), abs=0.01)
+    result = barber_agakov(held_of(2.0 * t - 2.0, labels))
+    assert result.value[0] == pytest.approx(two_gaussians(2.0), abs=0.01)
     # Scores that are too sure say less, though their answers are the same.
     sure = held_of(3 * (2.0 * t - 2.0), labels)
-    assert barber_agakov(sure).value[0] < found.value[0] - 0.05
+    assert barber_agakov(sure).value[0] < result.value[0] - 0.05
     assert fano(sure).value[0] == pytest.approx(fano(held_of(2.0 * t - 2.0, labels)).value[0])
 
 
 @pytest.mark.parametrize("distance", [0.0, 1.0, 3.0])
 def test_the_bounds_stand_in_the_order_of_theory(distance):
     t, labels = sample(distance, n=20_000, seed=1)
-    held = held_of(distance * t - distance**2 / 2 + 1e-9 * t, labels)
+    held_out = held_of(distance * t - distance**2 / 2 + 1e-9 * t, labels)
     truth = two_gaussians(distance)
-    answer, by_fano = answer_information(held).value[0], fano(held).value[0]
-    assert by_fano <= answer + 1e-3 <= barber_agakov(held).value[0] + 0.01 <= truth + 0.02
+    answer, by_fano = answer_information(held_out).value[0], fano(held_out).value[0]
+    assert by_fano <= answer + 1e-3 <= barber_agakov(held_out).value[0] + 0.01 <= truth + 0.02
 
 
 @pytest.mark.parametrize("bound", BOUNDS)
@@ -158,9 +158,9 @@ def test_replicates_have_the_spread_of_the_estimate(bound):
     values, spreads = [], []
     for seed in range(60):
         t, labels = sample(1.5, n=200, seed=seed)
-        found = bound(held_of(1.5 * t - 1.5**2 / 2, labels))
-        values.append(found.value[0])
-        spreads.append(found.draws[0].std(ddof=1))
+        result = bound(held_of(1.5 * t - 1.5**2 / 2, labels))
+        values.append(result.value[0])
+        spreads.append(result.draws[0].std(ddof=1))
     assert np.mean(spreads) == pytest.approx(np.std(values), rel=0.35)
 
 
@@ -171,24 +171,24 @@ def test_rotation_shift_and_scale_leave_the_bounds_of_a_linear_probe(estimator):
     x = torch.randn(120, 4, generator=generator, dtype=torch.float64)
     x[:, 0] = torch.from_numpy(t)
     targets = torch.from_numpy(labels)
-    before = estimator(x, targets)
-    assert isinstance(before, InformationEstimate)
-    assert before.bits == pytest.approx(before.value / np.log(2))
-    after = estimator(7.0 * x - 3.0, targets)
-    assert after.value == pytest.approx(before.value, abs=1e-4)
-    assert before.interval[0] < before.value < before.interval[1]
+    original = estimator(x, targets)
+    assert isinstance(original, InformationEstimate)
+    assert original.bits == pytest.approx(original.value / np.log(2))
+    rescaled = estimator(7.0 * x - 3.0, targets)
+    assert rescaled.value == pytest.approx(original.value, abs=1e-4)
+    assert original.interval[0] < original.value < original.interval[1]
     turned = torch.linalg.qr(torch.randn(4, 4, generator=generator, dtype=torch.float64))[0]
     # Features are brought to unit variance one by one, so a turn moves it a little.
-    assert estimator(x @ turned, targets).value == pytest.approx(before.value, abs=0.05)
+    assert estimator(x @ turned, targets).value == pytest.approx(original.value, abs=0.05)
 
 
 def test_few_groups_are_told():
     t, labels = sample(2.0, n=40, seed=3)
     names = [str(row // 4) for row in range(40)]
-    found = BarberAgakov(folds=3)(
+    result = BarberAgakov(folds=3)(
         torch.from_numpy(t)[:, None], torch.from_numpy(labels), groups=names
     )
-    assert any("10 groups" in told for told in found.warnings)
+    assert any("10 groups" in warning for warning in result.warnings)
 
 
 def test_a_network_reads_what_no_line_does():

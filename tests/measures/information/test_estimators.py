@@ -33,16 +33,18 @@ def labelled(distance: float, *, n: int, d: int = 1, seed: int = 0):
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.9])
 def test_neighbours_find_the_information_of_gaussians_in_one_and_two_dimensions(d, rho):
     truth = -d / 2 * np.log(1 - rho**2)
-    found = np.mean([ksg(*pair(d, rho, n=2000, seed=seed), 3) for seed in range(20)])
-    assert abs(found - truth) <= max(0.02, 0.05 * truth)
+    mean = np.mean([ksg(*pair(d, rho, n=2000, seed=seed), 3) for seed in range(20)])
+    assert abs(mean - truth) <= max(0.02, 0.05 * truth)
 
 
 @pytest.mark.slow
 def test_neighbours_are_as_far_too_low_in_many_dimensions_as_the_documentation_says():
     for d, documented in ((3, 2.279), (10, 3.049)):
-        drawn = [pair(d, 0.9, n=2000, seed=seed) for seed in range(8)]
-        parts = [[leading_components(torch.from_numpy(s), d)[0] for s in both] for both in drawn]
-        assert np.mean([ksg(*both, 3) for both in parts]) == pytest.approx(documented, rel=0.05)
+        samples = [pair(d, 0.9, n=2000, seed=seed) for seed in range(8)]
+        parts = [
+            [leading_components(torch.from_numpy(s), d)[0] for s in sides] for sides in samples
+        ]
+        assert np.mean([ksg(*sides, 3) for sides in parts]) == pytest.approx(documented, rel=0.05)
 
 
 @pytest.mark.slow
@@ -51,29 +53,29 @@ def test_neighbours_are_as_far_too_low_in_many_dimensions_as_the_documentation_s
 )
 def test_the_table_of_biases_in_the_documentation_holds(d, truth, documented):
     rho = np.sqrt(1 - np.exp(-2 * truth / d))
-    drawn = [pair(d, rho, n=2000, seed=seed) for seed in range(8)]
-    parts = [[leading_components(torch.from_numpy(s), d)[0] for s in both] for both in drawn]
-    assert np.mean([ksg(*both, 3) for both in parts]) == pytest.approx(documented, rel=0.05)
+    samples = [pair(d, rho, n=2000, seed=seed) for seed in range(8)]
+    parts = [[leading_components(torch.from_numpy(s), d)[0] for s in sides] for sides in samples]
+    assert np.mean([ksg(*sides, 3) for sides in parts]) == pytest.approx(documented, rel=0.05)
 
 
 def test_neighbours_find_the_information_of_gaussians_and_nothing_where_there_is_none():
     for rho in (0.0, 0.8):
         truth = -np.log(1 - rho**2) / 2
-        found = np.mean([ksg(*pair(1, rho, n=500, seed=seed), 3) for seed in range(12)])
-        assert found == pytest.approx(truth, abs=0.04)
+        mean = np.mean([ksg(*pair(1, rho, n=500, seed=seed), 3) for seed in range(12)])
+        assert mean == pytest.approx(truth, abs=0.04)
 
 
 def test_an_estimate_by_neighbours_may_be_negative():
-    found = [ksg(*pair(1, 0.0, n=200, seed=seed), 3) for seed in range(12)]
-    assert min(found) < 0 < max(found)
+    values = [ksg(*pair(1, 0.0, n=200, seed=seed), 3) for seed in range(12)]
+    assert min(values) < 0 < max(values)
 
 
 def test_ross_finds_the_information_of_two_gaussians():
-    found = []
+    values = []
     for seed in range(12):
         x, labels = labelled(2.0, n=600, seed=seed)
-        found.append(ross(x.numpy(), labels.numpy(), 3))
-    assert np.mean(found) == pytest.approx(0.3368, abs=0.03)  # By quadrature.
+        values.append(ross(x.numpy(), labels.numpy(), 3))
+    assert np.mean(values) == pytest.approx(0.3368, abs=0.03)  # By quadrature.
     x, labels = labelled(0.0, n=600)
     assert ross(x.numpy(), labels.numpy(), 3) == pytest.approx(0, abs=0.08)
 
@@ -85,9 +87,9 @@ def test_ross_finds_the_information_of_two_gaussians():
     [(2.0, 5, 0.34), (2.0, 20, 0.28), (2.0, 50, 0.21), (3.602, 20, 0.57), (3.602, 50, 0.51)],
 )
 def test_the_table_of_labels_in_the_documentation_holds(distance, d, documented):
-    drawn = [labelled(distance, n=2000, d=d, seed=seed) for seed in range(8)]
-    found = [ross(leading_components(x, d)[0], labels.numpy(), 3) for x, labels in drawn]
-    assert np.mean(found) == pytest.approx(documented, abs=0.015)
+    samples = [labelled(distance, n=2000, d=d, seed=seed) for seed in range(8)]
+    values = [ross(leading_components(x, d)[0], labels.numpy(), 3) for x, labels in samples]
+    assert np.mean(values) == pytest.approx(documented, abs=0.015)
 
 
 def test_rotation_shift_and_scale_leave_neighbours_as_they_are():
@@ -96,53 +98,59 @@ def test_rotation_shift_and_scale_leave_neighbours_as_they_are():
     turned = torch.linalg.qr(
         torch.randn(3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     )[0]
-    before = NearestNeighbours(components=3)(x, y, resamples=4)
-    after = NearestNeighbours(components=3)(50 * (x @ turned) + 1, 0.1 * y, resamples=4)
-    assert after.value == pytest.approx(before.value, abs=1e-6)
+    original = NearestNeighbours(components=3)(x, y, resamples=4)
+    transformed = NearestNeighbours(components=3)(50 * (x @ turned) + 1, 0.1 * y, resamples=4)
+    assert transformed.value == pytest.approx(original.value, abs=1e-6)
     labels = (y[:, 0] > 0).long()
-    found = [
-        NearestNeighbours()(each, labels, resamples=4).value for each in (x, 9 * x @ turned - 5)
+    values = [
+        NearestNeighbours()(features, labels, resamples=4).value
+        for features in (x, 9 * x @ turned - 5)
     ]
-    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    assert values[0] == pytest.approx(values[1], abs=1e-6)
     stretched = x * torch.tensor([1.0, 1.0, 50.0])
     assert NearestNeighbours(components=3)(stretched, y, resamples=4).value != pytest.approx(
-        before.value, abs=1e-3
+        original.value, abs=1e-3
     )
 
 
 def test_neighbours_warn_of_dimensions_components_and_equal_rows():
     x, y = (torch.from_numpy(side) for side in pair(8, 0.5, n=100, seed=0))
-    many = NearestNeighbours(components=8)(x, y, resamples=4).warnings
-    assert any("too low" in told for told in many)
+    warnings_of_many = NearestNeighbours(components=8)(x, y, resamples=4).warnings
+    assert any("too low" in warning for warning in warnings_of_many)
     # With what was measured where there are about as many.
-    assert any("10 dimensions a side it found 0.64 of 1.44 nats and 3.05" in told for told in many)
+    assert any(
+        "10 dimensions a side it found 0.64 of 1.44 nats and 3.05" in warning
+        for warning in warnings_of_many
+    )
     labels = (x[:, 0] > 0).long()
     wide = torch.cat([x, x.flip(0)], dim=1)
     by_label = NearestNeighbours(components=16)(wide, labels, resamples=4).warnings
-    assert any("20 dimensions it found 0.28 of 0.34 nats" in told for told in by_label)
-    assert not any("found" in told for told in NearestNeighbours()(x, labels, resamples=4).warnings)
-    few = NearestNeighbours(components=1)(x, y, resamples=4).warnings
-    assert any("% of the variance" in told for told in few)
-    assert not any("too low" in told for told in few)
+    assert any("20 dimensions it found 0.28 of 0.34 nats" in warning for warning in by_label)
+    assert not any(
+        "found" in warning for warning in NearestNeighbours()(x, labels, resamples=4).warnings
+    )
+    warnings_of_one = NearestNeighbours(components=1)(x, y, resamples=4).warnings
+    assert any("% of the variance" in warning for warning in warnings_of_one)
+    assert not any("too low" in warning for warning in warnings_of_one)
     tied = NearestNeighbours(components=1)(x[:, :1].round(), y[:, :1], resamples=4).warnings
-    assert any("equal" in told for told in tied)
+    assert any("equal" in warning for warning in tied)
     with pytest.raises(ValueError, match="less than half of the 100"):
         NearestNeighbours(neighbours=50)(x, y)
 
 
 def test_a_critic_never_claims_more_than_the_logarithm_of_how_many_it_chose_among():
     x = torch.randn(160, 1, generator=torch.Generator().manual_seed(0))
-    found = InfoNCE(folds=2, batch=16, epochs=80)(x, x)  # Infinite, in truth.
-    assert 1.0 < found.value < log(16)
-    assert f"{log(16):.3f}" in found.warnings[0]
+    values = InfoNCE(folds=2, batch=16, epochs=80)(x, x)  # Infinite, in truth.
+    assert 1.0 < values.value < log(16)
+    assert f"{log(16):.3f}" in values.warnings[0]
 
 
 def test_a_critic_finds_less_than_there_is_and_nothing_where_there_is_none():
     x, y = (torch.from_numpy(side).float() for side in pair(1, 0.9, n=400, seed=0))
     critic = InfoNCE(folds=2, batch=100, epochs=60)
     truth = -np.log(1 - 0.9**2) / 2
-    found = critic(x, y)
-    assert 0.4 * truth < found.value < truth + 0.1
+    values = critic(x, y)
+    assert 0.4 * truth < values.value < truth + 0.1
     nothing = critic(x, y[torch.randperm(400, generator=torch.Generator().manual_seed(1))])
     assert nothing.interval[0] < 0.02
     assert nothing.value < 0.02
@@ -151,25 +159,27 @@ def test_a_critic_finds_less_than_there_is_and_nothing_where_there_is_none():
 def test_a_critic_is_judged_on_groups_it_has_not_seen():
     groups = [str(row // 4) for row in range(200)]
     fold = deal_groups(groups, folds=5, seed=0)
-    assert all(len(set(fold[first : first + 4])) == 1 for first in range(0, 200, 4))
+    assert all(len(set(fold[start : start + 4])) == 1 for start in range(0, 200, 4))
     # What is shared by a group alone, and by no two groups, cannot be learnt.
     generator = torch.Generator().manual_seed(0)
-    own = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
-    other = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
-    assert InfoNCE(folds=2, epochs=20)(own, other, groups=groups).value < 0.1
+    x_of_groups = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
+    y_of_groups = torch.randn(50, 8, generator=generator).repeat_interleave(4, dim=0)
+    assert InfoNCE(folds=2, epochs=20)(x_of_groups, y_of_groups, groups=groups).value < 0.1
 
 
 def test_a_code_is_short_where_labels_are_told_and_uniform_where_they_are_not():
     x, labels = labelled(6.0, n=200, d=3)
-    told = OnlineCoding()(x, labels)
-    assert told.uniform == pytest.approx(200 * log(2))
-    assert told.compression > 3
-    assert told.bits == pytest.approx(told.value / log(2))
-    assert told.interval[0] < told.value < told.interval[1]
+    warning = OnlineCoding()(x, labels)
+    assert warning.uniform == pytest.approx(200 * log(2))
+    assert warning.compression > 3
+    assert warning.bits == pytest.approx(warning.value / log(2))
+    assert warning.interval[0] < warning.value < warning.interval[1]
     noise, labels = labelled(0.0, n=200, d=3)
     untold = OnlineCoding()(noise, labels)
     assert untold.compression == pytest.approx(1, abs=0.1)
-    assert (untold.value >= untold.uniform) == any("uniform" in told for told in untold.warnings)
+    assert (untold.value >= untold.uniform) == any(
+        "uniform" in warning for warning in untold.warnings
+    )
 
 
 def test_a_code_pays_for_learning():
@@ -184,11 +194,11 @@ def test_a_code_pays_for_learning():
 def test_a_code_keeps_groups_together():
     # Each pair has its own direction: with the twin at hand, the label would be known.
     generator = torch.Generator().manual_seed(0)
-    own = torch.randn(60, 60, generator=generator).repeat_interleave(2, dim=0)
+    x_of_groups = torch.randn(60, 60, generator=generator).repeat_interleave(2, dim=0)
     labels = (torch.arange(60) % 2).repeat_interleave(2)
     groups = [str(row // 2) for row in range(120)]
-    together = OnlineCoding()(own, labels, groups=groups).compression
-    alone = OnlineCoding()(own, labels).compression
+    together = OnlineCoding()(x_of_groups, labels, groups=groups).compression
+    alone = OnlineCoding()(x_of_groups, labels).compression
     assert together < 1.05
     assert alone > together + 0.1
 
@@ -226,8 +236,8 @@ def test_near_twins_are_sent_as_scikit_learn_would_send_them():
     place[np.random.default_rng([0, 3]).permutation(40)] = np.arange(40)
     place = place[np.searchsorted(names, groups)]
     expected = np.full(80, np.log(2))
-    for first, last in ((1, 4), (4, 20), (20, 40)):
-        sent, block = place < first, (place >= first) & (place < last)
+    for start, stop in ((1, 4), (4, 20), (20, 40)):
+        sent, block = place < start, (place >= start) & (place < stop)
         probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-10))
         probe.fit(x.double().numpy()[sent], labels.numpy()[sent])
         log_odds = probe.decision_function(x.double().numpy()[block])

@@ -57,8 +57,8 @@ def gaussians(rho: float, *, n: int, d: int, seed: int):
 @pytest.mark.parametrize("estimator", [NearestNeighbours(), BarberAgakov()], ids=repr)
 def test_the_mean_over_twenty_mixtures_is_what_quadrature_gives(estimator, truth, d):
     distance = brentq(lambda apart: two_gaussians(apart) - truth, 0.01, 6)
-    found = [estimator(*mixture(distance, n=2000, d=d, seed=seed)).value for seed in range(20)]
-    assert abs(np.mean(found) - truth) <= max(0.02, 0.05 * truth)
+    estimates = [estimator(*mixture(distance, n=2000, d=d, seed=seed)).value for seed in range(20)]
+    assert abs(np.mean(estimates) - truth) <= max(0.02, 0.05 * truth)
 
 
 @pytest.mark.slow
@@ -71,9 +71,9 @@ def test_a_fitted_bound_exceeds_the_truth_beyond_its_interval_in_no_more_than_5_
         estimator(seed=seed)(*mixture(1.0, n=600, d=5, seed=seed)).interval[0]
         for seed in range(RUNS)
     ]
-    assert sum(each > truth for each in lower) <= 0.05 * RUNS
+    assert sum(bound > truth for bound in lower) <= 0.05 * RUNS
     # A tenth of it, they nearly all would.
-    assert sum(each > 0.1 * truth for each in lower) > 0.5 * RUNS
+    assert sum(bound > 0.1 * truth for bound in lower) > 0.5 * RUNS
 
 
 @pytest.mark.slow
@@ -85,8 +85,8 @@ def test_a_critics_bound_exceeds_the_truth_beyond_its_interval_in_no_more_than_5
         ).interval[0]
         for seed in range(RUNS)
     ]
-    assert sum(each > truth for each in lower) <= 0.05 * RUNS
-    assert sum(each > 0.1 * truth for each in lower) > 0.5 * RUNS
+    assert sum(bound > truth for bound in lower) <= 0.05 * RUNS
+    assert sum(bound > 0.1 * truth for bound in lower) > 0.5 * RUNS
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_a_critics_bound_exceeds_the_truth_beyond_its_interval_in_no_more_than_5
 )
 def test_a_common_scale_and_shift_move_neither_critic_nor_code(estimate):
     x, labels = mixture(2.0, n=120, d=3, seed=0)
-    before = estimate(x, labels)
-    assert estimate(8.0 * x + 5.0, labels) == pytest.approx(before, rel=1e-3)
+    original = estimate(x, labels)
+    assert estimate(8.0 * x + 5.0, labels) == pytest.approx(original, rel=1e-3)
     # Squaring is no change of scale.
-    assert estimate(x.square(), labels) != pytest.approx(before, rel=1e-2)
+    assert estimate(x.square(), labels) != pytest.approx(original, rel=1e-2)
 
 
 def meaningless(seed: int, pairs: int = 16):
@@ -126,7 +126,7 @@ def meaningless(seed: int, pairs: int = 16):
         (infonce(epochs=2, components=3, permutations=19), "information_infonce"),
         (mlp_information(folds=3, width=4, max_epochs=4, permutations=19), "information_ba"),
     ],
-    ids=lambda each: getattr(each, "name", each),
+    ids=lambda bound: getattr(bound, "name", bound),
 )
 def test_where_labels_mean_nothing_what_is_asked_for_is_claimed_at_the_nominal_rate(
     measure, variable

@@ -73,10 +73,10 @@ def test_labels_that_are_told_stand_out_of_their_null():
 
 def test_without_permutations_there_is_no_null():
     activations, concept = drawn()
-    found = nearest_neighbour_information()(activations, concept, seed=0)
-    assert "information_neighbours_null" not in found
-    assert "too low" not in found["information_neighbours"].attrs["warning_label"]
-    assert found["information_neighbours"].dims == ("site", "against")
+    data = nearest_neighbour_information()(activations, concept, seed=0)
+    assert "information_neighbours_null" not in data
+    assert "too low" not in data["information_neighbours"].attrs["warning_label"]
+    assert data["information_neighbours"].dims == ("site", "against")
 
 
 def test_settings_are_part_of_the_identity():

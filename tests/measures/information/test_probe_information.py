@@ -22,9 +22,9 @@ def drawn(*, pairs: int = 60, distance: float = 1.5, width: int = 6, seed: int =
     labels = np.tile([0, 1], pairs)
     values = generator.standard_normal((2 * pairs, len(SITES), width))
     values[:, -1, 0] += distance * labels
-    told = np.where(generator.random(2 * pairs) < 0.65, labels, 1 - labels)
+    hints = np.where(generator.random(2 * pairs) < 0.65, labels, 1 - labels)
     # Of the pair and not of the row, whose last digit would tell the label.
-    texts = tuple(f"Item {row // 2}: {'aye' if t else 'nay'}" for row, t in enumerate(told))
+    texts = tuple(f"Item {row // 2}: {'aye' if t else 'nay'}" for row, t in enumerate(hints))
     names = tuple(f"pair {row // 2}" for row in range(2 * pairs))
     concept = Concept("drawn", "reliability", texts, labels, names)
     return Activations(torch.from_numpy(values).float(), SITES), concept
@@ -65,31 +65,31 @@ def test_only_the_site_that_tells_labels_apart_stands_out_of_its_null(measured, 
 
 
 def test_barber_and_agakov_is_entropy_less_the_probes_cross_entropy(measured):
-    scored = logistic_probe(permutations=200)(*drawn(), seed=0)
-    expected = measured["label_entropy"] - scored["cross_entropy"]
+    probe_data = logistic_probe(permutations=200)(*drawn(), seed=0)
+    expected = measured["label_entropy"] - probe_data["cross_entropy"]
     np.testing.assert_allclose(measured["information_ba"], expected, atol=1e-12)
     assert float(measured["label_entropy"]) == pytest.approx(np.log(2))
 
 
 def test_two_checkpoints_have_the_same_halves():
-    one, other = MEASURE(*drawn(), seed=0), MEASURE(*drawn(seed=1), seed=0)
+    one, other_data = MEASURE(*drawn(), seed=0), MEASURE(*drawn(seed=1), seed=0)
     again = MEASURE(*drawn(), seed=0)
     assert again.identical(one)
-    assert not other.identical(one)
+    assert not other_data.identical(one)
     # The same statements moved a little: replicates go together.
     activations, concept = drawn()
     nudged = Activations(activations.values + 0.05 * torch.randn_like(activations.values), SITES)
-    moved = MEASURE(nudged, concept, seed=0)
-    pair = [d["information_ba_draws"].values[-1] for d in (one, moved)]
+    nudged_data = MEASURE(nudged, concept, seed=0)
+    pair = [d["information_ba_draws"].values[-1] for d in (one, nudged_data)]
     assert np.corrcoef(*pair)[0, 1] > 0.7
     fresh = MEASURE(nudged, concept, seed=5)["information_ba_draws"].values[-1]
     assert np.corrcoef(pair[0], fresh)[0, 1] < 0.7
 
 
 def test_what_a_variable_is_called_does_not_depend_on_the_number_of_statements(measured):
-    other = MEASURE(*drawn(pairs=40), seed=0)
+    other_data = MEASURE(*drawn(pairs=40), seed=0)
     for name in measured.data_vars:
-        assert measured[name].attrs["long_name"] == other[name].attrs["long_name"]
+        assert measured[name].attrs["long_name"] == other_data[name].attrs["long_name"]
 
 
 def test_what_is_usable_beyond_the_text_has_a_null_about_zero(measured):
@@ -102,12 +102,12 @@ def test_what_is_usable_beyond_the_text_has_a_null_about_zero(measured):
 
 
 def test_noised_information_comes_by_level_and_variant_under_its_cap(measured):
-    found = measured["information_x"]
-    assert found.dims == ("site", "variant", "noise")
-    assert (found.diff("noise") < 0).all()
-    assert (found <= np.log(120) + 1e-9).all()
-    assert (found <= measured["information_x_ceiling"] + 0.1).all()
-    assert found.attrs["cap"] == pytest.approx(np.log(120))
+    result = measured["information_x"]
+    assert result.dims == ("site", "variant", "noise")
+    assert (result.diff("noise") < 0).all()
+    assert (result <= np.log(120) + 1e-9).all()
+    assert (result <= measured["information_x_ceiling"] + 0.1).all()
+    assert result.attrs["cap"] == pytest.approx(np.log(120))
 
 
 def test_the_share_of_directions_that_is_matched_is_told_and_is_all_where_statements_suffice(
@@ -117,10 +117,10 @@ def test_the_share_of_directions_that_is_matched_is_told_and_is_all_where_statem
     wide = probe_information(permutations=20, beyond_text=False)(*drawn(width=80), seed=0)
     # 120 statements are fewer than twice 80 directions: an eighth of them is taken.
     assert wide["information_x_matched_share"].values == pytest.approx(15 / 80)
-    few = probe_information(permutations=20, beyond_text=False, examples=40)(
+    few_statements = probe_information(permutations=20, beyond_text=False, examples=40)(
         *drawn(width=30), seed=0
     )
-    assert (few["information_x_matched_share"] < 0.2).all()
+    assert (few_statements["information_x_matched_share"] < 0.2).all()
 
 
 @pytest.mark.slow
@@ -129,38 +129,38 @@ def test_where_labels_mean_nothing_p_values_are_as_rare_as_they_say():
     best = dict(rejected)
     quick = probe_information(permutations=39, beyond_text=False, noise=())
     for seed in range(runs):
-        found = quick(*drawn(pairs=15, distance=0.0, seed=seed), seed=seed)
+        result = quick(*drawn(pairs=15, distance=0.0, seed=seed), seed=seed)
         for name in BOUNDS:
-            rejected[name] += int(found[f"{name}_p"].values[0] <= level)
-            best[name] += int(found[f"{name}_p_best"].values.min() <= level)
-    most = binom.ppf(0.999, runs, level)
-    assert max(rejected.values()) <= most
-    assert max(best.values()) <= most
+            rejected[name] += int(result[f"{name}_p"].values[0] <= level)
+            best[name] += int(result[f"{name}_p_best"].values.min() <= level)
+    largest = binom.ppf(0.999, runs, level)
+    assert max(rejected.values()) <= largest
+    assert max(best.values()) <= largest
     # It does find what there is.
     power = [quick(*drawn(pairs=15, distance=3.0, seed=s), seed=s) for s in range(10)]
-    assert np.mean([each["information_ba_p"].values[-1] <= level for each in power]) > 0.8
+    assert np.mean([draw_data["information_ba_p"].values[-1] <= level for draw_data in power]) > 0.8
 
 
 @pytest.mark.slow
 def test_where_labels_mean_nothing_few_values_lie_above_their_bands_and_few_intervals_above_0():
     """Found: up to 2.5% above the bands, up to 6.7% below, and up to 5.8% claimed."""
     names = [*BOUNDS, "information_usable"]
-    above, outside, claimed = (dict.fromkeys(names, 0) for _ in range(3))
+    counts_above, counts_outside, counts_claimed = (dict.fromkeys(names, 0) for _ in range(3))
     quick = probe_information(permutations=200, noise=())
     runs = 80
     for seed in range(runs):
-        found = quick(*drawn(pairs=30, distance=0.0, seed=seed), seed=seed)
+        result = quick(*drawn(pairs=30, distance=0.0, seed=seed), seed=seed)
         for name in names:
-            low, high = (found[f"{name}_null"].sel(bound=bound) for bound in ("low", "high"))
-            above[name] += int((found[name] > high).sum())
-            outside[name] += int(((found[name] < low) | (found[name] > high)).sum())
-            claimed[name] += int((found[f"{name}_ci"].sel(bound="low") > 0).sum())
+            low, high = (result[f"{name}_null"].sel(bound=bound) for bound in ("low", "high"))
+            counts_above[name] += int((result[name] > high).sum())
+            counts_outside[name] += int(((result[name] < low) | (result[name] > high)).sum())
+            counts_claimed[name] += int((result[f"{name}_ci"].sel(bound="low") > 0).sum())
     cells = runs * len(SITES)
-    assert max(above.values()) <= binom.ppf(0.999, cells, 0.025)
-    assert max(outside.values()) <= 0.12 * cells
-    assert max(claimed.values()) <= binom.ppf(0.999, cells, 0.05)
+    assert max(counts_above.values()) <= binom.ppf(0.999, cells, 0.025)
+    assert max(counts_outside.values()) <= 0.12 * cells
+    assert max(counts_claimed.values()) <= binom.ppf(0.999, cells, 0.05)
     # It does find what there is, the text apart.
     power = [quick(*drawn(pairs=30, distance=3.0, seed=s), seed=s).isel(site=-1) for s in range(10)]
     for name in names:
-        high = [float(each[f"{name}_null"].sel(bound="high")) for each in power]
-        assert np.mean([float(each[name]) for each in power] > np.array(high)) > 0.8
+        high = [float(draw_data[f"{name}_null"].sel(bound="high")) for draw_data in power]
+        assert np.mean([float(draw_data[name]) for draw_data in power] > np.array(high)) > 0.8

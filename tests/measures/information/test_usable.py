@@ -25,50 +25,52 @@ def situation(*, text: float, own: float, n: int = 400, seed: int = 0):
 
 def gain(by_text: np.ndarray, scores: np.ndarray, labels, fold, names):
     fewer = np.stack([np.where(fold == k, np.nan, scores) for k in range(4)])
-    held = HeldOutScores.of(scores[:, None], labels, fold, names, fewer=fewer[..., None], seed=0)
+    held_out = HeldOutScores.of(
+        scores[:, None], labels, fold, names, fewer=fewer[..., None], seed=0
+    )
     text_fewer = np.stack([np.where(fold == k, np.nan, by_text) for k in range(4)])
-    return usable_beyond_text(held, by_text, text_fewer)
+    return usable_beyond_text(held_out, by_text, text_fewer)
 
 
 def test_a_probe_that_repeats_the_text_adds_nothing():
-    text, _, *rest = situation(text=1.5, own=0.0)
-    found = gain(text, 3 * text + 1, *rest)
-    assert found.value[0] == pytest.approx(0, abs=2e-3)
-    assert found.interval[0, 0] < 0.001
+    text, _, *arguments = situation(text=1.5, own=0.0)
+    result = gain(text, 3 * text + 1, *arguments)
+    assert result.value[0] == pytest.approx(0, abs=2e-3)
+    assert result.interval[0, 0] < 0.001
 
 
 def test_a_probe_that_knows_more_adds_what_it_knows_beyond_the_text():
-    text, own, *rest = situation(text=1.0, own=1.5, n=2000)
-    found = gain(text, text + own, *rest)
-    labels = rest[0]
+    text, own, *arguments = situation(text=1.0, own=1.5, n=2000)
+    result = gain(text, text + own, *arguments)
+    labels = arguments[0]
     signs = 2 * labels - 1
     truth = np.logaddexp(0, -signs * text).mean() - np.logaddexp(0, -signs * (text + own)).mean()
-    assert found.value[0] == pytest.approx(truth, abs=0.01)
-    assert found.interval[0, 0] > 0
+    assert result.value[0] == pytest.approx(truth, abs=0.01)
+    assert result.interval[0, 0] > 0
 
 
 def test_calibration_of_either_score_is_no_gain():
-    text, own, *rest = situation(text=1.0, own=1.0, n=1000)
-    plain = gain(text, own, *rest).value[0]
-    assert gain(5 * text - 2, 0.1 * own + 3, *rest).value[0] == pytest.approx(plain, abs=2e-3)
+    text, own, *arguments = situation(text=1.0, own=1.0, n=1000)
+    plain = gain(text, own, *arguments).value[0]
+    assert gain(5 * text - 2, 0.1 * own + 3, *arguments).value[0] == pytest.approx(plain, abs=2e-3)
 
 
 def test_noise_adds_nothing_and_costs_a_little():
     values = []
     for seed in range(20):
-        text, _, *rest = situation(text=1.0, own=0.0, n=200, seed=seed)
+        text, _, *arguments = situation(text=1.0, own=0.0, n=200, seed=seed)
         noise = np.random.default_rng([seed, 9]).standard_normal(200)
-        values.append(gain(text, noise, *rest).value[0])
+        values.append(gain(text, noise, *arguments).value[0])
     assert -0.02 < np.mean(values) < 0.001
 
 
 def test_one_far_outlier_of_the_text_is_not_taken_for_what_the_probe_knows():
-    text, own, *rest = situation(text=1.0, own=0.0)
-    plain = gain(text, own, *rest).value[0]
-    labels = rest[0]
+    text, own, *arguments = situation(text=1.0, own=0.0)
+    plain = gain(text, own, *arguments).value[0]
+    labels = arguments[0]
     # A held-out statement whose words are far from all others, on the wrong side.
     text[7] = 2000.0 * (1 - 2 * labels[7])
-    assert gain(text, own, *rest).value[0] == pytest.approx(plain, abs=0.01)
+    assert gain(text, own, *arguments).value[0] == pytest.approx(plain, abs=0.01)
 
 
 def test_scores_that_tell_labels_apart_have_finite_weights():
@@ -77,8 +79,8 @@ def test_scores_that_tell_labels_apart_have_finite_weights():
     weights = combine_scores(sure, labels)
     assert np.isfinite(weights).all()
     assert weights[0, 0] > 0
-    same = combine_scores(np.concatenate([sure, sure], axis=2), labels)
-    assert same[0, 0] == pytest.approx(same[0, 1])
+    equal_weights = combine_scores(np.concatenate([sure, sure], axis=2), labels)
+    assert equal_weights[0, 0] == pytest.approx(equal_weights[0, 1])
 
 
 def test_refitted_scores_are_held_out():
@@ -108,22 +110,22 @@ def test_of_any_two_arrays_only_what_the_other_does_not_tell_is_counted():
     labels = torch.arange(600) % 2
     hints = torch.randn(600, 3, generator=generator, dtype=torch.float64)
     hints[:, :2] += 1.5 * labels.unsqueeze(1)
-    known, own, noise = hints.split(1, dim=1)
+    baseline, own, noise = hints.split(1, dim=1)
     estimator = UsableInformation()
     signs = 2 * labels - 1
 
     def surprise(odds):
         return float(torch.logaddexp(torch.zeros(()), -signs * odds.squeeze(1)).mean())
 
-    by_known, by_own = (1.5 * each - 1.5**2 / 2 for each in (known, own))
+    by_known, by_own = (1.5 * hint - 1.5**2 / 2 for hint in (baseline, own))
     truth = surprise(by_known) - surprise(by_known + by_own)
-    found = estimator(torch.cat([known, own], dim=1), labels, known)
-    assert found.value == pytest.approx(truth, abs=0.02)
-    assert found.interval[0] > 0
-    assert found.bits == pytest.approx(found.value / np.log(2))
-    assert UsableInformation()(own, labels, known).value == pytest.approx(truth, abs=0.02)
-    for nothing in (-2 * known + 1, noise):
-        told = estimator(nothing, labels, known)
-        assert told.value < 0.005
-        assert told.interval[0] < 0
-        assert any("Not above zero" in each for each in told.warnings) == (told.value <= 0)
+    result = estimator(torch.cat([baseline, own], dim=1), labels, baseline)
+    assert result.value == pytest.approx(truth, abs=0.02)
+    assert result.interval[0] > 0
+    assert result.bits == pytest.approx(result.value / np.log(2))
+    assert UsableInformation()(own, labels, baseline).value == pytest.approx(truth, abs=0.02)
+    for nothing in (-2 * baseline + 1, noise):
+        estimate = estimator(nothing, labels, baseline)
+        assert estimate.value < 0.005
+        assert estimate.interval[0] < 0
+        assert any("Not above zero" in hint for hint in estimate.warnings) == (estimate.value <= 0)

@@ -45,11 +45,13 @@ def activations(n=N, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     text = represent_text(concept(n).statements, components=D)
     text = text / text.std(0)
-    first = text @ torch.randn(D, D, generator=generator).double()
+    first_site = text @ torch.randn(D, D, generator=generator).double()
     label = (torch.arange(n) % 2).double().unsqueeze(1)
-    second = torch.tanh(first) + 2 * label * torch.randn(1, D, generator=generator).double()
-    second = second + 0.2 * torch.randn(n, D, generator=generator).double()
-    return Activations(torch.stack([first, second], 1).to(dtype), SITES, n_layers=2)
+    second_site = (
+        torch.tanh(first_site) + 2 * label * torch.randn(1, D, generator=generator).double()
+    )
+    second_site = second_site + 0.2 * torch.randn(n, D, generator=generator).double()
+    return Activations(torch.stack([first_site, second_site], 1).to(dtype), SITES, n_layers=2)
 
 
 @pytest.fixture(scope="module")
@@ -70,60 +72,62 @@ def test_it_is_a_measure_with_a_unit_and_a_name_on_everything(measured):
 
 
 def test_values_are_those_of_the_array_functions(measured):
-    read, labels = activations(), label_column(concept().labels)
-    first, second = read.values[:, 0], read.values[:, 1]
-    at = {"site": SITES[1], "variant": "raw"}
+    collected, labels = activations(), label_column(concept().labels)
+    first_site, second_site = collected.values[:, 0], collected.values[:, 1]
+    selection = {"site": SITES[1], "variant": "raw"}
     for width in (0.5, 2.0):
         kernel = GaussianKernel(multiple=width)
-        found = measured.sel(**at, width=width)
+        results = measured.sel(**selection, width=width)
         text = represent_text(concept().statements)
-        for against, other, other_kernel in (
-            ("first_block", first, None),
+        for against, other_data, other_kernel in (
+            ("first_block", first_site, None),
             ("text", text, None),
             ("label", labels, DeltaKernel()),
         ):
-            values = found.sel(against=against)
+            values = results.sel(against=against)
             assert float(values.cka) == pytest.approx(
-                CKA(kernel, other_kernel)(second, other), rel=1e-6
+                CKA(kernel, other_kernel)(second_site, other_data), rel=1e-6
             )
             assert float(values.hsic) == pytest.approx(
-                HSIC(kernel, other_kernel)(second, other), rel=1e-6
+                HSIC(kernel, other_kernel)(second_site, other_data), rel=1e-6
             )
-        shared = linear_normalised_hsic(second, first, ridge=0.025 * width**2)
-        assert float(found.sel(against="first_block").nhsic) == pytest.approx(shared, rel=1e-9)
+        directions = linear_normalised_hsic(second_site, first_site, ridge=0.025 * width**2)
+        assert float(results.sel(against="first_block").nhsic) == pytest.approx(
+            directions, rel=1e-9
+        )
 
 
 def test_what_depends_lies_above_its_null_and_what_does_not_within():
-    read = activations()
+    collected = activations()
     noise = torch.randn(N, 1, D, generator=torch.Generator().manual_seed(5)).double()
     sites = (*SITES, "blocks.2.hook_resid_post")
-    both = Activations(torch.cat([read.values, noise], 1), sites, n_layers=3)
-    data = kernel_dependence(**QUICK)(both, concept(), seed=0)
-    known = data.sel(site=SITES[1], width=1.0)
+    with_noise = Activations(torch.cat([collected.values, noise], 1), sites, n_layers=3)
+    data = kernel_dependence(**QUICK)(with_noise, concept(), seed=0)
+    dependent = data.sel(site=SITES[1], width=1.0)
     for name in ("cka", "nhsic"):
-        assert (known[name] > known[f"{name}_null"].sel(bound="high")).all()
-        assert (known[f"{name}_p"] <= 0.02).all()
-        assert (known[f"{name}_p_best"] >= known[f"{name}_p"]).all()
+        assert (dependent[name] > dependent[f"{name}_null"].sel(bound="high")).all()
+        assert (dependent[f"{name}_p"] <= 0.02).all()
+        assert (dependent[f"{name}_p_best"] >= dependent[f"{name}_p"]).all()
         unknown = data.sel(site=sites[2])
-        inside = (unknown[name] > unknown[f"{name}_null"].sel(bound="low")) & (
+        is_inside = (unknown[name] > unknown[f"{name}_null"].sel(bound="low")) & (
             unknown[name] < unknown[f"{name}_null"].sel(bound="high")
         )
-        assert inside.mean() > 0.6
+        assert is_inside.mean() > 0.6
 
 
 def test_the_null_lies_about_what_shuffled_statements_give(measured):
     rows = torch.from_numpy(next(exchange_rows(concept().groups, permutations=1, seed=3)))
-    read = activations()
-    moved = read.values.clone()
-    moved[:, 1] = moved[rows, 1]
-    other = Activations(moved, SITES, n_layers=2)
-    shuffled = kernel_dependence(**QUICK)(other, concept(), seed=0)
-    at = {"site": SITES[1], "against": "first_block", "width": 1.0, "variant": "raw"}
+    collected = activations()
+    shuffled_values = collected.values.clone()
+    shuffled_values[:, 1] = shuffled_values[rows, 1]
+    other_data = Activations(shuffled_values, SITES, n_layers=2)
+    shuffled = kernel_dependence(**QUICK)(other_data, concept(), seed=0)
+    selection = {"site": SITES[1], "against": "first_block", "width": 1.0, "variant": "raw"}
     for name in ("cka", "nhsic"):
-        low, high = measured.sel(**at)[f"{name}_null"].values
+        low, high = measured.sel(**selection)[f"{name}_null"].values
         margin = high - low
-        assert low - margin < float(shuffled[name].sel(**at)) < high + margin
-        assert float(measured[name].sel(**at)) > high + margin
+        assert low - margin < float(shuffled[name].sel(**selection)) < high + margin
+        assert float(measured[name].sel(**selection)) > high + margin
 
 
 @pytest.mark.slow
@@ -134,17 +138,17 @@ def test_where_nothing_depends_p_values_are_as_rare_as_they_say():
     for seed in range(runs):
         generator = torch.Generator().manual_seed(seed)
         noise = Activations(torch.randn(n, 2, 3, generator=generator), SITES, n_layers=2)
-        found = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
+        results = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
         for name in ("cka", "hsic", "nhsic"):
-            for place in np.ndindex(found[f"{name}_p"].shape):
-                claimed = bool(found[f"{name}_p"].values[place] <= level)
+            for place in np.ndindex(results[f"{name}_p"].shape):
+                claimed = bool(results[f"{name}_p"].values[place] <= level)
                 rejected[name, place] = rejected.get((name, place), 0) + claimed
     # 3 estimators against 3 with 2 variants: all of them at once.
     assert len(rejected) == 18
     assert max(rejected.values()) <= binom.ppf(0.999, runs, level)
     assert sum(rejected.values()) > 0
-    told = measure(activations(n), concept(n), seed=0).sel(site=SITES[1], against="label")
-    assert (told.cka_p <= level).all()
+    label_data = measure(activations(n), concept(n), seed=0).sel(site=SITES[1], against="label")
+    assert (label_data.cka_p <= level).all()
 
 
 @pytest.mark.slow
@@ -156,8 +160,8 @@ def test_where_nothing_depends_the_published_estimator_is_seldom_beyond_its_null
     for seed in range(runs):
         generator = torch.Generator().manual_seed(seed)
         noise = Activations(torch.randn(n, 2, 3, generator=generator), SITES, n_layers=2)
-        found = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
-        rejected += found.nhsic_tracingllm_p.values <= level
+        results = measure(noise, concept(n, seed=seed), seed=seed).sel(site=SITES[1])
+        rejected += results.nhsic_tracingllm_p.values <= level
     assert (rejected <= binom.ppf(0.999, runs, level)).all()
     assert (rejected > 0).all()
 
@@ -173,20 +177,20 @@ def test_replicates_have_the_value_as_their_mean_and_the_interval_as_their_sprea
 
 
 def test_halves_are_the_same_at_every_checkpoint_so_that_differences_are_paired(measured):
-    read = activations()
+    collected = activations()
     nearly = Activations(
-        read.values
-        + 0.01 * torch.randn(read.values.shape, generator=torch.Generator().manual_seed(1)),
+        collected.values
+        + 0.01 * torch.randn(collected.values.shape, generator=torch.Generator().manual_seed(1)),
         SITES,
         n_layers=2,
     )
-    other = kernel_dependence(**QUICK)(nearly, concept(), seed=0)
-    at = {"site": SITES[1], "against": "first_block", "variant": "raw", "width": 1.0}
-    difference = (other.cka_draws - measured.cka_draws).sel(**at)
-    assert float(difference.std()) < 0.3 * float(measured.cka_draws.sel(**at).std())
+    other_data = kernel_dependence(**QUICK)(nearly, concept(), seed=0)
+    selection = {"site": SITES[1], "against": "first_block", "variant": "raw", "width": 1.0}
+    difference = (other_data.cka_draws - measured.cka_draws).sel(**selection)
+    assert float(difference.std()) < 0.3 * float(measured.cka_draws.sel(**selection).std())
     unpaired = kernel_dependence(**QUICK)(nearly, concept(), seed=1)
-    difference = (unpaired.cka_draws - measured.cka_draws).sel(**at)
-    assert float(difference.std()) > 0.5 * float(measured.cka_draws.sel(**at).std())
+    difference = (unpaired.cka_draws - measured.cka_draws).sel(**selection)
+    assert float(difference.std()) > 0.5 * float(measured.cka_draws.sel(**selection).std())
 
 
 def test_the_same_seed_gives_the_same_numbers(measured):
@@ -195,8 +199,8 @@ def test_the_same_seed_gives_the_same_numbers(measured):
 
 
 def test_without_the_first_block_its_column_is_unknown_and_says_what_to_read():
-    read = activations()
-    alone = Activations(read.values[:, 1:], SITES[1:], n_layers=2)
+    collected = activations()
+    alone = Activations(collected.values[:, 1:], SITES[1:], n_layers=2)
     for measure, name in (
         (kernel_dependence(**QUICK), "cka"),
         (tracingllm_dependence(permutations=9), "nhsic_tracingllm"),
@@ -208,8 +212,8 @@ def test_without_the_first_block_its_column_is_unknown_and_says_what_to_read():
 
 
 def test_a_site_where_all_statements_are_alike_is_unknown_and_no_other():
-    read = activations()
-    values = read.values.clone()
+    collected = activations()
+    values = collected.values.clone()
     values[:, 1] = 3.0
     data = kernel_dependence(**QUICK)(Activations(values, SITES, n_layers=2), concept(), seed=0)
     assert data.cka.sel(site=SITES[1]).isnull().all()
@@ -218,23 +222,23 @@ def test_a_site_where_all_statements_are_alike_is_unknown_and_no_other():
 
 
 def test_the_trap_rescaling_a_spectrum_moves_the_raw_variant_alone():
-    read = activations()
+    collected = activations()
     rotation, _ = torch.linalg.qr(
         torch.randn(D, D, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     )
     measure = kernel_dependence(**QUICK)
-    found = []
+    results = []
     for decay in (2.0, 0.0, 2.0):
-        values = read.values.clone()
+        values = collected.values.clone()
         scores = (values[:, 1] - values[:, 1].mean(0)) @ rotation
         values[:, 1] = (scores * torch.arange(1, D + 1) ** -decay) @ rotation.T
         data = measure(Activations(values, SITES, n_layers=2), concept(), seed=0)
-        found.append(data.sel(site=SITES[1]))
+        results.append(data.sel(site=SITES[1]))
     for against in ("first_block", "text", "label"):
-        flat = [f.sel(against=against, variant="rank_matched") for f in found]
+        flat = [f.sel(against=against, variant="rank_matched") for f in results]
         for name in ("cka", "nhsic", "nhsic_draws", "cka_null"):
             assert np.allclose(flat[0][name], flat[1][name], rtol=1e-4, atol=1e-5)
-    raw = [float(f.nhsic.sel(against="first_block", variant="raw", width=1.0)) for f in found]
+    raw = [float(f.nhsic.sel(against="first_block", variant="raw", width=1.0)) for f in results]
     assert raw[1] > 1.3 * raw[0]
     assert raw[0] == pytest.approx(raw[2])
 
@@ -250,7 +254,7 @@ def test_of_many_statements_whole_groups_are_taken_the_same_ones_at_every_checkp
     assert data.cka_n.values.tolist() == [50, 50]
 
 
-def test_float32_readings_give_what_float64_ones_do():
+def test_float32_activations_give_what_float64_ones_do():
     wide = kernel_dependence(**QUICK)(activations(), concept(), seed=0)
     narrow = kernel_dependence(**QUICK)(activations(dtype=torch.float32), concept(), seed=0)
     for name in ("cka", "nhsic"):
@@ -269,8 +273,8 @@ def test_every_parameter_is_part_of_the_identity():
         "widths": (("blocks.0.hook_resid_post", 1.0),),
     }
     assert set(changed) == {field.name for field in dataclasses.fields(base)}
-    others = {dataclasses.replace(base, **{k: v}).identity for k, v in changed.items()}
-    assert len(others | {base.identity}) == 1 + len(changed)
+    identities = {dataclasses.replace(base, **{k: v}).identity for k, v in changed.items()}
+    assert len(identities | {base.identity}) == 1 + len(changed)
 
 
 @pytest.mark.parametrize(
@@ -293,24 +297,26 @@ def test_activations_of_other_statements_and_too_few_groups_are_refused():
 
 
 def test_a_fixed_width_is_the_same_at_every_checkpoint_and_then_size_counts():
-    read = activations()
-    larger = dataclasses.replace(read, values=4 * read.values)
-    own = kernel_dependence(**QUICK)
-    fixed = kernel_dependence(**QUICK, widths=median_widths(read))
-    found = {
-        name: [measure(each, concept(), seed=0) for each in (read, larger)]
-        for name, measure in (("own", own), ("fixed", fixed))
+    collected = activations()
+    larger = dataclasses.replace(collected, values=4 * collected.values)
+    own_widths = kernel_dependence(**QUICK)
+    fixed_widths = kernel_dependence(**QUICK, widths=median_widths(collected))
+    results = {
+        name: [measure(data_set, concept(), seed=0) for data_set in (collected, larger)]
+        for name, measure in (("own", own_widths), ("fixed", fixed_widths))
     }
     for name in ("cka", "hsic", "nhsic"):
-        np.testing.assert_allclose(found["own"][0][name], found["fixed"][0][name], rtol=1e-6)
-        np.testing.assert_allclose(found["own"][0][name], found["own"][1][name], rtol=1e-4)
-    one, other = (each.cka.sel(against="first_block", width=1.0) for each in found["fixed"])
-    assert (abs(one - other).sel(variant="raw") > 0.05).any()
-    # What has no unit of its own does not care.
-    np.testing.assert_allclose(one.sel(variant="rank_matched"), other.sel(variant="rank_matched"),
-                               rtol=1e-4)  # fmt: skip
+        np.testing.assert_allclose(results["own"][0][name], results["fixed"][0][name], rtol=1e-6)
+        np.testing.assert_allclose(results["own"][0][name], results["own"][1][name], rtol=1e-4)
+    one, other_data = (
+        data_set.cka.sel(against="first_block", width=1.0) for data_set in results["fixed"]
+    )
+    assert (abs(one - other_data).sel(variant="raw") > 0.05).any()
+    # The rank-matched variant has no unit of its own, so a fixed width does not change it.
+    flat, other_flat = (data_set.sel(variant="rank_matched") for data_set in (one, other_data))
+    np.testing.assert_allclose(flat, other_flat, rtol=1e-4)
     with pytest.raises(ValueError, match=r"no width for the site 'blocks.1"):
-        kernel_dependence(widths={SITES[0]: 1.0})(read, concept(), seed=0)
+        kernel_dependence(widths={SITES[0]: 1.0})(collected, concept(), seed=0)
     with pytest.raises(ValueError, match=r"`widths\['blocks.0.*must be a positive number, got nan"):
         kernel_dependence(widths={SITES[0]: float("nan")})
 
@@ -326,16 +332,16 @@ def test_the_papers_protocol_has_a_name():
 
 
 def test_the_papers_measure_is_the_papers_estimator():
-    read = activations(dtype=torch.float32)
-    data = tracingllm_dependence(permutations=99)(read, concept(), seed=0)
-    first, second = (tracingllm_features(read.values[:, s]) for s in (0, 1))
-    labels = label_column(concept().labels[: len(first)])
-    for site, t in zip(SITES, (first, second), strict=True):
-        found = data.nhsic_tracingllm.sel(site=site)
-        assert float(found.sel(against="first_block")) == pytest.approx(
-            tracingllm_information(first, t), rel=1e-6
+    collected = activations(dtype=torch.float32)
+    data = tracingllm_dependence(permutations=99)(collected, concept(), seed=0)
+    first_site, second_site = (tracingllm_features(collected.values[:, s]) for s in (0, 1))
+    labels = label_column(concept().labels[: len(first_site)])
+    for site, t in zip(SITES, (first_site, second_site), strict=True):
+        results = data.nhsic_tracingllm.sel(site=site)
+        assert float(results.sel(against="first_block")) == pytest.approx(
+            tracingllm_information(first_site, t), rel=1e-6
         )
-        assert float(found.sel(against="label")) == pytest.approx(
+        assert float(results.sel(against="label")) == pytest.approx(
             tracingllm_information(t, labels), rel=1e-6
         )
     assert data.nhsic_tracingllm_n.values.tolist() == [96, 96]
@@ -355,8 +361,8 @@ def test_text_is_represented_by_what_statements_share():
     texts = [f"The {a} {b}." for a in ("cat", "dog") for b in ("sat", "ran", "slept", "ate")]
     x = represent_text(texts)
     cats, dogs = x[:4], x[4:]
-    within = torch.cdist(cats, cats)[~torch.eye(4, dtype=torch.bool)].mean()
-    assert float(within) < float(torch.cdist(cats, dogs).mean())
+    cat_distances = torch.cdist(cats, cats)[~torch.eye(4, dtype=torch.bool)].mean()
+    assert float(cat_distances) < float(torch.cdist(cats, dogs).mean())
     assert torch.equal(x, represent_text(list(texts)))
     # Case is part of the characters and not of the words.
     shouted = represent_text([*texts, *(t.upper() for t in texts)])

@@ -74,19 +74,19 @@ def test_unbiased_hsic_is_the_mean_over_all_quadruples():
 def test_linear_hsic_of_centred_data_is_the_squared_cross_covariance():
     x, y = dependent()
     covariance = (x - x.mean(0)).T @ (y - y.mean(0)) / (len(x) - 1)
-    found = HSIC(LinearKernel(), estimator="biased")(x, y)
-    assert found == pytest.approx(float(covariance.square().sum()), rel=1e-10)
+    value = HSIC(LinearKernel(), estimator="biased")(x, y)
+    assert value == pytest.approx(float(covariance.square().sum()), rel=1e-10)
     # A mean of a million costs digits in the data alone.
     shifted = HSIC(LinearKernel(), estimator="biased")(x + 1e6, y - 1e6)
-    assert shifted == pytest.approx(found, rel=1e-8)
+    assert shifted == pytest.approx(value, rel=1e-8)
 
 
 def test_linear_cka_is_that_of_kornblith_and_debiased_that_of_murphy():
     x, y = dependent()
     a, b = x - x.mean(0), y - y.mean(0)
-    own = float((a.T @ a).norm() * (b.T @ b).norm())
+    norms = float((a.T @ a).norm() * (b.T @ b).norm())
     cka = CKA(LinearKernel(), debiased=False)(x, y)
-    assert cka == pytest.approx(float((a.T @ b).square().sum()) / own, rel=1e-10)
+    assert cka == pytest.approx(float((a.T @ b).square().sum()) / norms, rel=1e-10)
     K, L = centre(a @ a.T), centre(b @ b.T)
     ratio = float((K * L).sum() / (K.square().sum() * L.square().sum()).sqrt())
     assert CKA(LinearKernel())(x, y) == pytest.approx(ratio, rel=1e-10)
@@ -118,7 +118,7 @@ def test_a_fixed_width_sees_a_common_scale_which_the_median_does_not():
     assert GaussianKernel(multiple=2.0).fitted(x).width == pytest.approx(2 * median_distance(x))
 
 
-def test_biased_estimates_rise_with_the_width_of_unrelated_readings_and_debiased_ones_do_not():
+def test_biased_cka_of_unrelated_representations_rises_with_width_and_debiased_cka_does_not():
     generator = torch.Generator().manual_seed(0)
     biased, debiased = [], []
     for d in (2, 200):
@@ -129,7 +129,7 @@ def test_biased_estimates_rise_with_the_width_of_unrelated_readings_and_debiased
     assert max(map(abs, debiased)) < 0.05
 
 
-def test_unbiased_hsic_of_unrelated_readings_is_zero_on_average_and_biased_is_not():
+def test_unbiased_hsic_of_unrelated_representations_is_zero_on_average_and_biased_is_not():
     unbiased, biased = [], []
     for seed in range(200):
         generator = torch.Generator().manual_seed(seed)
@@ -149,9 +149,9 @@ def test_the_delta_kernel_compares_labels():
     x, _ = dependent()
     label = (x[:, :1] > 0).double()
     K, L = gaussian_matrix(x), (label == label.T).double()
-    found = HSIC(other_kernel=DeltaKernel())(x, label)
-    assert found == pytest.approx(straightforward_unbiased(K, L), rel=1e-9)
-    assert HSIC(other_kernel=DeltaKernel())(x, 1 - label) == pytest.approx(found, rel=1e-12)
+    value = HSIC(other_kernel=DeltaKernel())(x, label)
+    assert value == pytest.approx(straightforward_unbiased(K, L), rel=1e-9)
+    assert HSIC(other_kernel=DeltaKernel())(x, 1 - label) == pytest.approx(value, rel=1e-12)
 
 
 def test_float32_few_rows_duplicates_and_constant_features_are_no_obstacle():

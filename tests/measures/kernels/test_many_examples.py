@@ -15,16 +15,16 @@ N = 50_000
 GIGABYTES = 6
 SCRIPT = """
 import json, resource, sys
-from test_many_examples import ESTIMATES, readings
+from test_many_examples import ESTIMATES, representations
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = ESTIMATES[sys.argv[1]](*readings())
+found = ESTIMATES[sys.argv[1]](*representations())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps([found, (peak - before) / 2**20]))
 """
 
 
-def readings(n=N, d=16):
-    """A spectrum that falls off, and a second reading that depends on the first."""
+def representations(n=N, d=16):
+    """A spectrum that falls off, and a second representation that depends on the first."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(n, d, generator=generator) * torch.arange(1, d + 1) ** -0.5
     y = torch.tanh(x @ torch.randn(d, d, generator=generator))
@@ -38,9 +38,9 @@ def low_rank(x, y):
 
 
 def blocked(x, y):
-    few = torch.arange(0, len(x), 16)
+    sample = torch.arange(0, len(x), 16)
     kernels = GaussianKernel(2.0), GaussianKernel(2.0)
-    return [CKA(*kernels)(x, y), CKA(*kernels)(x[few], y[few])]
+    return [CKA(*kernels)(x, y), CKA(*kernels)(x[sample], y[sample])]
 
 
 ESTIMATES = {"low rank": low_rank, "blocked": blocked}

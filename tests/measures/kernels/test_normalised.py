@@ -13,7 +13,7 @@ from tlens_trust.measures.kernels.tracingllm_dependence import (
 )
 
 
-def readings(n=150, d=12, seed=0, noise=0.3):
+def representations(n=150, d=12, seed=0, noise=0.3):
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(n, d, generator=generator, dtype=torch.float64)
     x = x * torch.arange(1, d + 1) ** -0.5
@@ -36,7 +36,7 @@ def straightforward(x, y, sigma=50.0, epsilon=1e-5):
 
 @pytest.mark.parametrize(("n", "d"), [(150, 12), (40, 90)])
 def test_the_papers_estimator_is_its_formula_to_a_millionth(n, d):
-    x, t = (tracingllm_features(v) for v in readings(n, d))
+    x, t = (tracingllm_features(v) for v in representations(n, d))
     label = (torch.arange(len(x)) % 2).double().unsqueeze(1)
     for y in (x, t, label):
         exact = straightforward(x, y)
@@ -47,7 +47,7 @@ def test_the_papers_estimator_is_its_formula_to_a_millionth(n, d):
 
 
 def test_features_are_standardised_over_all_rows_and_cut_at_four_fifths():
-    x, _ = readings(50, 3)
+    x, _ = representations(50, 3)
     x[40:] += 5
     scaled = tracingllm_features(x)
     expected = ((x - x.mean(0)) / x.std(0))[:40]
@@ -60,34 +60,34 @@ def test_features_are_standardised_over_all_rows_and_cut_at_four_fifths():
 def test_random_labels_give_a_value_that_falls_with_the_number_of_rows():
     # .117, .029, .016, .006 at 200, 800, 1,600 and 3,200 rows on the paper's activations: a level
     # of tr(R_x) tr(R_y) / (n - 1), and no information.
-    found = {}
+    value = {}
     for n in (100, 400):
-        drawn = []
+        samples = []
         for seed in range(12):
             generator = torch.Generator().manual_seed(seed)
             x = torch.randn(n, 30, generator=generator) * torch.arange(1, 31) ** -0.3
             labels = torch.randint(0, 2, (n, 1), generator=generator).double()
-            drawn.append(tracingllm_information(tracingllm_features(x), labels[: int(0.8 * n)]))
-        found[n] = np.mean(drawn)
-    assert 2.5 * found[400] < found[100] < 6 * found[400]
+            samples.append(tracingllm_information(tracingllm_features(x), labels[: int(0.8 * n)]))
+        value[n] = np.mean(samples)
+    assert 2.5 * value[400] < value[100] < 6 * value[400]
 
 
 def test_an_invertible_map_moves_the_papers_estimate_severalfold_and_no_information():
     generator = torch.Generator().manual_seed(0)
     z = torch.randn(400, 60, generator=generator, dtype=torch.float64)
     rotation, _ = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))
-    found = []
+    value = []
     for decay in (3.0, 1.0, 0.0, 1.0, 3.0):
         t = (z * torch.arange(1, 61) ** -decay) @ rotation
-        found.append(tracingllm_information(tracingllm_features(z), tracingllm_features(t)))
-    assert found[2] > 3 * found[0]
-    assert found[1] == pytest.approx(found[3])
-    assert found[0] == pytest.approx(found[4])
-    assert found[0] < found[1] < found[2]
+        value.append(tracingllm_information(tracingllm_features(z), tracingllm_features(t)))
+    assert value[2] > 3 * value[0]
+    assert value[1] == pytest.approx(value[3])
+    assert value[0] == pytest.approx(value[4])
+    assert value[0] < value[1] < value[2]
 
 
 def test_rotation_shift_and_common_scale_move_no_estimate_that_does_not_standardise():
-    x, t = readings()
+    x, t = representations()
     rotation, _ = torch.linalg.qr(
         torch.randn(12, 12, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     )
@@ -108,7 +108,7 @@ def test_rotation_shift_and_common_scale_move_no_estimate_that_does_not_standard
 
 
 def test_the_linear_form_is_the_papers_estimator_but_for_its_width():
-    x, t = readings(300, 20)
+    x, t = representations(300, 20)
     exact = NormalisedHSIC(GaussianKernel(50 * 20**0.5), epsilon=1e-5)
     standard = [(v - v.mean(0)) / v.std(0, correction=0) for v in (x, t)]
     linear = linear_normalised_hsic(x, t)
@@ -123,7 +123,7 @@ def test_the_linear_form_is_the_papers_estimator_but_for_its_width():
 
 def test_the_linear_form_is_its_formula_with_more_features_than_rows_too():
     for n, d in ((80, 10), (30, 70)):
-        x, t = readings(n, d)
+        x, t = representations(n, d)
         R = []
         for values in (x, t):
             v = (values - values.mean(0)) / values.std(0, correction=0)
@@ -139,7 +139,7 @@ def test_the_linear_form_is_its_formula_with_more_features_than_rows_too():
 @pytest.mark.parametrize("rank", [5, 20, 80, 149])
 @pytest.mark.parametrize("epsilon", [1e-3, 1e-1])
 def test_a_low_rank_value_lies_below_the_exact_one_and_within_its_bound(rank, epsilon):
-    x, t = readings()
+    x, t = representations()
     estimator = NormalisedHSIC(epsilon=epsilon)
     exact, low = estimator(x, t), estimator.low_rank(x, t, rank=rank)
     assert low.value <= exact * (1 + 1e-9)
@@ -148,7 +148,7 @@ def test_a_low_rank_value_lies_below_the_exact_one_and_within_its_bound(rank, ep
 
 
 def test_the_bound_of_the_low_rank_value_shrinks_to_nothing():
-    x, t = readings(n=400, d=3)
+    x, t = representations(n=400, d=3)
     # A smooth kernel of three features is of low rank.
     estimator = NormalisedHSIC(GaussianKernel(multiple=2.0), epsilon=1e-3)
     bounds = [estimator.low_rank(x, t, rank=rank).bound for rank in (20, 80, 320)]
@@ -160,37 +160,37 @@ def test_the_bound_of_the_low_rank_value_shrinks_to_nothing():
 
 
 def test_the_residual_is_the_trace_of_what_a_factor_leaves_out():
-    x, _ = readings()
+    x, _ = representations()
     K = GaussianKernel().fitted(x).between(x, x)
     for rank in (10, 60, 150):
         low = pivoted_cholesky(GaussianKernel(), x, rank=rank)
-        left = K - low.factor @ low.factor.T
-        assert low.residual == pytest.approx(float(left.trace()) / len(x), abs=1e-9)
-        assert float(torch.linalg.eigvalsh(left)[0]) > -1e-9
+        residual = K - low.factor @ low.factor.T
+        assert low.residual == pytest.approx(float(residual.trace()) / len(x), abs=1e-9)
+        assert float(torch.linalg.eigvalsh(residual)[0]) > -1e-9
     again = pivoted_cholesky(GaussianKernel(), x, rank=60, seed=0)
     assert torch.equal(again.factor, pivoted_cholesky(GaussianKernel(), x, rank=60).factor)
 
 
 def test_duplicates_end_a_factorisation_early():
-    x, _ = readings(n=20)
+    x, _ = representations(n=20)
     low = pivoted_cholesky(GaussianKernel(), torch.cat([x] * 10), rank=150)
     assert low.rank <= 20
     assert low.residual < 1e-9
 
 
-def test_unrelated_readings_give_the_product_of_traces_over_the_rows_and_not_zero():
-    found = []
+def test_unrelated_representations_give_the_product_of_traces_over_the_rows_and_not_zero():
+    value = []
     for seed in range(30):
         generator = torch.Generator().manual_seed(seed)
         x, y = (torch.randn(60, 4, generator=generator) for _ in range(2))
-        found.append(linear_normalised_hsic(x, y))
+        value.append(linear_normalised_hsic(x, y))
     rho = 0.25 / (0.25 + 0.025)
     expected = (4 * rho) ** 2 / 59
-    assert np.mean(found) == pytest.approx(expected, rel=0.15)
+    assert np.mean(value) == pytest.approx(expected, rel=0.15)
 
 
 def test_a_wrong_epsilon_or_ridge_is_refused():
-    x, y = readings(20, 3)
+    x, y = representations(20, 3)
     with pytest.raises(ValueError, match="`epsilon`"):
         NormalisedHSIC(epsilon=0.0)
     with pytest.raises(ValueError, match="`ridge`"):

@@ -1,4 +1,4 @@
-"""Permutations of readings and labels: what may change places, and what comes of it."""
+"""Permutations of representations and labels: what may change places, and what comes of it."""
 
 from collections import Counter
 
@@ -23,11 +23,11 @@ GROUPINGS = {
 
 def kernels(n, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    rejections = []
     for d in (3, 1):
         x = torch.randn(n, d, generator=generator, dtype=torch.float64)
-        found.append(centre(GaussianKernel(1.0).between(x, x)))
-    return found
+        rejections.append(centre(GaussianKernel(1.0).between(x, x)))
+    return rejections
 
 
 @pytest.mark.parametrize("groups", GROUPINGS.values(), ids=GROUPINGS)
@@ -50,35 +50,35 @@ def test_sums_for_all_rotations_are_those_of_each_permutation(groups):
 def test_whole_groups_change_places_with_groups_of_their_size(groups, scheme):
     if scheme == "rotations":
         rotations = Rotations.draw(groups, permutations=20, seed=0)
-        drawn = [rotations.permutation(d) for d in range(1, len(rotations.shifts))]
+        orders = [rotations.permutation(d) for d in range(1, len(rotations.shifts))]
     else:
-        drawn = list(exchange_rows(groups, permutations=20, seed=0))
+        orders = list(exchange_rows(groups, permutations=20, seed=0))
     size = Counter(groups)
-    for order in drawn:
+    for order in orders:
         assert sorted(order.tolist()) == list(range(len(groups)))
         came = {}
         for row, source in enumerate(order):
             came.setdefault(groups[row], set()).add(groups[source])
         assert all(len(sources) == 1 for sources in came.values())
         assert all(size[g] == size[next(iter(s))] for g, s in came.items())
-    assert any((order != np.arange(len(groups))).mean() > 0.5 for order in drawn)
+    assert any((order != np.arange(len(groups))).mean() > 0.5 for order in orders)
 
 
 def test_rotations_are_a_group_so_that_a_test_by_them_is_exact():
     rotations = Rotations.draw(GROUPINGS["pairs"], permutations=1000, seed=3)
-    drawn = {tuple(rotations.permutation(d).tolist()) for d in range(len(rotations.shifts))}
-    assert len(drawn) == 20
-    for one in drawn:
-        for other in drawn:
-            assert tuple(np.array(one)[list(other)].tolist()) in drawn
+    orders = {tuple(rotations.permutation(d).tolist()) for d in range(len(rotations.shifts))}
+    assert len(orders) == 20
+    for one in orders:
+        for second in orders:
+            assert tuple(np.array(one)[list(second)].tolist()) in orders
 
 
 def test_the_same_seed_seats_groups_alike():
-    one, same, other = (
+    one, is_equal, second = (
         Rotations.draw(GROUPINGS["sizes"], permutations=9, seed=s) for s in (0, 0, 1)
     )
-    assert np.array_equal(one.order, same.order)
-    assert not np.array_equal(one.order, other.order)
+    assert np.array_equal(one.order, is_equal.order)
+    assert not np.array_equal(one.order, second.order)
     with pytest.raises(ValueError, match="can change places"):
         Rotations.draw(["a"], permutations=9, seed=0)
     with pytest.raises(ValueError, match="`permutations`"):
@@ -115,7 +115,7 @@ def test_label_permutations_give_the_hsic_of_the_permuted_labels():
 
 
 @pytest.mark.parametrize("scheme", ["rotations", "random"])
-def test_dependence_is_found_and_then_gone_when_one_reading_is_shuffled(scheme):
+def test_dependence_is_found_and_then_gone_when_one_representation_is_shuffled(scheme):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(200, 2, generator=generator)
     y = x.square() + 0.2 * torch.randn(200, 2, generator=generator)
@@ -131,7 +131,7 @@ def _rejections(scheme, level, runs, grouped):
     for seed in range(runs):
         generator = torch.Generator().manual_seed(seed)
         if grouped:
-            # Rows of a group are all but copies in both readings, which are unrelated.
+            # Rows of a group are all but copies in both representations, which are unrelated.
             x, y = (
                 torch.randn(15, 2, generator=generator).repeat_interleave(3, 0)
                 + 0.05 * torch.randn(45, 2, generator=generator)
@@ -163,7 +163,7 @@ def test_false_positives_come_at_the_nominal_rate(scheme, grouped):
 
 
 def test_permuting_rows_alone_where_they_come_in_groups_finds_what_is_not_there():
-    found = 0
+    rejections = 0
     for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
         x, y = (
@@ -171,5 +171,5 @@ def test_permuting_rows_alone_where_they_come_in_groups_finds_what_is_not_there(
             + 0.05 * torch.randn(45, 2, generator=generator)
             for _ in range(2)
         )
-        found += permutation_test(x, y, scheme="random", permutations=99, seed=seed).p <= 0.1
-    assert found > binom.ppf(0.999, 40, 0.1)
+        rejections += permutation_test(x, y, scheme="random", permutations=99, seed=seed).p <= 0.1
+    assert rejections > binom.ppf(0.999, 40, 0.1)

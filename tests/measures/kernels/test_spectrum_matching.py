@@ -44,9 +44,9 @@ def test_float32_keeps_what_its_rounding_leaves_of_a_small_direction():
     scales[-1] = 1e-6
     flat = flatten_spectrum((z * scales @ rotation).float(), components=20)
     assert flat.shape[1] == 20
-    kept = span(flat) @ z[:, -1]
+    dimensions = span(flat) @ z[:, -1]
     # Most of the direction is there, and some is rounding.
-    share = float(kept.square().sum() / (z[:, -1] - z[:, -1].mean()).square().sum())
+    share = float(dimensions.square().sum() / (z[:, -1] - z[:, -1].mean()).square().sum())
     assert 0.9 < share <= 1.0 + 1e-9
     scales[-1] = 1e-9
     assert flatten_spectrum((z * scales @ rotation).float(), components=20).shape[1] == 19
@@ -82,14 +82,14 @@ def test_fewer_components_undo_a_map_that_leaves_their_span():
     z = z * torch.logspace(0, -2, 30)
     about = PrincipalComponents.of(z, standardise=False)
     stretched = about.vectors * torch.linspace(2, 1, 30)
-    both = [
+    spans = [
         span(flatten_spectrum(v, components=8, standardise=False))
         for v in (about.vectors * about.shares.sqrt(), stretched)
     ]
-    assert torch.allclose(*both, atol=1e-8)
-    moved = about.vectors * torch.linspace(1, 2, 30)
-    other = span(flatten_spectrum(moved, components=8, standardise=False))
-    assert not torch.allclose(both[0], other, atol=1e-2)
+    assert torch.allclose(*spans, atol=1e-8)
+    transformed = about.vectors * torch.linspace(1, 2, 30)
+    second = span(flatten_spectrum(transformed, components=8, standardise=False))
+    assert not torch.allclose(spans[0], second, atol=1e-2)
 
 
 @pytest.mark.parametrize(("n", "d", "rank"), [(40, 100, 39), (100, 40, 40)])
