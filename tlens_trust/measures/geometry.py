@@ -1,7 +1,7 @@
-"""Effective rank, power law and isotropy of activations, each as a function of two axes.
+"""Effective rank, power law and isotropy of activations at one site.
 
-All but the mean cosine are functions of the covariance's eigenvalues `λ₁ ≥ λ₂ ≥ …`, so that a
-rotation changes none of them and a common scale none but the norms.
+All but the mean cosine are functions of the eigenvalues `λ₁ ≥ λ₂ ≥ …` of the covariance. No value
+changes when the activations are rotated or multiplied by a common factor.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from tlens_trust.arguments import checked_count
 
-# Below this part of the largest, an eigenvalue computed in float64 is rounding.
+# An eigenvalue below this share of the largest is rounding, since float64 has 16 digits.
 ROUNDING = 1e-13
+# With fewer points, the line of a power law has almost no residual degrees of freedom.
 _LEAST_POINTS = 5
 
 
@@ -24,9 +25,9 @@ class PowerLaw:
 
     Attributes:
         exponent: `α` in `λₖ ∝ k^-α`.
-        standard_error: Of the exponent, from the scatter about the line. Neighbouring eigenvalues
-            err together, so it tells how straight the line is and not how sure the exponent is; for
-            the latter see the interval that `spectrum` gives.
+        standard_error: Standard error of the exponent, from the scatter about the line. The errors
+            of neighbouring eigenvalues depend on each other. So it measures how straight the line
+            is, not how certain the exponent is. For the latter, see the interval from `spectrum`.
         r2: Share of the (weighted) variance of `ln λ` that the line explains.
         first: First eigenvalue of the fit, counted from 1.
         last: Last eigenvalue of the fit.
@@ -40,20 +41,20 @@ class PowerLaw:
 
 
 def rankme(x: Float[Tensor, "example d"], *, centre: bool = True) -> float:
-    """How many directions the activations fill: the effective rank by entropy, in directions.
+    """Compute the effective rank by entropy: the number of directions that activations fill.
 
-    `exp(-Σ pₖ ln pₖ)` with `pₖ = σₖ / Σ σ` for singular values `σₖ`: from 1, where all lie on a
-    line, to `min(n - 1, d)`, where all singular values are equal. It never exceeds the number of
-    examples, and comes out too low where they are no more than a few times the directions filled.
+    It is `exp(-Σ pₖ ln pₖ)` with `pₖ = σₖ / Σ σ` for singular values `σₖ`. It goes from 1, if all
+    rows lie on a line, to `min(n - 1, d)`, if all singular values are equal. It never exceeds the
+    number of examples. It is too low if examples are not many times the effective rank.
 
     Args:
         x: One row per example.
-        centre: Whether the mean is taken off first, so that spread alone counts, as in every kernel
-            estimate. The source does not; in language models the mean is often the longest vector
-            of all.
+        centre: Whether to subtract the mean first, so that only the spread counts, as in every
+            kernel estimate. The source does not. In language models the mean is often longer than
+            any deviation from it.
 
     Returns:
-        NaN where the activations do not vary.
+        The effective rank, in directions. NaN if the activations do not vary.
 
     Source:
         Garrido et al. (2023), arXiv:2210.02885; Roy and Vetterli (2007), EUSIPCO.
@@ -67,13 +68,13 @@ def rankme(x: Float[Tensor, "example d"], *, centre: bool = True) -> float:
 
 
 def participation_ratio(x: Float[Tensor, "example d"]) -> float:
-    """How many directions hold the variance, `(Σ λ)² / Σ λ²`, in directions.
+    """Compute the participation ratio, `(Σ λ)² / Σ λ²`.
 
-    From 1 to `d`. Large eigenvalues count more than in `rankme`: a single outlier direction brings
-    it to 1.
+    It is the number of directions that hold the variance, from 1 to `d`. Large eigenvalues count
+    more than in `rankme`: a single outlier direction brings it to 1.
 
     Returns:
-        NaN where the activations do not vary.
+        The participation ratio, in directions. NaN if the activations do not vary.
 
     Source:
         Gao et al. (2017), bioRxiv 214262.
@@ -89,20 +90,20 @@ def participation_ratio(x: Float[Tensor, "example d"]) -> float:
 def spectrum_exponent(
     x: Float[Tensor, "example d"], *, first: int = 11, last: int = 100
 ) -> PowerLaw:
-    """The exponent `α` of a power law `λₖ ∝ k^-α` of the covariance's eigenvalues.
+    """Fit the exponent `α` of a power law `λₖ ∝ k^-α` to the eigenvalues of the covariance.
 
-    A line through `ln λₖ` over `ln k` by least squares with weights `1/k`, from the `first` to the
-    `last` eigenvalue, but none beyond the half of those that are there, since examples are too few
-    to tell the smallest. A large exponent is a steep spectrum: few directions. Whether there is a
-    power law at all, its `r2` says.
+    This is a line through `ln λₖ` over `ln k`, by least squares with weights `1/k`, from eigenvalue
+    `first` to eigenvalue `last`. Only the larger half of the eigenvalues is used, since there are
+    too few examples to estimate the smallest ones. A large exponent means a steep spectrum, with
+    few directions. `r2` shows whether there is a power law at all.
 
     Args:
         x: One row per example.
-        first: First eigenvalue of the fit, from 1.
+        first: First eigenvalue of the fit, counted from 1.
         last: Last eigenvalue of the fit.
 
     Returns:
-        NaN where fewer than 5 eigenvalues are left.
+        The line. Its values are NaN if the fit has fewer than 5 eigenvalues.
 
     Raises:
         ValueError: `first` is below 1, or `last` below `first`.
@@ -122,14 +123,15 @@ def spectrum_exponent(
 
 
 def isoscore(x: Float[Tensor, "example d"]) -> float:
-    """How evenly the variance is spread over all directions: 0 for one direction, 1 for all alike.
+    """Compute the IsoScore: how evenly the variance is spread over all directions.
 
-    Rudman et al. give it as a distance of the normalised diagonal of the covariance in principal
-    axes from that of the identity; worked out, it is `(PR - 1) / (d - 1)` with the participation
-    ratio `PR`.
+    It is 0 if all variance is in one direction, and 1 if it is the same in all. Rudman et al.
+    define it by the distance between two diagonals: that of the covariance in principal axes,
+    normalised, and that of the identity. This simplifies to `(PR - 1) / (d - 1)` with the
+    participation ratio `PR`.
 
     Returns:
-        NaN where the activations do not vary, or have one dimension.
+        The IsoScore. NaN if the activations do not vary, or have one dimension.
 
     Source:
         Rudman et al. (2022), arXiv:2108.07344.
@@ -143,13 +145,13 @@ def isoscore(x: Float[Tensor, "example d"]) -> float:
 
 
 def mean_cosine(x: Float[Tensor, "example d"]) -> float:
-    """Mean cosine of two activations' directions, over all pairs.
+    """Compute the mean cosine between two activations, over all pairs.
 
-    Not centred: where all activations share a large mean it is near 1, whatever they differ in.
-    Rows of length 0 count as having cosine 0 with all others.
+    The activations are not centred. If all share a large mean, the mean cosine is near 1. Rows of
+    length 0 have cosine 0 with all others.
 
     Returns:
-        NaN for fewer than two examples.
+        The mean cosine. NaN for fewer than two examples.
 
     Source:
         Ethayarajh (2019), arXiv:1909.00512, who calls it anisotropy.
@@ -167,7 +169,10 @@ def mean_cosine(x: Float[Tensor, "example d"]) -> float:
 
 
 def eigenvalues(x: Float[Tensor, "example d"], *, centre: bool = True) -> Float[Tensor, " value"]:
-    """Of the covariance `Xᵀ X / n`, descending, by the smaller of the two products of `X`."""
+    """Compute the eigenvalues of the covariance `Xᵀ X / n`, in descending order.
+
+    `Xᵀ X` and `X Xᵀ` have the same eigenvalues above 0. The smaller of the two is decomposed.
+    """
     values = x.double()
     if centre:
         values = values - values.mean(dim=0)
@@ -178,7 +183,7 @@ def eigenvalues(x: Float[Tensor, "example d"], *, centre: bool = True) -> Float[
 
 
 def rankme_of(spectrum: Float[Tensor, " value"]) -> float:
-    """`rankme` from eigenvalues."""
+    """Compute `rankme` from eigenvalues."""
     lengths = above_rounding(spectrum).sqrt()
     if not len(lengths):
         return nan
@@ -187,56 +192,59 @@ def rankme_of(spectrum: Float[Tensor, " value"]) -> float:
 
 
 def participation_ratio_of(spectrum: Float[Tensor, " value"]) -> float:
-    """`participation_ratio` from eigenvalues."""
-    known = above_rounding(spectrum)
-    return float(known.sum() ** 2 / known.square().sum()) if len(known) else nan
+    """Compute `participation_ratio` from eigenvalues."""
+    significant = above_rounding(spectrum)
+    if not len(significant):
+        return nan
+    return float(significant.sum() ** 2 / significant.square().sum())
 
 
 def isoscore_of(ratio: float, d: int) -> float:
-    """`isoscore` from the participation ratio."""
+    """Compute `isoscore` from the participation ratio."""
     return (ratio - 1) / (d - 1) if d > 1 else nan
 
 
 def power_law_of(spectrum: Float[Tensor, " value"], first: int, last: int) -> PowerLaw:
-    """`spectrum_exponent` from eigenvalues."""
-    known = above_rounding(spectrum)
-    last = min(last, len(known) // 2)
+    """Compute `spectrum_exponent` from eigenvalues."""
+    significant = above_rounding(spectrum)
+    last = min(last, len(significant) // 2)
     if last - first + 1 < _LEAST_POINTS:
         return PowerLaw(nan, nan, nan, first, last)
     k = torch.arange(first, last + 1, dtype=torch.float64)
-    y = known[first - 1 : last].log()
+    y = significant[first - 1 : last].log()
     slopes = slope_weights(first, last)
     slope = float(slopes @ y)
     weights = 1 / k / (1 / k).sum()
-    about = y - weights @ y
-    off = about - slope * (k.log() - weights @ k.log())
-    spread, left = float(weights @ about.square()), float(weights @ off.square())
-    variance = float(off.square().sum()) / (len(k) - 2)
+    centred = y - weights @ y
+    residuals = centred - slope * (k.log() - weights @ k.log())
+    total = float(weights @ centred.square())
+    unexplained = float(weights @ residuals.square())
+    variance = float(residuals.square().sum()) / (len(k) - 2)
     error = float(slopes.square().sum() * variance) ** 0.5
-    return PowerLaw(-slope, error, 1 - left / spread if spread > 0 else nan, first, last)
+    return PowerLaw(-slope, error, 1 - unexplained / total if total > 0 else nan, first, last)
 
 
 def slope_weights(first: int, last: int) -> Float[Tensor, " value"]:
-    """What each `ln λₖ` adds to the slope of the line through them, with weights `1/k`."""
+    """Compute the coefficient of each `ln λₖ` in the slope of the line, with weights `1/k`."""
     k = torch.arange(first, last + 1, dtype=torch.float64)
     weights = 1 / k / (1 / k).sum()
-    about = k.log() - weights @ k.log()
-    return weights * about / (weights @ about.square())
+    centred = k.log() - weights @ k.log()
+    return weights * centred / (weights @ centred.square())
 
 
-def above_rounding(spectrum: Float[Tensor, " value"]) -> Float[Tensor, " known"]:
-    """Those eigenvalues that are no rounding; none where nothing varies."""
+def above_rounding(spectrum: Float[Tensor, " value"]) -> Float[Tensor, " significant"]:
+    """Select the eigenvalues that are larger than rounding. There are none if nothing varies."""
     largest = spectrum.max() if len(spectrum) else 0.0
     return spectrum[(spectrum > ROUNDING * largest) & (spectrum > 0)]
 
 
 def unit_rows(x: Float[Tensor, "example d"]) -> Float[Tensor, "example d"]:
-    """Rows of length 1, in float64; rows of length 0 stay."""
+    """Scale rows to length 1, in float64. Rows of length 0 stay."""
     return torch.nn.functional.normalize(x.double(), dim=1, eps=1e-300)
 
 
 def check_range(first: int, last: int) -> None:
-    """Refuse a range of eigenvalues that is not one.
+    """Check a range of eigenvalues.
 
     Raises:
         ValueError: `first` or `last` is not a whole number from 1, or `last` is below `first`.

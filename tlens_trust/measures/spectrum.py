@@ -1,4 +1,4 @@
-"""Effective rank, power law, norms and isotropy at every site of a sweep."""
+"""Effective rank, power law, norms and isotropy at every site: a measure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from tlens_trust.measures.geometry import (
 from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.measures.resampling import HalfSamples
 
-_DESCRIBED = {
+_DESCRIPTIONS = {
     "rankme": ("directions", "effective rank by entropy (RankMe)"),
     "participation_ratio": ("directions", "participation ratio of the covariance's eigenvalues"),
     "spectrum_exponent": ("1", "exponent α of a power law of the covariance's eigenvalues"),
@@ -40,7 +40,7 @@ _DESCRIBED = {
 
 @dataclass(frozen=True, eq=False)
 class _Estimate:
-    """A value, and by how much each example moves it, to first order in its weight."""
+    """A value, and the first-order effect of the weight of each example on it."""
 
     value: float
     influence: Float[Tensor, " example"]
@@ -48,12 +48,12 @@ class _Estimate:
 
 @dataclass(frozen=True)
 class SpectrumMeasure:
-    """The shape of the cloud of activations at every site: a `Measure`.
+    """Effective rank, power law, norms and isotropy of activations: a `Measure`.
 
     Attributes:
-        first: First eigenvalue of the power law's fit.
-        last: Last eigenvalue of the power law's fit.
-        resamples: How many half samples stand behind an interval.
+        first: First eigenvalue of the fit of the power law.
+        last: Last eigenvalue of the fit of the power law.
+        resamples: The number of half samples behind an interval.
     """
 
     first: int = 11
@@ -71,22 +71,22 @@ class SpectrumMeasure:
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result."""
+        """Give the name and every parameter that changes the result."""
         return (
             f"{self.name}(first={self.first}, last={self.last}, resamples={self.resamples}, "
             "version=1)"
         )
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure at every site.
+        """Compute the spectrum of the activations at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
-            concept: Gives the groups; labels are not looked at.
-            seed: Draws half samples, the same ones at every site and checkpoint.
+            activations: One row per statement of the concept, in its order.
+            concept: Groups. Labels are not used.
+            seed: Seed of the half samples, which are the same at every site and checkpoint.
 
         Returns:
-            See `spectrum`.
+            The variables that `spectrum` lists.
 
         Raises:
             ValueError: The activations are not of this concept's statements, or it has fewer than
@@ -99,53 +99,63 @@ class SpectrumMeasure:
             )
         halves = HalfSamples.draw(concept.groups, resamples=self.resamples, seed=seed)
         shares = torch.from_numpy(halves.members / halves.members.sum(axis=1, keepdims=True))
-        values = {name: np.full(len(activations.sites), nan) for name in _DESCRIBED}
-        intervals = {name: np.full((len(activations.sites), 2), nan) for name in _DESCRIBED}
+        values = {name: np.full(len(activations.sites), nan) for name in _DESCRIPTIONS}
+        intervals = {name: np.full((len(activations.sites), 2), nan) for name in _DESCRIPTIONS}
         r2 = np.full(len(activations.sites), nan)
-        last = np.full(len(activations.sites), nan)
+        last_eigenvalue = np.full(len(activations.sites), nan)
         for site in range(len(activations.sites)):
-            found, r2[site], last[site] = self._measure(activations.values[:, site])
-            for name, estimate in found.items():
-                moved = (shares @ (estimate.influence - estimate.influence.mean())).numpy()
+            estimates, r2[site], last_eigenvalue[site] = self._measure(activations.values[:, site])
+            for name, estimate in estimates.items():
+                changes = (shares @ (estimate.influence - estimate.influence.mean())).numpy()
                 values[name][site] = estimate.value
                 intervals[name][site] = halves.interval(
-                    estimate.value, halves.replicates_about(estimate.value, moved)
+                    estimate.value, halves.replicates_about(estimate.value, changes)
                 )
-        return self._labelled(activations.sites, len(concept), values, intervals, r2, last)
+        return self._labelled(
+            activations.sites, len(concept), values, intervals, r2, last_eigenvalue
+        )
 
     def _measure(self, x: Float[Tensor, "example d"]) -> tuple[dict[str, _Estimate], float, float]:
-        """All of one site, from one decomposition; the power law's r² and its last eigenvalue."""
+        """Compute all values of one site from one decomposition.
+
+        The last two results are the `r²` of the power law and the last eigenvalue of its fit.
+        """
         n, d = x.shape
         centred = x.double() - x.double().mean(dim=0)
-        spectrum, squares = principal_squares(centred)
-        known = above_rounding(spectrum)
-        squares = squares[:, : len(known)]
-        ratio = participation_ratio_of(known)
-        law = power_law_of(known, self.first, self.last)
-        none = x.new_full((n,), nan, dtype=torch.float64)
-        found = {name: _Estimate(nan, none) for name in _DESCRIBED}
-        if len(known):
-            total = known.sum()
-            by_ratio = 2 * ratio * (1 / total - known / known.square().sum())
-            rank = rankme_of(known)
-            lengths = known.sqrt()
+        all_eigenvalues, squares = principal_squares(centred)
+        eigenvalues = above_rounding(all_eigenvalues)
+        squares = squares[:, : len(eigenvalues)]
+        ratio = participation_ratio_of(eigenvalues)
+        law = power_law_of(eigenvalues, self.first, self.last)
+        unknown = x.new_full((n,), nan, dtype=torch.float64)
+        estimates = {name: _Estimate(nan, unknown) for name in _DESCRIPTIONS}
+        # An influence is the sum, over eigenvalues, of the derivative by the eigenvalue times the
+        # squared coordinate of the example along its axis (see `principal_squares`).
+        if len(eigenvalues):
+            total = eigenvalues.sum()
+            ratio_slope = 2 * ratio * (1 / total - eigenvalues / eigenvalues.square().sum())
+            rank = rankme_of(eigenvalues)
+            lengths = eigenvalues.sqrt()
             p = lengths / lengths.sum()
             # λ times the derivative by λ, which stays finite as λ goes to 0.
-            by_rank = -rank * (p.log() + np.log(rank)) * p / 2
-            found["rankme"] = _Estimate(rank, squares @ (by_rank / known))
-            found["participation_ratio"] = _Estimate(ratio, squares @ by_ratio)
+            rank_slope = -rank * (p.log() + np.log(rank)) * p / 2
+            estimates["rankme"] = _Estimate(rank, squares @ (rank_slope / eigenvalues))
+            estimates["participation_ratio"] = _Estimate(ratio, squares @ ratio_slope)
             if d > 1:
-                found["isoscore"] = _Estimate(isoscore_of(ratio, d), squares @ by_ratio / (d - 1))
+                score = isoscore_of(ratio, d)
+                estimates["isoscore"] = _Estimate(score, squares @ ratio_slope / (d - 1))
         if law.last - law.first >= 0 and np.isfinite(law.exponent):
-            fitted = slice(law.first - 1, law.last)
-            by_law = -slope_weights(law.first, law.last) / known[fitted]
-            found["spectrum_exponent"] = _Estimate(law.exponent, squares[:, fitted] @ by_law)
+            fit_range = slice(law.first - 1, law.last)
+            law_slope = -slope_weights(law.first, law.last) / eigenvalues[fit_range]
+            estimates["spectrum_exponent"] = _Estimate(
+                law.exponent, squares[:, fit_range] @ law_slope
+            )
         units = unit_rows(x)
         total_unit = units.sum(dim=0)
         cosine = float((total_unit @ total_unit - units.square().sum()) / (n * (n - 1)))
-        found["mean_cosine"] = _Estimate(cosine, 2 * (units @ total_unit) / n)
-        found |= _norms(torch.linalg.vector_norm(x.double(), dim=1))
-        return found, law.r2, float(law.last) if np.isfinite(law.exponent) else nan
+        estimates["mean_cosine"] = _Estimate(cosine, 2 * (units @ total_unit) / n)
+        estimates |= _norms(torch.linalg.vector_norm(x.double(), dim=1))
+        return estimates, law.r2, float(law.last) if np.isfinite(law.exponent) else nan
 
     def _labelled(
         self,
@@ -154,10 +164,10 @@ class SpectrumMeasure:
         values: dict[str, np.ndarray],
         intervals: dict[str, np.ndarray],
         r2: np.ndarray,
-        last: np.ndarray,
+        last_eigenvalue: np.ndarray,
     ) -> xr.Dataset:
         data: Variables = {}
-        for name, (unit, long_name) in _DESCRIBED.items():
+        for name, (unit, long_name) in _DESCRIPTIONS.items():
             data |= labelled(
                 name,
                 values[name],
@@ -176,7 +186,7 @@ class SpectrumMeasure:
         )
         data |= labelled(
             "spectrum_exponent_last",
-            last,
+            last_eigenvalue,
             units="eigenvalues",
             long_name="last eigenvalue of the power law's fit",
         )
@@ -186,64 +196,68 @@ class SpectrumMeasure:
 def principal_squares(
     centred: Float[Tensor, "example d"],
 ) -> tuple[Float[Tensor, " value"], Float[Tensor, "example value"]]:
-    """Eigenvalues of the covariance, descending, and each example's squared coordinates.
+    """Compute the eigenvalues of the covariance, and squared coordinates along principal axes.
 
-    To first order an eigenvalue moves as the mean of the squared coordinates along its axis does,
-    so that one decomposition tells what it would be on any half of the examples.
+    To first order, an eigenvalue changes as the mean of the squared coordinates along its axis. So
+    one decomposition gives the eigenvalues on any half of the examples. They are in descending
+    order.
     """
     n, d = centred.shape
     if d <= n:
-        found, axes = torch.linalg.eigh(centred.T @ centred)
-        return found.flip(0).clamp_min(0) / n, (centred @ axes.flip(1)).square()
-    found, vectors = torch.linalg.eigh(centred @ centred.T)
-    found = found.flip(0).clamp_min(0)
-    return found / n, vectors.flip(1).square() * found
+        ascending, axes = torch.linalg.eigh(centred.T @ centred)
+        return ascending.flip(0).clamp_min(0) / n, (centred @ axes.flip(1)).square()
+    # The eigenvectors of `X Xᵀ`, times the singular values, are the coordinates themselves.
+    ascending, vectors = torch.linalg.eigh(centred @ centred.T)
+    sums_of_squares = ascending.flip(0).clamp_min(0)
+    return sums_of_squares / n, vectors.flip(1).square() * sums_of_squares
 
 
 def _norms(norms: Float[Tensor, " example"]) -> dict[str, _Estimate]:
     mean, square = float(norms.mean()), float(norms.square().mean())
     deviation = float(norms.std(correction=0))
-    about = (norms - mean).square() - deviation**2
-    by_deviation = about / (2 * deviation) if deviation > 0 else torch.zeros_like(norms)
+    # The derivative of a square root is that of its square, over twice the root.
+    zero = torch.zeros_like(norms)
+    excess = (norms - mean).square() - deviation**2
+    deviation_influence = excess / (2 * deviation) if deviation > 0 else zero
     root = square**0.5
-    by_root = (norms.square() - square) / (2 * root) if root > 0 else torch.zeros_like(norms)
+    root_influence = (norms.square() - square) / (2 * root) if root > 0 else zero
     return {
         "norm_mean": _Estimate(mean, norms - mean),
-        "norm_rms": _Estimate(root, by_root),
-        "norm_sd": _Estimate(deviation, by_deviation),
+        "norm_rms": _Estimate(root, root_influence),
+        "norm_sd": _Estimate(deviation, deviation_influence),
     }
 
 
 def spectrum(*, first: int = 11, last: int = 100, resamples: int = 32) -> SpectrumMeasure:
-    """The shape of the cloud of activations at every site, as a measure of a sweep.
+    """Effective rank, power law, norms and isotropy of activations as a measure.
 
-    What a kernel estimate of dependence may move with though no information does. One decomposition
-    a site. It gives, along `site`, each with `…_ci` and `…_n`:
+    A kernel estimate of dependence may change with these although information does not. They take
+    one decomposition per site. The result has, along `site` and with `…_ci` and `…_n`:
 
     - `rankme` and `participation_ratio`, effective ranks, in directions;
-    - `spectrum_exponent`, the exponent of the covariance's power law, with
-      `spectrum_exponent_r2`, and `spectrum_exponent_last`, how far the fit goes;
+    - `spectrum_exponent`, the exponent of the power law of the covariance, with
+      `spectrum_exponent_r2`, and with `spectrum_exponent_last`, the last eigenvalue of the fit;
     - `isoscore` and `mean_cosine`, isotropy;
-    - `norm_mean`, `norm_rms` and `norm_sd`, lengths, in the model's own units.
+    - `norm_mean`, `norm_rms` and `norm_sd`, lengths, in the units of the model.
 
-    Intervals come of half samples of the groups, to first order in the examples' weights: an
-    eigenvalue moves as the mean of squared coordinates along its axis. They tell how far other
-    statements of this kind would move a value, and nothing of its bias: with fewer than a few
-    examples for each direction filled, effective ranks are too low and spectra too steep. There,
-    eigenvalues lie closer together than they err, and the intervals of the exponent come out up to
-    twice too wide.
+    Intervals come from half samples of the groups, to first order in the weights of the examples:
+    an eigenvalue changes as the mean of squared coordinates along its axis. They describe the
+    variation between samples of statements, not the bias. If examples are not many times the
+    effective rank, effective ranks are too low and spectra too steep. Then eigenvalues are closer
+    together than their errors, and the intervals of the exponent are up to twice too wide.
 
     Args:
-        first: First eigenvalue of the power law's fit, counted from 1.
-        last: Last eigenvalue of the power law's fit; never beyond half of those there are.
-        resamples: How many half samples.
+        first: First eigenvalue of the fit of the power law, counted from 1.
+        last: Last eigenvalue of the fit. At most half of the eigenvalues are used.
+        resamples: The number of half samples.
 
     Raises:
         ValueError: `first` and `last` are no range, or `resamples` is less than 2.
 
     Source:
-        Those of `rankme`, `participation_ratio`, `spectrum_exponent`, `isoscore`, `mean_cosine`;
-        Li et al. (2025), arXiv:2509.23024, follow the first and third along pre-training.
+        The sources of `rankme`, `participation_ratio`, `spectrum_exponent`, `isoscore` and
+        `mean_cosine`. Li et al. (2025), arXiv:2509.23024, follow the first and the third along
+        pre-training.
 
     Examples:
         >>> spectrum().name
