@@ -1,4 +1,4 @@
-"""Measures by their names, for whoever cannot call a function: a shell, a table of settings."""
+"""Measures by name, for use in a shell or a configuration file."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -33,7 +33,7 @@ _OF_LOGISTIC: dict[str, Callable[[], Measure]] = {
 
 
 def available_measures() -> dict[str, str]:
-    """The names that `named_measures` takes, each with what it stands for.
+    """List the names that `named_measures` accepts, each with a description.
 
     Examples:
         >>> list(available_measures())[:3], list(available_measures())[-1]
@@ -46,16 +46,16 @@ def available_measures() -> dict[str, str]:
 
 
 def named_measures(names: Iterable[str]) -> tuple[Measure, ...]:
-    """Measures with their defaults, by name.
+    """Make measures with default parameters, by name.
 
-    `selectivity`, `margin` and `calibration` are told of the logistic probe and give no accuracy,
-    so the logistic probe comes with them where no probe is named.
+    `selectivity`, `margin` and `calibration` use the logistic probe and give no accuracy. So the
+    logistic probe is added if `names` contains no probe.
 
     Args:
-        names: Of `available_measures()`; one that is there twice is taken once.
+        names: Names from `available_measures()`. Repeated names count once.
 
     Raises:
-        ValueError: A name is unknown, or there is none.
+        ValueError: A name is unknown, or `names` is empty.
 
     Examples:
         >>> [measure.name for measure in named_measures(["lda", "margin"])]
@@ -63,18 +63,18 @@ def named_measures(names: Iterable[str]) -> tuple[Measure, ...]:
         >>> [measure.name for measure in named_measures(["margin"])]
         ['logistic', 'margin_logistic']
     """
-    known = _PROBES | _OF_LOGISTIC
-    wanted = list(dict.fromkeys(names))
-    for name in wanted:
-        if name not in known:
-            near = difflib.get_close_matches(name.casefold().replace("-", "_"), known, n=1)
+    factories = _PROBES | _OF_LOGISTIC
+    unique_names = list(dict.fromkeys(names))
+    for name in unique_names:
+        if name not in factories:
+            guess = difflib.get_close_matches(name.casefold().replace("-", "_"), factories, n=1)
             raise ValueError(
                 f"There is no probe named {name!r}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
-                + f" Choose among {', '.join(known)}."
+                + (f" Did you mean {guess[0]!r}?" if guess else "")
+                + f" Choose among {', '.join(factories)}."
             )
-    if not wanted:
-        raise ValueError(f"No probe is named. Choose among {', '.join(known)}.")
-    if not set(wanted) & set(_PROBES):
-        wanted.insert(0, "logistic")
-    return tuple(known[name]() for name in wanted)
+    if not unique_names:
+        raise ValueError(f"No probe is named. Choose among {', '.join(factories)}.")
+    if not set(unique_names) & set(_PROBES):
+        unique_names.insert(0, "logistic")
+    return tuple(factories[name]() for name in unique_names)

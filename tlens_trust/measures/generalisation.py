@@ -1,9 +1,9 @@
-"""Which probe scores a statement of another set, so that none scores what it was fitted to.
+"""Scores of statements of another set, from probes that were not fitted to these statements.
 
 Probes are fitted to a source as in cross-validation, on all folds but one, and never to the target.
-A target group that is a source group too (paraphrases, say), or of which a text stands in the
-source, is scored by the probe that was fitted without that group. Any other is scored by the mean
-log-odds of all folds' probes. Nothing of the target is used to choose or scale anything.
+A target group may also be a source group (paraphrases, for example), or may share a text with one.
+It is scored by the probe that was fitted without that group. Any other target group is scored by
+the mean log-odds of the probes of all folds. The target is not used to choose or scale anything.
 """
 
 from collections import Counter
@@ -19,11 +19,15 @@ _FRACTION = "fraction of statements"
 
 
 def check_same_matter(one: Concept, other: Concept) -> None:
-    """Refuse concepts whose label 1 does not mean the same, or not about the same matter."""
+    """Check that label 1 means the same in two concepts, and that they have one dimension.
+
+    Raises:
+        ValueError: One of the two is not so.
+    """
     if one.polarity != other.polarity:
-        lacking = other if one.polarity else one
+        unpolarised = other if one.polarity else one
         raise ValueError(
-            f"Neither label of {lacking.name!r} is the trustworthy side, while one of "
+            f"Neither label of {unpolarised.name!r} is the trustworthy side, while one of "
             f"{(one if one.polarity else other).name!r} is: label 1 does not mean the same in "
             "both. Transfer between sets whose label 1 is the trustworthy side."
         )
@@ -40,13 +44,17 @@ def check_same_matter(one: Concept, other: Concept) -> None:
 
 
 def check_same_reading(source: Activations, target: Activations) -> None:
-    """Refuse activations of other sites, positions or checkpoints."""
+    """Check that two sets of activations have the same sites, position and checkpoint.
+
+    Raises:
+        ValueError: One of them differs.
+    """
     if source.sites != target.sites or source.values.shape[2] != target.values.shape[2]:
         raise ValueError(
             f"The source was read at {len(source.sites)} sites from {source.sites[0]!r} on, "
             f"{source.values.shape[2]} wide, the target at {len(target.sites)} from "
             f"{target.sites[0]!r} on, {target.values.shape[2]} wide. Collect both at the same "
-            "sites of one model, or choose those in common with `activations.select(…)`."
+            "sites of one model, or select their common sites with `activations.select(…)`."
         )
     if source.position != target.position:
         raise ValueError(
@@ -65,23 +73,29 @@ def check_same_reading(source: Activations, target: Activations) -> None:
 def find_judges(
     source: Concept, target: Concept, fold: Int[np.ndarray, " source"]
 ) -> Int[np.ndarray, " target"]:
-    """The fold whose probe has not seen a target statement's group; -1 where none has seen it."""
-    places: dict[str, set[int]] = {}
-    of_text: dict[str, set[int]] = {}
+    """Find the source fold of each target group: its probe was fitted without that group.
+
+    The result is -1 if no source group has the name or a text of the target group.
+
+    Raises:
+        ValueError: A target group corresponds to source groups in several folds.
+    """
+    folds_of_group: dict[str, set[int]] = {}
+    folds_of_text: dict[str, set[int]] = {}
     for text, group, number in zip(source.statements, source.groups, fold.tolist(), strict=True):
-        places.setdefault(group, set()).add(number)
-        of_text.setdefault(text, set()).add(number)
-    judges = {group: places.get(group, set()) for group in target.groups}
+        folds_of_group.setdefault(group, set()).add(number)
+        folds_of_text.setdefault(text, set()).add(number)
+    judges = {group: folds_of_group.get(group, set()) for group in target.groups}
     for text, group in zip(target.statements, target.groups, strict=True):
-        judges[group] = judges[group] | of_text.get(text, set())
+        judges[group] = judges[group] | folds_of_text.get(text, set())
     for group, folds in judges.items():
         if len(folds) > 1:
             row = target.groups.index(group)
             raise ValueError(
                 f"Group {group!r} of {target.name!r} (statement {row}: {target.statements[row]!r}) "
-                f"stands in several groups of {source.name!r}, by name or text, so that every "
-                "probe was fitted on a part of it. Give what belongs together the same group in "
-                "both sets, or leave it out."
+                f"occurs in several groups of {source.name!r}, by name or text, so every probe "
+                "was fitted on a part of it. Give statements that belong together the same group "
+                "in both sets, or leave them out."
             )
     return np.array([next(iter(judges[group]), -1) for group in target.groups])
 
@@ -89,27 +103,39 @@ def find_judges(
 def score_elsewhere(
     held_out: HeldOut, target: Activations, judged_by: Int[np.ndarray, " example"], probe: str
 ) -> Float[np.ndarray, "example site"]:
-    """Log-odds of each target statement by the probe, or the mean of the probes, it falls to."""
+    """Compute log-odds of target statements, each from the probe of its fold.
+
+    Statements without a fold (-1) get the mean of the log-odds from the probes of all folds.
+
+    Raises:
+        ValueError: The probe has no directions.
+    """
     if held_out.directions is None or held_out.biases is None:
         raise ValueError(
             f"The {probe!r} probe keeps no direction to score another set with. Choose a linear "
-            "probe, `logistic_probe()` for one."
+            "probe, such as `logistic_probe()`."
         )
     folds = held_out.biases.shape[1]
     scores = np.empty(target.values.shape[:2])
     for site in range(scores.shape[1]):
         values = target.values[:, site].double().numpy()
         log_odds = values @ held_out.directions[site].T + held_out.biases[site]
-        own = log_odds[np.arange(len(values)), np.maximum(judged_by, 0) % folds]
-        scores[:, site] = np.where(judged_by >= 0, own, log_odds.mean(axis=1))
+        by_judge = log_odds[np.arange(len(values)), np.maximum(judged_by, 0) % folds]
+        scores[:, site] = np.where(judged_by >= 0, by_judge, log_odds.mean(axis=1))
     return scores
 
 
 def number_parts(
     judged_by: Int[np.ndarray, " example"], labels: Int[np.ndarray, " example"]
 ) -> Int[np.ndarray, " example"]:
-    """Statements scored alike, numbered from 0, where each part holds both labels."""
+    """Number the parts of statements that the same probe scores, from 0.
+
+    AUROC is computed within parts, so each part needs both labels. If one lacks a label, all
+    statements are one part.
+    """
     parts = np.unique(judged_by, return_inverse=True)[1]
-    held = Counter(part for part, _ in set(zip(parts.tolist(), labels.tolist(), strict=True)))
-    whole = all(count == 2 for count in held.values())
-    return parts if whole else np.zeros_like(parts)
+    label_counts = Counter(
+        part for part, _ in set(zip(parts.tolist(), labels.tolist(), strict=True))
+    )
+    have_both_labels = all(count == 2 for count in label_counts.values())
+    return parts if have_both_labels else np.zeros_like(parts)

@@ -1,4 +1,4 @@
-"""From a projection to log-odds: the one-dimensional part of a probe."""
+"""Log-odds from projections: the one-dimensional part of a probe."""
 
 import math
 
@@ -12,19 +12,20 @@ from tlens_trust.measures.solver import solve_logistic
 def fit_log_odds(
     scores: Float[Tensor, " example"], labels: Int[Tensor, " example"]
 ) -> tuple[float, float]:
-    """Slope and offset that turn scores into the log-odds of label 1.
+    """Fit a slope and an offset that turn scores into the log-odds of label 1.
 
-    A logistic regression on the one score (Platt scaling). The scores should be of rows that the
-    direction was not fitted on, or the log-odds come out too sure. The slope is kept positive, so
-    that the direction behind the scores keeps its sense: where the scores say nothing, or the
-    contrary, the slope is 1e-3 per standard deviation and the offset the prior log-odds.
+    This is a logistic regression on the score (Platt scaling). The scores should be of rows that
+    the direction was not fitted on. Otherwise the log-odds are too far from zero. The slope is
+    always positive, so that the sign of the direction keeps its meaning. If the fit gives a slope
+    below 1e-3 per standard deviation, the slope is set to this and the offset to the prior
+    log-odds.
 
     Args:
         scores: One number per row, in any unit.
-        labels: 0 or 1; both occur.
+        labels: 0 or 1 for each row. Both occur.
 
     Returns:
-        Slope in nats per unit of score, and offset in nats.
+        The slope in nats per unit of score, and the offset in nats.
 
     Source:
         Platt (1999), Probabilistic outputs for support vector machines.
@@ -38,16 +39,16 @@ def fit_log_odds(
         (2, 1)
     """
     spread = float(scores.std(correction=0))
-    # In float64 and on the order of one: the ridge of the fit, weak as it is, needs a unit.
+    # The ridge is weak, but keeps the fit finite if the scores separate the labels.
     fits = solve_logistic(
         scores.double().reshape(-1, 1, 1),
         labels,
         train=torch.ones(1, len(labels), dtype=torch.bool),
         C=[100.0],
     )
-    least = 1e-3 / spread if spread > 0 else 0.0
+    minimum = 1e-3 / spread if spread > 0 else 0.0
     slope = float(fits.coef)
-    if slope >= least:
+    if slope >= minimum:
         return slope, float(fits.intercept)
     positive = float(labels.double().mean())
-    return least, math.log(positive) - math.log1p(-positive)
+    return minimum, math.log(positive) - math.log1p(-positive)

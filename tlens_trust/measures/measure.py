@@ -1,4 +1,4 @@
-"""What every measure gives, so that a sweep can run it beside any other."""
+"""The protocol of measures, which a sweep runs."""
 
 from typing import Protocol, runtime_checkable
 
@@ -10,22 +10,22 @@ from tlens_trust.concepts import Concept
 
 @runtime_checkable
 class Measure(Protocol):
-    """A quantity that an activation carries about a concept.
+    """A quantity that activations carry about a concept.
 
     A measure is a pure function: the same activations, concept and seed give the same arrays,
-    bit for bit. Its result is an `xarray.Dataset` with the dimension `site` on every variable;
-    a variable that also has the dimension `example` (a held-out score of each statement, say) is
-    kept in the run folder and stays out of the assembled `Trace`. Every variable carries `units`
-    and `long_name` in its attributes. NaN stands for "unknown".
+    bit for bit. Its result is an `xarray.Dataset` with the dimension `site` on every variable. A
+    variable with the dimension `example` as well, such as a held-out score of each statement, is
+    kept in the run folder and left out of the assembled `Trace`. Every variable has the attributes
+    `units` and `long_name`. NaN means "unknown".
     """
 
     @property
     def name(self) -> str:
-        """Short name; the `probe` coordinate where several probes give the same variables."""
+        """Short name. It is the `probe` coordinate if several probes give the same variables."""
 
     @property
     def identity(self) -> str:
-        """Name and every parameter that changes the result; part of the cache key."""
+        """Name and every parameter that changes the result. Part of the cache key."""
 
     def __call__(self, activations: Activations, concept: Concept, *, seed: int) -> xr.Dataset:
-        """Measure `concept` in `activations`, at every site."""
+        """Compute the quantity of `concept` in `activations`, at every site."""

@@ -1,4 +1,4 @@
-"""Many claims at once: which of them to believe."""
+"""Adjustment of p-values for many tests at once."""
 
 import numpy as np
 from jaxtyping import Float
@@ -6,17 +6,17 @@ from scipy.stats import false_discovery_control
 
 
 def benjamini_hochberg(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Adjust p-values so that claiming all that is at most `q` is wrong in a share `q` on average.
+    """Adjust p-values to control the false discovery rate.
 
-    Of claims with `q` at most 0.05, no more than 5% are expected to be false. Proven where the
-    p-values are independent, or depend on each other positively, as those of neighbouring
-    checkpoints do.
+    If all claims with an adjusted p-value of at most 0.05 are made, at most 5% of them are expected
+    to be false. This is proven for p-values that are independent, or depend on each other
+    positively, as those of neighbouring checkpoints do.
 
     Args:
-        p: One for each claim; NaN where nothing was tested, which counts as no claim.
+        p: One p-value for each claim. NaN means that nothing was tested, and counts as no claim.
 
     Returns:
-        In the same shape; NaN stays.
+        Adjusted p-values in the same shape. NaN stays.
 
     Raises:
         ValueError: A number is not between 0 and 1.
@@ -29,11 +29,11 @@ def benjamini_hochberg(p: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
         >>> benjamini_hochberg(np.array([0.01, 0.04, np.nan, 0.03])).tolist()
         [0.03, 0.04, nan, 0.04]
     """
-    known = ~np.isnan(p)
-    wrong = p[known & ~((p >= 0) & (p <= 1))]
-    if wrong.size:
-        raise ValueError(f"p-values lie between 0 and 1, got {wrong.flat[0]}.")
+    is_tested = ~np.isnan(p)
+    invalid = p[is_tested & ~((p >= 0) & (p <= 1))]
+    if invalid.size:
+        raise ValueError(f"p-values lie between 0 and 1, got {invalid.flat[0]}.")
     adjusted = np.full(p.shape, np.nan)
-    if known.any():
-        adjusted[known] = false_discovery_control(p[known], method="bh")
+    if is_tested.any():
+        adjusted[is_tested] = false_discovery_control(p[is_tested], method="bh")
     return adjusted

@@ -1,4 +1,4 @@
-"""Quantiles of distributions, each computed once: SciPy takes 0.2 ms for one number."""
+"""Quantiles of distributions, cached because SciPy takes 0.2 ms for one number."""
 
 from functools import lru_cache
 
@@ -8,7 +8,7 @@ from scipy.stats import t as student
 
 @lru_cache(maxsize=256)
 def student_quantile(probability: float, freedom: int) -> float:
-    """The quantile of Student's distribution with some degrees of freedom.
+    """Compute a quantile of Student's distribution with `freedom` degrees of freedom.
 
     Examples:
         >>> round(student_quantile(0.975, 10), 3)
@@ -19,7 +19,7 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 @lru_cache(maxsize=256)
 def normal_quantile(probability: float) -> float:
-    """The quantile of the standard normal distribution.
+    """Compute a quantile of the standard normal distribution.
 
     Examples:
         >>> round(normal_quantile(0.975), 2)

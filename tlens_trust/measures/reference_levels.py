@@ -1,4 +1,4 @@
-"""The levels that a probe's scores have to be held against: chance, the null, and the text."""
+"""Reference levels for the scores of a probe: chance, permutation null and text floor."""
 
 from collections import OrderedDict
 from weakref import WeakKeyDictionary
@@ -20,24 +20,25 @@ from tlens_trust.measures.nulls import Null
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.scores import score_dataset
 
-_ENDS = ("", "_ci")
+_SUFFIXES = ("", "_ci")
 _SCORES = ("accuracy", "balanced_accuracy", "auroc", "cross_entropy")
-_KEPT = 32
-_kept: OrderedDict[tuple[str, bytes, int], TextFloor | None] = OrderedDict()
-# By a floor that still exists: its own scores, which are the same at every checkpoint.
-_scored: "WeakKeyDictionary[TextFloor, dict[tuple[str, bytes, int, int], xr.Dataset]]"
-_scored = WeakKeyDictionary()
+# Text floors, which are the same at every checkpoint, and how many of them are cached.
+_floor_cache: OrderedDict[tuple[str, bytes, int], TextFloor | None] = OrderedDict()
+_CACHED_FLOORS = 32
+# The scores of each cached floor, which are the same at every checkpoint as well.
+_score_cache: "WeakKeyDictionary[TextFloor, dict[tuple[str, bytes, int, int], xr.Dataset]]"
+_score_cache = WeakKeyDictionary()
 
 
 def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
-    """A null as variables beside the scores that it belongs to.
+    """Label a null as variables of the scores that it belongs to.
 
     Args:
-        null: At the sites of the scores, in their order.
-        scored: What `score_dataset` gives.
+        null: The null at the sites of the scores, in their order.
+        scored: The result of `score_dataset`.
 
     Returns:
-        For each score that the null has a band of, `…_null` along `site` and `bound`; `accuracy_p`
+        `…_null` along `site` and `bound`, for each score of which the null has a band. `accuracy_p`
         and `accuracy_p_best` along `site`.
     """
     variables = labelled_null(
@@ -61,41 +62,41 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
 
 
 def chance_dataset(concept: Concept) -> xr.Dataset:
-    """The accuracy of always naming the larger class, of the cell as a whole."""
+    """Compute the accuracy of always predicting the larger class, for the whole concept."""
     ones = float(concept.labels.mean())
-    described = {"units": "fraction of statements", "long_name": "share of the larger class"}
-    return xr.Dataset({"accuracy_chance": ((), max(ones, 1 - ones), described)})
+    attributes = {"units": "fraction of statements", "long_name": "share of the larger class"}
+    return xr.Dataset({"accuracy_chance": ((), max(ones, 1 - ones), attributes)})
 
 
 def floor_on_folds(
     concept: Concept, fold: Int[np.ndarray, " example"], *, seed: int
 ) -> TextFloor | None:
-    """The text floor on a probe's folds, with what it takes for an interval.
+    """Compute the text floor on the folds of a probe, with the scores that its interval needs.
 
-    The last few are kept, since they are the same at every checkpoint.
+    The last few floors are cached, since they are the same at every checkpoint.
 
     Args:
         concept: The statements.
-        fold: The fold of each; below 0 where it is only ever trained on.
-        seed: Draws the folds within the training rows.
+        fold: The fold of each statement. Below 0, the statement is in every training set.
+        seed: Seed of the folds within the training rows.
 
     Returns:
-        None where groups are too few to choose between words and characters within the training
-        rows.
+        The floor. None if the training rows have too few groups to choose between words and
+        characters.
     """
     key = concept.fingerprint, np.ascontiguousarray(fold, dtype=np.int64).tobytes(), seed
-    if key not in _kept:
+    if key not in _floor_cache:
         try:
-            _kept[key] = text_floor(
+            _floor_cache[key] = text_floor(
                 concept, fold=fold, seed=seed, fewer=bool((fold >= 0).all() and fold.max() >= 2)
             )
         except ValueError:
-            # The folds themselves are sound: a probe was fitted on them.
-            _kept[key] = None
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
-    _kept.move_to_end(key)
-    return _kept[key]
+            # A probe was fitted on these folds, so they are valid. The groups inside are too few.
+            _floor_cache[key] = None
+        while len(_floor_cache) > _CACHED_FLOORS:
+            _floor_cache.popitem(last=False)
+    _floor_cache.move_to_end(key)
+    return _floor_cache[key]
 
 
 def floor_dataset(
@@ -108,40 +109,40 @@ def floor_dataset(
     seed: int,
     resamples: int = 1000,
 ) -> xr.Dataset:
-    """The floor of every score, and by how much a probe is right more often than the text.
+    """Compute the text floor of every score, and the accuracy of a probe above it.
 
-    Statement by statement, on the same folds and the same resamples of groups: what makes a
-    statement easy for both does not widen the interval of the difference.
+    The comparison is paired by statement, on the same folds and the same resamples of groups. So a
+    statement that is easy for both does not widen the interval of the difference.
 
     Args:
-        floor: On the probe's folds; None where there is none, which gives NaN.
+        floor: The text floor on the folds of the probe. None gives NaN.
         concept: Labels and groups.
-        scores: The probe's held-out log-odds of label 1, in nats.
+        scores: Held-out log-odds of label 1 from the probe, in nats.
         fold: The fold of each statement.
-        fewer: The probe's log-odds without one more fold (see `score_dataset`).
-        seed: Draws the resamples.
-        resamples: How many.
+        fewer: Log-odds from probes without one more fold (see `score_dataset`).
+        seed: Seed of the resamples.
+        resamples: The number of bootstrap resamples.
 
     Returns:
-        `accuracy_floor` and its interval, and likewise for the other scores, of the cell as a
-        whole; `accuracy_above_floor` along `site`, and its interval; the classifier's own scores by
-        statement, `score_floor`, and where they are known `score_floor_fewer` along `left_out`.
+        `accuracy_floor` and its interval, and the same for the other scores, for the whole concept.
+        `accuracy_above_floor` and its interval along `site`. `score_floor`, the scores of the
+        classifier by statement. If the floor has them, `score_floor_fewer` along `left_out`.
     """
     if floor is None:
         text = np.zeros(len(fold))
         text_fewer = None
     else:
         text, text_fewer = floor.score, floor.fewer
-    own = _scores_of_text(floor, concept, fold, seed=seed, resamples=resamples)
+    floor_scores = _scores_of_text(floor, concept, fold, seed=seed, resamples=resamples)
     bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=resamples)
     gain, interval = accuracy_gain(
         scores, text[:, None], concept.labels, fold, bootstrap, fewer=_pair(fewer, text_fewer)
     )
-    data = own.assign(
+    data = floor_scores.assign(
         labelled(
             "accuracy_above_floor",
             gain,
-            units=own["accuracy_floor"].attrs["units"],
+            units=floor_scores["accuracy_floor"].attrs["units"],
             long_name="accuracy above that of a classifier of the text alone",
             interval=interval,
             interval_note=", statement by statement",
@@ -161,13 +162,13 @@ def _scores_of_text(
     seed: int,
     resamples: int,
 ) -> xr.Dataset:
-    """The floor's own scores, with intervals; the last are kept as long as the floor is."""
-    scored = {} if floor is None else _scored.setdefault(floor, {})
+    """Score the text floor, with intervals. Scores are cached as long as the floor exists."""
+    cached_scores = {} if floor is None else _score_cache.setdefault(floor, {})
     key = concept.fingerprint, np.asarray(fold, dtype=np.int64).tobytes(), seed, resamples
-    if key not in scored:
+    if key not in cached_scores:
         text = np.zeros(len(fold)) if floor is None else floor.score
         fewer = None if floor is None else floor.fewer
-        own = score_dataset(
+        scored = score_dataset(
             text[:, None],
             concept.labels,
             fold,
@@ -178,15 +179,18 @@ def _scores_of_text(
             resamples=resamples,
         )
         variables = {}
-        named = {f"{name}_floor{suffix}": f"{name}{suffix}" for name in _SCORES for suffix in _ENDS}
-        for name, score in (named | {"score_floor": "score"}).items():
-            variables[name] = own[score].isel(site=0, drop=True)
-        if "score_fewer" in own:
-            variables["score_floor_fewer"] = own["score_fewer"].isel(site=0, drop=True)
+        sources = {
+            f"{name}_floor{suffix}": f"{name}{suffix}" for name in _SCORES for suffix in _SUFFIXES
+        }
+        for name, score in (sources | {"score_floor": "score"}).items():
+            variables[name] = scored[score].isel(site=0, drop=True)
+        if "score_fewer" in scored:
+            variables["score_floor_fewer"] = scored["score_fewer"].isel(site=0, drop=True)
         for variable in variables.values():
             variable.attrs["long_name"] += " of a classifier of the text alone"
-        scored[key] = xr.Dataset(variables, coords={"bound": ["low", "high"]})
-    return scored[key].copy(deep=True)
+        cached_scores[key] = xr.Dataset(variables, coords={"bound": ["low", "high"]})
+    # A copy, so that a caller who changes it leaves the cache intact.
+    return cached_scores[key].copy(deep=True)
 
 
 def accuracy_gain(
@@ -199,38 +203,40 @@ def accuracy_gain(
     fewer: tuple[Float[np.ndarray, "fold example site"], Float[np.ndarray, "fold example other"]]
     | None = None,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
-    """By how much one way of telling labels is right more often than another on the same folds.
+    """Compute the accuracy of one classifier minus that of another, on the same folds.
 
-    Statement by statement, and on the same resamples of groups.
+    The comparison is paired by statement, on the same resamples of groups.
 
     Args:
-        scores: Held-out log-odds of label 1, in nats, by the one.
-        others: By the other.
+        scores: Held-out log-odds of label 1 from the first classifier, in nats.
+        others: The same from the second classifier.
         labels: 0 or 1 for each statement.
         fold: The fold of each statement, from 0.
-        bootstrap: Of the statements' groups.
-        fewer: Log-odds without one more fold by either (see `score_dataset`); None where they are
-            not known.
+        bootstrap: The resamples of the groups of the statements.
+        fewer: Log-odds without one more fold, from both classifiers (see `score_dataset`).
 
     Returns:
-        The difference of the accuracies, and its 95% interval. Where every group gains the same,
-        as where the one is always right and the other always in one of two twins, the interval
-        is that of Clopper and Pearson for the share of groups that might not. Where both are one,
-        score for score, there is no doubt of the difference, and the interval is a point.
+        The difference of the accuracies, and its 95% interval. If the difference is the same in
+        every group, the interval is that of `difference_interval`. An example is a classifier that
+        is always right, compared with one that is right for one twin of each pair. If both have
+        equal scores, the difference is certain, and the interval is a point.
     """
     positive = labels == 1
-    gain = _right(scores, positive) - _right(others, positive)
-    without = None
+    gain = _is_correct(scores, positive) - _is_correct(others, positive)
+    gain_fewer = None
     if fewer is not None:
-        pairs = zip(*fewer, strict=True)
-        without = np.stack(
-            [_right(one, positive) - _right(other, positive) for one, other in pairs]
+        gain_fewer = np.stack(
+            [
+                _is_correct(part, positive) - _is_correct(other_part, positive)
+                for part, other_part in zip(*fewer, strict=True)
+            ]
         )
-    added = mean_covariance(gain, without, fold)
+    added = mean_covariance(gain, gain_fewer, fold)
     value: np.ndarray = gain.mean(axis=0)
     resampled = bootstrap.means(gain)
     interval = stretched_interval(value, resampled, bootstrap.groups, added=added)
-    # The same share from the lower end of all successes, whose last bit recorded traces hold.
+    # `1 - low` of all successes equals `high` of no success but for the last bit. Recorded traces
+    # were made with the former.
     unseen = 1 - clopper_pearson(1.0, bootstrap.groups)[0]
     interval = difference_interval(value, interval, resampled, bootstrap.groups, unseen=unseen)
     interval[(scores == others).all(axis=0)] = 0.0
@@ -246,8 +252,8 @@ def _pair(
     return fewer, text_fewer[:, :, None]
 
 
-def _right(
+def _is_correct(
     scores: Float[np.ndarray, "example site"], positive: Bool[np.ndarray, " example"]
 ) -> Float[np.ndarray, "example site"]:
-    right: np.ndarray = ((scores > 0) == positive[:, None]).astype(np.float64)
-    return right
+    is_correct: np.ndarray = ((scores > 0) == positive[:, None]).astype(np.float64)
+    return is_correct

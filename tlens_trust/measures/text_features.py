@@ -1,4 +1,4 @@
-"""What the statements say, as numbers that no checkpoint changes."""
+"""Features of the text of statements, which are the same at every checkpoint."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -12,33 +12,33 @@ from tlens_trust.arguments import checked_count
 from tlens_trust.concepts.concept import statements_fingerprint
 
 _COMPONENTS = 100
-_KEPT = 16
-_kept: OrderedDict[tuple[str, int], Float[Tensor, "example component"]] = OrderedDict()
+# Results by statements and number of components, and how many of them are cached.
+_cache: OrderedDict[tuple[str, int], Float[Tensor, "example component"]] = OrderedDict()
+_CACHED = 16
 
 
 def represent_text(
     statements: Sequence[str], *, components: int = _COMPONENTS
 ) -> Float[Tensor, "example component"]:
-    """Statements by their words and characters alone: latent semantic analysis of TF-IDF.
+    """Represent statements by words and characters: latent semantic analysis of TF-IDF.
 
-    Two readings, as in `text_floor`: words, single and in twos, in lower case; runs of one to
-    five characters, case and blanks kept. Each is weighed by `1 + ln tf` times
-    `ln((1 + n) / (1 + df)) + 1` over the n-grams that occur in at least two statements, its rows
-    scaled to length 1, so that both weigh alike; and both together are projected on their leading
-    singular vectors. It serves as an `X` that stays the same along a series, unlike the first
-    block's output.
+    There are two sets of features, as in `text_floor`. One is of words and pairs of words, in lower
+    case. The other is of runs of one to five characters, with case and spaces. Both use the n-grams
+    that occur in at least two statements. The weight of an n-gram is `1 + ln tf` times
+    `ln((1 + n) / (1 + df)) + 1`. The rows of each set are scaled to length 1, so that both count
+    alike. Both together are projected on their leading singular vectors. The result serves as an
+    `X` that stays the same along a series, unlike the output of the first block.
 
-    Projected, since most pairs of short texts share next to no n-grams: their distances are all
-    nearly √2, and a Gaussian kernel on them sees duplicates and nothing else. The leading singular
-    vectors hold what many statements share.
+    The projection is needed because most pairs of short texts share almost no n-grams. Their
+    distances are all nearly √2, so a Gaussian kernel would only detect duplicates. The leading
+    singular vectors represent what many statements share.
 
     Args:
         statements: The texts.
-        components: How many singular vectors; fewer where the texts have fewer.
+        components: The number of singular vectors. The result has fewer if the texts have fewer.
 
     Returns:
-        Coordinates along the singular vectors, in float64. The last few results are kept, since
-        they are the same at every checkpoint.
+        Coordinates along the singular vectors, in float64. The last few results are cached.
 
     Raises:
         ValueError: `components` is less than 1.
@@ -54,12 +54,13 @@ def represent_text(
     """
     components = checked_count("components", components)
     key = statements_fingerprint(statements), components
-    if key not in _kept:
-        _kept[key] = _represent(statements, components)
-        while len(_kept) > _KEPT:
-            _kept.popitem(last=False)
-    _kept.move_to_end(key)
-    return _kept[key].clone()
+    if key not in _cache:
+        _cache[key] = _represent(statements, components)
+        while len(_cache) > _CACHED:
+            _cache.popitem(last=False)
+    _cache.move_to_end(key)
+    # A copy, so that a caller who changes it in place leaves the cache intact.
+    return _cache[key].clone()
 
 
 def _represent(statements: Sequence[str], components: int) -> Float[Tensor, "example component"]:
@@ -67,19 +68,19 @@ def _represent(statements: Sequence[str], components: int) -> Float[Tensor, "exa
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.utils.extmath import randomized_svd
 
-    readings = []
+    feature_sets = []
     for options in (
         {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
         {"analyzer": "char", "ngram_range": (1, 5), "lowercase": False},
     ):
         vectoriser = TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float64, **options)
         try:
-            readings.append(vectoriser.fit_transform(statements))
+            feature_sets.append(vectoriser.fit_transform(statements))
         except ValueError:  # no n-gram occurs twice
             continue
-    if not readings:
+    if not feature_sets:
         return torch.zeros(len(statements), 1, dtype=torch.float64)
-    features = hstack(readings).tocsr()
+    features = hstack(feature_sets).tocsr()
     count = min(components, min(features.shape) - 1)
     if count < 1:
         return torch.from_numpy(features.toarray())
