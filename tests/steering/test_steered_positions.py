@@ -55,7 +55,7 @@ def layouts(draw):
             else:
                 end = min(prompt_columns, total)
                 full[row, end - padding : end] = False
-    stated = draw(st.none() | st.lists(st.integers(0, 8), min_size=rows, max_size=rows))
+    stated_lengths = draw(st.none() | st.lists(st.integers(0, 8), min_size=rows, max_size=rows))
     ids = torch.tensor(
         draw(st.lists(st.integers(0, 6), min_size=rows * columns, max_size=rows * columns))
     ).reshape(rows, columns)
@@ -64,7 +64,7 @@ def layouts(draw):
         full=None if bool(full.all()) and draw(st.booleans()) else full,
         past=past,
         prompt_columns=prompt_columns,
-        stated=None if stated is None else torch.tensor(stated),
+        stated_lengths=None if stated_lengths is None else torch.tensor(stated_lengths),
         tokens=ids,
         device=torch.device("cpu"),
     )
@@ -80,8 +80,8 @@ def test_a_rule_means_the_tokens_that_a_count_by_hand_finds(layout, rule):
     expected = torch.zeros(rows, columns, dtype=torch.bool)
     for row in range(rows):
         length = int(kept[row, : layout.prompt_columns].sum())
-        if layout.stated is not None:
-            length = int(layout.stated[row])
+        if layout.stated_lengths is not None:
+            length = int(layout.stated_lengths[row])
         for column in range(columns):
             place = layout.past + column
             position = int(kept[row, :place].sum())

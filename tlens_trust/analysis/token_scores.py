@@ -258,7 +258,7 @@ def _acting_tokens(
         full=None,
         past=0,
         prompt_columns=count,
-        stated=None if prompt_tokens is None else torch.tensor([prompt_tokens]),
+        stated_lengths=None if prompt_tokens is None else torch.tensor([prompt_tokens]),
         tokens=torch.tensor([readings.ids]),
         device=torch.device("cpu"),
     )

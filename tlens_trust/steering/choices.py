@@ -66,10 +66,10 @@ class ForcedChoice:
                 f"{self.name!r} needs at least one answer on each side, and none empty, got "
                 f"{self.trustworthy!r} and {self.untrustworthy!r}."
             )
-        both = sorted({*self.trustworthy} & {*self.untrustworthy})
-        if both:
+        ambiguous = sorted({*self.trustworthy} & {*self.untrustworthy})
+        if ambiguous:
             raise ValueError(
-                f"{self.name!r} has {both[0]!r} on both sides. Leave it out of one of them."
+                f"{self.name!r} has {ambiguous[0]!r} on both sides. Leave it out of one of them."
             )
 
     @property
@@ -110,12 +110,12 @@ class ChoiceTask:
         """
         name = self.choice.name
         answers = {"statement": len(self.labels)}
-        total = rearrange(
+        log_p = rearrange(
             likelihoods.log_likelihood, "(statement answer) -> statement answer", **answers
         )
-        sides = np.split(total, [len(self.choice.trustworthy)], axis=1)
-        trusted, other = (np.logaddexp.reduce(side, axis=1) for side in sides)
-        answer = (trusted > other).astype(int)
+        sides = np.split(log_p, [len(self.choice.trustworthy)], axis=1)
+        trusted, untrusted = (np.logaddexp.reduce(side, axis=1) for side in sides)
+        answer = (trusted > untrusted).astype(int)
         counts = np.bincount(answer, minlength=2)
         is_valid = reduce(likelihoods.greedy, "(statement answer) -> statement", "any", **answers)
         share = "fraction of prompts"
@@ -130,7 +130,11 @@ class ChoiceTask:
 
         quantities = [
             quantity(
-                "log_odds", trusted - other, "nats", "log-odds of trustworthy answers", effect=True
+                "log_odds",
+                trusted - untrusted,
+                "nats",
+                "log-odds of trustworthy answers",
+                effect=True,
             ),
             quantity("trustworthy", answer, share, "trustworthy answer is likelier", effect=True),
             quantity(

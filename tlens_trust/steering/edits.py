@@ -58,17 +58,17 @@ class PlacedEdit:
 
     def __call__(self, x: Float[Tensor, "*place d_model"]) -> Float[Tensor, "*place d_model"]:
         """The activation that replaces `x`."""
-        return self._edited(x.to(self.unit.dtype)).to(x.dtype)
+        return self._replacement(x.to(self.unit.dtype)).to(x.dtype)
 
-    def _edited(self, x: Tensor) -> Tensor:
+    def _replacement(self, x: Tensor) -> Tensor:
         if self.mode == "add":
             return x + self.step
         if self.mode == "rotate":
-            moved = x + self.step
-            size, length = moved.norm(dim=-1, keepdim=True), x.norm(dim=-1, keepdim=True)
+            total = x + self.step
+            size, length = total.norm(dim=-1, keepdim=True), x.norm(dim=-1, keepdim=True)
             # An activation that is moved to the origin has no direction to be turned to.
-            safe = torch.where(size > 0, size, torch.ones_like(size))
-            return torch.where(size > 0, moved * (length / safe), x)
+            divisor = torch.where(size > 0, size, torch.ones_like(size))
+            return torch.where(size > 0, total * (length / divisor), x)
         projection = (x @ self.unit).unsqueeze(-1)
         change = -self.amount * projection if self.mode == "ablate" else self.amount - projection
         return x + change * self.unit

@@ -95,9 +95,9 @@ class EvaluatedModel:
         generations: list[Generation] = []
         # Whether the vector comes from another run was checked once, by the caller.
         with intervene(self.model, vector, intervention, other_model="allow") as steering:
-            quantities += self._scored(steering, effects_only=effects_only)
+            quantities += self._score(steering, effects_only=effects_only)
             if self._probe is not None:
-                quantities.append(self._probed())
+                quantities.append(self._probe_log_odds())
             if self.tasks.prompts and not effects_only:
                 generations = generate_texts(
                     self.model,
@@ -137,7 +137,7 @@ class EvaluatedModel:
         """The strength for a dose, by steps from a close one; None if they do not reach it."""
         target = intervention.target_kl
         assert target is not None
-        strength, previous = near, None
+        strength, previous_point = near, None
         for _ in range(_MOST_STEPS):
             effect = self.neutral.effect_of(
                 vector, intervention.at_strength(strength), other_model="allow"
@@ -150,14 +150,14 @@ class EvaluatedModel:
             # A divergence grows with the square of a small strength, and faster where a model's
             # predictions flip. Then the exponent comes from the last two strengths.
             exponent = 2.0
-            if previous is not None and previous[0] != strength:
-                slope = np.log(kl / previous[1]) / np.log(strength / previous[0])
+            if previous_point is not None and previous_point[0] != strength:
+                slope = np.log(kl / previous_point[1]) / np.log(strength / previous_point[0])
                 exponent = float(np.clip(slope, *_EXPONENTS))
-            previous = (strength, kl)
+            previous_point = (strength, kl)
             strength *= (target / kl) ** (1 / exponent)
         return None
 
-    def _scored(self, steering: Steering, *, effects_only: bool) -> list[Quantity]:
+    def _score(self, steering: Steering, *, effects_only: bool) -> list[Quantity]:
         tasks = self._effects if effects_only else [*self._effects, *self._damage]
         continuations = [continuation for task in tasks for continuation in task.continuations]
         likelihoods = score_continuations(
@@ -171,7 +171,7 @@ class EvaluatedModel:
             start = stop
         return quantities
 
-    def _probed(self) -> Quantity:
+    def _probe_log_odds(self) -> Quantity:
         assert self._probe is not None
         site, probe = self._probe
         activations = collect_activations(

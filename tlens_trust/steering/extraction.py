@@ -267,19 +267,19 @@ def _with_concept(activations: Activations, concept: Concept | None) -> Activati
 
 
 def _check_heads(sites: Sequence[str]) -> None:
-    other = [site for site in sites if split_site(site)[1] is None]
-    if other:
+    non_heads = [site for site in sites if split_site(site)[1] is None]
+    if non_heads:
         raise ValueError(
-            f"Inference-time intervention acts at attention heads, and {other[0]!r} is none. Ask "
-            "for site='z', or for heads as 'blocks.3.attn.hook_z[7]'."
+            f"Inference-time intervention acts at attention heads, and {non_heads[0]!r} is none. "
+            "Ask for site='z', or for heads as 'blocks.3.attn.hook_z[7]'."
         )
 
 
 def _provenance(source: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
     if checkpoint is not None:
-        where = checkpoint.model if checkpoint.folder is None else run_name(str(checkpoint.folder))
+        run = checkpoint.model if checkpoint.folder is None else run_name(str(checkpoint.folder))
         return {
-            "model": where,
+            "model": run,
             "checkpoint": checkpoint_name(checkpoint),
             "identity": checkpoint.identity,
         }

@@ -107,7 +107,7 @@ def _generate(
     if wrapped is None:
         # A HookedTransformer's own loop takes no attention mask, so it runs row by row.
         run: Any = model
-        generated = []
+        new_tokens = []
         for row in rows:
             tokens = run.generate(
                 torch.tensor([row], device=device),
@@ -118,12 +118,12 @@ def _generate(
                 return_type="tokens",
                 verbose=False,
             )
-            generated.append(tokens[0, len(row) :].tolist())
-        return generated
+            new_tokens.append(tokens[0, len(row) :].tolist())
+        return new_tokens
     tokens, is_token = pad_batch(rows, padding_side="left")
     generator: Any = wrapped
     with torch.no_grad():
-        whole = generator.generate(
+        sequences = generator.generate(
             input_ids=tokens.to(device),
             attention_mask=is_token.long().to(device),
             max_new_tokens=count,
@@ -132,7 +132,7 @@ def _generate(
             eos_token_id=end,
             pad_token_id=0 if end is None else end,
         )
-    continuations: list[list[int]] = whole[:, tokens.shape[1] :].tolist()
+    continuations: list[list[int]] = sequences[:, tokens.shape[1] :].tolist()
     return continuations
 
 

@@ -206,15 +206,15 @@ def _probe_site(condition: ProbeFires, vector: SteeringVector, model: HookedMode
                 "Name one, as 'blocks.3.attn.hook_z[7]'."
             )
         (site,) = sites
-    earlier = [
-        steered
-        for steered in vector.sites
-        if (site_layer(steered), _order(steered)) < (site_layer(site), _order(site))
+    sites_before = [
+        steered_site
+        for steered_site in vector.sites
+        if (site_layer(steered_site), _order(steered_site)) < (site_layer(site), _order(site))
     ]
-    if earlier:
+    if sites_before:
         raise ValueError(
-            f"The probe is at {site!r}, which is computed after {earlier[0]!r} is steered. Give "
-            "it the same site or an earlier one."
+            f"The probe is at {site!r}, which is computed after {sites_before[0]!r} is steered. "
+            "Give it the same site or an earlier one."
         )
     return site
 
@@ -252,7 +252,7 @@ class _SteeringHooks:
         for site, edit in edits.items():
             hook, head = split_site(site)
             self._by_hook[hook].append((head, edit))
-        self._placed: dict[tuple[int, torch.device, torch.dtype], PlacedEdit] = {}
+        self._edits_by_place: dict[tuple[int, torch.device, torch.dtype], PlacedEdit] = {}
 
     def by_name(self) -> list[tuple[str, Callable[[Tensor, Any], Tensor | None]]]:
         """Names of hook points and functions, the condition before the edits."""
@@ -289,11 +289,11 @@ class _SteeringHooks:
         if mask is False:
             return None
         if len(edits) == 1 and edits[0][0] is None:
-            return self._edited(tensor, edits[0][1], mask)
+            return self._steer(tensor, edits[0][1], mask)
         # A copy, in which each head is set in turn.
         by_head = self._by_head(tensor, name).clone()
         for head, edit in edits:
-            by_head[:, :, head] = self._edited(by_head[:, :, head], edit, mask)
+            by_head[:, :, head] = self._steer(by_head[:, :, head], edit, mask)
         return by_head.view(tensor.shape)
 
     def _mask(self, tensor: Tensor, name: str) -> Bool[Tensor, "batch pos"] | bool:
@@ -321,7 +321,7 @@ class _SteeringHooks:
             return fires if mask else False
         return fires & mask.to(fires.device)
 
-    def _edited(
+    def _steer(
         self, x: Tensor, edit: ActivationEdit, mask: Bool[Tensor, "batch pos"] | bool
     ) -> Tensor:
         if edit.vector.shape[0] != x.shape[-1]:
@@ -330,13 +330,13 @@ class _SteeringHooks:
                 f"are {x.shape[-1]} wide. Extract it at this site of a checkpoint of this model."
             )
         key = id(edit), x.device, x.dtype
-        placed = self._placed.get(key)
-        if placed is None:
-            placed = self._placed[key] = edit.on(x.device, x.dtype)
-        edited = placed(x)
+        placed_edit = self._edits_by_place.get(key)
+        if placed_edit is None:
+            placed_edit = self._edits_by_place[key] = edit.on(x.device, x.dtype)
+        replacement = placed_edit(x)
         if isinstance(mask, bool):
-            return edited
-        return torch.where(mask.to(x.device).unsqueeze(-1), edited, x)
+            return replacement
+        return torch.where(mask.to(x.device).unsqueeze(-1), replacement, x)
 
     def _by_head(self, tensor: Tensor, name: str) -> Tensor:
         if tensor.ndim == 4:

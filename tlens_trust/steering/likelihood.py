@@ -94,8 +94,8 @@ def tokenise_candidates(
     """
     tokenizer = own_tokenizer(model)
     bos = False if templated else own_bos(model)
-    whole = [*texts] if prompt is None else [prompt, *texts]
-    ids = _tokenised(model, whole, bos)
+    rows = [*texts] if prompt is None else [prompt, *texts]
+    ids = _tokenised(model, rows, bos)
     start = _scored_from(ids, prompt)
     if start < 1:
         # A first token has a likelihood only after another.
@@ -104,7 +104,7 @@ def tokenise_candidates(
                 f"{texts[0][:60]!r} and another candidate differ in their first token, and the "
                 "tokenizer has no token to put before it. Give them a prompt."
             )
-        ids = _tokenised(model, whole, True)
+        ids = _tokenised(model, rows, True)
         start = _scored_from(ids, prompt)
     return [Continuation(row, start) for row in (ids if prompt is None else ids[1:])]
 
@@ -161,17 +161,17 @@ def score_continuations(
 
     def score(batch: list[int]) -> None:
         starts = [rows[row][1] for row in batch]
-        first = min(starts) - 1
+        first_column = min(starts) - 1
         tokens, is_token = pad_batch([rows[row][0] for row in batch], padding_side="right")
         tokens, is_token = tokens.to(device), is_token.to(device)
         with nullcontext() if steering is None else steering.prompt(starts):
-            logits = compute_logits(model, tokens, is_token, first=first).float()
+            logits = compute_logits(model, tokens, is_token, first_column=first_column).float()
         places = [
-            (row, scored.start - 1 - first + offset, token, index, offset == 0)
+            (row, continuation.start - 1 - first_column + offset, token, index, offset == 0)
             for row, number in enumerate(batch)
             for index in by_input[rows[number]]
-            for scored in (continuations[index],)
-            for offset, token in enumerate(scored.ids[scored.start :])
+            for continuation in (continuations[index],)
+            for offset, token in enumerate(continuation.ids[continuation.start :])
         ]
         row, pos, token, index, is_first = (
             np.array(column) for column in zip(*places, strict=True)
@@ -190,25 +190,25 @@ def score_continuations(
             "likelihood that is not finite. The steering may be too strong, or the dtype too "
             "narrow: choose a smaller dose, or load the model in float32."
         )
-    counts = np.array([len(scored.ids) - scored.start for scored in continuations])
+    counts = np.array([len(row.ids) - row.start for row in continuations])
     return Likelihoods(total, counts, greedy)
 
 
 def compute_logits(
     model: HookedModel,
     tokens: Int[Tensor, "batch pos"],
-    kept: Bool[Tensor, "batch pos"],
+    is_token: Bool[Tensor, "batch pos"],
     *,
-    first: int = 0,
+    first_column: int = 0,
 ) -> Float[Tensor, "batch predicted d_vocab"]:
     """Run a whole model, with its hooks, without gradients and without a cache.
 
     Args:
         model: A hooked model, in evaluation mode.
         tokens: Token ids, padded at the right.
-        kept: False where a token is padding.
-        first: The first token whose successor is predicted. Earlier tokens are not unembedded, if
-            the model has an option for that.
+        is_token: False where a token is padding.
+        first_column: The first token whose successor is predicted. Earlier tokens are not
+            unembedded, if the model has an option for that.
 
     Returns:
         Logits for the successor of each token from the first on, on the model's device.
@@ -217,15 +217,17 @@ def compute_logits(
         wrapped = wrapped_model(model)
         if wrapped is None:
             run: Any = model
-            logits: Tensor = run(tokens, return_type="logits", attention_mask=kept.long())
-            return logits[:, first:]
+            logits: Tensor = run(tokens, return_type="logits", attention_mask=is_token.long())
+            return logits[:, first_column:]
         parameters = inspect.signature(wrapped.forward).parameters
         extras: dict[str, Any] = {"use_cache": False} if "use_cache" in parameters else {}
-        is_narrowed = first > 0 and "logits_to_keep" in parameters
+        is_narrowed = first_column > 0 and "logits_to_keep" in parameters
         if is_narrowed:
-            extras["logits_to_keep"] = torch.arange(first, tokens.shape[1], device=tokens.device)
-        logits = wrapped(input_ids=tokens, attention_mask=kept.long(), **extras).logits
-        return logits if is_narrowed else logits[:, first:]
+            extras["logits_to_keep"] = torch.arange(
+                first_column, tokens.shape[1], device=tokens.device
+            )
+        logits = wrapped(input_ids=tokens, attention_mask=is_token.long(), **extras).logits
+        return logits if is_narrowed else logits[:, first_column:]
 
 
 def budget(model: HookedModel, batch_tokens: int) -> int:
@@ -248,10 +250,10 @@ def _tokenised(model: HookedModel, texts: Sequence[str], bos: bool | None) -> li
 
 def _scored_from(rows: Sequence[Sequence[int]], prompt: str | None) -> int:
     """The first token in which any two rows differ, or the last of the shortest candidate."""
-    shared = 0
+    common_tokens = 0
     for tokens in zip(*rows, strict=False):
         if len(set(tokens)) > 1:
             break
-        shared += 1
+        common_tokens += 1
     # A candidate that is the beginning of all others still needs a token that is scored.
-    return min(shared, *(len(row) - 1 for row in (rows if prompt is None else rows[1:])))
+    return min(common_tokens, *(len(row) - 1 for row in (rows if prompt is None else rows[1:])))

@@ -205,17 +205,19 @@ def _checked_axis(
     checkpoints: Checkpoint | Iterable[Checkpoint], axis: str
 ) -> tuple[Checkpoint, ...]:
     points = (checkpoints,) if isinstance(checkpoints, Checkpoint) else tuple(checkpoints)
-    strange = [point for point in points if not isinstance(point, Checkpoint)]
-    if strange or not points:
-        got = f"a {type(strange[0]).__name__}" if strange else "none"
+    non_checkpoints = [point for point in points if not isinstance(point, Checkpoint)]
+    if non_checkpoints or not points:
+        got = f"a {type(non_checkpoints[0]).__name__}" if non_checkpoints else "none"
         raise ValueError(
             f"`{axis}` holds at least one Checkpoint, and nothing else, got {got}. Give a series, "
             "or a list such as `[series[-1]]`."
         )
     names = [point.name for point in points]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise ValueError(f"`{axis}` holds two checkpoints named {repeated[0]!r}. Take each once.")
+    repeated_names = [name for name in names if names.count(name) > 1]
+    if repeated_names:
+        raise ValueError(
+            f"`{axis}` holds two checkpoints named {repeated_names[0]!r}. Take each once."
+        )
     return points
 
 
@@ -242,10 +244,10 @@ def _labelled(
         ("source",), norms, {"units": "activation", "long_name": "length of the source's vector"}
     )
     cosines = [
-        [float(one.cosine(other).mean()) for other in vectors]
-        if all(one.sites == other.sites for other in vectors)
+        [float(vector.cosine(partner).mean()) for partner in vectors]
+        if all(vector.sites == partner.sites for partner in vectors)
         else [np.nan] * len(vectors)
-        for one in vectors
+        for vector in vectors
     ]
     variables["cosine"] = xr.Variable(
         ("source", "other_source"),
@@ -356,18 +358,18 @@ def _effect(
     weights = resamples.weights
     means = np.average(change, axis=-1, weights=weights)
     random_means = np.average(random, axis=-1, weights=weights)
-    wrong, p = np.empty((sources, targets)), np.empty((sources, targets))
+    wrong_shares, p = np.empty((sources, targets)), np.empty((sources, targets))
     bounds = np.empty((sources, targets, 2))
     for source, target in np.ndindex(sources, targets):
         cell = change[source, target]
-        wrong[source, target] = wrong_way(cell)
+        wrong_shares[source, target] = wrong_way(cell)
         p[source, target] = random_p(float(means[source, target]), random_means[target])
         bounds[source, target] = resamples.over_random(cell, random[target], seed=seed)
     away = "examples that moved away from the trustworthy side"
     over_random = "change minus that by random directions"
     return {
         f"{name}_wrong_way": labelled_quantity(
-            _CELL, wrong, quantity, away, "fraction of examples"
+            _CELL, wrong_shares, quantity, away, "fraction of examples"
         ),
         f"{name}_p": labelled_quantity(_CELL, p, quantity, "p-value among random directions", "1"),
         f"{name}_over_random": labelled_quantity(

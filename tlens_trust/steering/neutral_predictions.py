@@ -87,7 +87,7 @@ class NeutralEffect:
 class _Batch:
     rows: tuple[int, ...]
     tokens: Int[Tensor, "batch pos"]
-    kept: Tensor
+    is_token: Tensor
     prompts: Int[Tensor, " batch"]
     # Of every prediction from the last token of the prompt on, in order.
     log_probabilities: Float[Tensor, "prediction d_vocab"]
@@ -186,7 +186,7 @@ class NeutralPredictions:
         with intervene(self.model, vector, intervention, other_model=other_model) as steering:
             for batch in self._batches:
                 with steering.prompt(batch.prompts):
-                    steered = self._predictions(batch.tokens, batch.kept, batch.predicts)
+                    steered = self._predictions(batch.tokens, batch.is_token, batch.predicts)
                 unsteered = batch.log_probabilities
                 kl = (unsteered.exp() * (unsteered - steered)).sum(dim=1).double().clamp(min=0)
                 if not bool(torch.isfinite(kl).all()):
@@ -198,7 +198,7 @@ class NeutralPredictions:
                 row, column = batch.predicts.nonzero(as_tuple=True)
                 text = torch.tensor(batch.rows, device=row.device)[row]
                 # No token follows the last one of a text, so its surprise cannot be counted.
-                is_last = column + 1 == batch.kept.sum(dim=1)[row]
+                is_last = column + 1 == batch.is_token.sum(dim=1)[row]
                 next_token = batch.tokens[row, (column + 1).clamp(max=batch.tokens.shape[1] - 1)]
                 losses = [
                     -log_p.gather(1, next_token[:, None])
@@ -214,19 +214,24 @@ class NeutralPredictions:
         return NeutralEffect(sums[0], counts[0], sums[1], sums[2], counts[1])
 
     def _make_batch(self, ids: Sequence[tuple[int, ...]], rows: list[int]) -> _Batch:
-        tokens, kept = pad_batch([ids[row] for row in rows], padding_side="right")
+        tokens, is_token = pad_batch([ids[row] for row in rows], padding_side="right")
         device = input_device(self.model)
-        tokens, kept = tokens.to(device), kept.to(device)
-        prompts = (kept.sum(dim=1) + 1) // 2
+        tokens, is_token = tokens.to(device), is_token.to(device)
+        prompts = (is_token.sum(dim=1) + 1) // 2
         column = torch.arange(tokens.shape[1], device=device)
-        predicts = kept & (column >= prompts[:, None] - 1)
+        predicts = is_token & (column >= prompts[:, None] - 1)
         return _Batch(
-            tuple(rows), tokens, kept, prompts, self._predictions(tokens, kept, predicts), predicts
+            tuple(rows),
+            tokens,
+            is_token,
+            prompts,
+            self._predictions(tokens, is_token, predicts),
+            predicts,
         )
 
     def _predictions(
-        self, tokens: Tensor, kept: Tensor, predicts: Tensor
+        self, tokens: Tensor, is_token: Tensor, predicts: Tensor
     ) -> Float[Tensor, "prediction d_vocab"]:
         with evaluation_mode(self.model), without_idle_norms(self.model):
-            logits = compute_logits(self.model, tokens, kept)
+            logits = compute_logits(self.model, tokens, is_token)
         return torch.log_softmax(logits[predicts.to(logits.device)].float(), dim=-1)

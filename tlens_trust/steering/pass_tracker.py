@@ -67,7 +67,7 @@ class PassTracker:
         self._run: FrameType | None = None
         self._run_prompt = 0
         self._caches: list[tuple[ref[Any], int]] = []
-        self._stated: Int[Tensor, " batch"] | None = None
+        self._stated_lengths: Int[Tensor, " batch"] | None = None
         self._inputs: tuple[Any, ...] = ()
         self._ids: Tensor | None = None
         self._ids_run: FrameType | None = None
@@ -108,18 +108,18 @@ class PassTracker:
     @contextmanager
     def prompt(self, lengths: int | Sequence[int] | Int[Tensor, " batch"]) -> Iterator[None]:
         """State where the prompt ends, for the passes in a `with`; see `Steering.prompt`."""
-        stated = torch.as_tensor(lengths).reshape(-1).long()
-        if not len(stated) or bool((stated < 0).any()):
+        stated_lengths = torch.as_tensor(lengths).reshape(-1).long()
+        if not len(stated_lengths) or bool((stated_lengths < 0).any()):
             raise ValueError(
                 f"`lengths` is the number of tokens in a row's prompt, got {lengths!r}. Allowed "
                 "are a number that is not negative, or one for each row."
             )
-        previous = self._stated
-        self._stated = stated
+        previous_lengths = self._stated_lengths
+        self._stated_lengths = stated_lengths
         try:
             yield
         finally:
-            self._stated = previous
+            self._stated_lengths = previous_lengths
 
     def _on_model(
         self,
@@ -135,7 +135,7 @@ class PassTracker:
         inputs = ids if ids is not None else embeddings
         if inputs is None:
             return
-        if not self._is_same((ids, embeddings, mask, cache, self._stated)):
+        if not self._is_same((ids, embeddings, mask, cache, self._stated_lengths)):
             self._begin(ids, inputs, mask, cache, _cached(cache))
 
     def _on_embedding(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -191,7 +191,7 @@ class PassTracker:
             full=None if full is None else full.to(inputs.device),
             past=past,
             prompt_columns=prompt_columns,
-            stated=self._checked_stated(rows),
+            stated_lengths=self._checked_lengths(rows),
             tokens=ids,
             device=inputs.device,
         )
@@ -208,13 +208,13 @@ class PassTracker:
         self._caches.append((ref(cache), past or columns))
         return past or columns
 
-    def _checked_stated(self, rows: int) -> Int[Tensor, " batch"] | None:
-        if self._stated is not None and len(self._stated) not in (1, rows):
+    def _checked_lengths(self, rows: int) -> Int[Tensor, " batch"] | None:
+        if self._stated_lengths is not None and len(self._stated_lengths) not in (1, rows):
             raise ValueError(
-                f"`prompt` got the lengths of {len(self._stated)} prompts, and the model's input "
-                f"has {rows} rows. Give one length, or one for each row."
+                f"`prompt` got the lengths of {len(self._stated_lengths)} prompts, and the model's "
+                f"input has {rows} rows. Give one length, or one for each row."
             )
-        return self._stated
+        return self._stated_lengths
 
     def _without_trailing_padding(
         self, ids: Int[Tensor, "batch pos"]

@@ -35,10 +35,10 @@ class RandomDirections:
 
     def values(self, quantity: Quantity) -> Float[np.ndarray, "draw example"]:
         """A quantity's values under each direction; NaN where the dose was not reached."""
-        missing = np.full(len(quantity.values), np.nan)
+        unknown_values = np.full(len(quantity.values), np.nan)
         return np.stack(
             [
-                quantities[quantity.name].values if quantities else missing
+                quantities[quantity.name].values if quantities else unknown_values
                 for quantities in self.quantities
             ]
         )
@@ -96,8 +96,8 @@ def checked_controls(controls: Sequence[str]) -> tuple[str, ...]:
         ValueError: There is none, or an unknown one.
     """
     names = (controls,) if isinstance(controls, str) else tuple(controls)
-    unknown = [name for name in names if name not in CONTROLS]
-    if unknown or not names:
+    unknown_names = [name for name in names if name not in CONTROLS]
+    if unknown_names or not names:
         raise ValueError(
             f"`controls` are 'equal_norm', 'equal_kl', or both, got {controls!r}. Without controls "
             "an effect of steering is compared with nothing."

@@ -39,7 +39,7 @@ class Layout:
             where there is no padding.
         past: Columns in the cache.
         prompt_columns: Columns of the prompt.
-        stated: Length of each row's prompt, if the user stated it.
+        stated_lengths: Length of each row's prompt, if the user stated it.
         tokens: Ids of the input; None where only embeddings are known.
         device: Device of the tokens.
     """
@@ -48,12 +48,12 @@ class Layout:
     full: Bool[Tensor, "batch total"] | None
     past: int
     prompt_columns: int
-    stated: Int[Tensor, " batch"] | None
+    stated_lengths: Int[Tensor, " batch"] | None
     tokens: Int[Tensor, "batch pos"] | None
     device: torch.device
 
     @cached_property
-    def kept(self) -> Bool[Tensor, "batch pos"]:
+    def is_token(self) -> Bool[Tensor, "batch pos"]:
         """False where a token is padding."""
         return self._full[:, self.past :]
 
@@ -65,8 +65,8 @@ class Layout:
     @cached_property
     def prompt_length(self) -> Int[Tensor, " batch"]:
         """Tokens of each row's prompt."""
-        if self.stated is not None:
-            return self.stated.to(self.device).expand(self.shape[0])
+        if self.stated_lengths is not None:
+            return self.stated_lengths.to(self.device).expand(self.shape[0])
         return self._full[:, : self.prompt_columns].long().sum(dim=1)
 
     @cached_property
@@ -76,9 +76,9 @@ class Layout:
         A mask on another device is not tested for being all true, since the processor would have
         to wait for that device in the middle of a forward pass.
         """
-        if self.full is None or (self.full.device.type == "cpu" and bool(self.kept.all())):
+        if self.full is None or (self.full.device.type == "cpu" and bool(self.is_token.all())):
             return True
-        return self.kept
+        return self.is_token
 
     @cached_property
     def position_range(self) -> _Range:
@@ -88,7 +88,7 @@ class Layout:
     @cached_property
     def range_after_prompt(self) -> _Range:
         """The same, counted from the end of the token's own prompt; negative inside it."""
-        if self.stated is not None:
+        if self.stated_lengths is not None:
             return -inf, inf
         # A prompt cannot end later than the columns of it that were processed.
         end = min(self.prompt_columns, self._last_column + 1)
@@ -123,7 +123,7 @@ class _Bound:
             return self.number
         return layout.prompt_length[:, None] + self.number
 
-    def passed(self, layout: Layout) -> tuple[bool, bool]:
+    def compare(self, layout: Layout) -> tuple[bool, bool]:
         """Whether all tokens of a pass are surely at it or after it, and whether none is."""
         lowest, highest = layout.range_after_prompt if self.after_prompt else layout.position_range
         return lowest >= self.number, highest < self.number
@@ -160,13 +160,13 @@ class PositionRule:
         if self.name == "tokens":
             return self._token_mask(layout)
         start, stop = self._bounds
-        all_past_start, none_past_start = start.passed(layout)
-        all_past_stop, none_past_stop = (False, True) if stop is None else stop.passed(layout)
+        all_past_start, none_past_start = start.compare(layout)
+        all_past_stop, none_past_stop = (False, True) if stop is None else stop.compare(layout)
         if none_past_start or all_past_stop:
             return False
         if all_past_start and none_past_stop:
             return layout.every_token
-        mask = layout.kept
+        mask = layout.is_token
         if not all_past_start:
             mask = mask & (layout.position >= start.in_rows(layout))
         if stop is not None and not none_past_stop:
@@ -194,7 +194,7 @@ class PositionRule:
                 "unknown. Pass token ids to the model."
             )
         tokens = torch.tensor(sorted(self.tokens), device=layout.tokens.device)
-        return layout.kept & torch.isin(layout.tokens, tokens).to(layout.device)
+        return layout.is_token & torch.isin(layout.tokens, tokens).to(layout.device)
 
 
 def checked_positions(

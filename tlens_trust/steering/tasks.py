@@ -95,7 +95,7 @@ def _checked_choices(choices: Sequence[ForcedChoice]) -> tuple[ForcedChoice, ...
                 "`FOLLOW_UPS` or `PAPER_CHOICES`, or make a `ForcedChoice`."
             )
     names = [choice.name for choice in choices]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise ValueError(f"Two choices are named {repeated[0]!r}. Give each its own name.")
+    repeated_names = [name for name in names if names.count(name) > 1]
+    if repeated_names:
+        raise ValueError(f"Two choices are named {repeated_names[0]!r}. Give each its own name.")
     return tuple(choices)

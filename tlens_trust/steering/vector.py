@@ -88,14 +88,14 @@ class SteeringVector:
                 f"{len(sites)} sites. Allowed is (sites, width), with at least one site."
             )
         if not bool(torch.isfinite(values).all()):
-            bad = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
+            row = int((~torch.isfinite(values)).any(dim=1).nonzero()[0])
             raise ValueError(
-                f"The direction at {sites[bad]!r} is not finite. Check the activations that it was "
+                f"The direction at {sites[row]!r} is not finite. Check the activations that it was "
                 "estimated from."
             )
-        repeated = [site for site in sites if sites.count(site) > 1]
-        if repeated:
-            raise ValueError(f"`sites` names {repeated[0]!r} twice. Name each site once.")
+        repeated_sites = [site for site in sites if sites.count(site) > 1]
+        if repeated_sites:
+            raise ValueError(f"`sites` names {repeated_sites[0]!r} twice. Name each site once.")
         for site in sites:
             site_layer(site)
         object.__setattr__(self, "sites", sites)
@@ -208,10 +208,10 @@ class SteeringVector:
             n_heads=1 + max(heads, default=0),
         )
         names = resolve_sites(shape, sites)
-        missing = [site for site in names if site not in self.sites]
-        if missing:
+        unknown_sites = [site for site in names if site not in self.sites]
+        if unknown_sites:
             raise ValueError(
-                f"This vector has no direction at {missing[0]!r}. Its sites are "
+                f"This vector has no direction at {unknown_sites[0]!r}. Its sites are "
                 f"{', '.join(self.sites)}."
             )
         rows = [self.sites.index(site) for site in names]
@@ -401,20 +401,20 @@ class SteeringVector:
         if not isinstance(other, SteeringVector):
             return NotImplemented
         self._check_partner(other, "add")
-        between = " + " if sign > 0 else " - "
+        separator = " + " if sign > 0 else " - "
 
-        def joined(name: str) -> Any:
+        def join(name: str) -> Any:
             parts = getattr(self, name), getattr(other, name)
             if parts[0] == parts[1]:
                 return parts[0]
-            return between.join("unknown" if part is None else str(part) for part in parts)
+            return separator.join("unknown" if part is None else str(part) for part in parts)
 
-        def shared(name: str) -> Any:
+        def common(name: str) -> Any:
             value = getattr(self, name)
             return value if value == getattr(other, name) else None
 
         is_same_concept = self.fingerprint is not None and self.fingerprint == other.fingerprint
-        rows, n = shared("rows"), shared("n")
+        rows, n = common("rows"), common("n")
         if is_same_concept:
             rows, n = _rows_of_both(self, other)
         else:
@@ -423,16 +423,16 @@ class SteeringVector:
         return replace(
             self,
             values=self.values.double() + sign * other.values.double(),
-            method=joined("method"),
-            concept=joined("concept"),
+            method=join("method"),
+            concept=join("concept"),
             polarity=self.polarity and other.polarity,
-            position=shared("position"),
+            position=common("position"),
             n=n,
             rows=rows if is_same_concept else None,
-            fingerprint=shared("fingerprint"),
-            model=joined("model"),
-            checkpoint=joined("checkpoint"),
-            identity=shared("identity"),
+            fingerprint=common("fingerprint"),
+            model=join("model"),
+            checkpoint=join("checkpoint"),
+            identity=common("identity"),
             n_layers=self.n_layers if self.n_layers is not None else other.n_layers,
             spread=None,
             rms=squares.nanmean(dim=0).sqrt(),

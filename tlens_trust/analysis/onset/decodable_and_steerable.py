@@ -282,11 +282,11 @@ def find_steering_onset(
 
 def _check_draws(draws: int, level: float) -> None:
     """Refuse so few draws that no p-value could be small enough."""
-    needed = int(np.ceil(2 / level - 1e-9)) - 1
-    if draws < needed:
+    least_draws = int(np.ceil(2 / level - 1e-9)) - 1
+    if draws < least_draws:
         raise ValueError(
             f"With {draws} random directions no p-value lies below {1 / (1 + draws):.3g}, and this "
-            f"confidence needs {level / 2:.3g}. Take at least {needed} `draws`, or a lower "
+            f"confidence needs {level / 2:.3g}. Take at least {least_draws} `draws`, or a lower "
             "`confidence`."
         )
 

@@ -112,9 +112,14 @@ def change_onset(
         margin: The largest change that counts as negligible.
     """
     # Half of the level is for each way to show an onset; a little more allows for rounding.
-    half = levels.level / 2 * (1 + 1e-9)
+    half_level = levels.level / 2 * (1 + 1e-9)
     crossing, bounds = _crossing(
-        changes, quantity, levels, benjamini_hochberg(p) <= half, p <= half, margin=margin
+        changes,
+        quantity,
+        levels,
+        benjamini_hochberg(p) <= half_level,
+        p <= half_level,
+        margin=margin,
     )
     return _estimate(crossing, changes, bounds, quantity, description)
 
@@ -133,8 +138,10 @@ def expression_onset(
     quantity = results[0].unsteered[expression]
     middle = 0.5 if "fraction" in quantity.units else 0.0
     values = np.stack([result.unsteered[expression].values for result in results]) - middle
-    always = np.ones(len(results), dtype=bool)
-    crossing, bounds = _crossing(values, quantity, levels, always, always, margin=margin)
+    all_checkpoints = np.ones(len(results), dtype=bool)
+    crossing, bounds = _crossing(
+        values, quantity, levels, all_checkpoints, all_checkpoints, margin=margin
+    )
     over = " above one half" if middle else ""
     description = f"{quantity.long_name}{over}, of the unsteered model"
     return _estimate(crossing, values, bounds, quantity, description)
@@ -191,14 +198,14 @@ def check_quantities(result: TargetResult, effect: str, expression: str) -> None
     """
     measured = result.unsteered
     effects = [name for name, quantity in measured.items() if quantity.effect]
-    for argument, name, allowed in (
+    for argument, name, allowed_names in (
         ("effect", effect, effects),
         ("expression", expression, list(measured)),
     ):
-        if name not in allowed:
+        if name not in allowed_names:
             raise ValueError(
                 f"`{argument}` got {name!r}, which is not measured here. Choose one of "
-                f"{', '.join(allowed)}; `choices` adds others."
+                f"{', '.join(allowed_names)}; `choices` adds others."
             )
 
 
@@ -281,17 +288,17 @@ def _crossing(
     bootstrap = GroupBootstrap.draw(quantity.groups, seed=levels.seed, resamples=levels.resamples)
     is_finite = np.isfinite(values).all(axis=1)
     lower, upper, lower_alone = (np.full(len(values), np.nan) for _ in range(3))
-    half = levels.level / 2
+    half_level = levels.level / 2
     if is_finite.any():
         # The bounds assume fractions: they are never narrower than the share of one group.
         is_fraction = "fraction" in quantity.units
         scale = 1.0 if is_fraction else float(values[is_finite].std()) or 1.0
         # No folds are shared: the vectors were estimated from other groups altogether.
         fold = np.zeros(values.shape[1], dtype=np.int64)
-        looks = ResampledMeans.of(values[is_finite][None] / scale, None, fold, bootstrap)
-        lower[is_finite] = scale * looks.lower(half, over="all")[0]
-        upper[is_finite] = scale * looks.upper(levels.level, over="each")[0]
-        lower_alone[is_finite] = scale * looks.lower(half, over="each")[0]
+        means = ResampledMeans.of(values[is_finite][None] / scale, None, fold, bootstrap)
+        lower[is_finite] = scale * means.lower(half_level, over="all")[0]
+        upper[is_finite] = scale * means.upper(levels.level, over="each")[0]
+        lower_alone[is_finite] = scale * means.lower(half_level, over="each")[0]
     # An unknown value is neither shown nor excluded: comparisons with NaN are false.
     crossing = first_crossing(
         anywhere=(lower > 0) & shown_anywhere,

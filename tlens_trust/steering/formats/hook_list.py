@@ -54,13 +54,13 @@ def make_hooks(
 
 def _function(edits: list[tuple[int | None, ActivationEdit]]) -> Callable[[Tensor, Any], Tensor]:
     def act(tensor: Tensor, hook: Any) -> Tensor:
-        edited = tensor.clone()
+        steered = tensor.clone()
         for head, edit in edits:
             part = tensor if head is None else tensor[:, :, head]
-            edited_part = edit.on(tensor.device, tensor.dtype)(part)
+            steered_part = edit.on(tensor.device, tensor.dtype)(part)
             if head is None:
-                return edited_part
-            edited[:, :, head] = edited_part
-        return edited
+                return steered_part
+            steered[:, :, head] = steered_part
+        return steered
 
     return act

@@ -104,4 +104,4 @@ def _runs(rows: tuple[int, ...]) -> list[list[int]]:
 
 
 def _unrolled(runs: list[list[int]]) -> tuple[int, ...]:
-    return tuple(row for first, number in runs for row in range(first, first + number))
+    return tuple(row for start, length in runs for row in range(start, start + length))
