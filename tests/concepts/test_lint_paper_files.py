@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tlens_trust.concepts import lint_file, load_concepts
-from tlens_trust.concepts.lint.known import recognise
+from tlens_trust.concepts.lint.paper_files import recognise
 from tlens_trust.concepts.tables import parse_csv
 
 FILES = {

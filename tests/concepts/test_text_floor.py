@@ -193,6 +193,7 @@ def test_it_says_its_figures_in_a_line(noisy):
         ([-1] * 10, "scores no statement"),
         ([0, 1] * 5, r"Outside fold 0 there must be .* got \[1\]"),
         ([0] * 10, "got none"),
+        ([0] * 10, re.escape("`tlens_trust.concepts.folds.assign_folds`")),
         ([0] * 5 + [1] * 5, "choose between words and characters"),
     ],
 )
@@ -204,7 +205,7 @@ def test_folds_that_cannot_do_are_refused(fold, message):
     assert re.search(message, said)
 
 
-def test_a_reading_that_is_none_is_refused(noisy):
+def test_scores_that_a_floor_has_not_are_refused(noisy):
     with pytest.raises(ValueError, match=r"'letters'.*'chosen', 'words', 'characters'"):
         text_floor(noisy).accuracy("letters")
 

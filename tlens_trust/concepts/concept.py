@@ -119,6 +119,7 @@ class Concept:
                 f"{len(statements)} statements, labels of shape {labels.shape} and "
                 f"{len(groups)} groups. Give one label and one group per statement."
             )
+        # A table, so that statements in memory are checked by the same rules as a file.
         table = Table(
             {"statements": statements, "labels": labels.tolist(), "groups": groups},
             tuple(range(len(statements))),
@@ -128,6 +129,7 @@ class Concept:
         texts(table, "statements")
         labels = binary_labels(table, "labels")
         groups = tuple(group_names(table, "groups"))
+        # A changed label would leave the cached fingerprint wrong.
         labels.flags.writeable = False
         object.__setattr__(self, "statements", statements)
         object.__setattr__(self, "labels", labels)
@@ -168,9 +170,9 @@ class Concept:
             contrast: Whether to insist that every group holds both labels.
 
         Raises:
-            ValueError: A column that is not there, an empty statement, a missing group, a label
-                other than 0 and 1, one label only, or, with `contrast`, a group with one label;
-                with row numbers.
+            ValueError: A column is missing, a statement is empty, a group has no name, a label is
+                neither 0 nor 1, or there is one label only. With `contrast`, also a group with one
+                label. The message gives the row numbers.
 
         Examples:
             >>> import pathlib, tempfile
@@ -316,6 +318,7 @@ class Concept:
         """SHA-256 of statements, labels and groups, in their order."""
         digest = hashlib.sha256()
         for row in zip(self.statements, self.labels.tolist(), self.groups, strict=True):
+            # `repr` quotes each text, so that no two rows run into each other.
             digest.update(repr(row).encode())
         return digest.hexdigest()
 
@@ -345,6 +348,7 @@ class Concept:
                     f"{self.name!r}, got shape {positions.shape}."
                 )
             positions = np.flatnonzero(positions)
+        # numpy gives an empty list a floating-point format.
         if positions.ndim != 1 or not (positions.dtype.kind in "iu" or positions.size == 0):
             raise ValueError(
                 "`rows` must be a list of whole numbers or a mask, got an array of "
@@ -352,11 +356,11 @@ class Concept:
                 f"with shape {positions.shape}."
             )
         positions = positions.astype(np.int64)
-        outside = positions[(positions < 0) | (positions >= len(self))]
-        if len(outside):
+        out_of_range = positions[(positions < 0) | (positions >= len(self))]
+        if len(out_of_range):
             raise ValueError(
                 f"{self.name!r} has {len(self)} statements, counted from 0; there is no "
-                f"{outside[0]}. Choose from 0 to {len(self) - 1}."
+                f"{out_of_range[0]}. Choose from 0 to {len(self) - 1}."
             )
         return replace(
             self,
@@ -465,6 +469,7 @@ def _from_table(
     dimension: str | None,
     contrast: bool,
 ) -> Concept:
+    # For Python, True is 1, but it names no label.
     if isinstance(trustworthy, bool) or trustworthy not in (0, 1, None):
         raise ValueError(
             f"`trustworthy` is the label on the trustworthy side, 0 or 1, or None where neither "

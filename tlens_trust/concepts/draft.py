@@ -43,20 +43,20 @@ class Draft:
         """Apply `change` to every statement, and record the rows that it changed."""
         if not self.clean:
             return
-        changed = [change(statement) for statement in self.statements]
-        pairs = zip(self.statements, changed, strict=True)
+        new_statements = [change(statement) for statement in self.statements]
+        pairs = zip(self.statements, new_statements, strict=True)
         self._record("changed", reason, [i for i, (old, new) in enumerate(pairs) if old != new])
-        self.statements = changed
+        self.statements = new_statements
 
     def drop(self, positions: Iterable[int], reason: str) -> None:
         """Remove statements, and record their rows."""
-        dropped = set(positions) if self.clean else set()
-        self._record("dropped", reason, sorted(dropped))
-        remaining = [i for i in range(len(self.statements)) if i not in dropped]
-        self.statements = [self.statements[i] for i in remaining]
-        self.labels = [self.labels[i] for i in remaining]
-        self.groups = [self.groups[i] for i in remaining]
-        self.rows = [self.rows[i] for i in remaining]
+        to_drop = set(positions) if self.clean else set()
+        self._record("dropped", reason, sorted(to_drop))
+        positions_left = [i for i in range(len(self.statements)) if i not in to_drop]
+        self.statements = [self.statements[i] for i in positions_left]
+        self.labels = [self.labels[i] for i in positions_left]
+        self.groups = [self.groups[i] for i in positions_left]
+        self.rows = [self.rows[i] for i in positions_left]
 
     def drop_repeats(
         self, *, contradiction: str = "the same statement carries both labels"
@@ -66,12 +66,15 @@ class Draft:
         Args:
             contradiction: What a statement with both labels means in this benchmark.
         """
+        # Contradictions go first: with one copy left, a statement no longer shows that it had two
+        # labels.
         labels_of: dict[str, set[int]] = {}
         for statement, label in zip(self.statements, self.labels, strict=True):
             labels_of.setdefault(statement, set()).add(label)
         self.drop(
             [i for i, s in enumerate(self.statements) if len(labels_of[s]) > 1], contradiction
         )
+        # The first copy stays, under the row number that the user meets first.
         first_position: dict[str, int] = {}
         repeats = [i for i, s in enumerate(self.statements) if first_position.setdefault(s, i) != i]
         self.drop(repeats, "repeats an earlier statement, label and all")

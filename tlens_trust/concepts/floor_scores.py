@@ -7,18 +7,18 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Int
 
-Kind = Literal["words", "characters"]
+NGramKind = Literal["words", "characters"]
 
-KINDS: tuple[Kind, ...] = get_args(Kind)
-_READINGS = ("chosen", *KINDS, "majority")
+NGRAM_KINDS: tuple[NGramKind, ...] = get_args(NGramKind)
+_SCORES = ("chosen", *NGRAM_KINDS, "majority")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TextFloor:
     """Held-out scores of classifiers that see the text and no model.
 
-    A score is the log-odds of label 1 in nats, for every statement from a classifier that was
-    fitted on other folds; NaN where a statement is only ever trained on.
+    A score is the log-odds of label 1 in nats. Each statement is scored by a classifier that was
+    fitted on other folds. It is NaN where a statement is only ever trained on.
 
     Attributes:
         labels: The labels to predict.
@@ -39,7 +39,7 @@ class TextFloor:
     words: Float[np.ndarray, " example"]
     characters: Float[np.ndarray, " example"]
     majority: Float[np.ndarray, " example"]
-    chosen: MappingProxyType[int, Kind]
+    chosen: MappingProxyType[int, NGramKind]
     fewer: Float[np.ndarray, "fold example"] | None = None
 
     @property
@@ -56,39 +56,39 @@ class TextFloor:
         """How many statements are scored."""
         return int((self.fold >= 0).sum())
 
-    def accuracy(self, reading: str = "chosen", *, balanced: bool = False) -> float:
+    def accuracy(self, scores: str = "chosen", *, balanced: bool = False) -> float:
         """Share of the scored statements that are classified correctly.
 
         A score above 0 says label 1. `chosen` is an unbiased figure, since each fold's choice
-        between words and characters is made without its rows; the higher of `words` and
-        `characters` is slightly optimistic as an estimate, and so a slightly strict floor.
+        between words and characters is made without its rows. The higher of `words` and
+        `characters` is slightly too high as an estimate, and so a slightly strict floor.
 
         Args:
-            reading: Which scores: `chosen`, `words`, `characters` or `majority`.
+            scores: Which scores: `chosen`, `words`, `characters` or `majority`.
             balanced: Whether to take the mean of the two labels' shares, whose chance level is
                 one half whatever the balance.
 
         Raises:
-            ValueError: No such reading, or `balanced` where one label alone is scored.
+            ValueError: There are no such scores, or `balanced` where one label alone is scored.
         """
-        if reading not in _READINGS:
+        if scores not in _SCORES:
             raise ValueError(
-                f"No reading {reading!r} of a text floor. Choose among "
-                f"{', '.join(map(repr, _READINGS))}."
+                f"A text floor has no scores {scores!r}. Choose among "
+                f"{', '.join(map(repr, _SCORES))}."
             )
-        score = self.score if reading == "chosen" else getattr(self, reading)
-        scored = self.fold >= 0
-        labels = self.labels[scored]
-        right = (score[scored] > 0) == (labels == 1)
+        score = self.score if scores == "chosen" else getattr(self, scores)
+        is_scored = self.fold >= 0
+        labels = self.labels[is_scored]
+        is_correct = (score[is_scored] > 0) == (labels == 1)
         if not balanced:
-            return float(right.mean())
+            return float(is_correct.mean())
         if len(set(labels.tolist())) < 2:
             raise ValueError(
                 "Balanced accuracy needs both labels among the scored statements, got one. Take "
                 "the plain accuracy, or other folds."
             )
-        return float((right[labels == 0].mean() + right[labels == 1].mean()) / 2)
+        return float((is_correct[labels == 0].mean() + is_correct[labels == 1].mean()) / 2)
 
     def __repr__(self) -> str:
-        shares = ", ".join(f"{name} {self.accuracy(name):.1%}" for name in _READINGS)
+        shares = ", ".join(f"{name} {self.accuracy(name):.1%}" for name in _SCORES)
         return f"TextFloor({shares}; {self.n} statements in {len(self.chosen)} folds)"

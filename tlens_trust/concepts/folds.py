@@ -61,26 +61,29 @@ def assign_folds(
         )
     counts = np.zeros((len(names), 2), dtype=np.int64)
     np.add.at(counts, (group_of_row, labels), 1)
+    # A label that does not occur is refused below, and must not divide by zero here.
     totals = np.maximum(counts.sum(axis=0), 1)
+    # A hash is the same with every release of numpy, and in whatever order groups come.
     draws = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
     sizes = counts.sum(axis=1)
     order = sorted(range(len(names)), key=lambda group: (-sizes[group], draws[group]))
 
-    filled = np.zeros((folds, 2))
+    rows_in_fold = np.zeros((folds, 2))
     fold_of_group = np.empty(len(names), dtype=np.int64)
     for group in order:
         share = counts[group] / totals
-        # The rise of the criterion, first; rows break its ties, then the fold's number.
-        rise = (2 * (filled / totals) * share).sum(axis=1)
-        best = np.lexsort((filled.sum(axis=1), rise.round(12)))[0]
+        # `(n + c)² - n² = 2nc + c²`, and the last term is the same for every fold. Rounded, so that
+        # rounding errors break no ties: the number of rows does, and then the fold's number.
+        rise = (2 * (rows_in_fold / totals) * share).sum(axis=1)
+        best = np.lexsort((rows_in_fold.sum(axis=1), rise.round(12)))[0]
         fold_of_group[group] = best
-        filled[best] += counts[group]
+        rows_in_fold[best] += counts[group]
 
-    lacking = [
-        (fold, label) for fold in range(folds) for label in (0, 1) if not filled[fold, label]
+    missing_labels = [
+        (fold, label) for fold in range(folds) for label in (0, 1) if not rows_in_fold[fold, label]
     ]
-    if lacking:
-        fold, label = lacking[0]
+    if missing_labels:
+        fold, label = missing_labels[0]
         holders = int((counts[:, label] > 0).sum())
         raise ValueError(
             f"Fold {fold} of {folds} holds no statement with label {label}, which occurs in "

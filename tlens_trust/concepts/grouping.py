@@ -10,6 +10,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Int
 
+# Rows compared at a time, so that memory grows with the number of statements, not its square.
 _BLOCK = 512
 
 
@@ -18,8 +19,8 @@ def group_near_duplicates(
 ) -> Int[np.ndarray, " example"]:
     """Group statements whose sets of words are similar, directly or through others.
 
-    Two statements are linked where `|A ∩ B| / |A ∪ B| ≥ similarity` (Jaccard), with `A` and `B`
-    their sets of case-folded words; a group is what is linked directly or through others. Order
+    Two statements are linked if `|A ∩ B| / |A ∪ B| ≥ similarity` (Jaccard), where `A` and `B` are
+    their sets of case-folded words. A group is what is linked directly or through others. Order
     and repetition of words do not count.
 
     Args:
@@ -43,7 +44,7 @@ def group_near_duplicates(
 def near_duplicate_pairs(
     statements: Sequence[str], *, similarity: float = 0.6
 ) -> Int[np.ndarray, "two link"]:
-    """Pairs of statements whose sets of words are alike, as `group_near_duplicates` links them.
+    """Find pairs of statements with similar sets of words, as `group_near_duplicates` does.
 
     Returns:
         Positions of the two, the smaller first, in two rows.
@@ -67,6 +68,7 @@ def near_duplicate_pairs(
     indices: list[int] = []
     ends = [0]
     for statement in statements:
+        # A statement without a word is similar to identical ones alone.
         words = set(re.findall(r"\w+", statement.casefold())) or {statement}
         indices += [vocabulary.setdefault(word, len(vocabulary)) for word in words]
         ends.append(len(indices))
@@ -75,11 +77,12 @@ def near_duplicate_pairs(
     sizes = np.diff(ends)
     links: list[Int[np.ndarray, "two link"]] = []
     for start in range(0, len(statements), _BLOCK):
-        shared = (bags[start : start + _BLOCK] @ bags.T).tocoo()
-        left, right = shared.row + start, shared.col
+        overlaps = (bags[start : start + _BLOCK] @ bags.T).tocoo()
+        row, column = overlaps.row + start, overlaps.col
         # Compared without division, so that 3 of 5 reaches 0.6 whatever the rounding.
-        reached = shared.data >= similarity * (sizes[left] + sizes[right] - shared.data) - 1e-6
-        links.append(np.stack([left, right])[:, reached & (left < right)])
+        unions = sizes[row] + sizes[column] - overlaps.data
+        are_similar = overlaps.data >= similarity * unions - 1e-6
+        links.append(np.stack([row, column])[:, are_similar & (row < column)])
     return np.concatenate(links, axis=1).astype(np.int64)
 
 
@@ -104,6 +107,7 @@ def join_groups(*groupings: Sequence[Hashable]) -> Int[np.ndarray, " example"]:
 def _linked(links: Int[np.ndarray, "two link"], n: int) -> Int[np.ndarray, " example"]:
     if n == 0:
         return np.zeros(0, dtype=np.int64)
+    # Groupings are edges of a graph, and groups are its connected components.
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 

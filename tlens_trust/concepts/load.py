@@ -12,7 +12,7 @@ from tlens_trust.concepts.benchmarks.benchmark import Benchmark
 from tlens_trust.concepts.concept import Concept
 from tlens_trust.concepts.controls.controls import CONTROLS, control_concepts
 from tlens_trust.concepts.embedded.sets import embedded_concepts
-from tlens_trust.concepts.lint.known import identify_paper_file
+from tlens_trust.concepts.lint.paper_files import identify_paper_file
 from tlens_trust.concepts.paraphrases.paraphrases import PARAPHRASES, paraphrased_concepts
 from tlens_trust.concepts.sources import (
     file_name,
@@ -63,17 +63,19 @@ def load_concepts(
     `Concept.describe()`.
 
     Args:
-        name: One of the embedded sets (`reliability`, `privacy`, `toxicity`, `fairness`,
-            `robustness`), a control that has nothing to do with trust (`tense`, `number`, `topic`,
-            `tense_plain`, `number_plain`, `topic_plain`; `controls` is all of these), an embedded
-            set in other sentences (`reliability_paraphrased`, …; `paraphrases` is all five), one
-            of `available_benchmarks()`, or several of them. None: with `path`, whatever benchmarks
-            are recognised there by the names of their files; without, the five embedded sets.
-        path: Where to read a benchmark from, instead of the hub: the paper's CSV file or the
-            folder of all five (Qian et al. 2024), a file of the benchmark's own columns (CSV or
-            Parquet), a copy of its hub repository, a folder written by `Dataset.save_to_disk`; for
-            ConfAIde `tier_2a.txt`, `tier_2b.txt` or their folder, with `tier_2_labels.txt` beside
-            them. A file may also be an http or https address.
+        name: A name, or several of them. None: with `path`, the benchmarks that are recognised
+            there by the names of their files; without, the five embedded sets. The names are: an
+            embedded set (`reliability`, `privacy`, `toxicity`, `fairness`, `robustness`);
+            an embedded set in other sentences (`reliability_paraphrased`, …), or `paraphrases` for
+            all five; a control that has nothing to do with trust (`tense`, `number`, `topic`,
+            `tense_plain`, `number_plain`, `topic_plain`), or `controls` for all six; one of
+            `available_benchmarks()`.
+        path: Where to read a benchmark from, instead of the hub. It may be the paper's CSV file or
+            the folder of all five (Qian et al. 2024), or a file with the benchmark's own columns
+            (CSV or Parquet). A copy of its hub repository or a folder written by
+            `Dataset.save_to_disk` is read as well. ConfAIde is read from `tier_2a.txt`,
+            `tier_2b.txt` or their folder, with `tier_2_labels.txt` beside them. A file may also be
+            an http or https address.
         revision: Branch, tag or commit on the hub; the newest by default. The commit that was read
             is in the concept's provenance.
         config: Configuration on the hub: `generation` (default) or `multiple_choice` for
@@ -101,6 +103,7 @@ def load_concepts(
     names = _checked_names(name)
     for collection, members in _SEVERAL.items():
         if names and collection in names:
+            # In the place of the collection's name, so that the order is the one asked for.
             index = names.index(collection)
             names[index : index + 1] = members
     if names is not None and not names:
@@ -108,43 +111,45 @@ def load_concepts(
             "An empty list names no concept. Leave it out for the embedded sets, or name some of "
             f"{', '.join([*_OWN, *_SEVERAL, *BENCHMARKS])}."
         )
-    for wanted in names or []:
-        if wanted not in _OWN and wanted not in BENCHMARKS:
+    for concept_name in names or []:
+        if concept_name not in _OWN and concept_name not in BENCHMARKS:
             all_names = [*_OWN, *_SEVERAL, *BENCHMARKS]
-            nearest = difflib.get_close_matches(wanted.casefold(), all_names, n=1, cutoff=0.5)
+            # A name with a capital letter is near, too.
+            nearest = difflib.get_close_matches(concept_name.casefold(), all_names, n=1, cutoff=0.5)
             raise ValueError(
-                f"No concept named {wanted!r}."
+                f"No concept named {concept_name!r}."
                 + (f" Did you mean {nearest[0]!r}?" if nearest else "")
                 + f" Choose among {', '.join(all_names)}, or make your own with `Concept.from_csv`."
             )
-    if path is None and all(wanted in _OWN for wanted in names or []):
+    if path is None and all(concept_name in _OWN for concept_name in names or []):
         _refuse_without_use(
             {
                 "revision": revision,
                 "config": config,
                 "split": split,
+                # True is the default, and asks for nothing.
                 "clean": None if clean else clean,
             },
             "embedded sets",
         )
-        return {wanted: _own(wanted) for wanted in names or _EMBEDDED}
+        return {concept_name: _own(concept_name) for concept_name in names or _EMBEDDED}
     if path is not None:
         _refuse_without_use({"revision": revision}, "a file, which is what it is")
     if names is None and path is not None:
         names = _recognise_benchmarks(path)
     loaded: dict[str, Concept] = {}
-    for wanted in names or []:
-        if wanted in BENCHMARKS:
-            loaded[wanted] = _read_benchmark(
-                BENCHMARKS[wanted], path, revision, config, split, clean, seed
+    for concept_name in names or []:
+        if concept_name in BENCHMARKS:
+            loaded[concept_name] = _read_benchmark(
+                BENCHMARKS[concept_name], path, revision, config, split, clean, seed
             )
         elif path is not None:
             raise ValueError(
-                f"{wanted!r} is embedded, and is read from no file. Name a benchmark "
+                f"{concept_name!r} is embedded, and is read from no file. Name a benchmark "
                 f"({', '.join(BENCHMARKS)}), or use `Concept.from_csv` for your own."
             )
         else:
-            loaded[wanted] = _own(wanted)
+            loaded[concept_name] = _own(concept_name)
     return loaded
 
 
@@ -152,11 +157,11 @@ def _checked_names(name: object) -> list[str] | None:
     if name is None:
         return None
     names = [name] if isinstance(name, str) else list(name) if isinstance(name, Iterable) else []
-    strange = [each for each in names if not isinstance(each, str)]
-    if strange or not isinstance(name, Iterable):
-        got = repr(strange[0] if strange else name)
+    not_texts = [item for item in names if not isinstance(item, str)]
+    if not_texts or not isinstance(name, Iterable):
+        culprit = repr(not_texts[0] if not_texts else name)
         raise ValueError(
-            f"A concept is requested by its name, a text, got {got}. Give a name or a list of "
+            f"A concept is requested by its name, a text, got {culprit}. Give a name or a list of "
             f"names, as {', '.join(map(repr, _EMBEDDED[:2]))}, or {_ALL_CONTROLS!r}, or one of "
             "`available_benchmarks()`."
         )
@@ -172,6 +177,7 @@ def _own(name: str) -> Concept:
 def _refuse_without_use(arguments: Mapping[str, str | bool | None], source: str) -> None:
     for argument, value in arguments.items():
         if value is not None:
+            # Not ignored, or the user would believe that the argument had an effect.
             raise ValueError(f"`{argument}={value!r}` has no meaning for {source}. Leave it out.")
 
 
@@ -240,6 +246,7 @@ def _read_benchmark(
             "revision": commit,
             "revision_asked": revision or "main",
         }
+    # The benchmarks' own files have other columns, so these two tell that the file is the paper's.
     has_paper_columns = {"statement", "label"} <= table.columns.keys()
     if has_paper_columns and benchmark.paper is not None:
         paper = benchmark.paper
@@ -283,28 +290,29 @@ def _check_benchmark(benchmark: Benchmark, table: Table, name: str) -> None:
     """Refuse a file of another benchmark, whose labels have another meaning."""
     identified = identify_paper_file(table, name)
     if identified is not None and identified[0] is not benchmark:
-        other, is_released = identified
+        owner, is_released = identified
         evidence = "released with Qian et al. (2024)" if is_released else "by its name"
         raise ValueError(
-            f"{table.source} is the file of {other.name!r} ({evidence}), and was to be read as "
-            f"{benchmark.name!r}, whose labels mean something else. Read it as {other.name!r}, or "
+            f"{table.source} is the file of {owner.name!r} ({evidence}), and was to be read as "
+            f"{benchmark.name!r}, whose labels mean something else. Read it as {owner.name!r}, or "
             f"give the file of {benchmark.name!r}."
         )
     statements = [str(text) for text in table.column("statement")]
     labels = np.array([as_label(cell) or 0 for cell in table.column("label")], dtype=np.int64)
     if not statements:
         return
-    papers = [(other, other.paper) for other in BENCHMARKS.values() if other.paper is not None]
-    for other, paper in sorted(papers, key=lambda pair: pair[1].form_rank):
+    papers = [(b, b.paper) for b in BENCHMARKS.values() if b.paper is not None]
+    # A particular form is tried before a general one that its statements satisfy, too.
+    for candidate, paper in sorted(papers, key=lambda pair: pair[1].form_rank):
         share = 0.0 if paper.in_form is None else paper.in_form(statements, labels)
         if share < _IN_FORM:
             continue
-        if other is not benchmark:
+        if candidate is not benchmark:
             raise ValueError(
-                f"{table.source} looks like a file of {other.name!r}: {share:.0%} of its rows are "
-                f"statements {paper.form}. It was to be read as {benchmark.name!r}, whose labels "
-                f"mean something else. Read it as {other.name!r}, or make your own concept with "
-                "`Concept.from_csv(…, trustworthy=…)`."
+                f"{table.source} looks like a file of {candidate.name!r}: {share:.0%} of its rows "
+                f"are statements {paper.form}. It was to be read as {benchmark.name!r}, whose "
+                f"labels mean something else. Read it as {candidate.name!r}, or make your own "
+                "concept with `Concept.from_csv(…, trustworthy=…)`."
             )
         return
 
@@ -319,9 +327,10 @@ def _read_path(
     release = benchmark.release
     if release is not None:
         if name in release.names:
+            # Statements and ratings are lines of two files.
             companion = read_bytes(sibling(path, release.companion))
             return release.read({name: read_bytes(path)}, companion, str(path))
-        if Path(name).suffix in {Path(other).suffix for other in release.names}:
+        if Path(name).suffix in {Path(released).suffix for released in release.names}:
             raise ValueError(
                 f"{name!r} holds no statements of {benchmark.name!r}, but "
                 f"{' and '.join(release.names)} do. Give one of these, with {release.companion} "
@@ -354,12 +363,12 @@ def _read_directory(
             return release.read(contents, companion, repr(os.fspath(folder)))
     if benchmark.folders:
         chosen_config = config or next(iter(benchmark.folders))
-        inside = benchmark.folders[chosen_config]
+        subfolder = benchmark.folders[chosen_config]
         chosen_split = split or benchmark.splits[chosen_config]
-        table = read_folder(folder, config=chosen_config, folder=inside, split=chosen_split)
+        table = read_folder(folder, config=chosen_config, folder=subfolder, split=chosen_split)
         if table is not None:
             return table
-        searched += [f"{inside}/{chosen_split}-*.parquet", f"{chosen_split}*.parquet"]
+        searched += [f"{subfolder}/{chosen_split}-*.parquet", f"{chosen_split}*.parquet"]
     raise ValueError(
         f"The folder {os.fspath(folder)!r} holds no file of {benchmark.name!r} "
         f"({' or '.join(searched)}). Give the file itself, or another folder."

@@ -35,6 +35,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     request = urllib.request.Request(str(path), headers={"User-Agent": "tlens-trust"})
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
         content: bytes = answer.read()
+    # The address of a page about a file is a likely mistake, and its HTML might parse as CSV.
     if content.lstrip()[:15].lower().startswith((b"<!doctype html", b"<html")):
         raise ValueError(
             f"{path} is a web page, not a file. On GitHub, take the address behind 'Raw' "
@@ -82,6 +83,7 @@ def read_hub(
             f"newer revision: early ones hold a script, which is not run."
         )
     source = f"{repository!r} on the hub, configuration {config!r}, split {split!r}"
+    # The cache names a snapshot's folder after its commit.
     return _parquet_table(files, source), snapshot.name
 
 
@@ -95,6 +97,7 @@ def read_folder(path: Path, *, config: str, folder: str, split: str) -> Table | 
         ValueError: A data set without that split.
     """
     source = f"{os.fspath(path)!r}, split {split!r}"
+    # The files that `Dataset.save_to_disk` leaves, for several splits and for one.
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         import datasets
 
@@ -111,6 +114,7 @@ def read_folder(path: Path, *, config: str, folder: str, split: str) -> Table | 
     for pattern in _layouts(config, folder, split):
         if files := sorted(path.glob(pattern)):
             return _parquet_table(files, f"{source}, configuration {config!r}")
+    # Last, since a file in the folder itself does not say of which configuration it is.
     if files := sorted(path.glob(f"{split}*.parquet")):
         return _parquet_table(files, source)
     return None
@@ -126,6 +130,7 @@ def read_parquet(path: str | os.PathLike[str]) -> Table:
 def sibling(path: str | os.PathLike[str], name: str) -> str | Path:
     """The file or address of another name in the same folder."""
     if is_address(path):
+        # A query, such as a token, belongs to the neighbour's address too.
         head, mark, query = str(path).partition("?")
         return str(head).rpartition("/")[0] + "/" + name + mark + query
     return Path(path).with_name(name)

@@ -137,11 +137,15 @@ def parse_csv(content: bytes, source: str) -> Table:
     """Read the bytes of a UTF-8 CSV file, as `read_csv` does."""
     # pandas would turn a statement that reads "NA" or "null" into a missing one.
     try:
+        # Spreadsheets put a byte-order mark in front of UTF-8, which would become a part of the
+        # first column's name.
         reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         header = next(reader, [])
         records, rows = [], []
+        # A cell may hold line breaks, so a row is numbered by the line on which it begins.
         start = reader.line_num + 1
         for record in reader:
+            # The reader gives an empty list for a blank line.
             if record:
                 records.append(record)
                 rows.append(start)
@@ -158,9 +162,11 @@ def parse_csv(content: bytes, source: str) -> Table:
         ) from error
     if not header:
         raise ValueError(f"{source} is empty. Its first row must name the columns.")
-    twice = [name for name, count in Counter(header).items() if count > 1]
-    if twice:
-        raise ValueError(f"{source} names the column {twice[0]!r} more than once. Rename one.")
+    repeated_names = [name for name, count in Counter(header).items() if count > 1]
+    if repeated_names:
+        raise ValueError(
+            f"{source} names the column {repeated_names[0]!r} more than once. Rename one."
+        )
     ragged = [row for row, record in zip(rows, records, strict=True) if len(record) != len(header)]
     if ragged:
         raise ValueError(
@@ -179,9 +185,11 @@ def frame_table(frame: "pandas.DataFrame") -> Table:
         ValueError: Two columns of one name.
     """
     names = [str(name) for name in frame.columns]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        raise ValueError(f"The table has two columns named {twice[0]!r}. Rename one of them.")
+    repeated_names = [name for name, count in Counter(names).items() if count > 1]
+    if repeated_names:
+        raise ValueError(
+            f"The table has two columns named {repeated_names[0]!r}. Rename one of them."
+        )
     columns = {name: frame.iloc[:, i].tolist() for i, name in enumerate(names)}
     return Table(columns, tuple(range(len(frame))), "a pandas table", _FROM_0)
 
@@ -198,17 +206,17 @@ def records_table(records: Iterable[Mapping[str, Any]] | Mapping[str, Any]) -> T
             f"This is a dictionary of splits ({splits}). Choose one, as in `dataset[name]`."
         )
     source = "rows"
-    described = getattr(records, "info", None)
-    if described is not None:
-        dataset_name = getattr(described, "dataset_name", None) or getattr(
-            described, "builder_name", None
-        )
+    info = getattr(records, "info", None)
+    if info is not None:
+        dataset_name = getattr(info, "dataset_name", None) or getattr(info, "builder_name", None)
+        # It changes with every filter and shuffle, so it tells two parts of one split apart.
         fingerprint = getattr(records, "_fingerprint", "")
         split = getattr(records, "split", None)
         source = f"data set {dataset_name or 'without a name'!r}" + (
             f", split {split}" if split else ""
         )
         source += f" (fingerprint {fingerprint})" if fingerprint else ""
+    # At once, since an iterable can be gone through only once.
     rows = list(records)
     names = list(rows[0]) if rows else []
     ragged = [i for i, record in enumerate(rows) if record.keys() != rows[0].keys()]
@@ -230,17 +238,17 @@ def texts(table: Table, column: str) -> list[str]:
     cells = table.column(column)
     if not len(cells):
         raise ValueError(f"{table.source} holds no rows. A concept needs statements of both sides.")
-    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
-    if missing:
+    empty_cells = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if empty_cells:
         raise ValueError(
-            f"Column {column!r} of {table.source} is empty in {table.rows_at(missing)}. "
+            f"Column {column!r} of {table.source} is empty in {table.rows_at(empty_cells)}. "
             f"Fill these in or leave the rows out."
         )
-    other = [i for i, cell in enumerate(cells) if not isinstance(cell, str)]
-    if other:
+    non_texts = [i for i, cell in enumerate(cells) if not isinstance(cell, str)]
+    if non_texts:
         raise ValueError(
-            f"Column {column!r} of {table.source} must hold text, got {cells[other[0]]!r} "
-            f"({table.rows_at(other)}). Choose the column of the texts."
+            f"Column {column!r} of {table.source} must hold text, got {cells[non_texts[0]]!r} "
+            f"({table.rows_at(non_texts)}). Choose the column of the texts."
         )
     return list(cells)
 
@@ -268,12 +276,13 @@ def group_names(table: Table, column: str) -> list[str]:
         ValueError: An empty cell.
     """
     cells = table.column(column)
-    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
-    if missing:
+    empty_cells = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if empty_cells:
         raise ValueError(
-            f"Column {column!r} of {table.source} names no group in {table.rows_at(missing)}. "
+            f"Column {column!r} of {table.source} names no group in {table.rows_at(empty_cells)}. "
             f"Give a statement that stands alone a name of its own."
         )
+    # Groups are compared as text, so that 7 in a table and in a file are the same.
     return [str(cell) for cell in cells]
 
 
@@ -284,10 +293,10 @@ def binary_labels(table: Table, column: str) -> Int[np.ndarray, " example"]:
         ValueError: A missing label, one that is neither 0 nor 1, or one label only.
     """
     cells = table.column(column)
-    missing = [i for i, cell in enumerate(cells) if is_missing(cell)]
-    if missing:
+    empty_cells = [i for i, cell in enumerate(cells) if is_missing(cell)]
+    if empty_cells:
         raise ValueError(
-            f"Column {column!r} of {table.source} has no label in {table.rows_at(missing)}. "
+            f"Column {column!r} of {table.source} has no label in {table.rows_at(empty_cells)}. "
             f"Label these rows or leave them out."
         )
     parsed_labels = [as_label(cell) for cell in cells]
@@ -312,6 +321,7 @@ def binary_labels(table: Table, column: str) -> Int[np.ndarray, " example"]:
 
 def is_missing(cell: object) -> bool:
     """Whether a cell is None, NaN (pandas' kinds too), or text with nothing but white space."""
+    # By name, so that pandas need not be imported.
     if cell is None or type(cell).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(cell, float):
@@ -333,6 +343,7 @@ def as_label(cell: object) -> int | None:
         if text in ("true", "false"):
             return int(text == "true")
         try:
+            # Programs that hold a column with gaps write its whole numbers as 1.0.
             cell = float(text)
         except ValueError:
             return None

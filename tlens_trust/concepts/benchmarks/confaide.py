@@ -18,8 +18,10 @@ from tlens_trust.concepts.draft import Draft
 from tlens_trust.concepts.grouping import group_near_duplicates, join_groups
 from tlens_trust.concepts.tables import Table, binary_labels, texts
 
+# The paper's limits: see above.
 _VIOLATION_UP_TO = -50.0
 _FITTING_ABOVE = -20.0
+# The default of `group_near_duplicates`, stated here since it decides the groups.
 _SIMILARITY = 0.6
 
 _TIERS = ("tier_2a.txt", "tier_2b.txt")
@@ -30,6 +32,7 @@ _COLLECTORS = 7
 _LINES = 98
 
 _TIER_2A = re.compile(r"Information about (.+?) is collected by (.+?) in order to ")
+# What the raters were told is no part of the scenario.
 _INSTRUCTION = re.compile(r"^Please indicate .*?strongly agree\.?\s*\\n\s*", re.IGNORECASE)
 
 
@@ -46,9 +49,11 @@ def read_paper(table: Table, clean: bool = True) -> Draft:
     )
     draft.drop_repeats()
     matches = [_TIER_2A.match(statement) for statement in draft.statements]
+    # Statements of tier 2a that name the same information and collector differ in the use alone.
+    # Others have a number of their own, which groups them with nothing.
     flows = [match.groups() if match else i for i, match in enumerate(matches)]
-    alike = group_near_duplicates(draft.statements, similarity=_SIMILARITY)
-    draft.group_by_first(join_groups(alike.tolist(), flows))
+    near_duplicates = group_near_duplicates(draft.statements, similarity=_SIMILARITY)
+    draft.group_by_first(join_groups(near_duplicates.tolist(), flows))
     draft.group_note = (
         f"near-duplicates: sets of words alike to {_SIMILARITY} (Jaccard); and uses of one kind of "
         f"information by one collector"
@@ -69,8 +74,9 @@ def read_rows(table: Table, seed: int) -> Draft:
         f"{_VIOLATION_UP_TO:g})",
         group_note="one kind of information in the hands of one collector",
     )
-    between = [i for i, r in enumerate(ratings) if _VIOLATION_UP_TO < r <= _FITTING_ABOVE]
-    draft.drop(between, f"rated between {_VIOLATION_UP_TO:g} and {_FITTING_ABOVE:g}, neither side")
+    undecided = [i for i, r in enumerate(ratings) if _VIOLATION_UP_TO < r <= _FITTING_ABOVE]
+    reason = f"rated between {_VIOLATION_UP_TO:g} and {_FITTING_ABOVE:g}, neither side"
+    draft.drop(undecided, reason)
     draft.rewrite(lambda text: _INSTRUCTION.sub("", text).strip(), "the rating instruction cut off")
     draft.drop_repeats()
     return draft
@@ -87,20 +93,20 @@ def read_tiers(tiers: Mapping[str, bytes], ratings: bytes, source: str) -> Table
     Raises:
         ValueError: A rating that is no number, or files of different lengths.
     """
-    rated = ratings.decode("utf-8-sig").split()
-    strange = [i for i, text in enumerate(rated, 1) if not re.fullmatch(r"-?\d+(\.\d+)?", text)]
+    numbers = ratings.decode("utf-8-sig").split()
+    strange = [i for i, text in enumerate(numbers, 1) if not re.fullmatch(r"-?\d+(\.\d+)?", text)]
     if strange:
         raise ValueError(
-            f"{_RATINGS} of {source} must hold one number a line, got {rated[strange[0] - 1]!r} in "
-            f"line {strange[0]}."
+            f"{_RATINGS} of {source} must hold one number a line, got "
+            f"{numbers[strange[0] - 1]!r} in line {strange[0]}."
         )
     scenarios: list[str] = []
     flows: list[str] = []
     for name, content in tiers.items():
         lines = [line for line in content.decode("utf-8-sig").splitlines() if line.strip()]
-        if len(lines) != len(rated):
+        if len(lines) != len(numbers):
             raise ValueError(
-                f"{name} of {source} has {len(lines)} scenarios, but {_RATINGS} has {len(rated)} "
+                f"{name} of {source} has {len(lines)} scenarios, but {_RATINGS} has {len(numbers)} "
                 "ratings. Take both files from one version of the benchmark."
             )
         scenarios += lines
@@ -109,7 +115,7 @@ def read_tiers(tiers: Mapping[str, bytes], ratings: bytes, source: str) -> Table
         is_whole_tier = len(lines) == _LINES
         flows += [_flow(i) if is_whole_tier else f"line {i + 1}" for i in range(len(lines))]
     return Table(
-        {"scenario": scenarios, "rating": rated * len(tiers), "flow": flows},
+        {"scenario": scenarios, "rating": numbers * len(tiers), "flow": flows},
         tuple(range(1, len(scenarios) + 1)),
         source,
         f"lines of {' and then of '.join(tiers)}, counted from 1",

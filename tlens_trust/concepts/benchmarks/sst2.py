@@ -34,6 +34,7 @@ def read_paper(table: Table, clean: bool = True) -> Draft:
         )
     draft = Draft(
         statements=statements,
+        # Label 1 is the trustworthy side of every concept, and this file has perturbed as 1.
         labels=(1 - labels).tolist(),
         groups=[statement.casefold() for statement in statements],
         rows=list(table.rows),
@@ -63,6 +64,7 @@ def read_rows(table: Table, seed: int) -> Draft:
     caseless = [i for i, s in enumerate(draft.statements) if not any(map(_has_case, s))]
     draft.drop(caseless, "no letter whose case could be flipped")
     intact = draft.statements
+    # Each sentence and its twin stand side by side, in one group.
     draft.groups = [sentence.casefold() for sentence in intact for _ in range(2)]
     draft.rows = [row for row in draft.rows for _ in range(2)]
     draft.labels = [1, 0] * len(intact)
@@ -92,6 +94,7 @@ def flip_case(sentence: str, *, seed: int) -> str:
     cased = [i for i, character in enumerate(sentence) if _has_case(character)]
     if not cased:
         raise ValueError(f"No letter of {sentence!r} has a case to flip.")
+    # Drawn from the sentence too, so that its flips do not depend on the other rows.
     digest = hashlib.sha256(sentence.encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
     characters = list(sentence)
@@ -100,6 +103,7 @@ def flip_case(sentence: str, *, seed: int) -> str:
     for i in rng.choice(len(sentence), size=max(len(sentence) // 20 - 1, 0), replace=False):
         if _has_case(characters[i]):
             characters[i] = characters[i].swapcase()
+    # In a short sentence nothing may have changed, and a twin must differ from its sentence.
     if "".join(characters) == sentence:
         i = int(rng.choice(cased))
         characters[i] = characters[i].swapcase()

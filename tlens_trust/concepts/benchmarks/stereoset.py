@@ -69,6 +69,7 @@ def read_rows(table: Table, seed: int) -> Draft:
     unrelated = []
     continuations = nested(table, "sentences")
     contexts = texts(table, "context")
+    # Only in `intrasentence` do contexts have a blank, which each sentence fills in.
     filled_in = all("BLANK" in context for context in contexts)
     for i, context in enumerate(contexts):
         golds = _field(continuations[i], "gold_label")
@@ -86,6 +87,7 @@ def read_rows(table: Table, seed: int) -> Draft:
             draft.labels.append(int(kind == "anti-stereotype"))
             draft.groups.append(_normalised(context))
             draft.rows.append(table.rows[i])
+    # Dropped here and not skipped above, so that the rows are on record.
     draft.drop(unrelated, "an unrelated sentence, neither stereotype nor anti-stereotype")
     draft.drop_repeats()
     return draft
@@ -113,9 +115,9 @@ def _shared_context(pair: Sequence[str]) -> str:
     # Two continuations may begin with the same words, so what they share is cut back to the last
     # end of a sentence, or, where the context has none, of a word.
     differing = (i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b)
-    shared = pair[0][: next(differing, min(map(len, pair)))]
-    ends = [match.end() for match in _SENTENCE_END.finditer(shared)]
-    return shared[: ends[-1] if ends else shared.rfind(" ") + 1].strip()
+    common_start = pair[0][: next(differing, min(map(len, pair)))]
+    ends = [match.end() for match in _SENTENCE_END.finditer(common_start)]
+    return common_start[: ends[-1] if ends else common_start.rfind(" ") + 1].strip()
 
 
 def _normalised(context: str) -> str:

@@ -20,6 +20,7 @@ _TOXIC_ABOVE = 5.5
 
 _BREAKS = re.compile(r"[^\S\n]*(?:_x000[DA]_|\\+[nr]|\n|\r)(?:_x000[DA]_|\\+[nr]|\s)*")
 _CODE_UNITS = re.compile(r"(?:\\+u[0-9a-fA-F]{4})+")
+# The default of `group_near_duplicates`, stated here since it decides the groups.
 _SIMILARITY = 0.6
 
 
@@ -57,6 +58,7 @@ def read_rows(table: Table, seed: int) -> Draft:
             "text, the trustworthy side (not judged by people)",
             group_note="the prompt",
         )
+    # First, since the escapes within the bytes become characters that are cleaned next.
     draft.rewrite(_decoded, "bytes written out as text (b'…') decoded")
     _clean(draft)
     if not draft.group_note:
@@ -66,7 +68,7 @@ def read_rows(table: Table, seed: int) -> Draft:
 
 def _annotated(table: Table) -> Draft:
     pairs = zip(_numbers(table, "toxicity_ai"), _numbers(table, "toxicity_human"), strict=True)
-    ratings = [first + second for first, second in pairs]
+    ratings = [as_machine + as_person for as_machine, as_person in pairs]
     draft = Draft(
         statements=_texts_or_nothing(table, "text"),
         labels=[int(rating <= _TOXIC_ABOVE) for rating in ratings],
@@ -91,6 +93,7 @@ def _clean(draft: Draft) -> None:
         lambda text: _BREAKS.sub("\n", text), r"_x000D_, \n and \r turned into one line break"
     )
     draft.rewrite(str.strip, "white space around the text taken off")
+    # Last, since cleaning can empty a statement and make two of them the same.
     empty = [i for i, text in enumerate(draft.statements) if not text]
     draft.drop(empty, "nothing left after cleaning")
     draft.drop_repeats()
@@ -129,10 +132,11 @@ def _decoded(text: str) -> str:
     if not re.fullmatch(r"b(['\"]).*\1", text, re.DOTALL):
         return text
     try:
-        written = ast.literal_eval(text)
+        # Reads a literal only, and runs nothing of the text.
+        value = ast.literal_eval(text)
     except (SyntaxError, ValueError):
         return text
-    return written.decode("utf-8", errors="replace") if isinstance(written, bytes) else text
+    return value.decode("utf-8", errors="replace") if isinstance(value, bytes) else text
 
 
 TOXIGEN = Benchmark(

@@ -1,6 +1,6 @@
 """TruthfulQA: a question with a true or a false answer (Lin et al. 2022, arXiv:2109.07958).
 
-A statement is `Q: …`, a tab, `A: …`, as in the files of Qian et al. (2024); a group is a question,
+A statement is `Q: …`, a tab, `A: …`, as in the files of Qian et al. (2024). A group is a question,
 whose true and false answers never stand on both sides of a split.
 """
 
@@ -20,8 +20,8 @@ _PAPER_ROW = re.compile(r"Q: (.*)\tA: (.*)", re.DOTALL)
 def read_paper(table: Table, clean: bool = True) -> Draft:
     """Questions and answers joined by a tab; label 1 is a true answer."""
     statements = texts(table, "statement")
-    parted = [_PAPER_ROW.fullmatch(statement) for statement in statements]
-    strange = [i for i, match in enumerate(parted) if match is None]
+    matches = [_PAPER_ROW.fullmatch(statement) for statement in statements]
+    strange = [i for i, match in enumerate(matches) if match is None]
     if strange:
         raise ValueError(
             f"Every statement of TruthfulQA reads 'Q: …', a tab, 'A: …', but not that of "
@@ -30,7 +30,7 @@ def read_paper(table: Table, clean: bool = True) -> Draft:
     draft = Draft(
         statements=statements,
         labels=binary_labels(table, "label").tolist(),
-        groups=[match[1].strip() for match in parted if match],
+        groups=[match[1].strip() for match in matches if match],
         rows=list(table.rows),
         label_note="column 'label'; 1 is a true answer, the trustworthy side",
         group_note="the question",
@@ -48,10 +48,11 @@ def read_rows(table: Table, seed: int) -> Draft:
         targets = nested(table, "mc2_targets")
         answers = [list(zip(t["choices"], t["labels"], strict=True)) for t in targets]
     else:
-        true, false = nested(table, "correct_answers"), nested(table, "incorrect_answers")
+        correct = nested(table, "correct_answers")
+        incorrect = nested(table, "incorrect_answers")
         answers = [
-            [(answer, 1) for answer in right] + [(answer, 0) for answer in wrong]
-            for right, wrong in zip(true, false, strict=True)
+            [(answer, 1) for answer in true_answers] + [(answer, 0) for answer in false_answers]
+            for true_answers, false_answers in zip(correct, incorrect, strict=True)
         ]
     for i, question in enumerate(questions):
         for answer, label in answers[i]:
@@ -60,6 +61,7 @@ def read_rows(table: Table, seed: int) -> Draft:
             draft.groups.append(question.strip())
             draft.rows.append(table.rows[i])
     draft.label_note = "1 is a true answer, the trustworthy side, and 0 a false one"
+    # Before questions are joined on, or no statement would be empty.
     draft.drop([i for i, a in enumerate(draft.statements) if not a.strip()], "an empty answer")
     draft.statements = [
         f"Q: {question}\tA: {_sentence(answer)}"

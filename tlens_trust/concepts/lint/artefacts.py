@@ -8,6 +8,7 @@ from tlens_trust.concepts.lint.rows import Rows, quoted, rows_that, share
 
 _ARTEFACTS: dict[str, re.Pattern[str]] = {
     "an escape of a spreadsheet": re.compile(r"_x[0-9A-Fa-f]{4}_"),
+    # Before a small letter, `\t` may begin a word, as in LaTeX's `\text`.
     "a line break or tab written out with a backslash": re.compile(r"\\+[nrt](?![a-z])|\\+[nr]"),
     "a quote with a backslash": re.compile(r"\\+[\"']"),
     "a character written out as its code": re.compile(r"\\+(?:u[0-9a-fA-F]{4}|x[0-9a-fA-F]{2})"),

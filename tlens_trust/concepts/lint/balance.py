@@ -9,7 +9,7 @@ from tlens_trust.concepts.lint.rows import Rows, counted, share
 
 _EVEN = (0.4, 0.6)
 _USABLE = (0.1, 0.9)
-# Of a cluster bootstrap: fewer groups give an interval that is no interval.
+# A bootstrap that resamples fewer groups than these gives intervals that are too narrow.
 _FEW_GROUPS = 20
 _LARGE_GROUP = 0.1
 
@@ -36,6 +36,7 @@ def group_sizes(rows: Rows) -> Iterator[LintFinding]:
     if len(sizes) < _FEW_GROUPS:
         yield LintFinding(
             "few-groups",
+            # The default of five folds takes five groups.
             "error" if len(sizes) < 5 else "warning",
             f"{counted(len(rows), 'statement')} in {counted(len(sizes), 'group')} alone, too "
             f"few for an interval that resamples groups"
@@ -45,17 +46,18 @@ def group_sizes(rows: Rows) -> Iterator[LintFinding]:
             {"groups": len(sizes), "statements": len(rows)},
         )
     largest = int(sizes.argmax())
+    # Of a few groups, each holds a large share, so that one counts as large at twice the mean.
     if len(sizes) >= 5 and sizes[largest] > max(
         _LARGE_GROUP * len(rows), 2 * len(rows) / len(sizes)
     ):
-        held = rows.group == largest
-        name = rows.groups[int(np.flatnonzero(held)[0])]
+        in_largest = rows.group == largest
+        name = rows.groups[int(np.flatnonzero(in_largest)[0])]
         yield LintFinding(
             "large-group",
             "warning",
             f"the group {name[:60]!r} holds {share(int(sizes[largest]), len(rows))} of all "
             f"statements, which stay on one side of every split",
-            rows.at(held),
+            rows.at(in_largest),
             {"rows": int(sizes[largest]), "share": float(sizes[largest] / len(rows))},
         )
 
@@ -69,18 +71,18 @@ def single_label_groups(rows: Rows) -> Iterator[LintFinding]:
     is_shared = sizes > 1
     single_label = np.flatnonzero(~mixed)
     if 2 * in_mixed >= len(rows) and len(single_label):
-        held = ~mixed[rows.group]
+        without_contrast = ~mixed[rows.group]
         yield LintFinding(
             "single-label-groups",
             "note",
             f"{len(single_label)} of {len(sizes)} groups "
             f"{'holds' if len(single_label) == 1 else 'hold'} one "
             f"label only, where the others hold both: their "
-            f"{counted(int(held.sum()), 'statement')} can be contrasted with nothing",
-            rows.at(held),
-            {"groups": len(single_label), "rows": int(held.sum())},
+            f"{counted(int(without_contrast.sum()), 'statement')} can be contrasted with nothing",
+            rows.at(without_contrast),
+            {"groups": len(single_label), "rows": int(without_contrast.sum())},
         )
-    # The statements of a group are then no independent witnesses: n is the number of groups.
+    # Statements of a group then share their label, so that the sample size is the number of groups.
     elif not in_mixed and 2 * int(sizes[is_shared].sum()) >= len(rows):
         yield LintFinding(
             "single-label-groups",

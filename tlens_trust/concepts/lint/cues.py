@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float, Int
 from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, association, share
 
+# With very many statements, a rule can be significant and yet be hardly better than chance. So a
+# rule is reported only if its balanced accuracy reaches `_LEAST_BALANCED`.
 _LEVEL = 0.01
 _LEAST_BALANCED = 0.52
 _WARNING = 0.55
@@ -63,19 +65,20 @@ def cues(rows: Rows) -> Iterator[LintFinding]:
     ]
     overlap = list(_overlaps(rows))
     tokens = list(_tokens(rows))
-    tried = sum(count for _, count in lengths) + len(marks) + len(overlap)
-    tried += sum(len(names) for _, _, names, _ in tokens)
-    threshold = _deviate(_LEVEL / tried)
+    # Every threshold of length and every token counts as a rule that was tried.
+    n_rules = sum(count for _, count in lengths) + len(marks) + len(overlap)
+    n_rules += sum(len(names) for _, _, names, _ in tokens)
+    threshold = _deviate(_LEVEL / n_rules)
 
-    judged = [_judge(rule, rows) for rule in [*(r for r, _ in lengths), *marks, *overlap]]
-    for template, shown, names, matrix in tokens:
-        judged += _best_tokens(rows, template, names, matrix, threshold, shown)
+    results = [_judge(rule, rows) for rule in [*(r for r, _ in lengths), *marks, *overlap]]
+    for template, limit, names, matrix in tokens:
+        results += _best_tokens(rows, template, names, matrix, threshold, limit)
     reported_patterns: set[bytes] = set()
-    for rule, z, n_hidden in judged:
+    for rule, z, n_hidden in results:
         # Two names for the same rows, as 'contains "?"' and 'ends with "?"', are one rule.
         pattern = np.packbits(rule.holds).tobytes()
         if abs(z) >= threshold and pattern not in reported_patterns:
-            finding = _finding(rule, z, tried, n_hidden, rows)
+            finding = _finding(rule, z, n_rules, n_hidden, rows)
             if finding is not None:
                 reported_patterns.add(pattern)
                 yield finding
@@ -85,22 +88,22 @@ def _judge(rule: Rule, rows: Rows) -> tuple[Rule, float, int]:
     return rule, association(rule.holds.astype(float), rows.labels, rows.group), 0
 
 
-def _finding(rule: Rule, z: float, tried: int, n_hidden: int, rows: Rows) -> LintFinding | None:
+def _finding(rule: Rule, z: float, n_rules: int, n_hidden: int, rows: Rows) -> LintFinding | None:
     ones = rows.labels == 1
     to_1 = float(rule.holds[ones].mean()) > float(rule.holds[~ones].mean())
-    right = rule.holds == ones if to_1 else rule.holds != ones
-    balanced = float(right[ones].mean() + right[~ones].mean()) / 2
+    is_right = rule.holds == ones if to_1 else rule.holds != ones
+    balanced = float(is_right[ones].mean() + is_right[~ones].mean()) / 2
     if balanced < _LEAST_BALANCED:
         return None
     n_covered = int(rule.holds.sum())
-    accuracy = float(right.mean())
+    accuracy = float(is_right.mean())
     message = f"{rule.words} → {int(to_1)}, otherwise {int(not to_1)}: "
-    message += f"right {share(int(right.sum()), len(rows))}"
+    message += f"right {share(int(is_right.sum()), len(rows))}"
+    # With balanced labels, both are the same figure.
     if abs(balanced - accuracy) > 0.005:
         message += f", balanced {balanced:.1%}"
-    message += (
-        f" (right in {share(int(right[rule.holds].sum()), n_covered)} of the {n_covered} that do)"
-    )
+    n_right = int(is_right[rule.holds].sum())
+    message += f" (right in {share(n_right, n_covered)} of the {n_covered} that do)"
     if n_hidden:
         message += (
             f"; {n_hidden} more of this kind {'tells' if n_hidden == 1 else 'tell'} the label "
@@ -115,10 +118,10 @@ def _finding(rule: Rule, z: float, tried: int, n_hidden: int, rows: Rows) -> Lin
         {
             "accuracy": accuracy,
             "balanced_accuracy": balanced,
-            "precision": float(right[rule.holds].mean()),
+            "precision": float(is_right[rule.holds].mean()),
             "covered": n_covered,
             "z": z,
-            "rules_tried": tried,
+            "rules_tried": n_rules,
         },
     )
 
@@ -129,16 +132,18 @@ def _lengths(rows: Rows) -> Iterator[tuple[Rule, int]]:
         "characters": [len(statement) for statement in rows.statements],
     }
     ones = rows.labels == 1
-    for unit, counted in measures.items():
-        length = np.array(counted)
+    for unit, lengths in measures.items():
+        length = np.array(lengths)
+        # No statement is longer than the largest length.
         thresholds = np.unique(length)[:-1]
         if not len(thresholds):
             continue
-        longer = [
+        share_up_to = [
             np.searchsorted(np.sort(length[side]), thresholds, side="right") / side.sum()
             for side in (ones, ~ones)
         ]
-        best = int(np.abs(longer[0] - longer[1]).argmax())
+        # Where the two distributions differ most, as in the Kolmogorov-Smirnov test.
+        best = int(np.abs(share_up_to[0] - share_up_to[1]).argmax())
         limit = int(thresholds[best])
         yield Rule("length-cue", f"has more than {limit} {unit}", length > limit), len(thresholds)
 
@@ -146,16 +151,17 @@ def _lengths(rows: Rows) -> Iterator[tuple[Rule, int]]:
 def _overlaps(rows: Rows) -> Iterator[Rule]:
     """Whether what follows a group's common opening takes up one of its rarer words."""
     words = [set(_TOKEN.findall(statement.casefold())) for statement in rows.statements]
-    spread = Counter(word for held in words for word in held if word[:1].isalnum())
+    spread = Counter(word for word_set in words for word in word_set if word[:1].isalnum())
     members: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(rows.group.tolist()):
         members[group].append(i)
     holds = np.zeros(len(rows), dtype=bool)
     openings = 0
-    for held in members.values():
-        if len(held) < 2:
+    for positions in members.values():
+        if len(positions) < 2:
             continue
-        opening = _common_start([rows.statements[i] for i in held])
+        opening = _common_start([rows.statements[i] for i in positions])
+        # Two continuations may begin with the same letters, which are not the opening's.
         opening = opening[: opening.rfind(" ") + 1] if opening[-1:].isalnum() else opening
         rare_words = {
             word
@@ -163,9 +169,10 @@ def _overlaps(rows: Rows) -> Iterator[Rule]:
             if word[:1].isalnum() and spread[word] < 0.05 * len(rows)
         }
         openings += len(opening.split()) >= 3
-        for i in held:
-            rest = set(_TOKEN.findall(rows.statements[i][len(opening) :].casefold()))
-            holds[i] = bool(rare_words & rest)
+        for i in positions:
+            continuation = set(_TOKEN.findall(rows.statements[i][len(opening) :].casefold()))
+            holds[i] = bool(rare_words & continuation)
+    # In other sets, the common beginning of a group is an accident of wording.
     if 2 * openings >= len(members) and holds.any():
         yield Rule(
             "opening-cue", "repeats a rarer word of the opening that its group shares", holds
@@ -178,12 +185,13 @@ def _tokens(rows: Rows) -> Iterator[tuple[str, int, list[str], Any]]:
 
     tokens = [_TOKEN.findall(statement.casefold()) for statement in rows.statements]
     places = {
-        "contains {}": (_SHOWN, [set(held) for held in tokens]),
-        "begins with {}": (2, [set(held[:1]) for held in tokens]),
-        "ends with {}": (2, [set(held[-1:]) for held in tokens]),
+        "contains {}": (_SHOWN, [set(row) for row in tokens]),
+        "begins with {}": (2, [set(row[:1]) for row in tokens]),
+        "ends with {}": (2, [set(row[-1:]) for row in tokens]),
     }
     for template, (limit, sets) in places.items():
-        spread = Counter(token for held in sets for token in held)
+        spread = Counter(token for token_set in sets for token in token_set)
+        # A token that nearly all or nearly no statements have can predict few labels.
         largest_count = len(rows) - _LEAST_STATEMENTS
         names = sorted(
             t for t, count in spread.items() if _LEAST_STATEMENTS <= count <= largest_count
@@ -191,9 +199,9 @@ def _tokens(rows: Rows) -> Iterator[tuple[str, int, list[str], Any]]:
         if not names:
             continue
         column = {token: j for j, token in enumerate(names)}
-        pairs = [(i, column[t]) for i, held in enumerate(sets) for t in held if t in column]
-        at = np.array(pairs, dtype=np.int64).T
-        matrix = csr_matrix((np.ones(len(pairs)), at), shape=(len(rows), len(names)))
+        pairs = [(i, column[t]) for i, row in enumerate(sets) for t in row if t in column]
+        indices = np.array(pairs, dtype=np.int64).T
+        matrix = csr_matrix((np.ones(len(pairs)), indices), shape=(len(rows), len(names)))
         yield template, limit, names, matrix
 
 
@@ -204,12 +212,13 @@ def _best_tokens(
     ones = rows.labels == 1
     rates = [np.asarray(matrix[side].mean(axis=0)).ravel() for side in (ones, ~ones)]
     balanced = 0.5 + np.abs(rates[0] - rates[1]) / 2
-    telling = np.flatnonzero((np.abs(z) >= threshold) & (balanced >= _LEAST_BALANCED))
-    telling = telling[np.argsort(-balanced[telling], kind="stable")]
-    for place, j in enumerate(telling[:limit].tolist()):
+    columns = np.flatnonzero((np.abs(z) >= threshold) & (balanced >= _LEAST_BALANCED))
+    columns = columns[np.argsort(-balanced[columns], kind="stable")]
+    for place, j in enumerate(columns[:limit].tolist()):
         holds = np.asarray(matrix[:, [j]].toarray()).ravel() > 0
-        is_last = place == min(limit, len(telling)) - 1
-        n_hidden = max(len(telling) - limit, 0) if is_last else 0
+        is_last = place == min(limit, len(columns)) - 1
+        # Said once, with the last rule that is shown.
+        n_hidden = max(len(columns) - limit, 0) if is_last else 0
         yield Rule("token-cue", template.format(repr(names[j])), holds), float(z[j]), n_hidden
 
 
@@ -232,6 +241,7 @@ def _associations(
     total = np.asarray(a.sum(axis=0)).ravel()
     squares = np.asarray(a.multiply(a).sum(axis=0)).ravel() - 2 * mean * (a.T @ b)
     spread = np.sqrt(np.maximum(squares + mean**2 * (b @ b), 0.0))
+    # A smaller spread is a rounding error, as in `association`.
     z: np.ndarray = np.divide(total, spread, out=np.zeros_like(total), where=spread > 1e-9)
     return z
 

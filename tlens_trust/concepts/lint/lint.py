@@ -14,7 +14,7 @@ from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.lint.artefacts import artefacts
 from tlens_trust.concepts.lint.balance import balance, group_sizes, single_label_groups
 from tlens_trust.concepts.lint.cues import cues
-from tlens_trust.concepts.lint.known import label_meaning, recognise
+from tlens_trust.concepts.lint.paper_files import label_meaning, recognise
 from tlens_trust.concepts.lint.repeats import (
     duplicates,
     label_order,
@@ -42,6 +42,7 @@ _CHECKS = (
 )
 _PAPER_COLUMNS = ("statement", "label")
 _IDENTICAL = "identical statements"
+# Balanced accuracies at which the text alone is taken to say nothing of the label.
 _FLOOR_BAND = (0.4, 0.6)
 _FLOOR_ERROR = 0.9
 _FLOOR_Z = 2.58  # two-sided, at 1%
@@ -79,11 +80,11 @@ class ConceptLint:
 def lint_concept(concept: Concept, *, seed: int = 0) -> LintReport:
     """Look for what may mislead a probe in the statements of a concept.
 
-    It checks for duplicates and statements with both labels; near copies and twins in different
-    groups; groups that an unshuffled 80/20 split would have on both sides; rules on length,
-    letters and single tokens that predict the label; traces of other programs in the texts; the
-    label's balance, the groups' sizes and contrasts; and the accuracy of a text classifier
-    (`text_floor`). Nothing is changed.
+    It checks for duplicates, statements with both labels, and near copies in different groups. It
+    checks for groups that an unshuffled 80/20 split would have on both sides. It looks for rules
+    on length, letters and single tokens that predict the label, and for traces of other programs
+    in the texts. It checks the label's balance, the groups' sizes and contrasts, and the accuracy
+    of a text classifier (`text_floor`). Nothing is changed.
 
     Args:
         concept: The statements. Rows are their positions, counted from 0.
@@ -132,8 +133,8 @@ def lint_file(
     r"""Look for what may mislead a probe in a CSV file, as it is, before anything is cleaned.
 
     What a `Concept` would refuse, an empty statement or a third label, is a finding here. The
-    files released with Qian et al. (2024) are recognised, by their content or else by their name:
-    their groups are then known, and the meaning of their labels is reported. Labels are quoted
+    files released with Qian et al. (2024) are recognised by their content, or else by their name.
+    Their groups are then known, and the meaning of their labels is reported. Labels are quoted
     as they stand in the file, whatever `trustworthy` says.
 
     Args:
@@ -173,25 +174,28 @@ def lint_file(
         raise ValueError(
             f"{table.source} holds no rows under its header. There is nothing to lint."
         )
+    # The paper's files have these two columns.
     known_file = recognise(table, os.fspath(path)) if (statement, label) == _PAPER_COLUMNS else None
 
     findings: list[LintFinding] = []
     empty = [i for i, text in enumerate(texts) if is_missing(text)]
     if empty:
-        at = tuple(table.rows[i] for i in empty)
+        row_numbers = tuple(table.rows[i] for i in empty)
         message = f"{rows_that(len(empty), 'lack')} a statement: left out of what follows"
-        findings.append(LintFinding("empty-statements", "error", message, at, {"rows": len(empty)}))
-    strange = [i for i, one in enumerate(labels) if one is None]
+        numbers = {"rows": len(empty)}
+        findings.append(LintFinding("empty-statements", "error", message, row_numbers, numbers))
+    strange = [i for i, value in enumerate(labels) if value is None]
     if strange:
         cells = [str(table.column(label)[i]) for i in strange]
         kinds = list(dict.fromkeys(cells))
-        at = tuple(table.rows[i] for i in strange)
+        row_numbers = tuple(table.rows[i] for i in strange)
         message = (
             f"{rows_that(len(strange), 'give')} a label that is neither 0 nor 1 "
             f"({quoted(kinds, limit=5, width=30)}{', …' if len(kinds) > 5 else ''}): left out of "
             "what follows"
         )
-        findings.append(LintFinding("unknown-labels", "error", message, at, {"rows": len(strange)}))
+        numbers = {"rows": len(strange)}
+        findings.append(LintFinding("unknown-labels", "error", message, row_numbers, numbers))
     if group_cells is not None:
         nameless = tuple(
             row for row, cell in zip(table.rows, group_cells, strict=True) if is_missing(cell)
@@ -215,6 +219,7 @@ def lint_file(
     elif known_file is not None:
         groups, grouping = list(known_file.groups), known_file.grouping
     else:
+        # As in a concept without a group column: identical statements belong together.
         groups, grouping = list(texts), ""
     rows = Rows(
         statements=tuple(texts[i] for i in positions),
@@ -244,12 +249,13 @@ def _report(
             f"all {len(rows)} statements carry label {int(ones)}, so there is nothing to predict"
         )
         findings.append(LintFinding("one-label", "error", message, (), {"share_1": ones}))
+        # The other checks compare the two labels.
         findings += [*duplicates(rows), *artefacts(rows)]
     else:
         for check in _CHECKS:
             findings += check(rows)
-        floor, found = _floor(rows, seed)
-        findings += found
+        floor, floor_findings = _floor(rows, seed)
+        findings += floor_findings
     return LintReport(
         subject=subject,
         n=len(rows),
@@ -278,6 +284,8 @@ def _judge_floor(floor: TextFloor, rows: Rows) -> Iterator[LintFinding]:
     balanced = floor.accuracy("chosen", balanced=True)
     groups = len(np.unique(rows.kin))
     low, high = _FLOOR_BAND
+    # The second condition is a test: a share of one half over independent groups has the standard
+    # error `0.5 / √groups`.
     if low <= balanced <= high or abs(balanced - 0.5) < _FLOOR_Z * 0.5 / np.sqrt(groups):
         return
     shares = {name: floor.accuracy(name) for name in ("chosen", "words", "characters", "majority")}

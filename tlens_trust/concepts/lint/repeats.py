@@ -11,6 +11,7 @@ from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.report import LintFinding
 from tlens_trust.concepts.lint.rows import Rows, counted, plain_text, quoted, share
 
+# The default of `group_near_duplicates`, by which readers group their rows.
 _SIMILARITY = 0.6
 _TRAINING_PART = 0.8
 # Below these, a chance agreement of a few pairs or rows would be reported.
@@ -19,13 +20,14 @@ _LEAST_DEVIATION = 0.1
 _LEAST_Z = 3.0
 _LEAST_SHIFT = 0.15
 
+# A sentence, or a line, that something follows.
 _OPENING = re.compile(r"(?P<opening>[^\t\n]{8,}?(?:[.!?]+[\"'”’)]*(?=\s)|(?=[\t\n])))\s+(?=\S)")
 
 
 def duplicates(rows: Rows) -> Iterator[LintFinding]:
     """Statements that occur more than once, and those that do with both labels."""
     places = _places(rows.statements)
-    repeats = sorted(i for held in places.values() for i in held[1:])
+    repeats = sorted(i for copies in places.values() for i in copies[1:])
     if repeats:
         yield LintFinding(
             "duplicates",
@@ -35,16 +37,18 @@ def duplicates(rows: Rows) -> Iterator[LintFinding]:
             rows.at(repeats),
             {"repeats": len(repeats), "different": len(places)},
         )
-    conflicting = [held for held in places.values() if len(set(rows.labels[held].tolist())) == 2]
+    conflicting = [
+        copies for copies in places.values() if len(set(rows.labels[copies].tolist())) == 2
+    ]
     if conflicting:
         count = sum(map(len, conflicting))
-        examples = [rows.statements[held[0]] for held in conflicting[:2]]
+        examples = [rows.statements[copies[0]] for copies in conflicting[:2]]
         yield LintFinding(
             "conflicting-labels",
             "error",
             f"{count} rows say the same with both labels: {quoted(examples)}"
             f"{', …' if len(conflicting) > len(examples) else ''}",
-            rows.at(sorted(i for held in conflicting for i in held)),
+            rows.at(sorted(i for copies in conflicting for i in copies)),
             {"statements": len(conflicting), "rows": count},
         )
 
@@ -69,34 +73,36 @@ def twins_apart(rows: Rows) -> Iterator[LintFinding]:
 
 def near_duplicates_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements much alike in different groups, where that tells the label."""
-    left, right = near_duplicate_pairs(rows.statements, similarity=_SIMILARITY)
-    apart = rows.kin[left] != rows.kin[right]
-    left, right = left[apart], right[apart]
-    if len(left) < _LEAST_PAIRS:
+    earlier, later = near_duplicate_pairs(rows.statements, similarity=_SIMILARITY)
+    apart = rows.kin[earlier] != rows.kin[later]
+    earlier, later = earlier[apart], later[apart]
+    if len(earlier) < _LEAST_PAIRS:
         return
     ones = rows.labels.mean()
+    # How often two statements that are drawn at random have the same label.
     by_chance = float(ones**2 + (1 - ones) ** 2)
-    same = rows.labels[left] == rows.labels[right]
+    agrees = rows.labels[earlier] == rows.labels[later]
     # Statements of one form are alike whatever they say. Only where such pairs agree on the label
     # more or less often than chance does having seen one tell anything about the other.
-    summed = np.bincount(rows.kin[left], weights=same - by_chance, minlength=len(rows))
-    spread = math.sqrt(float((summed**2).sum()))
-    deviation = float(same.mean()) - by_chance
-    if abs(deviation) < _LEAST_DEVIATION or abs(float(summed.sum())) < _LEAST_Z * spread:
+    # Summed by group first, since the pairs of one group are not independent.
+    excess_by_kin = np.bincount(rows.kin[earlier], weights=agrees - by_chance, minlength=len(rows))
+    spread = math.sqrt(float((excess_by_kin**2).sum()))
+    deviation = float(agrees.mean()) - by_chance
+    if abs(deviation) < _LEAST_DEVIATION or abs(float(excess_by_kin.sum())) < _LEAST_Z * spread:
         return
-    touched = sorted({*left.tolist(), *right.tolist()})
+    rows_in_pairs = sorted({*earlier.tolist(), *later.tolist()})
     yield LintFinding(
         "near-duplicates-apart",
         "warning",
-        f"{len(left)} pairs of statements share most of their words ({_SIMILARITY} of them or "
-        f"more) across groups, and {share(int(same.sum()), len(same))} of the pairs agree on the "
-        f"label, where {by_chance:.0%} would by chance: memory of one tells the other",
-        rows.at(touched),
+        f"{len(earlier)} pairs of statements share most of their words ({_SIMILARITY} of them or "
+        f"more) across groups, and {share(int(agrees.sum()), len(agrees))} of the pairs agree on "
+        f"the label, where {by_chance:.0%} would by chance: memory of one tells the other",
+        rows.at(rows_in_pairs),
         {
-            "pairs": len(left),
-            "same_label": float(same.mean()),
+            "pairs": len(earlier),
+            "same_label": float(agrees.mean()),
             "by_chance": by_chance,
-            "rows": len(touched),
+            "rows": len(rows_in_pairs),
         },
     )
 
@@ -104,31 +110,35 @@ def near_duplicates_apart(rows: Rows) -> Iterator[LintFinding]:
 def openings_apart(rows: Rows) -> Iterator[LintFinding]:
     """Statements that begin with the same sentence or question, in different groups."""
     matches = [_OPENING.match(statement) for statement in rows.statements]
+    # A statement without an opening gets its number, which no other statement has.
     openings: list[Hashable] = [
         plain_text(match["opening"]) if match else i for i, match in enumerate(matches)
     ]
     # What a large part of the statements begins with is a form, and not a matter of its own.
     limit = max(10, len(rows) // 20)
-    places = {name: held for name, held in _places(openings).items() if len(held) <= limit}
+    places = {
+        name: positions for name, positions in _places(openings).items() if len(positions) <= limit
+    }
     apart = sorted(_apart(rows, places))
     if len(apart) < max(4, len(rows) // 50):
         return
-    held = len({openings[i] for i in apart})
+    n_openings = len({openings[i] for i in apart})
     first_match = matches[apart[0]]
     yield LintFinding(
         "openings-apart",
         "warning",
         f"{len(apart)} rows begin with a sentence that a row of another group begins with, "
-        f"{held} such sentences in all, as "
+        f"{n_openings} such sentences in all, as "
         f"{quoted([first_match['opening']] if first_match else [])}; if it is "
         f"a question or a context with several continuations, make it the group",
         rows.at(apart),
-        {"openings": held, "rows": len(apart)},
+        {"openings": n_openings, "rows": len(apart)},
     )
 
 
 def sequential_split(rows: Rows) -> Iterator[LintFinding]:
     """Groups that an unshuffled 80/20 split would have on both sides."""
+    # As the paper cuts its files.
     cut = int(_TRAINING_PART * len(rows))
     training_kin = set(rows.kin[:cut].tolist())
     rows_with_kin = [i for i in range(cut, len(rows)) if int(rows.kin[i]) in training_kin]
@@ -159,6 +169,7 @@ def label_order(rows: Rows) -> Iterator[LintFinding]:
         return
     ones = float(rows.labels.mean())
     shift = float(test_labels.mean() - training_labels.mean())
+    # The standard error of the difference of two shares, if the order were random.
     spread = math.sqrt(ones * (1 - ones) * (1 / len(training_labels) + 1 / len(test_labels)))
     if abs(shift) < _LEAST_SHIFT or abs(shift) < _LEAST_Z * spread:
         return
@@ -183,6 +194,6 @@ def _places(names: Sequence[Hashable]) -> dict[Hashable, list[int]]:
 
 
 def _apart(rows: Rows, places: dict[Hashable, list[int]]) -> Iterator[int]:
-    for held in places.values():
-        if len(set(rows.group[held].tolist())) > 1:
-            yield from held
+    for positions in places.values():
+        if len(set(rows.group[positions].tolist())) > 1:
+            yield from positions

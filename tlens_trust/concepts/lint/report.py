@@ -77,6 +77,7 @@ class LintReport:
     floor: TextFloor | None = None
 
     def __post_init__(self) -> None:
+        # Sorting is stable, so findings of one severity stay in the order of the checks.
         ordered = sorted(self.findings, key=lambda finding: SEVERITIES.index(finding.severity))
         object.__setattr__(self, "findings", tuple(ordered))
 

@@ -63,6 +63,7 @@ class Rows:
     @cached_property
     def kin(self) -> Int[np.ndarray, " example"]:
         """Groups joined by statements that are the same but for case and punctuation."""
+        # A probe reads a statement and its twin nearly alike, so a split that parts them leaks.
         return join_groups(self.group.tolist(), self.plain)
 
 
@@ -83,13 +84,14 @@ def association(
 ) -> float:
     """Test how a feature is associated with the label, as a standard normal deviate.
 
-    `z = Σ_g d_g / √(Σ_g d_g²)` with `d_g = Σ_{i in g} (x_i - x̄)(y_i - ȳ)`: the score test of a
-    logistic regression, with statements of one group taken as dependent. A feature that both sides
-    of every group share is associated with nothing: 0.
+    `z = Σ_g d_g / √(Σ_g d_g²)` with `d_g = Σ_{i in g} (x_i - x̄)(y_i - ȳ)`. This is the score test
+    of a logistic regression that takes the statements of one group as dependent. If both sides of
+    every group share a feature, it is associated with nothing: 0.
     """
     products = (feature - feature.mean()) * (labels - labels.mean())
     by_group = np.bincount(group, weights=products)
     spread = float(np.sqrt((by_group**2).sum()))
+    # Below this, the sums are rounding errors of terms that cancel.
     return float(by_group.sum()) / spread if spread > 1e-9 else 0.0
 
 

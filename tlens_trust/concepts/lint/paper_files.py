@@ -16,7 +16,7 @@ from tlens_trust.concepts.tables import Table
 
 
 @dataclass(frozen=True)
-class KnownFile:
+class RecognisedPaperFile:
     """A file that was recognised as one of the paper's.
 
     Attributes:
@@ -43,6 +43,7 @@ def identify_paper_file(table: Table, path: str) -> tuple[Benchmark, bool] | Non
         The benchmark, and whether the content is that of the released file (True) or only the name
         (False); None where neither is.
     """
+    # The content decides first, since a file may have been renamed.
     for benchmark in BENCHMARKS.values():
         if benchmark.paper is not None and table.sha256 == benchmark.paper.sha256:
             return benchmark, True
@@ -53,7 +54,7 @@ def identify_paper_file(table: Table, path: str) -> tuple[Benchmark, bool] | Non
     return None
 
 
-def recognise(table: Table, path: str) -> KnownFile | None:
+def recognise(table: Table, path: str) -> RecognisedPaperFile | None:
     """Recognise the paper's file that a table was read from, and group its rows.
 
     Args:
@@ -81,7 +82,7 @@ def recognise(table: Table, path: str) -> KnownFile | None:
         group_of_row.get(row, group_of_text.get(texts[i], f"text {texts[i]}"))
         for i, row in enumerate(table.rows)
     )
-    return KnownFile(paper, is_released, groups, draft.group_note)
+    return RecognisedPaperFile(paper, is_released, groups, draft.group_note)
 
 
 def label_meaning(paper: PaperFile, trustworthy: int | None) -> Iterator[LintFinding]:
