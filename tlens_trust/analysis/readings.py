@@ -124,8 +124,8 @@ class SeriesReadings:
         if self.untrained is None:
             return None
         if self.untrained:
-            named = self.untrained in self.checkpoints
-            return self.checkpoints.index(self.untrained) if named else None
+            is_checkpoint = self.untrained in self.checkpoints
+            return self.checkpoints.index(self.untrained) if is_checkpoint else None
         trained = self.sources[number]
         return next(
             (
@@ -181,11 +181,11 @@ class SeriesReadings:
         return numbers
 
     def _concept_number(self, concept: Any, argument: str) -> int:
-        names = [known.name for known in self.concepts]
+        names = [candidate.name for candidate in self.concepts]
         if isinstance(concept, Concept):
-            for number, known in enumerate(self.concepts):
+            for number, candidate in enumerate(self.concepts):
                 # A mapping may have given it another name.
-                if replace(concept, name=known.name) == known:
+                if replace(concept, name=candidate.name) == candidate:
                     return number
         elif isinstance(concept, str):
             if concept in names:
@@ -196,10 +196,12 @@ class SeriesReadings:
                 f"readings hold {self._listed_names}."
             )
         name = concept.name if isinstance(concept, Concept) else concept
-        other = "Other statements were read as" if name in names else "No activations were read of"
+        obstacle = (
+            "Other statements were read as" if name in names else "No activations were read of"
+        )
         raise ValueError(
-            f"{other} {name!r}. These readings hold {self._listed_names}. Add the concept to those "
-            "that `collect_series` collects."
+            f"{obstacle} {name!r}. These readings hold {self._listed_names}. Add the concept to "
+            "those that `collect_series` collects."
         )
 
     @property
@@ -324,10 +326,10 @@ def _grouped(
         by_checkpoint[checkpoint][concept.name] = activations
         sources[checkpoint] = source
     for checkpoint, of_concepts in by_checkpoint.items():
-        lacking = [name for name in concepts if name not in of_concepts]
-        if lacking:
+        missing = [name for name in concepts if name not in of_concepts]
+        if missing:
             raise ValueError(
-                f"There are no activations of {lacking[0]!r} at {checkpoint!r}, only of "
+                f"There are no activations of {missing[0]!r} at {checkpoint!r}, only of "
                 f"{listed(list(of_concepts))}. Give those of every concept at every checkpoint."
             )
     return by_checkpoint, sources, concepts

@@ -75,32 +75,34 @@ def trace_tokens(
         ...     "Many would call Jonas a dull person.")  # doctest: +SKIP
     """
     checkpoints = checked_checkpoints(series)
-    scores, shown = [], None
+    scores, first_tokens = [], None
     for checkpoint in checkpoints:
         activations = collect_activations(
             checkpoint, concept, sites=sites, position=position, bos=bos,
             batch_tokens=batch_tokens, store=store,
         )  # fmt: skip
-        readings = collect_tokens(checkpoint, text, sites=sites, bos=bos, batch_tokens=batch_tokens)
-        if shown is None:
-            shown = readings
-        _check_same_tokens(shown, readings, checkpoints[0], checkpoint)
+        token_activations = collect_tokens(
+            checkpoint, text, sites=sites, bos=bos, batch_tokens=batch_tokens
+        )
+        if first_tokens is None:
+            first_tokens = token_activations
+        _check_same_tokens(first_tokens, token_activations, checkpoints[0], checkpoint)
         probes = _fit_probes(activations, concept, text, C)
         scores.append(
             torch.stack(
-                [probe.log_odds(readings.values[:, i]) for i, probe in enumerate(probes)]
+                [probe.log_odds(token_activations.values[:, i]) for i, probe in enumerate(probes)]
             ).numpy()
         )
-    assert shown is not None  # there is at least one checkpoint
-    return _score_dataset(np.stack(scores), checkpoints, shown, concept, text, position)
+    assert first_tokens is not None  # there is at least one checkpoint
+    return _score_dataset(np.stack(scores), checkpoints, first_tokens, concept, text, position)
 
 
 def _fit_probes(
     activations: Activations, concept: Concept, text: str, C: float
 ) -> list[LinearProbe]:
     groups = np.asarray(concept.groups)
-    same = np.isin(groups, groups[[each == text for each in concept.statements]])
-    rows = torch.from_numpy(~same)
+    is_same_group = np.isin(groups, groups[[statement == text for statement in concept.statements]])
+    rows = torch.from_numpy(~is_same_group)
     labels = torch.tensor(concept.labels.astype(np.int64))[rows]
     return [
         fit_logistic_probe(activations.values[rows, site], labels, C=C)
@@ -111,7 +113,7 @@ def _fit_probes(
 def _score_dataset(
     scores: np.ndarray,
     checkpoints: Sequence[Checkpoint],
-    readings: TokenActivations,
+    token_activations: TokenActivations,
     concept: Concept,
     text: str,
     position: Position,
@@ -125,7 +127,7 @@ def _score_dataset(
                 {"units": "nats", "long_name": f"log-odds of {side} of {concept.name}"},
             )
         },
-        coords=_token_coordinates(checkpoints, readings),
+        coords=_token_coordinates(checkpoints, token_activations),
         attrs={
             "concept": concept.name,
             "polarity": int(concept.polarity),
@@ -191,32 +193,38 @@ def project_tokens(
     tokenizer = checkpoints[0].load_tokenizer()
     rule = checked_positions(positions, tokenizer)
     directions = (vector.values / vector.norms.square()[:, None]).float()
-    scores, acts, shown = [], [], None
+    scores, acts, first_tokens = [], [], None
     for checkpoint in checkpoints:
-        readings = collect_tokens(
+        token_activations = collect_tokens(
             checkpoint, text, sites=vector.sites, bos=bos, batch_tokens=batch_tokens
         )
-        width = readings.values.shape[-1]
+        width = token_activations.values.shape[-1]
         if width != vector.width:
             raise ValueError(
                 f"This steering vector is {vector.width} wide, but {checkpoint.name!r} is {width} "
                 "wide there. Extract it at this site of a checkpoint of this model."
             )
-        if shown is None:
-            shown = readings
-        _check_same_tokens(shown, readings, checkpoints[0], checkpoint)
+        if first_tokens is None:
+            first_tokens = token_activations
+        _check_same_tokens(first_tokens, token_activations, checkpoints[0], checkpoint)
         along = einsum(
-            readings.values, directions, "token site d_model, site d_model -> site token"
+            token_activations.values, directions, "token site d_model, site d_model -> site token"
         )
         scores.append(along.numpy())
-        acted = _acting_tokens(rule, readings, prompt_tokens)
+        is_steered = _acting_tokens(rule, token_activations, prompt_tokens)
         if condition is not None:
-            acted &= _condition_fires(
-                condition, checkpoint, vector, readings, text, bos=bos, batch_tokens=batch_tokens
+            is_steered &= _condition_fires(
+                condition,
+                checkpoint,
+                vector,
+                token_activations,
+                text,
+                bos=bos,
+                batch_tokens=batch_tokens,
             )
-        acts.append(acted)
-    assert shown is not None  # there is at least one checkpoint
-    of = f" of {vector.concept}" if vector.concept else ""
+        acts.append(is_steered)
+    assert first_tokens is not None  # there is at least one checkpoint
+    concept_text = f" of {vector.concept}" if vector.concept else ""
     return xr.Dataset(
         {
             "score": (
@@ -224,7 +232,8 @@ def project_tokens(
                 np.stack(scores),
                 {
                     "units": "multiples of the vector",
-                    "long_name": f"projection on the steering vector{of} ({vector.method})",
+                    "long_name": f"projection on the steering vector{concept_text} "
+                    f"({vector.method})",
                 },
             ),
             "acts": (
@@ -233,7 +242,7 @@ def project_tokens(
                 {"units": "1", "long_name": "whether `steer` acts on the token"},
             ),
         },
-        coords=_token_coordinates(checkpoints, shown),
+        coords=_token_coordinates(checkpoints, first_tokens),
         attrs={
             "statement": text,
             "positions": str(positions),
@@ -244,10 +253,10 @@ def project_tokens(
 
 
 def _acting_tokens(
-    rule: PositionRule, readings: TokenActivations, prompt_tokens: int | None
+    rule: PositionRule, token_activations: TokenActivations, prompt_tokens: int | None
 ) -> np.ndarray:
-    """Which tokens the positions mean, the text being all that is read."""
-    count = len(readings.tokens)
+    """Whether each token is at the positions, where the text is the whole input."""
+    count = len(token_activations.tokens)
     if prompt_tokens is not None and not 0 < prompt_tokens <= count:
         raise ValueError(
             f"`prompt_tokens` must lie between 1 and the text's {count} tokens, got "
@@ -259,29 +268,29 @@ def _acting_tokens(
         past=0,
         prompt_columns=count,
         stated_lengths=None if prompt_tokens is None else torch.tensor([prompt_tokens]),
-        tokens=torch.tensor([readings.ids]),
+        tokens=torch.tensor([token_activations.ids]),
         device=torch.device("cpu"),
     )
-    chosen = rule.mask(layout)
-    if isinstance(chosen, bool):
-        return np.full(count, chosen)
-    return chosen[0].numpy().copy()
+    mask = rule.mask(layout)
+    if isinstance(mask, bool):
+        return np.full(count, mask)
+    return mask[0].numpy().copy()
 
 
 def _condition_fires(
     condition: ProbeFires,
     checkpoint: Checkpoint,
     vector: SteeringVector,
-    readings: TokenActivations,
+    token_activations: TokenActivations,
     text: str,
     *,
     bos: bool | None,
     batch_tokens: int,
 ) -> np.ndarray:
-    """Where the probe fires: it reads no later than the first site that is steered."""
+    """Whether the probe fires at each token; its site is no later than the first steered one."""
     if condition.site is None or condition.site in vector.sites:
         number = 0 if condition.site is None else vector.sites.index(str(condition.site))
-        values = readings.values[:, number]
+        values = token_activations.values[:, number]
     else:
         values = collect_tokens(
             checkpoint, text, sites=condition.site, bos=bos, batch_tokens=batch_tokens
@@ -290,7 +299,7 @@ def _condition_fires(
 
 
 def _token_coordinates(
-    checkpoints: Sequence[Checkpoint], readings: TokenActivations
+    checkpoints: Sequence[Checkpoint], token_activations: TokenActivations
 ) -> dict[str, Any]:
     """Coordinates of what is said of every token of a text."""
 
@@ -298,29 +307,32 @@ def _token_coordinates(
         values = [getattr(checkpoint, key) for checkpoint in checkpoints]
         return np.array([nan if value is None else value for value in values], dtype=float)
 
-    seen = {"units": "tokens", "long_name": "tokens seen"}
+    tokens_seen = {"units": "tokens", "long_name": "tokens seen"}
     return {
         "checkpoint": [checkpoint.name for checkpoint in checkpoints],
         "step": ("checkpoint", counts("step"), {"units": "steps", "long_name": "step"}),
-        "tokens_seen": ("checkpoint", counts("tokens"), seen),
-        "site": list(readings.sites),
-        "layer": ("site", np.array(readings.layers, dtype=np.int64)),
-        "depth": ("site", np.array(readings.depths, dtype=float)),
-        "token": np.arange(len(readings.tokens)),
-        "text": ("token", np.array(readings.tokens)),
+        "tokens_seen": ("checkpoint", counts("tokens"), tokens_seen),
+        "site": list(token_activations.sites),
+        "layer": ("site", np.array(token_activations.layers, dtype=np.int64)),
+        "depth": ("site", np.array(token_activations.depths, dtype=float)),
+        "token": np.arange(len(token_activations.tokens)),
+        "text": ("token", np.array(token_activations.tokens)),
     }
 
 
 def _check_same_tokens(
-    shown: TokenActivations, readings: TokenActivations, first: Checkpoint, other: Checkpoint
+    first_tokens: TokenActivations,
+    other_tokens: TokenActivations,
+    first_checkpoint: Checkpoint,
+    other_checkpoint: Checkpoint,
 ) -> None:
     """Refuse checkpoints that cannot stand side by side, token by token.
 
     Raises:
         ValueError: They read the text as other tokens, or at other sites.
     """
-    if readings.tokens != shown.tokens or readings.sites != shown.sites:
+    if other_tokens.tokens != first_tokens.tokens or other_tokens.sites != first_tokens.sites:
         raise ValueError(
-            f"{other.name!r} reads the text as other tokens, or at other sites, than "
-            f"{first.name!r}. Look at checkpoints of one run together."
+            f"{other_checkpoint.name!r} reads the text as other tokens, or at other sites, than "
+            f"{first_checkpoint.name!r}. Look at checkpoints of one run together."
         )

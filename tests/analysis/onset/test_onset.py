@@ -43,7 +43,7 @@ def answers_of(
         return generator.permutation(np.arange(ROWS) < accuracy * ROWS)
 
     return SiteOutcomes(
-        right=np.stack([told(accuracy) for accuracy in accuracies]),
+        correct=np.stack([told(accuracy) for accuracy in accuracies]),
         fewer=None,
         text=told(text),
         text_fewer=None,
@@ -164,13 +164,13 @@ def test_a_gain_that_is_neither_shown_nor_excluded_wants_more_statements():
     open_question = answers_of(0.5, 0.5)
     right = np.stack([rows % 2 == 0, rows % 20 < 11])
     open_question = replace(
-        open_question, right=right, text=rows % 4 < 2, fold=rows % 5,
+        open_question, correct=right, text=rows % 4 < 2, fold=rows % 5,
         groups=tuple(f"{row}" for row in rows), p=np.array([0.5, 0.1]),
     )  # fmt: skip
     assert reason_of(open_question) == TOO_FEW
     # Ten times as many decide.
     more = replace(
-        open_question, right=np.tile(right, 10), text=np.tile(open_question.text, 10),
+        open_question, correct=np.tile(right, 10), text=np.tile(open_question.text, 10),
         fold=np.tile(open_question.fold, 10), groups=tuple(f"{row}" for row in range(400)),
     )  # fmt: skip
     assert reason_of(more) in (NOT_ABOVE_NULL, TEXT_ALONE)
@@ -322,7 +322,7 @@ def test_bounds_of_what_never_varies_are_clopper_and_pearson_s():
 def test_what_folds_share_makes_bounds_wider():
     own = answers_of(0.5, 0.5)
     generator = np.random.default_rng(0)
-    fewer = np.repeat(own.right[None], 5, axis=0)
+    fewer = np.repeat(own.correct[None], 5, axis=0)
     for k in range(5):  # without one more fold, a tenth of all folds' answers go another way
         fewer[k] ^= generator.random((2, 1)) + np.zeros((1, ROWS)) < 0.9
     bootstrap = GroupBootstrap.draw(GROUPS, seed=0, resamples=200)
@@ -332,7 +332,7 @@ def test_what_folds_share_makes_bounds_wider():
         return means.mean - means.lower(0.025, over="all")
 
     assert (width(replace(own, fewer=fewer)) >= width(own)).all()
-    same = np.repeat(own.right[None], 5, axis=0)
+    same = np.repeat(own.correct[None], 5, axis=0)
     np.testing.assert_allclose(width(replace(own, fewer=same)), width(own))
 
 

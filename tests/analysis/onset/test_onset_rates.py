@@ -14,7 +14,7 @@ from scipy.stats import binom, norm
 
 from tlens_trust.activations import Activations
 from tlens_trust.analysis.onset.onset import locate_onset, locate_saturation
-from tlens_trust.analysis.onset.outcomes import KEPT, probe_outcomes
+from tlens_trust.analysis.onset.outcomes import CELL_VARIABLES, probe_outcomes
 from tlens_trust.concepts import Concept
 from tlens_trust.measures import logistic_probe
 from tlens_trust.measures.resampling import GroupBootstrap
@@ -60,7 +60,7 @@ def kept_of(
         values[:, :, 0] += np.outer(signs, at_site)
         values[:, :, 1] += heard * word[:, None]
         activations = Activations(torch.from_numpy(values).float(), sites)
-        cells.append(MEASURE(activations, concept, seed=seed)[list(KEPT)])
+        cells.append(MEASURE(activations, concept, seed=seed)[list(CELL_VARIABLES)])
     kept = xr.concat(cells, dim="checkpoint", coords="minimal", join="exact", compat="override")
     return kept.assign_coords(
         label=("example", concept.labels), group=("example", list(concept.groups))

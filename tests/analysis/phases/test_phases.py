@@ -79,7 +79,7 @@ def test_a_change_of_no_size_is_not_claimed_however_sure(make_trace):
     phases = phases_of(make_trace(slight, FLAT, noise=1e-5))
     assert phases.phases[0].blocked_by == ("size",)
     assert "too small to matter" in phases.phases[0].reason
-    assert told(phases_of(make_trace(slight, FLAT, noise=1e-5), least=0.001))[0] == "rises"
+    assert told(phases_of(make_trace(slight, FLAT, noise=1e-5), min_share=0.001))[0] == "rises"
 
 
 def test_nothing_is_claimed_where_too_few_directions_are_matched(make_trace):
@@ -88,7 +88,7 @@ def test_nothing_is_claimed_where_too_few_directions_are_matched(make_trace):
     assert {phase.verdict for phase in phases} == {"no claim"}
     assert phases.phases[0].blocked_by == ("too few statements",)
     assert "holds 30% of the directions" in phases.phases[0].reason
-    assert told(phases_of(partly, least_matched=0.3)) == ["rises", "falls"]
+    assert told(phases_of(partly, min_matched_share=0.3)) == ["rises", "falls"]
 
 
 def test_nothing_is_claimed_of_x_without_a_rank_matched_variant(make_trace):
@@ -204,10 +204,10 @@ def test_ruptures_may_search_instead(make_trace):
     ("wrong", "message"),
     [
         ({"quantities": ("z",)}, "axes of the plane"),
-        ({"most": 9}, "turning points"),
-        ({"shortest": 0}, "at least 1"),
-        ({"least": 1.0}, "a share"),
-        ({"least_matched": 1.5}, "a share"),
+        ({"max_turning_points": 9}, "turning points"),
+        ({"min_steps": 0}, "at least 1"),
+        ({"min_share": 1.0}, "a share"),
+        ({"min_matched_share": 1.5}, "a share"),
         ({"confidence": 0.2}, "between 0.5 and 1"),
         ({"search": "guess"}, "'exact' or 'ruptures'"),
         ({"draws": 100}, "too few"),

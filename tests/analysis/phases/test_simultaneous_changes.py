@@ -20,7 +20,7 @@ def still(generator, shared):
 
 def changes_of(values, replicates, generator, draws=400):
     noise = draw_noise(RESAMPLES, draws=draws, freedom=RESAMPLES - 1, generator=generator)
-    return Changes.of(values, replicates, noise, shortest=1)
+    return Changes.of(values, replicates, noise, min_steps=1)
 
 
 @pytest.mark.parametrize("shared", [0.0, 3.0])

@@ -47,7 +47,7 @@ def test_no_turn_is_put_into_noise_of_which_the_search_knows():
 def test_the_search_is_exact():
     generator = np.random.default_rng(1)
     values = generator.normal(size=len(UNEVEN)).cumsum()
-    best, left = BrokenLines.of(UNEVEN, 2, shortest=2).best(values[None])
+    best, left = BrokenLines.of(UNEVEN, 2, min_steps=2).best(values[None])
 
     def squares(turns):
         bends = [np.clip(UNEVEN - UNEVEN[turn], 0, None) for turn in turns]
@@ -59,18 +59,18 @@ def test_the_search_is_exact():
         for turns in combinations(range(2, len(UNEVEN) - 2), 2)
         if turns[1] - turns[0] >= 2
     }
-    lines = BrokenLines.of(UNEVEN, 2, shortest=2)
+    lines = BrokenLines.of(UNEVEN, 2, min_steps=2)
     assert lines.turning[int(best[0])] == min(every, key=every.get)
     assert float(left[0]) == pytest.approx(min(every.values()))
 
 
-@pytest.mark.parametrize("shortest", [1, 2, 3])
-def test_segments_are_never_shorter_than_asked(shortest):
+@pytest.mark.parametrize("min_steps", [1, 2, 3])
+def test_segments_are_never_shorter_than_asked(min_steps):
     generator = np.random.default_rng(2)
     for _ in range(20):
         values = generator.normal(size=len(UNEVEN))
-        turns = find_turning_points(UNEVEN, values, shortest=shortest)
-        assert min(np.diff([0, *turns, len(UNEVEN) - 1])) >= shortest
+        turns = find_turning_points(UNEVEN, values, min_steps=min_steps)
+        assert min(np.diff([0, *turns, len(UNEVEN) - 1])) >= min_steps
 
 
 def test_too_few_checkpoints_are_one_segment():

@@ -88,20 +88,20 @@ def compare_checkpoints(
     checked_count("permutations", permutations)
     checked_count("resamples", resamples)
     seed = checked_seed(seed)
-    kept = read_run_scores(run_folder, concept, probe=probe)
-    where = [kept.checkpoint_number(which) for which in (before, after)]
-    if where[0] == where[1]:
+    run_scores = read_run_scores(run_folder, concept, probe=probe)
+    numbers = [run_scores.checkpoint_number(which) for which in (before, after)]
+    if numbers[0] == numbers[1]:
         raise ValueError(
-            f"{before!r} and {after!r} are one checkpoint, {kept.checkpoints[where[0]]!r}. Choose "
-            f"two of {', '.join(kept.checkpoints)}."
+            f"{before!r} and {after!r} are one checkpoint, {run_scores.checkpoints[numbers[0]]!r}. "
+            f"Choose two of {', '.join(run_scores.checkpoints)}."
         )
-    right = [kept.right(number).astype(np.float64) for number in where]
-    gain = right[1] - right[0]
-    bootstrap = GroupBootstrap.draw(kept.groups, seed=seed, resamples=resamples)
-    shared = shared_by_folds(kept, where, right, bootstrap)
+    correct = [run_scores.correct(number).astype(np.float64) for number in numbers]
+    gain = correct[1] - correct[0]
+    bootstrap = GroupBootstrap.draw(run_scores.groups, seed=seed, resamples=resamples)
+    shared_variance = shared_by_folds(run_scores, numbers, correct, bootstrap)
     difference = gain.mean(axis=0)
-    interval = paired_interval(gain, bootstrap, added=shared).clip(-1, 1)
-    p, p_best, band = flip_signs(gain, bootstrap.group, shared, permutations, seed)
+    interval = paired_interval(gain, bootstrap, added=shared_variance).clip(-1, 1)
+    p, p_best, band = flip_signs(gain, bootstrap.group, shared_variance, permutations, seed)
 
     change = "held-out accuracy after minus before"
     variables = labelled(
@@ -126,8 +126,8 @@ def compare_checkpoints(
         attributes={"groups": bootstrap.groups},
     )
     for name, values, units, long_name in (
-        ("accuracy_before", right[0].mean(axis=0), _FRACTION, "held-out accuracy before"),
-        ("accuracy_after", right[1].mean(axis=0), _FRACTION, "held-out accuracy after"),
+        ("accuracy_before", correct[0].mean(axis=0), _FRACTION, "held-out accuracy before"),
+        ("accuracy_after", correct[1].mean(axis=0), _FRACTION, "held-out accuracy after"),
         (
             "learned",
             (gain > 0).sum(axis=0),
@@ -149,18 +149,22 @@ def compare_checkpoints(
     )
     data = xr.Dataset(
         variables,
-        coords={**kept.site_coordinates, "bound": ["low", "high"], **kept.example_coordinates},
+        coords={
+            **run_scores.site_coordinates,
+            "bound": ["low", "high"],
+            **run_scores.example_coordinates,
+        },
     )
-    for name, number in zip(("before", "after"), where, strict=True):
+    for name, number in zip(("before", "after"), numbers, strict=True):
         data[f"score_{name}"] = (
             ("site", "example"),
-            kept.scores[number].T,
+            run_scores.scores[number].T,
             {"units": "nats", "long_name": f"held-out log-odds of label 1 {name}"},
         )
     return data.assign_attrs(
         concept=concept,
-        before=kept.checkpoints[where[0]],
-        after=kept.checkpoints[where[1]],
+        before=run_scores.checkpoints[numbers[0]],
+        after=run_scores.checkpoints[numbers[1]],
         seed=seed,
     )
 
@@ -208,45 +212,52 @@ def list_flips(
     number = site_number(
         comparison["site"].values.tolist(), comparison["layer"].values.tolist(), layer, site
     )
-    there = comparison.isel(site=number)
-    moved = np.flatnonzero(there["flip"].values)
-    before, after = there["score_before"].values[moved], there["score_after"].values[moved]
-    order = np.argsort(-np.abs(after - before), kind="stable")
-    rows = moved[order]
+    at_site = comparison.isel(site=number)
+    flipped = np.flatnonzero(at_site["flip"].values)
+    scores_before, scores_after = (
+        at_site["score_before"].values[flipped],
+        at_site["score_after"].values[flipped],
+    )
+    order = np.argsort(-np.abs(scores_after - scores_before), kind="stable")
+    rows = flipped[order]
     return pd.DataFrame(
         {
-            "statement": there["statement"].values[rows],
-            "label": there["label"].values[rows],
-            "group": there["group"].values[rows],
-            "flip": np.where(there["flip"].values[rows] > 0, "learned", "forgotten"),
-            "score_before": before[order],
-            "score_after": after[order],
+            "statement": at_site["statement"].values[rows],
+            "label": at_site["label"].values[rows],
+            "group": at_site["group"].values[rows],
+            "flip": np.where(at_site["flip"].values[rows] > 0, "learned", "forgotten"),
+            "score_before": scores_before[order],
+            "score_after": scores_after[order],
         }
     )
 
 
 def shared_by_folds(
-    kept: RunScores, where: list[int], right: list[np.ndarray], bootstrap: GroupBootstrap
+    run_scores: RunScores,
+    numbers: list[int],
+    correct_by_checkpoint: list[np.ndarray],
+    bootstrap: GroupBootstrap,
 ) -> Float[np.ndarray, " site"]:
     """Variance of the difference that comes from shared folds.
 
     It is taken from the scores without one more fold where they were kept. Otherwise the intervals
     give an upper bound.
     """
-    fewer = None if kept.fewer is None else kept.fewer[where]
+    fewer = None if run_scores.fewer is None else run_scores.fewer[numbers]
     # A fold's own probe is among those without it for no other fold, and stays unknown.
-    if fewer is not None and kept.fold is not None and np.isfinite(fewer).any(axis=1).all():
+    if fewer is not None and run_scores.fold is not None and np.isfinite(fewer).any(axis=1).all():
         folds = fewer.shape[1]
-        member = (kept.fold == np.arange(folds)[:, None]) / len(kept.fold)
-        positive = (kept.labels == 1)[:, None]
-        without = [(each > 0) == positive for each in fewer]
+        member = (run_scores.fold == np.arange(folds)[:, None]) / len(run_scores.fold)
+        positive = (run_scores.labels == 1)[:, None]
+        without = [(scores > 0) == positive for scores in fewer]
         change = without[1].astype(np.float64) - without[0]
         return covariance_between_folds(
-            member @ (right[1] - right[0]), np.stack([member @ each for each in change])
+            member @ (correct_by_checkpoint[1] - correct_by_checkpoint[0]),
+            np.stack([member @ scores for scores in change]),
         )
-    total = np.zeros(right[0].shape[1])
-    for number, correct in zip(where, right, strict=True):
-        interval = kept.interval(number)
+    total = np.zeros(correct_by_checkpoint[0].shape[1])
+    for number, correct in zip(numbers, correct_by_checkpoint, strict=True):
+        interval = run_scores.interval(number)
         if interval is not None:
             resampled = bootstrap.means(correct).var(axis=0)
             total += shared_variance(interval, resampled, groups=bootstrap.groups)
@@ -256,7 +267,7 @@ def shared_by_folds(
 def flip_signs(
     gain: Float[np.ndarray, "example site"],
     group: Int[np.ndarray, " example"],
-    shared: Float[np.ndarray, " site"],
+    shared_variance: Float[np.ndarray, " site"],
     permutations: int,
     seed: int,
 ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
@@ -265,7 +276,7 @@ def flip_signs(
     Args:
         gain: The gain of each statement.
         group: The number of its group.
-        shared: Variance of the mean that flipping does not show. The null is widened by it.
+        shared_variance: Variance of the mean that flipping does not show; it widens the null.
         permutations: Number of flips.
         seed: Seed of the flips.
 
@@ -279,26 +290,28 @@ def flip_signs(
     # Flipping signs gives a mean of 0 and this variance, exactly.
     variance = np.square(totals).sum(axis=0)
     wider = np.sqrt(
-        np.divide(variance + shared, variance, out=np.ones_like(variance), where=variance > 0)
+        np.divide(
+            variance + shared_variance, variance, out=np.ones_like(variance), where=variance > 0
+        )
     )
-    unit = np.sqrt(variance + shared)
-    unit[unit == 0] = 1.0
-    observed = np.abs(totals.sum(axis=0)) / unit
+    scale = np.sqrt(variance + shared_variance)
+    scale[scale == 0] = 1.0
+    observed = np.abs(totals.sum(axis=0)) / scale
 
     generator = np.random.default_rng([seed, 2])
-    alone = np.ones(gain.shape[1])
-    best = np.ones(gain.shape[1])
-    drawn = []
-    left = permutations
-    while left:
-        count = min(left, max(1, 4_000_000 // len(totals)))
+    exceedances = np.ones(gain.shape[1])
+    best_exceedances = np.ones(gain.shape[1])
+    null_batches = []
+    remaining = permutations
+    while remaining:
+        count = min(remaining, max(1, 4_000_000 // len(totals)))
         signs = 2.0 * generator.integers(0, 2, size=(count, len(totals))) - 1
         flipped = (signs @ totals) * wider
-        drawn.append(flipped)
-        sizes = np.abs(flipped) / unit
+        null_batches.append(flipped)
+        sizes = np.abs(flipped) / scale
         # Differences are multiples of 1/n: what is equal but for rounding counts as equal.
-        alone += (sizes >= observed - 1e-9).sum(axis=0)
-        best += (sizes.max(axis=1)[:, None] >= observed - 1e-9).sum(axis=0)
-        left -= count
-    band = np.quantile(np.concatenate(drawn), [0.025, 0.975], axis=0).T
-    return alone / (1 + permutations), best / (1 + permutations), band
+        exceedances += (sizes >= observed - 1e-9).sum(axis=0)
+        best_exceedances += (sizes.max(axis=1)[:, None] >= observed - 1e-9).sum(axis=0)
+        remaining -= count
+    band = np.quantile(np.concatenate(null_batches), [0.025, 0.975], axis=0).T
+    return exceedances / (1 + permutations), best_exceedances / (1 + permutations), band

@@ -106,34 +106,36 @@ def transfer_matrix(
     """
     from tqdm.auto import tqdm
 
-    taken = logistic_probe() if probe is None else probe
-    check_probe(taken)
+    measure = logistic_probe() if probe is None else probe
+    check_probe(measure)
     seed = checked_seed(seed)
     checked_count("permutations", permutations)
     readings = of_one_concept(readings, concept)
-    (about,) = readings.concepts
-    own = cell_seed(seed, about)
+    (only_concept,) = readings.concepts
+    folds_seed = cell_seed(seed, only_concept)
     count = len(readings)
     with tqdm(total=2 * count, desc="transfer", unit="pass", disable=not progress) as bar:
-        fitted, drawn = [], []
+        probes, permuted_probes = [], []
         for number in range(count):
             (activations,) = readings.at(number)
-            fitted.append(fit_probes(activations, about, taken, own))
-            drawn.append(fit_permuted(activations, about, fitted[-1], permutations, own))
+            probes.append(fit_probes(activations, only_concept, measure, folds_seed))
+            permuted_probes.append(
+                fit_permuted(activations, only_concept, probes[-1], permutations, folds_seed)
+            )
             bar.update()
-        _check_widths(readings.checkpoints, fitted)
+        _check_widths(readings.checkpoints, probes)
         columns = []
         for number in range(count):
             (activations,) = readings.at(number)
-            column = _score_all(fitted, number, activations, about, taken, own)
+            column = _score_all(probes, number, activations, only_concept, measure, folds_seed)
             bands = [
-                null_bands(source, each, fitted[number], activations, about)
-                for source, each in zip(fitted, drawn, strict=True)
+                null_bands(source, permuted, probes[number], activations, only_concept)
+                for source, permuted in zip(probes, permuted_probes, strict=True)
             ]
             columns.append(column.merge(xr.concat(bands, dim="source")))
             bar.update()
     matrix = xr.concat(columns, dim="target").transpose(*_PAIR, ...)
-    ones = float(about.labels.mean())
+    ones = float(only_concept.labels.mean())
     matrix["accuracy_chance"] = (
         (),
         max(ones, 1 - ones),
@@ -141,34 +143,38 @@ def transfer_matrix(
     )
     return matrix.assign_coords(
         readings.along("source") | readings.along("target") | readings.along_sites(activations)
-    ).assign_attrs(concept=about.name, probe=taken.name, seed=seed, folds=int(taken.folds))
+    ).assign_attrs(
+        concept=only_concept.name, probe=measure.name, seed=seed, folds=int(measure.folds)
+    )
 
 
 def fit_probes(
     activations: Activations, concept: Concept, probe: ProbeMeasure, seed: int
 ) -> CheckpointProbes:
     """Fit a checkpoint's probes, one for each fold, on the statements outside it."""
-    held, fold = probe.held_out(activations, concept, seed=seed)
-    if held.directions is None or held.biases is None:
+    held_out, fold = probe.held_out(activations, concept, seed=seed)
+    if held_out.directions is None or held_out.biases is None:
         raise ValueError(
             f"The {probe.name!r} probe keeps no direction to score other checkpoints with. Choose "
             "a linear probe, `logistic_probe()` for one."
         )
-    if held.fewer is None:
-        shared = {name: np.zeros(len(activations.sites)) for name in _SCORES}
+    if held_out.fewer is None:
+        shared_variances = {name: np.zeros(len(activations.sites)) for name in _SCORES}
     else:
-        shared = dict(cross_fold_variance(held.scores, held.fewer, concept.labels, fold))
+        shared_variances = dict(
+            cross_fold_variance(held_out.scores, held_out.fewer, concept.labels, fold)
+        )
     mean, deviation = _standardisation(activations, fold)
     return CheckpointProbes(
-        scores=held.scores,
-        fewer=held.fewer,
+        scores=held_out.scores,
+        fewer=held_out.fewer,
         fold=fold,
-        directions=held.directions,
-        biases=held.biases,
+        directions=held_out.directions,
+        biases=held_out.biases,
         mean=mean,
         deviation=deviation,
-        shared=shared,
-        strength=held.variables["C"][0] if "C" in held.variables else None,
+        shared=shared_variances,
+        strength=held_out.variables["C"][0] if "C" in held_out.variables else None,
     )
 
 
@@ -188,8 +194,10 @@ def _standardisation(
     return np.stack(means, axis=1), np.stack(deviations, axis=1)
 
 
-def _check_widths(checkpoints: Sequence[str], fitted: Sequence[CheckpointProbes]) -> None:
-    widths = [each.directions.shape[2] for each in fitted]
+def _check_widths(
+    checkpoints: Sequence[str], probes_by_checkpoint: Sequence[CheckpointProbes]
+) -> None:
+    widths = [probes.directions.shape[2] for probes in probes_by_checkpoint]
     for name, width in zip(checkpoints, widths, strict=True):
         if width != widths[0]:
             raise ValueError(
@@ -199,7 +207,7 @@ def _check_widths(checkpoints: Sequence[str], fitted: Sequence[CheckpointProbes]
 
 
 def _score_all(
-    fitted: Sequence[CheckpointProbes],
+    probes_by_checkpoint: Sequence[CheckpointProbes],
     target: int,
     activations: Activations,
     concept: Concept,
@@ -207,34 +215,39 @@ def _score_all(
     seed: int,
 ) -> xr.Dataset:
     """Every checkpoint's probes on one checkpoint's activations; a column of the matrix."""
-    home = fitted[target]
+    target_probes = probes_by_checkpoint[target]
     values = activations.values.double().numpy()
     bootstrap = GroupBootstrap.draw(concept.groups, seed=seed, resamples=probe.resamples)
     positive = (concept.labels == 1)[:, None]
-    at_home = ((home.scores > 0) == positive).astype(np.float64)
+    correct_at_target = ((target_probes.scores > 0) == positive).astype(np.float64)
     column = []
-    for source, probes in enumerate(fitted):
-        raw, restandardised = transferred_scores(probes, home, values)
+    for source, probes in enumerate(probes_by_checkpoint):
+        raw, restandardised = transferred_scores(probes, target_probes, values)
         if source == target:
             # To the last bit what a sweep has, not what a sum in another order gives.
-            raw = restandardised = home.scores
+            raw = restandardised = target_probes.scores
         cell = xr.Dataset()
         for suffix, scores in (("", raw), ("_restandardised", restandardised)):
-            scored = score_dataset(
+            scored_statements = score_dataset(
                 scores,
                 concept.labels,
-                home.fold,
+                target_probes.fold,
                 concept.groups,
                 sites=activations.sites,
                 seed=seed,
-                fewer=home.fewer if source == target else None,
+                fewer=target_probes.fewer if source == target else None,
                 resamples=probe.resamples,
             )
             cell = cell.merge(
-                _named(scored, suffix, probes.shared if source != target else {}, bootstrap.groups)
+                _named(
+                    scored_statements,
+                    suffix,
+                    probes.shared if source != target else {},
+                    bootstrap.groups,
+                )
             )
-        drop = at_home - ((raw > 0) == positive)
-        shared = probes.shared["accuracy"] + home.shared["accuracy"]
+        drop = correct_at_target - ((raw > 0) == positive)
+        shared_variance = probes.shared["accuracy"] + target_probes.shared["accuracy"]
         cell["accuracy_drop"] = (
             ("site",),
             drop.mean(axis=0),
@@ -247,7 +260,7 @@ def _score_all(
         interval = (
             np.zeros((len(activations.sites), 2))
             if source == target
-            else paired_interval(drop, bootstrap, added=shared)
+            else paired_interval(drop, bootstrap, added=shared_variance)
         )
         cell["accuracy_drop_ci"] = (
             ("site", "bound"),
@@ -270,42 +283,48 @@ _READ_OFF = "example site d_model, site d_model -> example site"
 
 def transferred_scores(
     probes: CheckpointProbes,
-    home: CheckpointProbes,
+    target_probes: CheckpointProbes,
     values: Float[np.ndarray, "example site d_model"],
 ) -> tuple[Float[np.ndarray, "example site"], Float[np.ndarray, "example site"]]:
     """Log-odds of each statement by the probe of its fold: as it is, and restandardised."""
     raw, restandardised = np.empty(values.shape[:2]), np.empty(values.shape[:2])
     weights = probes.directions * probes.deviation
-    middle = probes.biases + (probes.directions * probes.mean).sum(axis=2)
+    offsets = probes.biases + (probes.directions * probes.mean).sum(axis=2)
     scale = np.divide(
-        1.0, home.deviation, out=np.zeros_like(home.deviation), where=home.deviation > 0
+        1.0,
+        target_probes.deviation,
+        out=np.zeros_like(target_probes.deviation),
+        where=target_probes.deviation > 0,
     )
     for k in range(probes.biases.shape[1]):
-        rows = home.fold == k
-        here = values[rows]
-        raw[rows] = einsum(here, probes.directions[:, k], _READ_OFF) + probes.biases[:, k]
-        scaled = (here - home.mean[:, k]) * scale[:, k]
-        restandardised[rows] = einsum(scaled, weights[:, k], _READ_OFF) + middle[:, k]
+        rows = target_probes.fold == k
+        fold_values = values[rows]
+        raw[rows] = einsum(fold_values, probes.directions[:, k], _READ_OFF) + probes.biases[:, k]
+        scaled = (fold_values - target_probes.mean[:, k]) * scale[:, k]
+        restandardised[rows] = einsum(scaled, weights[:, k], _READ_OFF) + offsets[:, k]
     return raw, restandardised
 
 
 def _named(
-    scored: xr.Dataset,
+    scored_statements: xr.Dataset,
     suffix: str,
-    shared: Mapping[str, Float[np.ndarray, " site"]],
+    shared_variances: Mapping[str, Float[np.ndarray, " site"]],
     groups: int,
 ) -> xr.Dataset:
     """Accuracy and AUROC under their names in the matrix, intervals widened for shared folds."""
-    told = ", features standardised at the target" if suffix else ""
+    suffix_text = ", features standardised at the target" if suffix else ""
     cell = xr.Dataset()
     for name in _SCORES:
         for ending in ("", "_ci", "_n"):
-            variable = scored[f"{name}{ending}"].copy()
-            variable.attrs["long_name"] += told
-            if ending == "_ci" and name in shared:
-                wider = widened_interval(
-                    scored[name].values, variable.values, shared[name], groups=groups
+            variable = scored_statements[f"{name}{ending}"].copy()
+            variable.attrs["long_name"] += suffix_text
+            if ending == "_ci" and name in shared_variances:
+                widened = widened_interval(
+                    scored_statements[name].values,
+                    variable.values,
+                    shared_variances[name],
+                    groups=groups,
                 ).clip(0, 1)
-                variable = variable.copy(data=wider)
+                variable = variable.copy(data=widened)
             cell[f"{name}{suffix}{ending}"] = variable
     return cell

@@ -44,7 +44,7 @@ class CheckpointProbes:
 def fit_permuted(
     activations: Activations,
     concept: Concept,
-    fitted: CheckpointProbes,
+    probes: CheckpointProbes,
     permutations: int,
     seed: int,
 ) -> Float[np.ndarray, "site fold d_model draw"]:
@@ -57,25 +57,25 @@ def fit_permuted(
         raise ValueError(
             f"`permutations` must be at least 2, got {permutations}: a null band has two ends."
         )
-    drawn = permute_labels(
-        concept.labels, concept.groups, fitted.fold, permutations=permutations, seed=seed
+    permuted = permute_labels(
+        concept.labels, concept.groups, probes.fold, permutations=permutations, seed=seed
     )
-    labels = drawn.draws[1:].T.astype(np.float64)
-    sites, folds, width = fitted.mean.shape
+    labels = permuted.draws[1:].T.astype(np.float64)
+    sites, folds, width = probes.mean.shape
     weights = np.empty((sites, folds, width, permutations), dtype=np.float32)
     for k in range(folds):
-        train = fitted.fold != k
+        train = probes.fold != k
         share = concept.labels[train].mean()
-        pull = labels[train] - share
+        residuals = labels[train] - share
         rows = activations.values[torch.from_numpy(train)].double().numpy()
         for site in range(sites):
-            features = (rows[:, site] - fitted.mean[site, k]) * _inverse(fitted.deviation[site, k])
-            gradient = features.T @ pull
-            if fitted.strength is None:
-                weights[site, k] = gradient * np.square(fitted.deviation[site, k])[:, None]
+            features = (rows[:, site] - probes.mean[site, k]) * _inverse(probes.deviation[site, k])
+            gradient = features.T @ residuals
+            if probes.strength is None:
+                weights[site, k] = gradient * np.square(probes.deviation[site, k])[:, None]
                 continue
             curvature = share * (1 - share) * features.T @ features
-            curvature[np.diag_indices(width)] += 1 / fitted.strength[site]
+            curvature[np.diag_indices(width)] += 1 / probes.strength[site]
             weights[site, k] = np.linalg.solve(curvature, gradient)
     return weights
 
@@ -102,24 +102,24 @@ def null_bands(
     sites, folds, _, draws = weights.shape
     values = activations.values.double().numpy()
     ones = concept.labels == 1
-    right = {name: np.zeros((sites, draws)) for name in ("", "_restandardised")}
-    area = {name: np.zeros((sites, draws)) for name in right}
+    correct_counts = {name: np.zeros((sites, draws)) for name in ("", "_restandardised")}
+    area = {name: np.zeros((sites, draws)) for name in correct_counts}
     for k in range(folds):
         rows = target.fold == k
         share = concept.labels[~rows].mean()
         offset = np.log(share) - np.log1p(-share) if source.strength is not None else 0.0
         for site in range(sites):
-            here = values[rows, site]
+            fold_values = values[rows, site]
             for name, origin in (("", source), ("_restandardised", target)):
-                scaled = (here - origin.mean[site, k]) * _inverse(origin.deviation[site, k])
+                scaled = (fold_values - origin.mean[site, k]) * _inverse(origin.deviation[site, k])
                 scores = scaled @ weights[site, k] + offset
-                right[name][site] += ((scores > 0) == ones[rows, None]).sum(axis=0)
+                correct_counts[name][site] += ((scores > 0) == ones[rows, None]).sum(axis=0)
                 area[name][site] += _areas(scores, ones[rows]) / folds
     data = xr.Dataset(coords={"bound": ["low", "high"]})
-    for name in right:
-        told = ", features standardised at the target" if name else ""
+    for name in correct_counts:
+        suffix_text = ", features standardised at the target" if name else ""
         for score, level, units in (
-            ("accuracy", right[name] / len(ones), "fraction of statements"),
+            ("accuracy", correct_counts[name] / len(ones), "fraction of statements"),
             ("auroc", area[name], "1"),
         ):
             data[f"{score}{name}_null"] = (
@@ -128,7 +128,7 @@ def null_bands(
                 {
                     "units": units,
                     "long_name": f"middle 95% of the {score} at the target of probes fitted to "
-                    f"permuted labels at the source{told}",
+                    f"permuted labels at the source{suffix_text}",
                     "permutations": draws,
                 },
             )
@@ -140,8 +140,8 @@ def _areas(
 ) -> Float[np.ndarray, " draw"]:
     """The area under the ROC curve of each column."""
     positive = int(ones.sum())
-    beaten = rankdata(scores, axis=0)[ones].sum(axis=0) - positive * (positive + 1) / 2
-    areas: np.ndarray = beaten / (positive * (len(ones) - positive))
+    pairs_won = rankdata(scores, axis=0)[ones].sum(axis=0) - positive * (positive + 1) / 2
+    areas: np.ndarray = pairs_won / (positive * (len(ones) - positive))
     return areas
 
 

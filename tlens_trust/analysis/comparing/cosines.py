@@ -12,28 +12,30 @@ from tlens_trust.analysis.comparing.half_directions import SPACES, HalfDirection
 
 
 def cross_cosines(
-    one: HalfDirections, other: HalfDirections
+    first_directions: HalfDirections, second_directions: HalfDirections
 ) -> tuple[Float[np.ndarray, "space site deletion"], Float[np.ndarray, "space site draw"]]:
     """Mean cosine between a half's direction in `one` and the other half's in `other`, over splits.
 
     Given first for the labels, then for each draw of permuted labels.
     """
-    return _both_ways(one.fitted, other.fitted), _both_ways(one.permuted, other.permuted)
+    return _both_ways(first_directions.fitted, second_directions.fitted), _both_ways(
+        first_directions.permuted, second_directions.permuted
+    )
 
 
 def _both_ways(
-    here: Float[np.ndarray, "space site split half fit d_model"],
-    there: Float[np.ndarray, "space site split half fit d_model"],
+    first_directions: Float[np.ndarray, "space site split half fit d_model"],
+    second_directions: Float[np.ndarray, "space site split half fit d_model"],
 ) -> Float[np.ndarray, "space site fit"]:
     products = sum(
         einsum(
-            here[:, :, :, half].astype(np.float64),
-            there[:, :, :, 1 - half].astype(np.float64),
+            first_directions[:, :, :, half].astype(np.float64),
+            second_directions[:, :, :, 1 - half].astype(np.float64),
             "space site split fit d_model, space site split fit d_model -> space site fit",
         )
         for half in (0, 1)
     )
-    mean: np.ndarray = products / (2 * here.shape[2])
+    mean: np.ndarray = products / (2 * first_directions.shape[2])
     return mean
 
 
@@ -53,10 +55,10 @@ def jackknife_interval(
         Tukey (1958); Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapter 11.
     """
     blocks = values.shape[-1] - 1
-    left = values[..., 1:]
-    about = left - left.mean(axis=-1, keepdims=True)
-    deviation = np.sqrt((blocks - 1) / blocks * np.square(about).sum(axis=-1))
-    reach = student.ppf((1 + confidence) / 2, blocks - 1) * deviation
+    without_block = values[..., 1:]
+    deviations = without_block - without_block.mean(axis=-1, keepdims=True)
+    standard_error = np.sqrt((blocks - 1) / blocks * np.square(deviations).sum(axis=-1))
+    reach = student.ppf((1 + confidence) / 2, blocks - 1) * standard_error
     interval: np.ndarray = values[..., :1] + np.stack([-reach, reach], axis=-1)
     return interval
 
@@ -97,38 +99,44 @@ def cosine_dataset(
     reach = student.ppf(0.975, draws) * deviation
     band = np.stack([-reach, reach], axis=-1).clip(-1, 1)
 
-    known = reliability[..., 0] > band[number, number][..., 1]
+    is_reliable = reliability[..., 0] > band[number, number][..., 1]
     product = reliability[:, None] * reliability[None, :]
-    usable = (product > 0) & (known[:, None] & known[None, :])[..., None]
-    same = np.sqrt(np.where(usable, product, np.nan))
-    corrected = cosines / same
+    usable = (product > 0) & (is_reliable[:, None] & is_reliable[None, :])[..., None]
+    same_direction = np.sqrt(np.where(usable, product, np.nan))
+    corrected = cosines / same_direction
     pair = ("space", *axes, "site")
 
     def variable(
-        values: np.ndarray, long_name: str, units: str = "1", **more: int
+        values: np.ndarray, long_name: str, units: str = "1", **attributes: int
     ) -> tuple[tuple[str, ...], np.ndarray, dict[str, object]]:
         dims = pair if values.ndim == 4 else (*pair, "bound")
         by_space = rearrange(values, "source target space ... -> space source target ...")
-        return dims, by_space, {"units": units, "long_name": long_name, **more}
+        return dims, by_space, {"units": units, "long_name": long_name, **attributes}
 
     blocks = cosines.shape[-1] - 1
-    told = "cosine between directions of disjoint halves of the statements"
-    without = "cosine between directions, the noise of fitting taken out"
-    counted = np.broadcast_to(groups[:, :, None, None], cosines.shape[:4])
+    cosine_name = "cosine between directions of disjoint halves of the statements"
+    corrected_name = "cosine between directions, the noise of fitting taken out"
+    group_counts = np.broadcast_to(groups[:, :, None, None], cosines.shape[:4])
     return xr.Dataset(
         {
-            "cosine": variable(cosines[..., 0], told),
+            "cosine": variable(cosines[..., 0], cosine_name),
             "cosine_ci": variable(
-                cosine_interval(cosines), f"95% interval of the {told}", blocks=blocks
+                cosine_interval(cosines), f"95% interval of the {cosine_name}", blocks=blocks
             ),
-            "cosine_n": variable(counted, f"groups behind the {told}", "groups"),
-            "cosine_same": variable(same[..., 0], f"{told}, if they were one and the same"),
+            "cosine_n": variable(group_counts, f"groups behind the {cosine_name}", "groups"),
+            "cosine_same": variable(
+                same_direction[..., 0], f"{cosine_name}, if they were one and the same"
+            ),
             "cosine_null": variable(
-                band, f"middle 95% of the {told} where labels are permuted", permutations=draws
+                band,
+                f"middle 95% of the {cosine_name} where labels are permuted",
+                permutations=draws,
             ),
-            "cosine_corrected": variable(corrected[..., 0], without),
+            "cosine_corrected": variable(corrected[..., 0], corrected_name),
             "cosine_corrected_ci": variable(
-                jackknife_interval(corrected), f"95% interval of the {without}", blocks=blocks
+                jackknife_interval(corrected),
+                f"95% interval of the {corrected_name}",
+                blocks=blocks,
             ),
         },
         coords={"space": list(SPACES), "bound": ["low", "high"]},

@@ -102,38 +102,42 @@ def erasure_cost(
     """
     from tqdm.auto import tqdm
 
-    taken = logistic_probe() if probe is None else probe
-    check_probe(taken)
+    measure = logistic_probe() if probe is None else probe
+    check_probe(measure)
     seed = checked_seed(seed)
     # Without a control there is no telling a concept's direction from any other.
     checked_count("controls", controls, least=2)
     check_erasure_installed()
     check_readings(readings)
-    named = readings.concepts
-    check_several(named)
-    total = len(readings) * len(named) ** 2
+    concepts = readings.concepts
+    check_several(concepts)
+    total = len(readings) * len(concepts) ** 2
     parts = []
     with tqdm(total=total, desc="erasure", unit="pair", disable=not progress) as bar:
-        for read in readings:
+        for checkpoint_activations in readings:
             rows = []
-            before = [
-                _Probed(*taken.held_out(each, concept, seed=cell_seed(seed, concept)))
-                for each, concept in zip(read, named, strict=True)
+            probed_before = [
+                _Probed(*measure.held_out(activations, concept, seed=cell_seed(seed, concept)))
+                for activations, concept in zip(checkpoint_activations, concepts, strict=True)
             ]
-            for erased in read:
+            for erased in checkpoint_activations:
                 cells = []
-                for probed, home in zip(read, before, strict=True):
-                    cells.append(_cost(erased, probed, home, taken, controls, seed))
+                for probed, probed_concept in zip(
+                    checkpoint_activations, probed_before, strict=True
+                ):
+                    cells.append(_cost(erased, probed, probed_concept, measure, controls, seed))
                     bar.update()
                 rows.append(xr.concat(cells, dim="concept"))
-            parts.append(xr.concat(rows, dim="erased").merge(_before(named, before)))
-    names = [concept.name for concept in named]
+            parts.append(xr.concat(rows, dim="erased").merge(_before(concepts, probed_before)))
+    names = [concept.name for concept in concepts]
     return (
         xr.concat(parts, dim="checkpoint", data_vars="all")
-        .assign_coords(readings.along("checkpoint") | readings.along_sites(read[0]))
+        .assign_coords(
+            readings.along("checkpoint") | readings.along_sites(checkpoint_activations[0])
+        )
         .assign_coords(erased=names, concept=names)
-        .assign_coords(dimension=("concept", [concept.dimension for concept in named]))
-        .assign_attrs(probe=taken.name, controls=controls, seed=seed)
+        .assign_coords(dimension=("concept", [concept.dimension for concept in concepts]))
+        .assign_attrs(probe=measure.name, controls=controls, seed=seed)
     )
 
 
@@ -154,66 +158,75 @@ def _cost(
     seed: int,
 ) -> xr.Dataset:
     """What erasing one concept costs one concept, along `site`."""
-    about, concept = erased.concept, probed.concept
-    if about is None or concept is None or erased.values.shape[2] != probed.values.shape[2]:
+    erased_concept, concept = erased.concept, probed.concept
+    if (
+        erased_concept is None
+        or concept is None
+        or erased.values.shape[2] != probed.values.shape[2]
+    ):
         raise ValueError(
             f"Activations to erase are {erased.values.shape[2]} wide, those to probe "
             f"{probed.values.shape[2]}. Read all concepts at the same sites of one model."
         )
     # Folds as of this concept's own probe, so that permuted labels keep each fold's balance.
-    own = cell_seed(seed, about)
-    fold = assign_folds(about.labels, about.groups, folds=probe.folds, seed=own)
-    drawn = permute_labels(
-        about.labels, about.groups, fold, permutations=controls, seed=own
+    folds_seed = cell_seed(seed, erased_concept)
+    fold = assign_folds(
+        erased_concept.labels, erased_concept.groups, folds=probe.folds, seed=folds_seed
+    )
+    permuted_labels = permute_labels(
+        erased_concept.labels, erased_concept.groups, fold, permutations=controls, seed=folds_seed
     ).draws.astype(np.int64)
-    kept = _unseen(about, concept, before.fold)
-    after = [
-        _probe_erased(erased, probed, labels, kept, before.fold, probe.cross_fitter)
-        for labels in drawn
+    eraser_rows = _unseen(erased_concept, concept, before.fold)
+    held_out_after = [
+        _probe_erased(erased, probed, labels, eraser_rows, before.fold, probe.cross_fitter)
+        for labels in permuted_labels
     ]
     bootstrap = GroupBootstrap.draw(
         concept.groups, seed=cell_seed(seed, concept), resamples=probe.resamples
     )
     variables: Variables = {}
     for name, (units, long_name, sign) in _COSTS.items():
-        at_first = _by_statement(name, before.held_out.scores, concept.labels)
-        at_last = _by_statement(name, after[0].scores, concept.labels)
-        lost = sign * (at_first - at_last)
-        told = f"{long_name} lost by erasing"
-        random = np.stack(
+        values_before = _by_statement(name, before.held_out.scores, concept.labels)
+        values_after = _by_statement(name, held_out_after[0].scores, concept.labels)
+        loss = sign * (values_before - values_after)
+        loss_name = f"{long_name} lost by erasing"
+        control_losses = np.stack(
             [
-                sign * (at_first - _by_statement(name, each.scores, concept.labels)).mean(axis=0)
-                for each in after[1:]
+                sign
+                * (values_before - _by_statement(name, control.scores, concept.labels)).mean(axis=0)
+                for control in held_out_after[1:]
             ]
         )
         reach = (
             student.ppf(0.975, controls - 1)
-            * random.std(axis=0, ddof=1)
+            * control_losses.std(axis=0, ddof=1)
             * np.sqrt(1 + 1 / controls)
         )
         interval = paired_interval(
-            lost,
+            loss,
             bootstrap,
-            added=_shared(name, before.held_out, after[0], concept.labels, before.fold),
+            added=_shared(name, before.held_out, held_out_after[0], concept.labels, before.fold),
         )
         variables |= labelled(
-            name, at_last.mean(axis=0), units=units, long_name=f"{long_name} after erasing"
+            name, values_after.mean(axis=0), units=units, long_name=f"{long_name} after erasing"
         )
         variables |= labelled(
             f"{name}_cost",
-            lost.mean(axis=0),
+            loss.mean(axis=0),
             units=units,
-            long_name=told,
+            long_name=loss_name,
             interval=interval,
-            n=len(lost),
+            n=len(loss),
             resampling={"resamples": probe.resamples},
         )
         variables[f"{name}_cost_null"] = (
             ("site", "bound"),
-            np.stack([random.mean(axis=0) - reach, random.mean(axis=0) + reach], axis=-1),
+            np.stack(
+                [control_losses.mean(axis=0) - reach, control_losses.mean(axis=0) + reach], axis=-1
+            ),
             {
                 "units": units,
-                "long_name": f"where 95% of the {told} permuted labels are expected",
+                "long_name": f"where 95% of the {loss_name} permuted labels are expected",
                 "permutations": controls,
             },
         )
@@ -247,70 +260,77 @@ def _by_statement(
 ) -> Float[np.ndarray, "example site"]:
     signs = np.where(labels == 1, 1.0, -1.0)[:, None]
     if name == "accuracy":
-        right: np.ndarray = ((scores > 0) == (signs > 0)).astype(np.float64)
-        return right
+        correct: np.ndarray = ((scores > 0) == (signs > 0)).astype(np.float64)
+        return correct
     surprise: np.ndarray = np.logaddexp(0.0, -signs * scores)
     return surprise
 
 
 def _shared(
     name: str,
-    before: HeldOut,
-    after: HeldOut,
+    held_out_before: HeldOut,
+    held_out_after: HeldOut,
     labels: Int[np.ndarray, " example"],
     fold: Int[np.ndarray, " example"],
 ) -> Float[np.ndarray, " site"] | float:
     """Variance of a difference that comes from training rows which folds share."""
-    if before.fewer is None or after.fewer is None:
+    if held_out_before.fewer is None or held_out_after.fewer is None:
         return 0.0
-    whole = [fold_parts(each.scores, labels, fold)[name] for each in (before, after)]
-    without = [
-        np.stack([fold_parts(np.nan_to_num(part), labels, fold)[name] for part in each])
-        for each in (before.fewer, after.fewer)
+    full_parts = [
+        fold_parts(held_out.scores, labels, fold)[name]
+        for held_out in (held_out_before, held_out_after)
     ]
-    return covariance_between_folds(whole[0] - whole[1], without[0] - without[1])
+    parts_without_fold = [
+        np.stack([fold_parts(np.nan_to_num(scores), labels, fold)[name] for scores in held_out])
+        for held_out in (held_out_before.fewer, held_out_after.fewer)
+    ]
+    return covariance_between_folds(
+        full_parts[0] - full_parts[1], parts_without_fold[0] - parts_without_fold[1]
+    )
 
 
 def _unseen(
     erased: Concept, probed: Concept, fold: Int[np.ndarray, " example"]
 ) -> Bool[np.ndarray, "fold other"]:
     """For each fold, the statements that share no group and no text with those held out."""
-    kept = []
+    unseen_rows = []
     for k in range(int(fold.max()) + 1):
-        held = np.flatnonzero(fold == k)
-        groups = {probed.groups[row] for row in held}
-        texts = {probed.statements[row] for row in held}
-        kept.append(
+        held_out_rows = np.flatnonzero(fold == k)
+        groups = {probed.groups[row] for row in held_out_rows}
+        texts = {probed.statements[row] for row in held_out_rows}
+        unseen_rows.append(
             [
                 group not in groups and text not in texts
                 for group, text in zip(erased.groups, erased.statements, strict=True)
             ]
         )
-    return np.array(kept)
+    return np.array(unseen_rows)
 
 
 def _probe_erased(
     erased: Activations,
     probed: Activations,
     labels: Int[np.ndarray, " other"],
-    kept: Bool[np.ndarray, "fold other"],
+    eraser_rows: Bool[np.ndarray, "fold other"],
     fold: Int[np.ndarray, " example"],
     fitter: CrossFitter,
 ) -> HeldOut:
     """Held-out scores of a concept whose activations another one was erased from."""
     assert probed.concept is not None
-    own = torch.from_numpy(probed.concept.labels.astype(np.int64))
+    probed_labels = torch.from_numpy(probed.concept.labels.astype(np.int64))
     groups = probed.concept.groups
-    if kept.all():
-        return fitter(_erase(erased, labels, kept[0], probed.values), own, groups, fold)
+    if eraser_rows.all():
+        return fitter(
+            _erase(erased, labels, eraser_rows[0], probed.values), probed_labels, groups, fold
+        )
     scores = np.empty(probed.values.shape[:2])
-    fewer: np.ndarray | None = np.full((len(kept), *scores.shape), np.nan)
-    for k, rows in enumerate(kept):
-        found = fitter(_erase(erased, labels, rows, probed.values), own, groups, fold)
-        held = fold == k
-        scores[held] = found.scores[held]
-        if fewer is not None and found.fewer is not None:
-            fewer[:, held] = found.fewer[:, held]
+    fewer: np.ndarray | None = np.full((len(eraser_rows), *scores.shape), np.nan)
+    for k, rows in enumerate(eraser_rows):
+        held_out = fitter(_erase(erased, labels, rows, probed.values), probed_labels, groups, fold)
+        is_in_fold = fold == k
+        scores[is_in_fold] = held_out.scores[is_in_fold]
+        if fewer is not None and held_out.fewer is not None:
+            fewer[:, is_in_fold] = held_out.fewer[:, is_in_fold]
         else:
             fewer = None
     return HeldOut(scores, fewer=fewer)
@@ -323,16 +343,16 @@ def _erase(
     values: Float[Tensor, "example site d_model"],
 ) -> Float[Tensor, "example site d_model"]:
     """Activations after an eraser fitted to some rows, in their own precision."""
-    chosen = torch.from_numpy(rows)
-    names = torch.from_numpy(labels)[chosen]
-    if bool(names.all()) or not bool(names.any()):
+    row_mask = torch.from_numpy(rows)
+    eraser_labels = torch.from_numpy(labels)[row_mask]
+    if bool(eraser_labels.all()) or not bool(eraser_labels.any()):
         raise ValueError(
             "Nothing can be erased by statements of one label, which is all that is left once "
             "those of a held-out fold are left out. Give concepts that share fewer statements."
         )
-    without = []
+    erased_values = []
     for site in range(values.shape[1]):
-        direction, readout, centre = fit_eraser(erased.values[chosen, site], names)
-        here = values[:, site].double()
-        without.append(here - torch.outer((here - centre) @ readout, direction))
-    return torch.stack(without, dim=1).to(values.dtype)
+        direction, readout, centre = fit_eraser(erased.values[row_mask, site], eraser_labels)
+        site_values = values[:, site].double()
+        erased_values.append(site_values - torch.outer((site_values - centre) @ readout, direction))
+    return torch.stack(erased_values, dim=1).to(values.dtype)

@@ -104,39 +104,51 @@ def find_forgetting(
         >>> forgetting = find_forgetting("run", "toxicity", readings, layer=2)  # doctest: +SKIP
         >>> forgetting[["forgotten", "forgotten_noise"]].to_dataframe()  # doctest: +SKIP
     """
-    for name, number, least in (
+    for name, number, minimum in (
         ("patience", patience, 1), ("refits", refits, 2), ("resamples", resamples, 1),
     ):  # fmt: skip
-        checked_count(name, number, least=least)
+        checked_count(name, number, least=minimum)
     seed = checked_seed(seed)
     if measure is not None:
         check_probe(measure)
-    kept = read_run_scores(run_folder, concept, probe=probe)
-    sites = kept.site_coordinates["site"]
-    place = site_number(sites, kept.site_coordinates["layer"][1].tolist(), layer, site)
-    right = np.stack([kept.right(i)[:, place] for i in range(len(kept.checkpoints))])
-    if np.isnan(kept.scores[:, :, place]).any():
+    run_scores = read_run_scores(run_folder, concept, probe=probe)
+    sites = run_scores.site_coordinates["site"]
+    site_place = site_number(sites, run_scores.site_coordinates["layer"][1].tolist(), layer, site)
+    correct = np.stack(
+        [run_scores.correct(i)[:, site_place] for i in range(len(run_scores.checkpoints))]
+    )
+    if np.isnan(run_scores.scores[:, :, site_place]).any():
         raise ValueError(
             f"Not every checkpoint has scores of {concept!r} yet. Call the sweep with the same "
             "arguments; it continues."
         )
-    known = known_before(right, patience)
-    lost = known & ~right
-    mirror = known_before(~right, patience) & right
-    share = np.full(right.shape, np.nan)
+    is_known = known_before(correct, patience)
+    is_forgotten = is_known & ~correct
+    is_mirrored = known_before(~correct, patience) & correct
+    correct_share = np.full(correct.shape, np.nan)
     if readings is not None:
         stored = RunFolder.at(run_folder).read_concept(concept)
-        _check_readings_of_run(readings, stored, kept.checkpoints, sites[place])
+        _check_readings_of_run(readings, stored, run_scores.checkpoints, sites[site_place])
         readings = readings.select([stored])
-        taken = logistic_probe() if measure is None else measure
-        share = _right_share(kept, readings, sites[place], taken, refits, seed, progress=progress)
-    return _dataset(kept, right, known, lost, mirror, share, refits, seed, resamples).assign_attrs(
-        concept=concept, site=sites[place], patience=patience, seed=seed
-    )
+        refitted = logistic_probe() if measure is None else measure
+        correct_share = _right_share(
+            run_scores, readings, sites[site_place], refitted, refits, seed, progress=progress
+        )
+    return _dataset(
+        run_scores,
+        correct,
+        is_known,
+        is_forgotten,
+        is_mirrored,
+        correct_share,
+        refits,
+        seed,
+        resamples,
+    ).assign_attrs(concept=concept, site=sites[site_place], patience=patience, seed=seed)
 
 
 def known_before(
-    right: Bool[np.ndarray, "checkpoint example"], patience: int
+    correct: Bool[np.ndarray, "checkpoint example"], patience: int
 ) -> Bool[np.ndarray, "checkpoint example"]:
     """Whether a statement was right at the `patience` checkpoints just before each one.
 
@@ -147,12 +159,12 @@ def known_before(
         >>> known_before(right, 2).ravel().tolist()
         [False, False, True, True, False]
     """
-    known = np.zeros_like(right)
-    run = np.zeros(right.shape[1], dtype=np.int64)
-    for number in range(len(right)):
-        known[number] = run >= patience
-        run = np.where(right[number], run + 1, 0)
-    return known
+    is_known = np.zeros_like(correct)
+    streak = np.zeros(correct.shape[1], dtype=np.int64)
+    for number in range(len(correct)):
+        is_known[number] = streak >= patience
+        streak = np.where(correct[number], streak + 1, 0)
+    return is_known
 
 
 def _check_readings_of_run(
@@ -161,10 +173,10 @@ def _check_readings_of_run(
     """Refuse readings that lack a checkpoint or the site, or that are of other statements."""
     check_readings(readings, collected_with="collect_run(run_folder, series, concept)")
     readings.concept_numbers([concept], argument="readings")
-    missing = [name for name in checkpoints if name not in readings.checkpoints]
-    if missing:
+    missing_checkpoints = [name for name in checkpoints if name not in readings.checkpoints]
+    if missing_checkpoints:
         raise ValueError(
-            f"`readings` lack {missing[0]!r}, which the run holds. They have "
+            f"`readings` lack {missing_checkpoints[0]!r}, which the run holds. They have "
             f"{listed(readings.checkpoints)}. Collect them at all checkpoints of the run: "
             "`collect_run(run_folder, series, concept)`."
         )
@@ -176,7 +188,7 @@ def _check_readings_of_run(
 
 
 def _right_share(
-    kept: RunScores,
+    run_scores: RunScores,
     readings: SeriesReadings,
     site: str,
     measure: ProbeMeasure,
@@ -189,88 +201,92 @@ def _right_share(
     from tqdm.auto import tqdm
 
     (concept,) = readings.concepts
-    own = cell_seed(seed, concept)
-    deals = [
-        assign_folds(concept.labels, concept.groups, folds=measure.folds, seed=own + 1 + number)
+    concept_seed = cell_seed(seed, concept)
+    folds_by_refit = [
+        assign_folds(
+            concept.labels, concept.groups, folds=measure.folds, seed=concept_seed + 1 + number
+        )
         for number in range(refits)
     ]
     labels = torch.from_numpy(concept.labels.astype(np.int64))
     shares = []
-    for name in tqdm(kept.checkpoints, desc="refits", unit="checkpoint", disable=not progress):
+    for name in tqdm(
+        run_scores.checkpoints, desc="refits", unit="checkpoint", disable=not progress
+    ):
         (all_sites,) = readings.at(readings.checkpoints.index(name))
         activations = all_sites.select([site])
-        right = [
+        correct_by_refit = [
             (measure.cross_fitter(activations.values, labels, concept.groups, fold).scores > 0)
             == (concept.labels == 1)[:, None]
-            for fold in deals
+            for fold in folds_by_refit
         ]
-        shares.append(np.mean(right, axis=0)[:, 0])
+        shares.append(np.mean(correct_by_refit, axis=0)[:, 0])
     return np.stack(shares)
 
 
 def _dataset(
-    kept: RunScores,
-    right: Bool[np.ndarray, "checkpoint example"],
-    known: Bool[np.ndarray, "checkpoint example"],
-    lost: Bool[np.ndarray, "checkpoint example"],
-    mirror: Bool[np.ndarray, "checkpoint example"],
-    share: Float[np.ndarray, "checkpoint example"],
+    run_scores: RunScores,
+    correct: Bool[np.ndarray, "checkpoint example"],
+    is_known: Bool[np.ndarray, "checkpoint example"],
+    is_forgotten: Bool[np.ndarray, "checkpoint example"],
+    is_mirrored: Bool[np.ndarray, "checkpoint example"],
+    correct_share: Float[np.ndarray, "checkpoint example"],
     refits: int,
     seed: int,
     resamples: int,
 ) -> xr.Dataset:
-    before = np.concatenate([np.full((1, right.shape[1]), np.nan), share[:-1]])
-    before[0] = share[0]  # nothing is known before the first checkpoint
-    noise = known * (1 - before)
-    excess = known * (before - share)
-    bootstrap = GroupBootstrap.draw(kept.groups, seed=seed, resamples=resamples)
-    count = right.shape[1]
-    if np.isnan(share).all():
-        interval = np.full((len(right), 2), np.nan)
+    share_before = np.concatenate([np.full((1, correct.shape[1]), np.nan), correct_share[:-1]])
+    share_before[0] = correct_share[0]  # nothing is known before the first checkpoint
+    noise = is_known * (1 - share_before)
+    excess = is_known * (share_before - correct_share)
+    bootstrap = GroupBootstrap.draw(run_scores.groups, seed=seed, resamples=resamples)
+    count = correct.shape[1]
+    if np.isnan(correct_share).all():
+        interval = np.full((len(correct), 2), np.nan)
     else:
         interval = count * paired_interval(excess.T, bootstrap)
-        interval[~known.any(axis=1)] = 0.0
-    ever_after = np.logical_and.accumulate(~right[::-1])[::-1]
+        interval[~is_known.any(axis=1)] = 0.0
+    wrong_from_here = np.logical_and.accumulate(~correct[::-1])[::-1]
 
     def counted(values: np.ndarray, long_name: str) -> tuple[object, ...]:
         return ("checkpoint",), values, {"units": "statements", "long_name": long_name}
 
-    told = "statements forgotten beyond what another fit would call wrong"
+    excess_name = "statements forgotten beyond what another fit would call wrong"
     return xr.Dataset(
         {
-            "known": counted(known.sum(axis=1), "statements known before"),
-            "forgotten": counted(lost.sum(axis=1), "known statements that are wrong"),
+            "known": counted(is_known.sum(axis=1), "statements known before"),
+            "forgotten": counted(is_forgotten.sum(axis=1), "known statements that are wrong"),
             "forgotten_noise": counted(
                 noise.sum(axis=1),
                 "known statements that another fit at the checkpoint before would call wrong",
             ),
-            "forgotten_excess": counted(excess.sum(axis=1), told),
+            "forgotten_excess": counted(excess.sum(axis=1), excess_name),
             "forgotten_excess_ci": (
                 ("checkpoint", "bound"),
                 interval,
                 {
                     "units": "statements",
-                    "long_name": f"95% interval of the {told}",
+                    "long_name": f"95% interval of the {excess_name}",
                     "resamples": resamples,
                     "groups": bootstrap.groups,
                 },
             ),
             "forgotten_mirror": counted(
-                mirror.sum(axis=1),
+                is_mirrored.sum(axis=1),
                 "statements wrong as often in a row as others were right, that are right",
             ),
             "lost_for_good": counted(
-                (lost & ever_after).sum(axis=1),
+                (is_forgotten & wrong_from_here).sum(axis=1),
                 "known statements that are wrong from here to the end",
             ),
             "right": (
                 ("checkpoint", "example"),
-                right,
+                correct,
                 {"units": "1", "long_name": "whether the held-out score is right"},
             ),
             "right_share": (
                 ("checkpoint", "example"),
-                share,
+                correct_share,
                 {
                     "units": "fraction of refits",
                     "long_name": "share of refits by which the held-out score is right",
@@ -279,8 +295,8 @@ def _dataset(
             ),
         },
         coords={
-            **kept.checkpoint_coordinates,
-            **kept.example_coordinates,
+            **run_scores.checkpoint_coordinates,
+            **run_scores.example_coordinates,
             "bound": ["low", "high"],
         },
     )

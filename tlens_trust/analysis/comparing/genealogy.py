@@ -123,11 +123,15 @@ def direction_genealogy(
             f"blocks, or half that of permutations, got {subspace}."
         )
     readings = of_one_concept(readings, concept)
-    (about,) = readings.concepts
+    (only_concept,) = readings.concepts
     halves = SplitHalves.draw(
-        about, splits=splits, blocks=blocks, permutations=permutations, seed=cell_seed(seed, about)
+        only_concept,
+        splits=splits,
+        blocks=blocks,
+        permutations=permutations,
+        seed=cell_seed(seed, only_concept),
     )
-    fitted: list[HalfDirections] = []
+    directions: list[HalfDirections] = []
     for (activations,) in tqdm(
         readings, desc="genealogy", unit="checkpoint", total=len(readings), disable=not progress
     ):
@@ -136,58 +140,60 @@ def direction_genealogy(
                 f"`subspace` is {subspace}, and the activations are only "
                 f"{activations.values.shape[2]} wide."
             )
-        if fitted and fitted[0].fitted.shape[-1] != activations.values.shape[2]:
+        if directions and directions[0].fitted.shape[-1] != activations.values.shape[2]:
             raise ValueError(
-                f"{readings.checkpoints[len(fitted)]!r} is {activations.values.shape[2]} wide and "
-                f"{readings.checkpoints[0]!r} {fitted[0].fitted.shape[-1]}. Compare checkpoints of "
-                "one architecture."
+                f"{readings.checkpoints[len(directions)]!r} is {activations.values.shape[2]} wide "
+                f"and {readings.checkpoints[0]!r} {directions[0].fitted.shape[-1]}. Compare "
+                "checkpoints of one architecture."
             )
-        fitted.append(fit_half_directions(activations, about, halves, direction=direction, C=C))
+        directions.append(
+            fit_half_directions(activations, only_concept, halves, direction=direction, C=C)
+        )
 
-    pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]
+    pairs = [[cross_cosines(source, target) for target in directions] for source in directions]
     data = cosine_dataset(
         np.array([[cosines for cosines, _ in row] for row in pairs]),
         np.array([[null for _, null in row] for row in pairs]),
-        np.full((len(fitted), len(fitted)), len(set(about.groups))),
+        np.full((len(directions), len(directions)), len(set(only_concept.groups))),
         axes=("source", "target"),
     )
-    data = data.merge(_angle_dataset(fitted, subspace))
+    data = data.merge(_angle_dataset(directions, subspace))
     return data.assign_coords(
         readings.along("source") | readings.along("target") | readings.along_sites(activations)
-    ).assign_attrs(concept=about.name, direction=direction, C=C, splits=splits, seed=seed)
+    ).assign_attrs(concept=only_concept.name, direction=direction, C=C, splits=splits, seed=seed)
 
 
-def _angle_dataset(fitted: Sequence[HalfDirections], dimension: int) -> xr.Dataset:
+def _angle_dataset(directions: Sequence[HalfDirections], dimension: int) -> xr.Dataset:
     """Principal angles between the subspaces of all pairs of checkpoints."""
-    spanned = [_basis(each.fitted, dimension) for each in fitted]
-    draws = fitted[0].permuted.shape[4]
-    drawn = [
+    bases = [_basis(half_directions.fitted, dimension) for half_directions in directions]
+    draws = directions[0].permuted.shape[4]
+    null_bases = [
         np.stack(
             [
-                _basis(each.permuted[:, :, :, :, first : first + dimension], dimension)
-                for first in range(0, draws - dimension + 1, dimension)
+                _basis(half_directions.permuted[:, :, :, :, start : start + dimension], dimension)
+                for start in range(0, draws - dimension + 1, dimension)
             ],
             axis=2,
         )
-        for each in fitted
+        for half_directions in directions
     ]
-    angles = np.array([[_angles(a, b).mean(axis=2) for b in spanned] for a in spanned])
-    null = np.array([[_angles(a, b).mean(axis=3) for b in drawn] for a in drawn])
+    angles = np.array([[_angles(a, b).mean(axis=2) for b in bases] for a in bases])
+    null = np.array([[_angles(a, b).mean(axis=3) for b in null_bases] for a in null_bases])
     band = np.quantile(null, [0.025, 0.975], axis=4)
-    told = "principal angle between subspaces of directions of disjoint halves"
+    angle_name = "principal angle between subspaces of directions of disjoint halves"
     return xr.Dataset(
         {
             "principal_angle": (
                 ("space", "source", "target", "site", "angle"),
                 rearrange(angles, "source target space ... -> space source target ..."),
-                {"units": "degrees", "long_name": told},
+                {"units": "degrees", "long_name": angle_name},
             ),
             "principal_angle_null": (
                 ("space", "source", "target", "site", "angle", "bound"),
                 rearrange(band, "bound source target space ... -> space source target ... bound"),
                 {
                     "units": "degrees",
-                    "long_name": f"middle 95% of the {told} where labels are permuted",
+                    "long_name": f"middle 95% of the {angle_name} where labels are permuted",
                     "permutations": draws // dimension,
                 },
             ),
@@ -205,16 +211,16 @@ def _basis(
 
 
 def _angles(
-    one: Float[np.ndarray, "*where split 2 dimension d_model"],
-    other: Float[np.ndarray, "*where split 2 dimension d_model"],
+    first_bases: Float[np.ndarray, "*where split 2 dimension d_model"],
+    second_bases: Float[np.ndarray, "*where split 2 dimension d_model"],
 ) -> Float[np.ndarray, "*where split dimension"]:
     """Angles in degrees between one half of `one` and the other of `other`, mean of both ways."""
-    found = [
+    cosines = [
         np.linalg.svd(
-            one[..., half, :, :] @ np.swapaxes(other[..., 1 - half, :, :], -1, -2),
+            first_bases[..., half, :, :] @ np.swapaxes(second_bases[..., 1 - half, :, :], -1, -2),
             compute_uv=False,
         )
         for half in (0, 1)
     ]
-    degrees: np.ndarray = np.degrees(np.arccos(np.clip(found, 0, 1))).mean(axis=0)
+    degrees: np.ndarray = np.degrees(np.arccos(np.clip(cosines, 0, 1))).mean(axis=0)
     return degrees

@@ -63,13 +63,13 @@ class SplitHalves:
         Raises:
             ValueError: A half, less a block, lacks one of the labels.
         """
-        for name, number, least in (
+        for name, number, minimum in (
             ("splits", splits, 1),
             ("blocks", blocks, 2),
             ("permutations", permutations, 2),
         ):
-            if number < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {number}.")
+            if number < minimum:
+                raise ValueError(f"`{name}` must be at least {minimum}, got {number}.")
         names, group = np.unique(np.asarray(concept.groups, dtype=str), return_inverse=True)
         digests = [hashlib.sha256(f"{seed}\0{name}".encode()).digest() for name in names.tolist()]
         bits = np.unpackbits(
@@ -95,13 +95,13 @@ class SplitHalves:
     def train(self) -> Bool[np.ndarray, "split half deletion example"]:
         """The rows of every fit; the first deletion leaves nothing out, the others one block."""
         member = self.half[:, None, :] == np.arange(2)[:, None]
-        kept = np.concatenate(
+        is_kept = np.concatenate(
             [
                 np.ones((1, len(self.block)), dtype=bool),
                 self.block != np.arange(self.blocks)[:, None],
             ]
         )
-        train: np.ndarray = member[:, :, None, :] & kept
+        train: np.ndarray = member[:, :, None, :] & is_kept
         return train
 
 
@@ -137,12 +137,14 @@ def fit_half_directions(
         rearrange(train, "split half deletion example -> (split half deletion) example")
     )
     labels = torch.from_numpy(concept.labels.astype(np.int64)).expand(len(masks), rows)
-    fitted = _fit(values, labels, masks, direction, C)
+    directions = _fit(values, labels, masks, direction, C)
 
     draws = len(halves.permuted)
-    whole = train[:, :, 0]
+    train_without_deletion = train[:, :, 0]
     masks = torch.from_numpy(
-        repeat(whole, "split half example -> (split half draw) example", draw=draws)
+        repeat(
+            train_without_deletion, "split half example -> (split half draw) example", draw=draws
+        )
     )
     labels = repeat(
         torch.from_numpy(halves.permuted.astype(np.int64)),
@@ -152,15 +154,15 @@ def fit_half_directions(
     )
     # A half of a permutation may lack a label where groups hold one each: its direction is none.
     whole_labels = ((masks & (labels == 1)).any(1) & (masks & (labels == 0)).any(1)).numpy()
-    permuted = np.zeros((values.shape[1], len(masks), values.shape[2]))
+    permuted_directions = np.zeros((values.shape[1], len(masks), values.shape[2]))
     if whole_labels.any():
-        permuted[:, whole_labels] = _fit(
+        permuted_directions[:, whole_labels] = _fit(
             values, labels[whole_labels], masks[whole_labels], direction, C
         )
     deviation = values.double().std(dim=0, correction=0).numpy()
     return HalfDirections(
-        _in_spaces(fitted, deviation, direction, (splits, 2, deletions)),
-        _in_spaces(permuted, deviation, direction, (splits, 2, draws)),
+        _in_spaces(directions, deviation, direction, (splits, 2, deletions)),
+        _in_spaces(permuted_directions, deviation, direction, (splits, 2, draws)),
     )
 
 
@@ -190,18 +192,18 @@ def _fit(
     if direction == "mass_mean":
         one, zero = (train & (labels == 1)).double(), (train & (labels == 0)).double()
         contrast = one / one.sum(1, keepdim=True) - zero / zero.sum(1, keepdim=True)
-        found: np.ndarray = einsum(
+        contrasts: np.ndarray = einsum(
             contrast, values.double(), "fit example, example site d_model -> site fit d_model"
         ).numpy()
-        return found
+        return contrasts
     parts = [
         solve_logistic(
-            values, labels[first : first + _AT_ONCE], train=train[first : first + _AT_ONCE], C=[C]
+            values, labels[start : start + _AT_ONCE], train=train[start : start + _AT_ONCE], C=[C]
         ).coef[:, :, 0]
-        for first in range(0, len(train), _AT_ONCE)
+        for start in range(0, len(train), _AT_ONCE)
     ]
-    fitted: np.ndarray = torch.cat(parts, dim=1).numpy()
-    return fitted
+    weights: np.ndarray = torch.cat(parts, dim=1).numpy()
+    return weights
 
 
 def _in_spaces(

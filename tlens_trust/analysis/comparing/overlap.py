@@ -77,25 +77,30 @@ def direction_overlap(
 
     check_direction(direction, C)
     check_readings(readings)
-    named = readings.concepts
-    check_several(named)
+    concepts = readings.concepts
+    check_several(concepts)
     halves = [
         # One seed for all, so that a group that two concepts share is halved in one way.
         SplitHalves.draw(
             concept, splits=splits, blocks=blocks, permutations=permutations, seed=seed
         )
-        for concept in named
+        for concept in concepts
     ]
-    groups = np.array([[len({*a.groups, *b.groups}) for b in named] for a in named])
+    groups = np.array([[len({*a.groups, *b.groups}) for b in concepts] for a in concepts])
     parts = []
-    for read in tqdm(
+    for checkpoint_activations in tqdm(
         readings, desc="overlap", unit="checkpoint", total=len(readings), disable=not progress
     ):
-        fitted = [
+        directions = [
             fit_half_directions(activations, concept, half, direction=direction, C=C)
-            for activations, concept, half in zip(read, named, halves, strict=True)
+            for activations, concept, half in zip(
+                checkpoint_activations, concepts, halves, strict=True
+            )
         ]
-        pairs = [[cross_cosines(one, other) for other in fitted] for one in fitted]
+        pairs = [
+            [cross_cosines(first_directions, second_directions) for second_directions in directions]
+            for first_directions in directions
+        ]
         parts.append(
             cosine_dataset(
                 np.array([[cosines for cosines, _ in row] for row in pairs]),
@@ -104,15 +109,17 @@ def direction_overlap(
                 axes=("concept", "other_concept"),
             )
         )
-    names = [concept.name for concept in named]
+    names = [concept.name for concept in concepts]
     return (
         xr.concat(parts, dim="checkpoint")
-        .assign_coords(readings.along("checkpoint") | readings.along_sites(read[0]))
+        .assign_coords(
+            readings.along("checkpoint") | readings.along_sites(checkpoint_activations[0])
+        )
         .assign_coords(
             concept=names,
             other_concept=names,
-            dimension=("concept", [concept.dimension for concept in named]),
-            polarity=("concept", [concept.polarity for concept in named]),
+            dimension=("concept", [concept.dimension for concept in concepts]),
+            polarity=("concept", [concept.polarity for concept in concepts]),
         )
         .assign_attrs(direction=direction, C=C, splits=splits, seed=seed)
     )

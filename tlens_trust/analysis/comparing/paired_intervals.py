@@ -66,9 +66,9 @@ def widened_interval(
         True
     """
     spread = _variance(interval, groups, confidence)
-    more = np.divide(spread + added, spread, out=np.ones_like(spread), where=spread > 0)
-    about = np.asarray(value)[..., None]
-    stretched: np.ndarray = about + np.sqrt(more)[..., None] * (interval - about)
+    variance_ratio = np.divide(spread + added, spread, out=np.ones_like(spread), where=spread > 0)
+    centre = np.asarray(value)[..., None]
+    stretched: np.ndarray = centre + np.sqrt(variance_ratio)[..., None] * (interval - centre)
     return stretched
 
 
@@ -87,10 +87,10 @@ def shared_variance(
         groups: Number of groups that were resampled.
         confidence: The confidence of the interval.
     """
-    beyond = _variance(interval, groups, confidence) - groups / max(groups - 1, 1) * resampled
+    excess = _variance(interval, groups, confidence) - groups / max(groups - 1, 1) * resampled
     # Where resampling shows no spread the interval is of another make, and tells nothing of folds.
-    found: np.ndarray = np.where(resampled > 1e-12, np.maximum(beyond, 0.0), 0.0)
-    return found
+    shared: np.ndarray = np.where(resampled > 1e-12, np.maximum(excess, 0.0), 0.0)
+    return shared
 
 
 def _variance(

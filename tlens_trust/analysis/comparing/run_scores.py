@@ -50,18 +50,18 @@ class RunScores:
         Raises:
             ValueError: It is not there, is not finished, or several have that step.
         """
-        (found,) = checkpoint_numbers(self.checkpoints, self.steps, [which])
-        if np.isnan(self.scores[found]).any():
+        (number,) = checkpoint_numbers(self.checkpoints, self.steps, [which])
+        if np.isnan(self.scores[number]).any():
             raise ValueError(
-                f"Not every score at {self.checkpoints[found]!r} is there. Call the sweep with "
+                f"Not every score at {self.checkpoints[number]!r} is there. Call the sweep with "
                 "the same arguments; it continues."
             )
-        return found
+        return number
 
-    def right(self, checkpoint: int) -> Bool[np.ndarray, "example site"]:
+    def correct(self, checkpoint: int) -> Bool[np.ndarray, "example site"]:
         """Where a statement is on its label's side. A score of 0 counts as label 0's."""
-        right: np.ndarray = (self.scores[checkpoint] > 0) == (self.labels == 1)[:, None]
-        return right
+        correct: np.ndarray = (self.scores[checkpoint] > 0) == (self.labels == 1)[:, None]
+        return correct
 
     def interval(self, checkpoint: int) -> Float[np.ndarray, "site bound"] | None:
         """The interval of the accuracy at one checkpoint; None where a site has none."""
@@ -96,25 +96,27 @@ def read_run_scores(
         scores = scores.sel(probe=probe)
     elif probe is not None:
         # One measure's scores carry no name of their own; the settings do.
-        measured = RunFolder.at(run_folder).manifest["settings"]["measures"]
-        held = [str(identity).partition("(")[0] for identity in measured]
-        if probe not in held:
+        identities = RunFolder.at(run_folder).manifest["settings"]["measures"]
+        measure_names = [str(identity).partition("(")[0] for identity in identities]
+        if probe not in measure_names:
             raise ValueError(
-                f"The run folder {str(run_folder)!r} holds the scores of {listed(held)}, and "
-                f"`probe` is {probe!r}. Choose one of them, or leave it out."
+                f"The run folder {str(run_folder)!r} holds the scores of {listed(measure_names)}, "
+                f"and `probe` is {probe!r}. Choose one of them, or leave it out."
             )
     scores = scores.transpose("checkpoint", "example", "site")
     unscored = scores.isnull().all(["checkpoint", "site"])
     if unscored.any() and not unscored.all():
         raise ValueError(one_split_message(run_folder))
     interval = None
-    found = RunFolder.at(run_folder).trace_data().get("accuracy_ci")
-    if found is not None:
-        found = found.sel(concept=concept)
-        if "probe" in found.dims:
-            found = found.reindex(probe=[probe]).isel(probe=0)
-        found = found.reindex(checkpoint=scores["checkpoint"], site=scores["site"])
-        interval = found.transpose("checkpoint", "site", "bound").values
+    accuracy_intervals = RunFolder.at(run_folder).trace_data().get("accuracy_ci")
+    if accuracy_intervals is not None:
+        accuracy_intervals = accuracy_intervals.sel(concept=concept)
+        if "probe" in accuracy_intervals.dims:
+            accuracy_intervals = accuracy_intervals.reindex(probe=[probe]).isel(probe=0)
+        accuracy_intervals = accuracy_intervals.reindex(
+            checkpoint=scores["checkpoint"], site=scores["site"]
+        )
+        interval = accuracy_intervals.transpose("checkpoint", "site", "bound").values
     fold = scores["fold"].values.astype(np.int64) if "fold" in scores.coords else None
     return RunScores(
         scores=scores.values.astype(np.float64),
@@ -166,25 +168,25 @@ def site_number(
         >>> site_number(["blocks.0.hook_resid_post", "blocks.1.hook_resid_post"], [0, 1], 1, None)
         1
     """
-    found = [
+    numbers = [
         i
         for i, (name, block) in enumerate(zip(sites, layers, strict=True))
         if (site is None or name == site) and (layer is None or block == layer)
     ]
-    if len(found) == 1:
-        return found[0]
-    asked = " and ".join(
+    if len(numbers) == 1:
+        return numbers[0]
+    choice = " and ".join(
         f"{key}={value!r}" for key, value in (("layer", layer), ("site", site)) if value is not None
     )
     raise ValueError(
-        f"One site is needed, and {len(found) or 'none'} {'have' if len(found) > 1 else 'has'} "
-        f"{asked or 'been chosen'}. Choose by `layer=` or `site=` among {listed(sites)}."
+        f"One site is needed, and {len(numbers) or 'none'} {'have' if len(numbers) > 1 else 'has'} "
+        f"{choice or 'been chosen'}. Choose by `layer=` or `site=` among {listed(sites)}."
     )
 
 
 def _coordinates(scores: Any, axis: str, names: Sequence[str]) -> dict[str, Any]:
-    own = {axis: scores[axis].values.tolist()} if axis in scores.coords else {}
-    return own | {
+    axis_coordinate = {axis: scores[axis].values.tolist()} if axis in scores.coords else {}
+    return axis_coordinate | {
         name: (axis, scores[name].values, dict(scores[name].attrs))
         for name in names
         if name in scores.coords

@@ -130,26 +130,29 @@ def trace_transfer(
     """
     from tqdm.auto import tqdm
 
-    taken = logistic_probe() if probe is None else probe
-    check_probe(taken)
+    measure = logistic_probe() if probe is None else probe
+    check_probe(measure)
     seed = checked_seed(seed)
     check_readings(readings)
     source, numbers = _choose_sets(readings, fitted_on, scored_on)
     fitted_concept = readings.concepts[source]
-    named = [readings.concepts[number] for number in numbers]
+    scored_concepts = [readings.concepts[number] for number in numbers]
     folds_seed = cell_seed(seed, fitted_concept)
     fold = assign_folds(
-        fitted_concept.labels, fitted_concept.groups, folds=taken.folds, seed=folds_seed
+        fitted_concept.labels, fitted_concept.groups, folds=measure.folds, seed=folds_seed
     )
-    sets = [TargetSet.of(concept, fitted_concept, fold, taken, seed=seed) for concept in named]
+    sets = [
+        TargetSet.of(concept, fitted_concept, fold, measure, seed=seed)
+        for concept in scored_concepts
+    ]
 
     def score(activations: Sequence[Activations]) -> tuple[xr.Dataset, list[TargetScores]]:
-        fitted = SourceProbes.fit(fitted_concept, activations[source], taken, seed=seed)
+        source_probes = SourceProbes.fit(fitted_concept, activations[source], measure, seed=seed)
         cells = [
-            scored.score(fitted, activations[number])
-            for scored, number in zip(sets, numbers, strict=True)
+            target_set.score(source_probes, activations[number])
+            for target_set, number in zip(sets, numbers, strict=True)
         ]
-        return fitted.scores("source", "in the fitted set"), cells
+        return source_probes.scores("source", "in the fitted set"), cells
 
     sources, cells, random_cells = [], [], None
     total = len(readings) + (readings.fetch_untrained is not None)
@@ -165,15 +168,15 @@ def trace_transfer(
             cells.append(checkpoint_cells)
             bar.update()
     by_set = []
-    for number, scored in enumerate(sets):
+    for number, target_set in enumerate(sets):
         columns = []
         for place, checkpoint_cells in enumerate(cells):
             baseline_place = readings.untrained_number(place)
             baseline = random_cells if baseline_place is None else cells[baseline_place]
             cell = checkpoint_cells[number]
             untrained = None if baseline is None else baseline[number]
-            columns.append(cell.data.merge(_beside_untrained(scored, cell, untrained)))
-        by_set.append(xr.concat(columns, dim="checkpoint").merge(scored.levels()))
+            columns.append(cell.data.merge(_beside_untrained(target_set, cell, untrained)))
+        by_set.append(xr.concat(columns, dim="checkpoint").merge(target_set.levels()))
     data = xr.concat(by_set, dim="scored_on", combine_attrs="drop_conflicts")
     data = data.merge(xr.concat(sources, dim="checkpoint"))
     data["accuracy_q"] = (
@@ -181,7 +184,7 @@ def trace_transfer(
         benjamini_hochberg(data["accuracy_p_best"].min("site").values),
         {
             "units": "1",
-            "permutations": taken.permutations,
+            "permutations": measure.permutations,
             "long_name": "p-value of the best site, by the null of the maximum over sites, "
             "corrected for the sets and checkpoints (Benjamini and Hochberg)",
         },
@@ -190,9 +193,9 @@ def trace_transfer(
         data.transpose("scored_on", "checkpoint", "site", ...)
         .assign_coords(readings.along("checkpoint"))
         .assign_coords(readings.along_sites(activations[0]))
-        .assign_coords(scored_on=[concept.name for concept in named])
+        .assign_coords(scored_on=[concept.name for concept in scored_concepts])
         .assign_attrs(
-            fitted_on=fitted_concept.name, probe=taken.name, seed=seed, folds=int(taken.folds)
+            fitted_on=fitted_concept.name, probe=measure.name, seed=seed, folds=int(measure.folds)
         )
     )
     return data.isel(scored_on=0) if isinstance(scored_on, str | Concept) else data
@@ -226,31 +229,39 @@ def _choose_sets(
 
 
 def _beside_untrained(
-    scored: TargetSet, cell: TargetScores, untrained: TargetScores | None
+    target_set: TargetSet, cell: TargetScores, untrained: TargetScores | None
 ) -> xr.Dataset:
     """Scores of untrained weights, and the accuracy above theirs; NaN where there are none."""
-    beside = xr.Dataset()
+    untrained_data = xr.Dataset()
     for name in _SCORES:
-        for part in ("", "_ci"):
-            own = cell.data[f"{name}{part}"]
-            known = xr.full_like(own, np.nan) if untrained is None else untrained.data[own.name]
-            known = known.copy()
-            known.attrs = {
-                **own.attrs,
-                "long_name": f"{own.attrs['long_name']}, of untrained weights",
+        for ending in ("", "_ci"):
+            own_scores = cell.data[f"{name}{ending}"]
+            untrained_scores = (
+                xr.full_like(own_scores, np.nan)
+                if untrained is None
+                else untrained.data[own_scores.name]
+            )
+            untrained_scores = untrained_scores.copy()
+            untrained_scores.attrs = {
+                **own_scores.attrs,
+                "long_name": f"{own_scores.attrs['long_name']}, of untrained weights",
             }
-            beside[f"{name}_untrained{part}"] = known
-    sites = cell.right.shape[1]
+            untrained_data[f"{name}_untrained{ending}"] = untrained_scores
+    sites = cell.correct.shape[1]
     gain, interval = np.full(sites, np.nan), np.full((sites, 2), np.nan)
     if untrained is not None:
-        more = cell.right - untrained.right
-        gain = more.mean(axis=0)
-        interval = paired_interval(more, scored.bootstrap, added=cell.shared + untrained.shared)
-    beside["accuracy_above_untrained"], beside["accuracy_above_untrained_ci"] = difference(
-        gain,
-        interval,
-        "accuracy above that of untrained weights",
-        resamples=scored.resamples,
-        groups=scored.bootstrap.groups,
+        differences = cell.correct - untrained.correct
+        gain = differences.mean(axis=0)
+        interval = paired_interval(
+            differences, target_set.bootstrap, added=cell.shared + untrained.shared
+        )
+    untrained_data["accuracy_above_untrained"], untrained_data["accuracy_above_untrained_ci"] = (
+        difference(
+            gain,
+            interval,
+            "accuracy above that of untrained weights",
+            resamples=target_set.resamples,
+            groups=target_set.bootstrap.groups,
+        )
     )
-    return beside
+    return untrained_data

@@ -45,7 +45,7 @@ class TargetStatements:
 def target_null(
     scores: Float[np.ndarray, "other site"],
     groups: Sequence[str],
-    elsewhere: TargetStatements,
+    statements: TargetStatements,
     *,
     permutations: int,
     seed: int,
@@ -58,7 +58,7 @@ def target_null(
     Args:
         scores: Scores of the target's statements, by probes of another set.
         groups: Groups of the target. Labels are permuted within them, as in `permute_labels`.
-        elsewhere: Its labels, and the parts within which the AUROC is taken.
+        statements: Its labels, and the parts within which the AUROC is taken.
         permutations: Number of permutations.
         seed: Seed of the permutations.
 
@@ -66,9 +66,9 @@ def target_null(
         p-values of each site by itself, and by the null of the maximum over sites.
     """
     permuted = permute_labels(
-        elsewhere.labels, groups, elsewhere.parts, permutations=permutations, seed=seed
+        statements.labels, groups, statements.parts, permutations=permutations, seed=seed
     )
-    areas = levels_of_fixed(scores, permuted.draws, elsewhere.parts)["auroc"]
+    areas = levels_of_fixed(scores, permuted.draws, statements.parts)["auroc"]
     return p_values_of(in_deviations(areas.T))
 
 
@@ -77,7 +77,7 @@ def target_refit_bands(
     target: Float[Tensor, "other site d_model"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
-    elsewhere: TargetStatements,
+    statements: TargetStatements,
     *,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, "site bound"]]:
@@ -94,15 +94,15 @@ def target_refit_bands(
         target: The same sites of the other set.
         permuted: The source's labels and their permutations, of which 500 are refitted.
         fold: The fold of each of the source's statements, from 0.
-        elsewhere: The statements that are scored.
+        statements: The statements that are scored.
         C: Inverse penalties of the logistic probes, or none, for a difference of means.
 
     Returns:
         The middle 95% of `accuracy` and `auroc`.
     """
-    kept = replace(permuted, draws=permuted.draws[: 1 + MOST_REFITS])
+    refitted = replace(permuted, draws=permuted.draws[: 1 + MOST_REFITS])
     levels = [
-        _refit_site(source[:, site], target[:, site], kept, fold, elsewhere, C)
+        _refit_site(source[:, site], target[:, site], refitted, fold, statements, C)
         for site in range(source.shape[1])
     ]
     return {
@@ -113,38 +113,48 @@ def target_refit_bands(
 
 def _refit_site(
     values: Float[Tensor, "example d_model"],
-    others: Float[Tensor, "other d_model"],
+    target_values: Float[Tensor, "other d_model"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
-    elsewhere: TargetStatements,
+    statements: TargetStatements,
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, " draw"]]:
     """Accuracy and AUROC of every draw's refits in the target, at one site."""
     # No label is looked at in choosing units and axes, so all rows of the source may be.
     mean = values.float().mean(dim=0)
-    here, there = values.float() - mean, others.float() - mean
-    deviation = here.square().mean(dim=0).sqrt()
+    source_features, target_features = values.float() - mean, target_values.float() - mean
+    deviation = source_features.square().mean(dim=0).sqrt()
     if C:
         rounding = 8 * torch.finfo(values.dtype).eps * mean.abs()
         unit = torch.where(deviation > rounding, 1 / deviation.clamp_min(1e-30), 0.0)
-        axes, spread = principal_axes(here * unit)
-        here, there = here * unit @ axes, there * unit @ axes
+        axes, spread = principal_axes(source_features * unit)
+        source_features, target_features = (
+            source_features * unit @ axes,
+            target_features * unit @ axes,
+        )
         label_variance = float((permuted.expected * (1 - permuted.expected)).mean())
         trained = 1 - 1 / (int(fold.max()) + 1)
         strength = torch.tensor(list(C), device=values.device).unsqueeze(1)
         weights = strength / (1 + strength * label_variance * trained * spread)
     else:
         scale = deviation.square().mean().sqrt().clamp_min(1e-30)
-        here, there = here / scale, there / scale
-        weights = torch.ones(1, here.shape[1], device=values.device)
+        source_features, target_features = source_features / scale, target_features / scale
+        weights = torch.ones(1, source_features.shape[1], device=values.device)
 
     draws = torch.from_numpy(permuted.draws).T.to(values.device, torch.float32).contiguous()
     log_odds = _score_refits(
-        here, there, draws, permuted, fold, elsewhere.judged_by, weights, prior=bool(C)
+        source_features,
+        target_features,
+        draws,
+        permuted,
+        fold,
+        statements.judged_by,
+        weights,
+        prior=bool(C),
     )
-    ones = elsewhere.labels == 1
-    parts = [elsewhere.parts == number for number in np.unique(elsewhere.parts)]
-    areas = [_areas(log_odds[part], ones[part]) for part in parts]
+    ones = statements.labels == 1
+    part_rows = [statements.parts == number for number in np.unique(statements.parts)]
+    areas = [_areas(log_odds[rows], ones[rows]) for rows in part_rows]
     return {
         "accuracy": ((log_odds > 0) == ones[:, None]).mean(axis=0),
         "auroc": np.mean(areas, axis=0),
@@ -152,8 +162,8 @@ def _refit_site(
 
 
 def _score_refits(
-    here: Float[Tensor, "example axis"],
-    there: Float[Tensor, "other axis"],
+    source_features: Float[Tensor, "example axis"],
+    target_features: Float[Tensor, "other axis"],
     draws: Float[Tensor, "example refit"],
     permuted: PermutedLabels,
     fold: Int[np.ndarray, " example"],
@@ -163,35 +173,39 @@ def _score_refits(
     prior: bool,
 ) -> Float[np.ndarray, "other refit"]:
     """Log-odds of the target's statements, by the refits without the fold that scores them."""
-    expected = torch.from_numpy(permuted.expected).to(here)
-    members = [torch.from_numpy(fold == k).to(here.device) for k in range(int(fold.max()) + 1)]
-    sums = torch.stack([here[rows].T @ draws[rows] for rows in members])
+    expected = torch.from_numpy(permuted.expected).to(source_features)
+    members = [
+        torch.from_numpy(fold == k).to(source_features.device) for k in range(int(fold.max()) + 1)
+    ]
+    sums = torch.stack([source_features[rows].T @ draws[rows] for rows in members])
     total = sums.sum(dim=0)
     centres, gradients, offsets = [], [], []
     for rows, left_out in zip(members, sums, strict=True):
         share = expected[~rows].mean()
-        centres.append(here[~rows].mean(dim=0))
-        gradients.append(total - left_out - share * here[~rows].sum(dim=0).unsqueeze(1))
+        centres.append(source_features[~rows].mean(dim=0))
+        gradients.append(total - left_out - share * source_features[~rows].sum(dim=0).unsqueeze(1))
         offsets.append(torch.logit(share) if prior else torch.zeros_like(share))
 
     surprise = sums.new_zeros(len(members), len(weights), draws.shape[1])
     if len(weights) > 1:
         for k, rows in enumerate(members):
-            away, held = 1 - 2 * draws[rows], here[rows] - centres[k]
+            signs, held_out_features = 1 - 2 * draws[rows], source_features[rows] - centres[k]
             for number, weight in enumerate(weights):
-                log_odds = held @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
-                surprise[k, number] = torch.nn.functional.softplus(away * log_odds).sum(dim=0)
+                log_odds = held_out_features @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
+                surprise[k, number] = torch.nn.functional.softplus(signs * log_odds).sum(dim=0)
 
-    scores = here.new_zeros(len(there), draws.shape[1])
+    scores = source_features.new_zeros(len(target_features), draws.shape[1])
     for k in range(len(members)):
-        chosen = (surprise.sum(dim=0) - surprise[k]).argmin(dim=0)
-        direction = weights[chosen].T * gradients[k]
+        best_penalties = (surprise.sum(dim=0) - surprise[k]).argmin(dim=0)
+        direction = weights[best_penalties].T * gradients[k]
         for judge, share_of in ((k, 1.0), (-1, 1 / len(members))):
-            rows = torch.from_numpy(judged_by == judge).to(here.device)
+            rows = torch.from_numpy(judged_by == judge).to(source_features.device)
             if rows.any():
-                scores[rows] += share_of * ((there[rows] - centres[k]) @ direction + offsets[k])
-    found: np.ndarray = scores.cpu().numpy()
-    return found
+                scores[rows] += share_of * (
+                    (target_features[rows] - centres[k]) @ direction + offsets[k]
+                )
+    log_odds_by_refit: np.ndarray = scores.cpu().numpy()
+    return log_odds_by_refit
 
 
 def _areas(
@@ -199,8 +213,8 @@ def _areas(
 ) -> Float[np.ndarray, " refit"]:
     """The area under the ROC curve of each column; ties count half."""
     positive = int(ones.sum())
-    beaten = rankdata(scores, axis=0)[ones].sum(axis=0) - positive * (positive + 1) / 2
-    areas: np.ndarray = beaten / (positive * (len(ones) - positive))
+    pairs_won = rankdata(scores, axis=0)[ones].sum(axis=0) - positive * (positive + 1) / 2
+    areas: np.ndarray = pairs_won / (positive * (len(ones) - positive))
     return areas
 
 
@@ -246,6 +260,6 @@ def target_text_scores(
         except ValueError:
             # The folds themselves are sound: a probe was fitted on them.
             return None
-        told = floor.score[len(train) :]
-        scores[rows] += np.where(judged_by[rows] < 0, told / folds, told)
+        text_log_odds = floor.score[len(train) :]
+        scores[rows] += np.where(judged_by[rows] < 0, text_log_odds / folds, text_log_odds)
     return scores

@@ -46,7 +46,7 @@ class SourceProbes:
         concept: The fitted set.
         activations: Its activations at the checkpoint.
         probe: The measure of the probe.
-        held: Held-out scores and directions.
+        held_out: Held-out scores and directions.
         fold: The fold of each statement.
         seed: Seed of the folds.
         shared: Variance of each score that comes from shared folds.
@@ -55,7 +55,7 @@ class SourceProbes:
     concept: Concept
     activations: Activations
     probe: ProbeMeasure
-    held: HeldOut
+    held_out: HeldOut
     fold: Int[np.ndarray, " example"]
     seed: int
     shared: dict[str, Float[np.ndarray, " site"]]
@@ -65,31 +65,33 @@ class SourceProbes:
         cls, concept: Concept, activations: Activations, probe: ProbeMeasure, *, seed: int
     ) -> "SourceProbes":
         """Fit a probe without each fold; `seed` is that of a sweep."""
-        own = cell_seed(seed, concept)
-        held, fold = probe.held_out(activations, concept, seed=own)
-        shared = {name: np.zeros(len(activations.sites)) for name in _SCORES}
-        if held.fewer is not None:
-            shared |= cross_fold_variance(held.scores, held.fewer, concept.labels, fold)
-        return cls(concept, activations, probe, held, fold, own, shared)
+        concept_seed = cell_seed(seed, concept)
+        held_out, fold = probe.held_out(activations, concept, seed=concept_seed)
+        shared_variances = {name: np.zeros(len(activations.sites)) for name in _SCORES}
+        if held_out.fewer is not None:
+            shared_variances |= cross_fold_variance(
+                held_out.scores, held_out.fewer, concept.labels, fold
+            )
+        return cls(concept, activations, probe, held_out, fold, concept_seed, shared_variances)
 
-    def scores(self, suffix: str, told: str) -> xr.Dataset:
+    def scores(self, suffix: str, description: str) -> xr.Dataset:
         """Held-out accuracy and AUROC, as in a sweep, under names with a suffix."""
-        scored = score_dataset(
-            self.held.scores,
+        scored_statements = score_dataset(
+            self.held_out.scores,
             self.concept.labels,
             self.fold,
             self.concept.groups,
             sites=self.activations.sites,
             seed=self.seed,
-            fewer=self.held.fewer,
+            fewer=self.held_out.fewer,
             resamples=self.probe.resamples,
         )
-        return _chosen(scored, suffix, told)
+        return _chosen(scored_statements, suffix, description)
 
     @property
-    def right(self) -> Float[np.ndarray, "example site"]:
+    def correct(self) -> Float[np.ndarray, "example site"]:
         """Whether each statement is classified correctly, held out."""
-        return _right(self.held.scores, self.concept.labels)
+        return _right(self.held_out.scores, self.concept.labels)
 
     @cached_property
     def permuted(self) -> PermutedLabels:
@@ -107,9 +109,11 @@ class SourceProbes:
         """p-values of its labels at each site, alone and by the maximum over sites."""
         fitter = self.probe.cross_fitter
         if isinstance(fitter, Refitter):
-            null = fitter.null(self.activations.values, self.held.scores, self.permuted, self.fold)
+            null = fitter.null(
+                self.activations.values, self.held_out.scores, self.permuted, self.fold
+            )
         else:
-            null = held_out_null(self.held.scores, self.permuted, self.fold)
+            null = held_out_null(self.held_out.scores, self.permuted, self.fold)
         return null.p, null.p_best
 
 
@@ -119,12 +123,12 @@ class TargetScores:
 
     Attributes:
         data: The variables along `site`.
-        right: Whether each statement is classified correctly.
+        correct: Whether each statement is classified correctly.
         shared: Variance of the accuracy that comes from shared folds.
     """
 
     data: xr.Dataset
-    right: Float[np.ndarray, "example site"]
+    correct: Float[np.ndarray, "example site"]
     shared: Float[np.ndarray, " site"]
 
 
@@ -135,7 +139,7 @@ class TargetSet:
     Attributes:
         concept: The scored set.
         source: The set that probes are fitted to.
-        how: Which fold's probe scores which statement.
+        statements: Which fold's probe scores which statement.
         text: Log-odds by classifiers of the source's text; None where there are none.
         resamples: Number of resamples behind an interval.
         seed: The seed of a sweep.
@@ -143,7 +147,7 @@ class TargetSet:
 
     concept: Concept
     source: Concept
-    how: TargetStatements
+    statements: TargetStatements
     text: Float[np.ndarray, " example"] | None
     resamples: int
     seed: int
@@ -166,21 +170,21 @@ class TargetSet:
                 source, concept, fold, judged_by, seed=cell_seed(seed, source)
             )
         parts = number_parts(judged_by, concept.labels)
-        how = TargetStatements(concept.labels, judged_by, parts)
-        return cls(concept, source, how, text, probe.resamples, seed)
+        statements = TargetStatements(concept.labels, judged_by, parts)
+        return cls(concept, source, statements, text, probe.resamples, seed)
 
     def levels(self) -> xr.Dataset:
         """Levels that are the same at all checkpoints: chance, text-only baseline, `held_out_n`."""
-        known = np.zeros(len(self.concept)) if self.text is None else self.text
-        scored = self._score(known[:, None], ("text",))
-        floor = _chosen(scored, "floor", "of classifiers fitted to the other set's text")
+        text_scores = np.zeros(len(self.concept)) if self.text is None else self.text
+        scored_text = self._score(text_scores[:, None], ("text",))
+        floor = _chosen(scored_text, "floor", "of classifiers fitted to the other set's text")
         floor = floor.isel(site=0, drop=True).drop_vars([f"{name}_floor_n" for name in _SCORES])
         if self.text is None:
             floor = floor.map(lambda values: xr.full_like(values, np.nan, dtype=float))
         data = floor.merge(chance_dataset(self.concept))
         data["held_out_n"] = (
             (),
-            int((self.how.judged_by >= 0).sum()),
+            int((self.statements.judged_by >= 0).sum()),
             {
                 "units": "statements",
                 "long_name": "statements whose group or text stands in the fitted set too, scored "
@@ -189,52 +193,58 @@ class TargetSet:
         )
         return data
 
-    def score(self, fitted: SourceProbes, activations: Activations) -> TargetScores:
+    def score(self, source_probes: SourceProbes, activations: Activations) -> TargetScores:
         """Score the set at one checkpoint, by the source's probes there and by its own probes."""
-        check_same_reading(fitted.activations, activations)
-        probe = fitted.probe
-        scores = score_elsewhere(fitted.held, activations, self.how.judged_by, probe.name)
-        right = _right(scores, self.concept.labels)
+        check_same_reading(source_probes.activations, activations)
+        probe = source_probes.probe
+        scores = score_elsewhere(
+            source_probes.held_out, activations, self.statements.judged_by, probe.name
+        )
+        correct = _right(scores, self.concept.labels)
         bootstrap = self.bootstrap
-        shared = {name: np.zeros(len(activations.sites)) for name in _SCORES}
-        if (self.how.judged_by >= 0).any():
+        shared_variances = {name: np.zeros(len(activations.sites)) for name in _SCORES}
+        if (self.statements.judged_by >= 0).any():
             # The fold that holds a group decides who scores it: what the source's own folds share,
             # the scores of its paraphrases share.
-            shared = fitted.shared
+            shared_variances = source_probes.shared
         data = _chosen(self._score(scores, activations.sites), "", "of another set's probes")
         for name in _SCORES:
             interval = data[f"{name}_ci"]
-            wider = widened_interval(
-                data[name].values, interval.values, shared[name], groups=bootstrap.groups
+            widened = widened_interval(
+                data[name].values, interval.values, shared_variances[name], groups=bootstrap.groups
             )
-            data[f"{name}_ci"] = interval.copy(data=wider.clip(0, 1))
-        data = data.merge(self._null(fitted, activations, scores))
-        own = SourceProbes.fit(self.concept, activations, probe, seed=self.seed)
-        data = data.merge(own.scores("target", "of probes fitted to the scored set itself"))
+            data[f"{name}_ci"] = interval.copy(data=widened.clip(0, 1))
+        data = data.merge(self._null(source_probes, activations, scores))
+        own_probes = SourceProbes.fit(self.concept, activations, probe, seed=self.seed)
+        data = data.merge(own_probes.scores("target", "of probes fitted to the scored set itself"))
         drop, drop_interval = self._drop(
-            fitted.right, right, fitted.shared["accuracy"] + shared["accuracy"]
+            source_probes.correct,
+            correct,
+            source_probes.shared["accuracy"] + shared_variances["accuracy"],
         )
-        told = "held-out accuracy in the fitted set minus accuracy in the scored one"
+        long_name = "held-out accuracy in the fitted set minus accuracy in the scored one"
         data["accuracy_drop"], data["accuracy_drop_ci"] = difference(
-            drop, drop_interval, told, resamples=self.resamples, groups=bootstrap.groups
+            drop, drop_interval, long_name, resamples=self.resamples, groups=bootstrap.groups
         )
-        gain = np.full(right.shape[1], np.nan)
-        gain_interval = np.full((right.shape[1], 2), np.nan)
+        gain = np.full(correct.shape[1], np.nan)
+        gain_interval = np.full((correct.shape[1], 2), np.nan)
         if self.text is not None:
-            more = right - _right(self.text[:, None], self.concept.labels)
-            gain = more.mean(axis=0)
-            gain_interval = paired_interval(more, bootstrap, added=shared["accuracy"])
-        told = "accuracy above that of classifiers fitted to the other set's text"
+            differences = correct - _right(self.text[:, None], self.concept.labels)
+            gain = differences.mean(axis=0)
+            gain_interval = paired_interval(
+                differences, bootstrap, added=shared_variances["accuracy"]
+            )
+        long_name = "accuracy above that of classifiers fitted to the other set's text"
         data["accuracy_above_floor"], data["accuracy_above_floor_ci"] = difference(
-            gain, gain_interval, told, resamples=self.resamples, groups=bootstrap.groups
+            gain, gain_interval, long_name, resamples=self.resamples, groups=bootstrap.groups
         )
-        return TargetScores(data, right, shared["accuracy"])
+        return TargetScores(data, correct, shared_variances["accuracy"])
 
     @property
     def bootstrap(self) -> GroupBootstrap:
         """Resamples of its groups."""
-        own = cell_seed(self.seed, self.concept)
-        return GroupBootstrap.draw(self.concept.groups, seed=own, resamples=self.resamples)
+        concept_seed = cell_seed(self.seed, self.concept)
+        return GroupBootstrap.draw(self.concept.groups, seed=concept_seed, resamples=self.resamples)
 
     def _score(
         self, scores: Float[np.ndarray, "example site"], sites: tuple[str, ...]
@@ -242,7 +252,7 @@ class TargetSet:
         return score_dataset(
             scores,
             self.concept.labels,
-            self.how.parts,
+            self.statements.parts,
             self.concept.groups,
             sites=sites,
             seed=cell_seed(self.seed, self.concept),
@@ -251,43 +261,47 @@ class TargetSet:
 
     def _null(
         self,
-        fitted: SourceProbes,
+        source_probes: SourceProbes,
         activations: Activations,
         scores: Float[np.ndarray, "example site"],
     ) -> xr.Dataset:
         """p-values and null bands."""
-        probe = fitted.probe
+        probe = source_probes.probe
         fitter = probe.cross_fitter
-        here = target_null(
+        transfer_p_values = target_null(
             scores,
             self.concept.groups,
-            self.how,
+            self.statements,
             permutations=probe.permutations,
             seed=cell_seed(self.seed, self.concept),
         )
         bands = target_refit_bands(
-            fitted.activations.values,
+            source_probes.activations.values,
             activations.values,
-            fitted.permuted,
-            fitted.fold,
-            self.how,
+            source_probes.permuted,
+            source_probes.fold,
+            self.statements,
             C=fitter.C if isinstance(fitter, LogisticCrossFitter) else (),
         )
         # Both have to be rejected, so the larger p-value holds for either being true.
         p, p_best = (
-            np.maximum(one, other) for one, other in zip(fitted.p_values, here, strict=True)
+            np.maximum(source_p, transfer_p)
+            for source_p, transfer_p in zip(source_probes.p_values, transfer_p_values, strict=True)
         )
         described = {"units": "1", "permutations": probe.permutations}
-        told = (
+        p_value_name = (
             "permutation p-value, by the AUROC, of labels being read in the fitted set and its "
             "probes telling those of the scored set"
         )
         variables: dict[str, tuple[tuple[str, ...], np.ndarray, dict[str, object]]] = {
-            "accuracy_p": (("site",), p, {**described, "long_name": told}),
+            "accuracy_p": (("site",), p, {**described, "long_name": p_value_name}),
             "accuracy_p_best": (
                 ("site",),
                 p_best,
-                {**described, "long_name": f"{told}, by the null of the maximum over sites"},
+                {
+                    **described,
+                    "long_name": f"{p_value_name}, by the null of the maximum over sites",
+                },
             ),
         }
         for name, units in (("accuracy", _FRACTION), ("auroc", "1")):
@@ -305,27 +319,29 @@ class TargetSet:
 
     def _drop(
         self,
-        before: Float[np.ndarray, "source site"],
-        after: Float[np.ndarray, "example site"],
-        shared: Float[np.ndarray, " site"],
+        source_correct: Float[np.ndarray, "source site"],
+        target_correct: Float[np.ndarray, "example site"],
+        shared_variance: Float[np.ndarray, " site"],
     ) -> tuple[Float[np.ndarray, " site"], Float[np.ndarray, "site bound"]]:
         """The source's held-out accuracy minus the target's; groups in both are drawn together."""
-        together = GroupBootstrap.draw(
+        joint_bootstrap = GroupBootstrap.draw(
             self.source.groups + self.concept.groups,
             seed=cell_seed(self.seed, self.concept),
             resamples=self.resamples,
         )
-        rows = np.concatenate([before, after])
-        first = (np.arange(len(rows)) < len(before)).astype(np.float64)
+        rows = np.concatenate([source_correct, target_correct])
+        is_source = (np.arange(len(rows)) < len(source_correct)).astype(np.float64)
         with np.errstate(invalid="ignore"):
             # A resample may draw groups of one set alone; the interval leaves it out.
             sides = [
-                together.sums(rows * side[:, None]) / together.sums(side)[:, None]
-                for side in (first, 1 - first)
+                joint_bootstrap.sums(rows * side[:, None]) / joint_bootstrap.sums(side)[:, None]
+                for side in (is_source, 1 - is_source)
             ]
-        drop = before.mean(axis=0) - after.mean(axis=0)
+        drop = source_correct.mean(axis=0) - target_correct.mean(axis=0)
         resampled = sides[0] - sides[1]
-        interval = stretched_interval(drop, resampled, together.groups, added=shared)
+        interval = stretched_interval(
+            drop, resampled, joint_bootstrap.groups, added=shared_variance
+        )
         # The set of fewer groups says least of what was not seen.
         groups = min(len(set(self.source.groups)), len(set(self.concept.groups)))
         return drop, difference_interval(drop, interval, resampled, groups)
@@ -334,36 +350,42 @@ class TargetSet:
 def difference(
     value: Float[np.ndarray, "..."],
     interval: Float[np.ndarray, "... bound"],
-    told: str,
+    long_name: str,
     *,
     resamples: int,
     groups: int,
 ) -> tuple[tuple[object, ...], tuple[object, ...]]:
     """A difference of accuracies along `site`, and its interval, as variables."""
-    described = {"units": _FRACTION, "long_name": told}
-    behind = {
-        **described,
-        "long_name": f"95% interval of the {told}",
+    value_attributes = {"units": _FRACTION, "long_name": long_name}
+    interval_attributes = {
+        **value_attributes,
+        "long_name": f"95% interval of the {long_name}",
         "resamples": resamples,
         "groups": groups,
     }
-    return (("site",), value, described), (("site", "bound"), interval.clip(-1, 1), behind)
+    return (("site",), value, value_attributes), (
+        ("site", "bound"),
+        interval.clip(-1, 1),
+        interval_attributes,
+    )
 
 
-def _chosen(scored: xr.Dataset, suffix: str, told: str) -> xr.Dataset:
+def _chosen(scored_statements: xr.Dataset, suffix: str, description: str) -> xr.Dataset:
     """Accuracy and AUROC with interval and n, under names with a suffix."""
-    behind = f"_{suffix}" if suffix else ""
-    found = xr.Dataset(coords={"site": scored["site"], "bound": scored["bound"]})
+    name_suffix = f"_{suffix}" if suffix else ""
+    data = xr.Dataset(
+        coords={"site": scored_statements["site"], "bound": scored_statements["bound"]}
+    )
     for name in _SCORES:
-        for part in ("", "_ci", "_n"):
-            variable = scored[f"{name}{part}"].copy()
-            variable.attrs["long_name"] += f", {told}"
-            found[f"{name}{behind}{part}"] = variable
-    return found
+        for ending in ("", "_ci", "_n"):
+            variable = scored_statements[f"{name}{ending}"].copy()
+            variable.attrs["long_name"] += f", {description}"
+            data[f"{name}{name_suffix}{ending}"] = variable
+    return data
 
 
 def _right(
     scores: Float[np.ndarray, "example site"], labels: Int[np.ndarray, " example"]
 ) -> Float[np.ndarray, "example site"]:
-    right: np.ndarray = ((scores > 0) == (labels == 1)[:, None]).astype(np.float64)
-    return right
+    correct: np.ndarray = ((scores > 0) == (labels == 1)[:, None]).astype(np.float64)
+    return correct

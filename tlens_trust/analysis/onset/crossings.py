@@ -149,22 +149,22 @@ class FirstCrossing:
     @property
     def members(self) -> Bool[np.ndarray, " checkpoint"]:
         """The checkpoints of the set, with the one before them."""
-        number = np.arange(self.checkpoints)
-        last = self.checkpoints - 1 if self.established is None else self.established
-        inside: np.ndarray = (number >= self.before) & (number <= last)
-        return inside
+        numbers = np.arange(self.checkpoints)
+        last_number = self.checkpoints - 1 if self.established is None else self.established
+        is_member: np.ndarray = (numbers >= self.before) & (numbers <= last_number)
+        return is_member
 
 
 def first_crossing(
     anywhere: Bool[np.ndarray, " checkpoint"],
-    each: Bool[np.ndarray, " checkpoint"],
+    by_itself: Bool[np.ndarray, " checkpoint"],
     excluded: Bool[np.ndarray, " checkpoint"],
 ) -> FirstCrossing:
     """Put the ends of the set together.
 
     Args:
         anywhere: Where it is shown to hold, for all checkpoints at once, at half the level.
-        each: Where it is shown to hold, for one checkpoint by itself, at half the level.
+        by_itself: Where it is shown to hold, for one checkpoint by itself, at half the level.
         excluded: Where it is shown to be at most a margin, for one checkpoint by itself.
 
     Examples:
@@ -177,15 +177,15 @@ def first_crossing(
         >>> found.members.tolist()
         [False, True, True, True, False]
     """
-    trailing = np.logical_and.accumulate(each[::-1])[::-1]
+    trailing = np.logical_and.accumulate(by_itself[::-1])[::-1]
     lasting = int(trailing.argmax()) if trailing.any() else None
-    shown = anywhere | trailing
-    established = int(shown.argmax()) if shown.any() else None
+    is_shown = anywhere | trailing
+    established = int(is_shown.argmax()) if is_shown.any() else None
     earliest = len(excluded) if excluded.all() else int(excluded.argmin())
     if established is not None:
         # Shown to be above zero and below the margin: small, but there.
         earliest = min(earliest, established)
-    return FirstCrossing(established, earliest, lasting, len(shown))
+    return FirstCrossing(established, earliest, lasting, len(is_shown))
 
 
 def _shared_by_folds(
@@ -195,8 +195,10 @@ def _shared_by_folds(
 ) -> Float[np.ndarray, "reference checkpoint"]:
     """Variance of the mean that comes from training rows which folds share."""
     folds, references, checkpoints, examples = fewer.shape
-    member = (fold == np.arange(folds)[:, None]) / examples
-    parts = member @ values.reshape(-1, examples).T
-    without = np.stack([member @ part.reshape(-1, examples).T for part in fewer])
-    shared: np.ndarray = covariance_between_folds(parts, without)
-    return shared.reshape(references, checkpoints)
+    fold_weights = (fold == np.arange(folds)[:, None]) / examples
+    parts = fold_weights @ values.reshape(-1, examples).T
+    parts_without_fold = np.stack(
+        [fold_weights @ scores.reshape(-1, examples).T for scores in fewer]
+    )
+    covariance: np.ndarray = covariance_between_folds(parts, parts_without_fold)
+    return covariance.reshape(references, checkpoints)

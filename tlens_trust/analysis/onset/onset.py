@@ -127,15 +127,15 @@ def find_onset(
     seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
-    def look(answers: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
-        return locate_onset(answers, bootstrap, margin=margin, floor=floor, level=level)
+    def locate(outcomes: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
+        return locate_onset(outcomes, bootstrap, margin=margin, floor=floor, level=level)
 
     and_text = " and a classifier of the text alone" if floor else ""
-    question = CrossingSearch(
-        look,
+    search = CrossingSearch(
+        locate,
         name="onset",
         value="gain",
-        told={
+        descriptions={
             "onset": "at which the concept is first read above its null"
             + (" and its text floor" if floor else ""),
             "lasting": "from which on it is at every checkpoint",
@@ -148,8 +148,8 @@ def find_onset(
         resamples=resamples,
         seed=seed,
     )
-    found = search_run(run, question, concepts=concepts, checkpoints=checkpoints)
-    return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
+    onsets = search_run(run, search, concepts=concepts, checkpoints=checkpoints)
+    return onsets.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
 def find_saturation(
@@ -204,14 +204,14 @@ def find_saturation(
     seed = checked_seed(seed)
     level = (1 - confidence) / 2
 
-    def look(answers: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
-        return locate_saturation(answers, bootstrap, margin=margin, floor=floor, level=level)
+    def locate(outcomes: SiteOutcomes, bootstrap: GroupBootstrap) -> SiteCrossing:
+        return locate_saturation(outcomes, bootstrap, margin=margin, floor=floor, level=level)
 
-    question = CrossingSearch(
-        look,
+    search = CrossingSearch(
+        locate,
         name="saturation",
         value="shortfall",
-        told={
+        descriptions={
             "saturation": "at which the concept is first read about as well as in the end",
             "lasting": "from which on it is at every checkpoint",
             "shortfall": "accuracy below that of the last checkpoint",
@@ -223,71 +223,74 @@ def find_saturation(
         resamples=resamples,
         seed=seed,
     )
-    found = search_run(run, question, concepts=concepts, checkpoints=checkpoints)
-    return found.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
+    saturations = search_run(run, search, concepts=concepts, checkpoints=checkpoints)
+    return saturations.assign_attrs(_as_attributes(margin, floor, confidence, resamples, seed))
 
 
 def locate_onset(
-    answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+    outcomes: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
 ) -> SiteCrossing:
     """Find the onset of one probe at one site, as `find_onset` describes.
 
     Args:
-        answers: Outcomes by checkpoint and statement.
+        outcomes: Outcomes by checkpoint and statement.
         bootstrap: Resamples of the statements.
         margin: The gain to be excluded before the set.
         floor: Whether the text is a reference too.
         level: The error rate of each end.
     """
-    gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
-    means = answers.resampled_means(gains, bootstrap)
-    q = benjamini_hochberg(np.nan_to_num(answers.p, nan=1.0))
-    half = level / 2
-    lower, upper = means.lower(half, over="all"), means.upper(level, over="references")
-    small: np.ndarray = np.logical_or.reduce(upper <= margin, axis=0)
+    gains = [outcomes.above_chance(), *([outcomes.above_text()] if floor else [])]
+    means = outcomes.resampled_means(gains, bootstrap)
+    q = benjamini_hochberg(np.nan_to_num(outcomes.p, nan=1.0))
+    half_level = level / 2
+    lower, upper = means.lower(half_level, over="all"), means.upper(level, over="references")
+    is_excluded: np.ndarray = np.logical_or.reduce(upper <= margin, axis=0)
     crossing = first_crossing(
-        anywhere=(lower > 0).all(axis=0) & (q <= half),
-        each=(means.lower(half, over="each") > 0).all(axis=0) & (answers.p <= half),
-        excluded=small,
+        anywhere=(lower > 0).all(axis=0) & (q <= half_level),
+        by_itself=(means.lower(half_level, over="each") > 0).all(axis=0)
+        & (outcomes.p <= half_level),
+        excluded=is_excluded,
     )
     bounds = np.stack([lower.min(axis=0), upper.min(axis=0)], axis=-1)
     reason = ""
     if crossing.established is None:
-        reason = find_reason(answers, means, bootstrap, q, margin=margin, level=level)
+        reason = find_reason(outcomes, means, bootstrap, q, margin=margin, level=level)
     return SiteCrossing(crossing, means.mean.min(axis=0), bounds, reason)
 
 
 def locate_saturation(
-    answers: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
+    outcomes: SiteOutcomes, bootstrap: GroupBootstrap, *, margin: float, floor: bool, level: float
 ) -> SiteCrossing:
     """Find the saturation of one probe at one site, as `find_saturation` describes.
 
     Args:
-        answers: Outcomes by checkpoint and statement.
+        outcomes: Outcomes by checkpoint and statement.
         bootstrap: Resamples of the statements.
         margin: The shortfall that counts as none.
         floor: Whether the text is a reference at the last checkpoint.
         level: The error rate of each end.
     """
-    total = len(answers.right)
+    total = len(outcomes.correct)
     if total < 2:
         alone = FirstCrossing(None, 0, None, total)
         return SiteCrossing(alone, np.zeros(total), np.zeros((total, 2)), STILL_RISING)
-    gains = [answers.above_chance(), *([answers.above_text()] if floor else [])]
-    in_the_end = answers.resampled_means([gain.at_last() for gain in gains], bootstrap)
-    above = in_the_end.lower(level, over="each") > 0
-    read = bool(above.all() and answers.p[-1] <= level)
-    means = answers.resampled_means([answers.short_of_last()], bootstrap)
+    gains = [outcomes.above_chance(), *([outcomes.above_text()] if floor else [])]
+    means_at_end = outcomes.resampled_means([gain.at_last() for gain in gains], bootstrap)
+    is_above = means_at_end.lower(level, over="each") > 0
+    is_decodable = bool(is_above.all() and outcomes.p[-1] <= level)
+    means = outcomes.resampled_means([outcomes.short_of_last()], bootstrap)
     lower, upper = means.lower(level, over="each")[0], means.upper(level / 2, over="all")[0]
     crossing = first_crossing(
-        anywhere=(upper < margin) & read,
-        each=(means.upper(level / 2, over="each")[0] < margin) & read,
+        anywhere=(upper < margin) & is_decodable,
+        by_itself=(means.upper(level / 2, over="each")[0] < margin) & is_decodable,
         excluded=lower > 0,
     )
     reason = ""
     if crossing.established is None:
-        unknown = bool(np.isnan(answers.p[-1]))
-        reason = NOT_MEASURED if unknown else STILL_RISING if read else NOT_DECODABLE_AT_END
+        is_unknown = bool(np.isnan(outcomes.p[-1]))
+        reason = (
+            NOT_MEASURED if is_unknown else STILL_RISING if is_decodable else NOT_DECODABLE_AT_END
+        )
     return SiteCrossing(
         replace(crossing, checkpoints=total),
         np.append(means.mean[0], 0.0),

@@ -21,7 +21,7 @@ _PERMUTATIONS = 400
 ONE_SPLIT = "held-out scores of all statements"
 
 # What it takes of a sweep's cells.
-KEPT = (
+CELL_VARIABLES = (
     "score", "score_fewer", "score_floor", "score_floor_fewer", "fold",
     "accuracy_p", "accuracy_p_best", "accuracy_chance",
 )  # fmt: skip
@@ -49,7 +49,7 @@ class SiteOutcomes:
     """One probe at one site: which held-out statements it classifies correctly, by checkpoint.
 
     Attributes:
-        right: Whether a statement is classified correctly.
+        correct: Whether a statement is classified correctly.
         fewer: The same by probes that were fitted without one more fold, the first axis. Arbitrary
             where that is the statement's own fold. None where there are no such probes.
         text: The same by a classifier of the text alone; None where that is unknown.
@@ -62,7 +62,7 @@ class SiteOutcomes:
             probe: the share of permutations that leave all labels as they are.
     """
 
-    right: Bool[np.ndarray, "checkpoint example"]
+    correct: Bool[np.ndarray, "checkpoint example"]
     fewer: Bool[np.ndarray, "fold checkpoint example"] | None
     text: Bool[np.ndarray, " example"] | None
     text_fewer: Bool[np.ndarray, "fold example"] | None
@@ -75,29 +75,29 @@ class SiteOutcomes:
     def accuracy(self) -> Gain:
         """The accuracy itself, with no reference."""
         fewer = None if self.fewer is None else self.fewer.astype(np.float64)
-        return Gain(self.right.astype(np.float64), fewer)
+        return Gain(self.correct.astype(np.float64), fewer)
 
     def above_chance(self) -> Gain:
         """The gain over always naming the larger class."""
-        own = self.accuracy()
-        fewer = None if own.fewer is None else own.fewer - self.chance
-        return Gain(own.values - self.chance, fewer)
+        accuracy = self.accuracy()
+        fewer = None if accuracy.fewer is None else accuracy.fewer - self.chance
+        return Gain(accuracy.values - self.chance, fewer)
 
     def above_text(self) -> Gain:
         """The gain over the classifier of the text, statement by statement."""
         if self.text is None:
             raise ValueError("There is no classifier of the text to hold answers against.")
-        own = self.accuracy()
+        accuracy = self.accuracy()
         fewer = None
-        if own.fewer is not None and self.text_fewer is not None:
-            fewer = own.fewer - self.text_fewer[:, None]
-        return Gain(own.values - self.text, fewer)
+        if accuracy.fewer is not None and self.text_fewer is not None:
+            fewer = accuracy.fewer - self.text_fewer[:, None]
+        return Gain(accuracy.values - self.text, fewer)
 
     def short_of_last(self) -> Gain:
         """The gain of the last checkpoint over each of the others."""
-        own = self.accuracy()
-        fewer = None if own.fewer is None else own.fewer[:, -1:] - own.fewer[:, :-1]
-        return Gain(own.values[-1] - own.values[:-1], fewer)
+        accuracy = self.accuracy()
+        fewer = None if accuracy.fewer is None else accuracy.fewer[:, -1:] - accuracy.fewer[:, :-1]
+        return Gain(accuracy.values[-1] - accuracy.values[:-1], fewer)
 
     def resampled_means(self, gains: Sequence[Gain], bootstrap: GroupBootstrap) -> ResampledMeans:
         """Means of gains over several references, which are resampled together."""
@@ -116,25 +116,25 @@ class ProbeOutcomes:
 
     Attributes:
         sites: Names of the sites, and `BEST` where a best one can be chosen.
-        answers: The outcomes at each of them.
-        chosen: For each checkpoint and fold, the number of the site chosen as the best one.
+        outcomes: The outcomes at each of them.
+        best_sites: For each checkpoint and fold, the number of the site chosen as the best one.
         finished: The finished checkpoints, by their number.
     """
 
     sites: tuple[str, ...]
-    answers: tuple[SiteOutcomes, ...]
-    chosen: Int[np.ndarray, "checkpoint fold"] | None
+    outcomes: tuple[SiteOutcomes, ...]
+    best_sites: Int[np.ndarray, "checkpoint fold"] | None
     finished: Int[np.ndarray, " checkpoint"]
 
     def __iter__(self) -> Iterator[tuple[str, SiteOutcomes]]:
-        return iter(zip(self.sites, self.answers, strict=True))
+        return iter(zip(self.sites, self.outcomes, strict=True))
 
 
 def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> ProbeOutcomes | str:
     """Take the outcomes of a probe from the cells of a concept.
 
     Args:
-        cells: The variables `KEPT` of the cells, as `load_run_variables` gives them.
+        cells: The variables `CELL_VARIABLES` of the cells, as `load_run_variables` gives them.
         probe: Its name where there are several.
         floor: Whether the outcomes of the text classifier are needed.
 
@@ -142,25 +142,26 @@ def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Prob
         The outcomes, or the name of what is missing.
     """
 
-    def kept(name: str) -> xr.DataArray | None:
+    def cell_variable(name: str) -> xr.DataArray | None:
         if name not in cells:
             return None
-        found = cells[name]
-        if "probe" in found.dims:
-            return found.sel(probe=probe)
+        variable = cells[name]
+        if "probe" in variable.dims:
+            return variable.sel(probe=probe)
         # What one measure alone gives has no axis of probes, and says whose it is.
-        return found if probe is None or found.attrs.get("measure", probe) == probe else None
+        return variable if probe is None or variable.attrs.get("measure", probe) == probe else None
 
-    score, dealt, p, p_best, chance = (
-        kept(name) for name in ("score", "fold", "accuracy_p", "accuracy_p_best", "accuracy_chance")
+    score, fold_variable, p, p_best, chance = (
+        cell_variable(name)
+        for name in ("score", "fold", "accuracy_p", "accuracy_p_best", "accuracy_chance")
     )
-    if score is None or dealt is None or p is None or p_best is None or chance is None:
+    if score is None or fold_variable is None or p is None or p_best is None or chance is None:
         return "held-out scores, their folds, p-values and the share of the larger class"
     scores = score.transpose("checkpoint", "site", "example").values
     finished = np.flatnonzero(~np.isnan(scores).all(axis=(1, 2)) & p.notnull().any("site").values)
     if not len(finished):
         return "p-values of the labels being read"
-    fold = dealt.transpose("checkpoint", "example").values[finished[0]]
+    fold = fold_variable.transpose("checkpoint", "example").values[finished[0]]
     if (fold < 0).any():
         # The p-values of such a probe are of other statements than its scores.
         return ONE_SPLIT
@@ -171,24 +172,24 @@ def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Prob
     folds = int(fold.max()) + 1
     positive = (cells["label"].values == 1)[rows]
 
-    def right(found: xr.DataArray, *dims: str) -> np.ndarray:
+    def classify(variable: xr.DataArray, *dims: str) -> np.ndarray:
         if "left_out" in dims:  # another probe may have more folds
-            found = found.isel(left_out=slice(folds))
-        values = found.isel(checkpoint=finished, example=rows).transpose(*dims, "example").values
-        told: np.ndarray = (values > 0) == positive
-        return told
+            variable = variable.isel(left_out=slice(folds))
+        values = variable.isel(checkpoint=finished, example=rows).transpose(*dims, "example").values
+        is_correct: np.ndarray = (values > 0) == positive
+        return is_correct
 
-    def right_if_known(name: str, *dims: str) -> np.ndarray | None:
-        found = kept(name)
-        return None if found is None or found.isnull().all() else right(found, *dims)
+    def classify_if_known(name: str, *dims: str) -> np.ndarray | None:
+        variable = cell_variable(name)
+        return None if variable is None or variable.isnull().all() else classify(variable, *dims)
 
-    own = right(score, "checkpoint", "site")
-    fewer = right_if_known("score_fewer", "left_out", "checkpoint", "site")
-    text = right_if_known("score_floor", "checkpoint")
-    text_fewer = right_if_known("score_floor_fewer", "left_out", "checkpoint")
+    correct = classify(score, "checkpoint", "site")
+    fewer = classify_if_known("score_fewer", "left_out", "checkpoint", "site")
+    text = classify_if_known("score_floor", "checkpoint")
+    text_fewer = classify_if_known("score_floor_fewer", "left_out", "checkpoint")
     if floor and text is None:
         return "scores by the text alone (`floor=False` does without)"
-    shared: dict[str, Any] = {
+    common: dict[str, Any] = {
         # The text is the same at every checkpoint.
         "text": None if text is None else text[0],
         "text_fewer": None if text_fewer is None else text_fewer[:, 0],
@@ -196,29 +197,31 @@ def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Prob
         "fold": fold,
         "groups": tuple(cells["group"].values[rows].tolist()),
     }
-    shared["least_p"] = least_p_value(positive.astype(np.int64), shared["groups"], fold)
+    common["least_p"] = least_p_value(positive.astype(np.int64), common["groups"], fold)
     sites = tuple(score["site"].values.tolist())
     by_site = p.transpose("checkpoint", "site").values[finished]
-    answers = [
+    outcomes = [
         SiteOutcomes(
-            right=own[:, s],
+            correct=correct[:, s],
             fewer=None if fewer is None else fewer[:, :, s],
             p=by_site[:, s],
-            **shared,
+            **common,
         )
         for s in range(len(sites))
     ]
     if folds < 2:
-        return ProbeOutcomes(sites, tuple(answers), None, finished)
-    chosen = choose_sites(own, fewer, fold)
-    of_row = chosen[:, fold]
-    at_best = np.take_along_axis(own, of_row[:, None], axis=1)[:, 0]
+        return ProbeOutcomes(sites, tuple(outcomes), None, finished)
+    best_sites = choose_sites(correct, fewer, fold)
+    site_of_row = best_sites[:, fold]
+    correct_at_best = np.take_along_axis(correct, site_of_row[:, None], axis=1)[:, 0]
     fewer_at_best = None
     if fewer is not None:
-        fewer_at_best = np.take_along_axis(fewer, of_row[None, :, None], axis=2)[:, :, 0]
-    least = np.fmin.reduce(p_best.transpose("checkpoint", "site").values[finished], axis=1)
-    answers.append(SiteOutcomes(right=at_best, fewer=fewer_at_best, p=least, **shared))
-    return ProbeOutcomes((*sites, BEST), tuple(answers), chosen, finished)
+        fewer_at_best = np.take_along_axis(fewer, site_of_row[None, :, None], axis=2)[:, :, 0]
+    smallest_p = np.fmin.reduce(p_best.transpose("checkpoint", "site").values[finished], axis=1)
+    outcomes.append(
+        SiteOutcomes(correct=correct_at_best, fewer=fewer_at_best, p=smallest_p, **common)
+    )
+    return ProbeOutcomes((*sites, BEST), tuple(outcomes), best_sites, finished)
 
 
 def least_p_value(
@@ -246,7 +249,7 @@ def least_p_value(
 
 
 def choose_sites(
-    right: Bool[np.ndarray, "checkpoint site example"],
+    correct: Bool[np.ndarray, "checkpoint site example"],
     fewer: Bool[np.ndarray, "fold checkpoint site example"] | None,
     fold: Int[np.ndarray, " example"],
 ) -> Int[np.ndarray, "checkpoint fold"]:
@@ -256,14 +259,14 @@ def choose_sites(
     folds have learned from it, and favour the site where it happens to look good.
 
     Args:
-        right: Whether each statement is classified correctly.
+        correct: Whether each statement is classified correctly.
         fewer: The same by probes that were fitted without one more fold, the first axis. None where
             there are no such probes; then the usual ones choose.
         fold: The fold of each statement, from 0.
     """
     folds = int(fold.max()) + 1
-    chosen = np.empty((len(right), folds), dtype=np.int64)
+    best_sites = np.empty((len(correct), folds), dtype=np.int64)
     for k in range(folds):
-        judged = right if fewer is None else fewer[k]
-        chosen[:, k] = judged[:, :, fold != k].mean(axis=-1).argmax(axis=1)
-    return chosen
+        correct_without_fold = correct if fewer is None else fewer[k]
+        best_sites[:, k] = correct_without_fold[:, :, fold != k].mean(axis=-1).argmax(axis=1)
+    return best_sites

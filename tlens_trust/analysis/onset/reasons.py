@@ -53,7 +53,7 @@ EXPLANATIONS = {
 
 
 def find_reason(
-    answers: SiteOutcomes,
+    outcomes: SiteOutcomes,
     means: ResampledMeans,
     bootstrap: GroupBootstrap,
     q: Float[np.ndarray, " checkpoint"],
@@ -64,7 +64,7 @@ def find_reason(
     """Say why there is no onset, by the bounds that it would have rested on.
 
     Args:
-        answers: Outcomes by checkpoint and statement.
+        outcomes: Outcomes by checkpoint and statement.
         means: The gain over chance and, where the text is a reference too, over the text.
         bootstrap: Resamples of the statements.
         q: The p-values, corrected over the checkpoints.
@@ -74,40 +74,40 @@ def find_reason(
     Returns:
         One of the reasons above.
     """
-    if np.isnan(answers.p).all():
+    if np.isnan(outcomes.p).all():
         return NOT_MEASURED
-    half = level / 2
-    if not can_be_shown(answers, bootstrap, half):
+    half_level = level / 2
+    if not can_be_shown(outcomes, bootstrap, half_level):
         return TOO_FEW
-    above_all = means.lower(half, over="all") > 0
-    above_each = means.lower(half, over="each") > 0
-    small: Bool[np.ndarray, "reference checkpoint"] = (
+    above_all = means.lower(half_level, over="all") > 0
+    above_each = means.lower(half_level, over="each") > 0
+    is_excluded: Bool[np.ndarray, "reference checkpoint"] = (
         means.upper(level, over="references") <= margin
     )
-    if not small.any(axis=0).all():
+    if not is_excluded.any(axis=0).all():
         return TOO_FEW
     null_exceeded = first_crossing(
-        above_all[0] & (q <= half), above_each[0] & (answers.p <= half), small[0]
+        above_all[0] & (q <= half_level), above_each[0] & (outcomes.p <= half_level), is_excluded[0]
     )
-    if null_exceeded.established is None and small[0].all():
+    if null_exceeded.established is None and is_excluded[0].all():
         return NOT_ABOVE_NULL
     return TEXT_ALONE
 
 
-def can_be_shown(answers: SiteOutcomes, bootstrap: GroupBootstrap, level: float) -> bool:
+def can_be_shown(outcomes: SiteOutcomes, bootstrap: GroupBootstrap, level: float) -> bool:
     """Whether an accuracy of 1 would be shown to be above chance with this number of groups.
 
     One checkpoint by itself asks the least. What cannot be shown there cannot be shown at any
     number of checkpoints.
 
     Args:
-        answers: Outcomes with statements, groups and labels.
+        outcomes: Outcomes with statements, groups and labels.
         bootstrap: Resamples of the statements.
         level: The error rate of a bound, and of a p-value.
     """
-    if answers.least_p > level:
+    if outcomes.least_p > level:
         return False
-    everything = np.ones((1, answers.right.shape[1]), dtype=bool)
-    perfect = replace(answers, right=everything, fewer=None, p=answers.p[:1])
+    all_correct = np.ones((1, outcomes.correct.shape[1]), dtype=bool)
+    perfect = replace(outcomes, correct=all_correct, fewer=None, p=outcomes.p[:1])
     means = perfect.resampled_means([perfect.above_chance()], bootstrap)
     return bool(means.lower(level, over="each")[0, 0] > 0)

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from tlens_trust.analysis.onset.crossings import FirstCrossing
 from tlens_trust.analysis.onset.outcomes import (
     BEST,
-    KEPT,
+    CELL_VARIABLES,
     ONE_SPLIT,
     ProbeOutcomes,
     SiteOutcomes,
@@ -48,10 +48,10 @@ class CrossingSearch:
     """What is searched for at every site, and how the result is labelled.
 
     Attributes:
-        look: Locates the checkpoint at one site.
+        locate: Locates the checkpoint at one site.
         name: The name of the checkpoint, such as `onset`.
         value: The name of the quantity, such as `gain`.
-        told: Descriptions of these, of `lasting`, and of the quantity's `…_ci`.
+        descriptions: Descriptions of these, of `lasting`, and of the quantity's `…_ci`.
         floor: Whether the text classifier's outcomes are needed.
         least_p: The p-value that a single checkpoint has to reach.
         confidence: The confidence of the accuracy's intervals.
@@ -59,10 +59,10 @@ class CrossingSearch:
         seed: Seed of the resamples.
     """
 
-    look: Callable[[SiteOutcomes, GroupBootstrap], SiteCrossing]
+    locate: Callable[[SiteOutcomes, GroupBootstrap], SiteCrossing]
     name: str
     value: str
-    told: Mapping[str, str]
+    descriptions: Mapping[str, str]
     floor: bool
     least_p: float
     confidence: float
@@ -72,7 +72,7 @@ class CrossingSearch:
 
 def search_run(
     run: RunFolder,
-    question: CrossingSearch,
+    search: CrossingSearch,
     *,
     concepts: str | Sequence[str] | None,
     checkpoints: str | int | Sequence[str | int] | None,
@@ -81,7 +81,7 @@ def search_run(
 
     Args:
         run: The run folder.
-        question: What to search for.
+        search: What to search for.
         concepts: One or several names; None for all.
         checkpoints: Names or steps of the checkpoints; None for all.
 
@@ -95,68 +95,68 @@ def search_run(
     if checkpoints is not None:
         names, steps = axes["checkpoint"].values.tolist(), axes["step"].values
         axes = axes.isel(checkpoint=sorted(set(checkpoint_numbers(names, steps, checkpoints))))
-    kept, lacking = {}, []
+    results, missing = {}, []
     for concept in axes["concept"].values.tolist():
-        cells = load_run_variables(run.path, concept, KEPT)
-        asked = np.isin(cells["checkpoint"].values, axes["checkpoint"].values)
-        cells = cells.isel(checkpoint=asked)
-        several = "score" in cells and "probe" in cells["score"].dims
-        for probe in cells["probe"].values.tolist() if several else [None]:
-            answers = probe_outcomes(cells, probe, floor=question.floor)
-            if isinstance(answers, str):
-                lacking.append(f"{answers}, for {concept!r}{f' by {probe!r}' if probe else ''}")
+        cells = load_run_variables(run.path, concept, CELL_VARIABLES)
+        is_selected = np.isin(cells["checkpoint"].values, axes["checkpoint"].values)
+        cells = cells.isel(checkpoint=is_selected)
+        has_probes = "score" in cells and "probe" in cells["score"].dims
+        for probe in cells["probe"].values.tolist() if has_probes else [None]:
+            outcomes = probe_outcomes(cells, probe, floor=search.floor)
+            if isinstance(outcomes, str):
+                missing.append(f"{outcomes}, for {concept!r}{f' by {probe!r}' if probe else ''}")
                 continue
-            finished = cells["checkpoint"].values[answers.finished]
-            where = np.flatnonzero(np.isin(axes["checkpoint"].values, finished))
-            _check_permutations(cells["accuracy_p"].attrs.get("permutations"), question)
-            kept[concept, probe] = _ask(answers, where, axes, question)
-    if not kept and any(ONE_SPLIT in each for each in lacking):
+            finished = cells["checkpoint"].values[outcomes.finished]
+            places = np.flatnonzero(np.isin(axes["checkpoint"].values, finished))
+            _check_permutations(cells["accuracy_p"].attrs.get("permutations"), search)
+            results[concept, probe] = _ask(outcomes, places, axes, search)
+    if not results and any(ONE_SPLIT in reason for reason in missing):
         raise ValueError(one_split_message(run.path))
-    if not kept:
+    if not results:
         raise ValueError(
-            f"The run folder {str(run.path)!r} holds too little: it lacks {lacking[0]}. Sweep "
+            f"The run folder {str(run.path)!r} holds too little: it lacks {missing[0]}. Sweep "
             "with probes into a new folder, as `probe_checkpoints` does."
         )
-    probes = list(dict.fromkeys(probe for _, probe in kept))
+    probes = list(dict.fromkeys(probe for _, probe in results))
     rows = [
         [
-            kept.get((concept, probe)) or _ask(None, np.array([], dtype=int), axes, question)
+            results.get((concept, probe)) or _ask(None, np.array([], dtype=int), axes, search)
             for probe in probes
         ]
         for concept in axes["concept"].values.tolist()
     ]
-    return _labelled(rows, probes, axes, question)
+    return _labelled(rows, probes, axes, search)
 
 
-def _check_permutations(permutations: int | None, question: CrossingSearch) -> None:
+def _check_permutations(permutations: int | None, search: CrossingSearch) -> None:
     """Refuse p-values that rest on too few permutations to become small enough."""
-    if permutations is not None and 1 / (1 + permutations) > question.least_p:
+    if permutations is not None and 1 / (1 + permutations) > search.least_p:
         raise ValueError(
             f"The p-values of this run rest on {permutations} permutations, so that none lies "
             f"below {1 / (1 + permutations):.3g}; at this confidence it takes "
-            f"{question.least_p:.3g}. Sweep with at least {np.ceil(1 / question.least_p):.0f} "
+            f"{search.least_p:.3g}. Sweep with at least {np.ceil(1 / search.least_p):.0f} "
             "`permutations`, or ask with less `confidence`."
         )
 
 
 def _ask(
-    answers: ProbeOutcomes | None,
-    where: Int[np.ndarray, " checkpoint"],
+    outcomes: ProbeOutcomes | None,
+    checkpoint_places: Int[np.ndarray, " checkpoint"],
     axes: xr.Dataset,
-    question: CrossingSearch,
+    search: CrossingSearch,
 ) -> dict[str, np.ndarray]:
     """Search all sites of one probe; unknown where nothing was kept.
 
     Args:
-        answers: The outcomes of the probe.
-        where: The places of its checkpoints on the axis.
+        outcomes: The outcomes of the probe.
+        checkpoint_places: The places of its checkpoints on the axis.
         axes: Checkpoints and sites.
-        question: What to search for.
+        search: What to search for.
     """
     sites = [*axes["site"].values.tolist(), BEST]
     total = axes.sizes["checkpoint"]
     one, along = len(sites), (len(sites), total)
-    name, value = question.name, question.value
+    name, value = search.name, search.value
     # The places of checkpoints on the axis; the one past its end stands for never.
     places = {key: np.full(one, total) for key in (name, "before", "lasting")}
     reasons = [NOT_MEASURED] * one
@@ -170,37 +170,39 @@ def _ask(
         "accuracy_ci": np.full((*along, 2), np.nan),
         "best_share": np.full(along, np.nan),
     }
-    if answers is not None:
+    if outcomes is not None:
         bootstrap = GroupBootstrap.draw(
-            answers.answers[0].groups, seed=question.seed, resamples=question.resamples
+            outcomes.outcomes[0].groups, seed=search.seed, resamples=search.resamples
         )
-        for site, own in answers:
-            here = sites.index(site)
-            found = question.look(own, bootstrap)
-            crossing = found.crossing
-            reasons[here] = found.reason
-            places["before"][here] = where[crossing.before]
+        for site, site_outcomes in outcomes:
+            site_place = sites.index(site)
+            site_crossing = search.locate(site_outcomes, bootstrap)
+            crossing = site_crossing.crossing
+            reasons[site_place] = site_crossing.reason
+            places["before"][site_place] = checkpoint_places[crossing.before]
             if crossing.established is not None:
-                places[name][here] = where[crossing.established]
+                places[name][site_place] = checkpoint_places[crossing.established]
             if crossing.lasting is not None:
-                places["lasting"][here] = where[crossing.lasting]
-            members = where[crossing.members]
-            rows[f"{name}_set"][here, members[0] : members[-1] + 1] = True
-            rows[f"{name}_at_start"][here] = crossing.earliest == 0
-            rows[f"{name}_n"][here] = len(where)
-            rows[value][here, where] = found.value
-            rows[f"{value}_ci"][here, where] = found.bounds
+                places["lasting"][site_place] = checkpoint_places[crossing.lasting]
+            members = checkpoint_places[crossing.members]
+            rows[f"{name}_set"][site_place, members[0] : members[-1] + 1] = True
+            rows[f"{name}_at_start"][site_place] = crossing.earliest == 0
+            rows[f"{name}_n"][site_place] = len(checkpoint_places)
+            rows[value][site_place, checkpoint_places] = site_crossing.value
+            rows[f"{value}_ci"][site_place, checkpoint_places] = site_crossing.bounds
             means, level = (
-                own.resampled_means([own.accuracy()], bootstrap),
-                (1 - question.confidence) / 2,
+                site_outcomes.resampled_means([site_outcomes.accuracy()], bootstrap),
+                (1 - search.confidence) / 2,
             )
             low, high = means.lower(level, over="each")[0], means.upper(level, over="each")[0]
-            rows["accuracy"][here, where] = means.mean[0]
-            rows["accuracy_ci"][here, where] = np.stack([low, high], axis=-1).clip(0, 1)
-        if answers.chosen is not None:
-            for number, site in enumerate(answers.sites[:-1]):
-                share = (answers.chosen == number).mean(axis=1)
-                rows["best_share"][sites.index(site), where] = share
+            rows["accuracy"][site_place, checkpoint_places] = means.mean[0]
+            rows["accuracy_ci"][site_place, checkpoint_places] = np.stack(
+                [low, high], axis=-1
+            ).clip(0, 1)
+        if outcomes.best_sites is not None:
+            for number, site in enumerate(outcomes.sites[:-1]):
+                share = (outcomes.best_sites == number).mean(axis=1)
+                rows["best_share"][sites.index(site), checkpoint_places] = share
 
     rows[f"{name}_reason"] = np.array(reasons)
     names = np.append(axes["checkpoint"].values, "")
@@ -219,31 +221,37 @@ def _labelled(
     rows: Sequence[Sequence[Mapping[str, np.ndarray]]],
     probes: Sequence[str | None],
     axes: xr.Dataset,
-    question: CrossingSearch,
+    search: CrossingSearch,
 ) -> xr.Dataset:
-    name, value, told = question.name, question.value, question.told
-    described = {
-        f"{name}_set": ("1", f"whether between the checkpoint before and the one {told[name]}"),
-        f"{name}_at_start": ("1", f"whether the first checkpoint may be the one {told[name]}"),
+    name, value, descriptions = search.name, search.value, search.descriptions
+    attributes = {
+        f"{name}_set": (
+            "1",
+            f"whether between the checkpoint before and the one {descriptions[name]}",
+        ),
+        f"{name}_at_start": (
+            "1",
+            f"whether the first checkpoint may be the one {descriptions[name]}",
+        ),
         f"{name}_n": ("checkpoints", "checkpoints looked at"),
-        f"{name}_reason": ("1", f"why there is no checkpoint {told[name]}"),
-        value: (_FRACTION, told[value]),
-        f"{value}_ci": (_FRACTION, told[f"{value}_ci"]),
+        f"{name}_reason": ("1", f"why there is no checkpoint {descriptions[name]}"),
+        value: (_FRACTION, descriptions[value]),
+        f"{value}_ci": (_FRACTION, descriptions[f"{value}_ci"]),
         "accuracy": (_FRACTION, "held-out accuracy"),
-        "accuracy_ci": (_FRACTION, f"{question.confidence:.0%} interval of the held-out accuracy"),
+        "accuracy_ci": (_FRACTION, f"{search.confidence:.0%} interval of the held-out accuracy"),
         "best_share": ("fraction of folds", "folds for which the site is chosen as the best"),
     }
     for key in (name, "lasting"):
-        described[f"{key}_checkpoint"] = ("1", f"checkpoint {told[key]}")
+        attributes[f"{key}_checkpoint"] = ("1", f"checkpoint {descriptions[key]}")
         for unit, units in (("step", "steps"), ("tokens", "tokens")):
-            described[f"{key}_{unit}"] = (units, f"{unit} {told[key]}")
+            attributes[f"{key}_{unit}"] = (units, f"{unit} {descriptions[key]}")
     for unit, units in (("step", "steps"), ("tokens", "tokens")):
-        ends = f"{unit} of the ends of the set of checkpoints {told[name]}"
-        described[f"{name}_{unit}_ci"] = (units, ends)
+        ends = f"{unit} of the ends of the set of checkpoints {descriptions[name]}"
+        attributes[f"{name}_{unit}_ci"] = (units, ends)
 
     variables = {}
-    for key, (units, long_name) in described.items():
-        array = np.array([[each[key] for each in row] for row in rows])
+    for key, (units, long_name) in attributes.items():
+        array = np.array([[result[key] for result in row] for row in rows])
         bound = ["bound"] if key.endswith("_ci") else []
         along = ["checkpoint"] if array.ndim > 3 + len(bound) else []
         dims = ["concept", "probe", "site", *along, *bound]

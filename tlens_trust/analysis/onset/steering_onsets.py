@@ -302,7 +302,7 @@ def _crossing(
     # An unknown value is neither shown nor excluded: comparisons with NaN are false.
     crossing = first_crossing(
         anywhere=(lower > 0) & shown_anywhere,
-        each=(lower_alone > 0) & shown_alone,
+        by_itself=(lower_alone > 0) & shown_alone,
         excluded=upper <= margin,
     )
     return crossing, np.stack([lower, upper], axis=-1)

@@ -74,13 +74,13 @@ class Phases:
 
     Attributes:
         phases: By concept, site, quantity, along training.
-        told: What the plane was made of: model, estimator, units, input, width.
+        attributes: What the plane was made of: model, estimator, units, input, width.
         confidence: The confidence of claims and intervals.
         unknown: Curves that are too little known for any statement, each with the reason.
     """
 
     phases: tuple[Phase, ...]
-    told: dict[str, str]
+    attributes: dict[str, str]
     confidence: float
     unknown: tuple[str, ...] = ()
 
@@ -92,21 +92,21 @@ class Phases:
 
     def __repr__(self) -> str:
         claimed = sum(phase.verdict != "no claim" for phase in self.phases)
-        model = self.told.get("model") or "an unnamed model"
+        model = self.attributes.get("model") or "an unnamed model"
         if Path(model).is_absolute():
             model = Path(model).name  # Of a folder the name is enough.
         lines = [
             f"Phases of {model}, by "
-            f"{self.told.get('estimator', 'an unnamed estimator')}: {claimed} of {len(self)} "
+            f"{self.attributes.get('estimator', 'an unnamed estimator')}: {claimed} of {len(self)} "
             "segments claimed"
         ]
-        place = None
+        curve_name = None
         for phase in self.phases:
-            if (phase.concept, phase.site, phase.quantity) != place:
-                place = phase.concept, phase.site, phase.quantity
+            if (phase.concept, phase.site, phase.quantity) != curve_name:
+                curve_name = phase.concept, phase.site, phase.quantity
                 lines.append(f"  {phase.concept}, {phase.site}, {phase.quantity}")
             lines.append(f"    {phase}")
-        return "\n".join([*lines, *(f"  {each}" for each in self.unknown)])
+        return "\n".join([*lines, *(f"  {note}" for note in self.unknown)])
 
     def _repr_html_(self) -> str:
         title = repr(self).partition("\n")[0]
@@ -123,16 +123,18 @@ class Phases:
         verdict: str | None = None,
     ) -> "Phases":
         """The phases of one concept, site, quantity or verdict; corrections stay as they are."""
-        wanted = {"concept": concept, "site": site, "quantity": quantity, "verdict": verdict}
-        kept = self.phases
-        for name, value in wanted.items():
+        selection = {"concept": concept, "site": site, "quantity": quantity, "verdict": verdict}
+        selected = self.phases
+        for name, value in selection.items():
             if value is None:
                 continue
-            held = sorted({getattr(phase, name) for phase in self.phases})
-            if value not in held and name != "verdict":
-                raise ValueError(f"No phase has the {name} {value!r}. There are {listed(held)}.")
-            kept = tuple(phase for phase in kept if getattr(phase, name) == value)
-        return replace(self, phases=kept, unknown=())
+            existing = sorted({getattr(phase, name) for phase in self.phases})
+            if value not in existing and name != "verdict":
+                raise ValueError(
+                    f"No phase has the {name} {value!r}. There are {listed(existing)}."
+                )
+            selected = tuple(phase for phase in selected if getattr(phase, name) == value)
+        return replace(self, phases=selected, unknown=())
 
     def to_frame(self) -> "pandas.DataFrame":
         """A tidy table, one row a phase; an interval is two columns, `…_low` and `…_high`."""

@@ -24,10 +24,10 @@ _SEARCHES: dict[str, Search | None] = {"exact": None, "ruptures": search_with_ru
 
 @dataclass(frozen=True, eq=False)
 class _Settings:
-    most: int
-    shortest: int
-    least: float
-    least_matched: float
+    max_turning_points: int
+    min_steps: int
+    min_share: float
+    min_matched_share: float
     confidence: float
     draws: int
     search: Search | None
@@ -38,10 +38,10 @@ def find_phases(
     plane: xr.Dataset,
     *,
     quantities: Sequence[str] = ("x", "y"),
-    most: int = 2,
-    shortest: int = 2,
-    least: float = 0.05,
-    least_matched: float = 1.0,
+    max_turning_points: int = 2,
+    min_steps: int = 2,
+    min_share: float = 0.05,
+    min_matched_share: float = 1.0,
     confidence: float = 0.95,
     search: str = "exact",
     draws: int = 4000,
@@ -58,7 +58,7 @@ def find_phases(
       were chosen by looking. The noise is that of other statements of the kind, from half samples
       paired along the curve;
 
-    - *size*: the change is at least the share `least` of the curve's largest distance from its
+    - *size*: the change is at least the share `min_share` of the curve's largest distance from its
       null. Paired halves are precise enough to show changes too small to matter;
 
     - *null*: the change of the curve above the mean of its permutation null is shown too, since the
@@ -67,10 +67,10 @@ def find_phases(
     - *rank-matched*: the change of the same quantity with a flat spectrum is shown too, in the same
       direction;
 
-    - *too few statements*: the rank-matched variant holds all directions (the share `least_matched`
-      of them). With fewer, an invertible map may bring other directions into the lead. Rises and
-      falls would then be claimed where no information changed. Twice as many statements as
-      directions are enough;
+    - *too few statements*: the rank-matched variant holds all directions (the share
+      `min_matched_share` of them). With fewer, an invertible map may bring other directions into
+      the lead. Rises and falls would then be claimed where no information changed. Twice as many
+      statements as directions are enough;
 
     - *width*: the change at every other width of the kernel (level of noise) is shown too, in the
       same direction. A phase that is seen at one width and not at another is a statement about the
@@ -91,12 +91,12 @@ def find_phases(
     Args:
         plane: The result of `information_plane`, or a part of it.
         quantities: `"x"`, `"y"` or both.
-        most: Largest number of turning points of a curve.
-        shortest: Smallest number of steps from checkpoint to checkpoint in a segment.
-        least: Smallest change of interest, as a share of the curve's largest distance from its
+        max_turning_points: Largest number of turning points of a curve.
+        min_steps: Smallest number of steps from checkpoint to checkpoint in a segment.
+        min_share: Smallest change of interest, as a share of the curve's largest distance from its
             null.
-        least_matched: Share of the directions that the rank-matched variant has to hold. Below 1,
-            claims may be of a change of spectrum.
+        min_matched_share: Share of the directions that the rank-matched variant has to hold. Below
+            1, claims may be of a change of spectrum.
         confidence: The confidence of claims and intervals.
         search: `"exact"`, every broken line; or `"ruptures"`, which has to be installed.
         draws: Number of draws of noise.
@@ -119,18 +119,20 @@ def find_phases(
         >>> print(phases.sel(concept="toxicity"))  # doctest: +SKIP
     """
     _check_plane(plane, quantities)
-    _check_arguments(most, shortest, least, least_matched, confidence, search, draws)
+    _check_arguments(
+        max_turning_points, min_steps, min_share, min_matched_share, confidence, search, draws
+    )
     settings = _Settings(
-        most,
-        shortest,
-        least,
-        least_matched,
+        max_turning_points,
+        min_steps,
+        min_share,
+        min_matched_share,
         confidence,
         draws,
         _SEARCHES[search],
         np.random.default_rng(seed),
     )
-    found: list[tuple[Phase, Evidence]] = []
+    segments: list[tuple[Phase, Evidence]] = []
     unknown = []
     for axis in quantities:
         for curve in plane_curves(plane, axis):
@@ -139,21 +141,21 @@ def find_phases(
                     f"{curve.concept}, {curve.site}, {curve.quantity}: unknown, {curve.why_unknown}"
                 )
                 continue
-            found += _segments(curve, settings)
+            segments += _segments(curve, settings)
     order = {name: i for i, name in enumerate(np.atleast_1d(plane["concept"].values).tolist())}
     sites = {name: i for i, name in enumerate(np.atleast_1d(plane["site"].values).tolist())}
-    found.sort(key=lambda pair: (order[pair[0].concept], sites[pair[0].site]))
-    q = benjamini_hochberg(np.array([phase.p for phase, _ in found], dtype=float))
-    told = {
+    segments.sort(key=lambda pair: (order[pair[0].concept], sites[pair[0].site]))
+    q = benjamini_hochberg(np.array([phase.p for phase, _ in segments], dtype=float))
+    plane_attributes = {
         key: str(plane.attrs.get(key, ""))
         for key in ("model", "estimator", "units", "against", "width")
     }
     return Phases(
         tuple(
-            _judged(phase, evidence, float(each), confidence)
-            for (phase, evidence), each in zip(found, q, strict=True)
+            _judged(phase, evidence, float(phase_q), confidence)
+            for (phase, evidence), phase_q in zip(segments, q, strict=True)
         ),
-        told,
+        plane_attributes,
         confidence,
         tuple(unknown),
     )
@@ -166,14 +168,14 @@ def _judged(phase: Phase, evidence: Evidence, q: float, confidence: float) -> Ph
 
 def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]:
     """The segments of one curve, each with the evidence for and against a change."""
-    about = curve.draws - curve.draws.mean(axis=0)
-    own = about - about.mean(axis=1, keepdims=True)
-    noise = float(np.square(own).sum(axis=0).mean() / (len(own) - 1))
-    turning = find_turning_points(
+    centred = curve.draws - curve.draws.mean(axis=0)
+    row_centred = centred - centred.mean(axis=1, keepdims=True)
+    noise = float(np.square(row_centred).sum(axis=0).mean() / (len(row_centred) - 1))
+    turning_points = find_turning_points(
         curve.position,
         curve.values,
-        most=settings.most,
-        shortest=settings.shortest,
+        max_turning_points=settings.max_turning_points,
+        min_steps=settings.min_steps,
         noise=noise,
         search=settings.search,
     )
@@ -186,19 +188,23 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
             weights[len(draws)] = draw_noise(
                 len(draws), draws=settings.draws, freedom=freedom, generator=settings.generator
             )
-        shortest = min(settings.shortest, len(values) - 1)
-        return Changes.of(values, draws, weights[len(draws)], shortest=shortest)
+        min_steps = min(settings.min_steps, len(values) - 1)
+        return Changes.of(values, draws, weights[len(draws)], min_steps=min_steps)
 
     main = changes(curve.values, curve.draws)
-    above = changes(curve.above_null, curve.draws)
-    controls = {name: changes(each.above_null, each.draws) for name, each in curve.controls.items()}
-    places = _places_of_turns(curve, turning, weights[len(about)][:500] @ about, settings)
-    ends = [0, *turning, len(curve.values) - 1]
-    found = []
+    above_null = changes(curve.above_null, curve.draws)
+    controls = {
+        name: changes(control.above_null, control.draws) for name, control in curve.controls.items()
+    }
+    end_steps = _places_of_turns(
+        curve, turning_points, weights[len(centred)][:500] @ centred, settings
+    )
+    ends = [0, *turning_points, len(curve.values) - 1]
+    segments = []
     for number, (first, last) in enumerate(pairwise(ends)):
         evidence = Evidence.of(
-            curve, first, last, main, above, controls,
-            least=settings.least, least_matched=settings.least_matched,
+            curve, first, last, main, above_null, controls,
+            min_share=settings.min_share, min_matched_share=settings.min_matched_share,
             confidence=settings.confidence,
         )  # fmt: skip
         phase = Phase(
@@ -210,8 +216,8 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
             last=curve.checkpoints[last],
             first_step=float(curve.steps[first]),
             last_step=float(curve.steps[last]),
-            first_step_ci=places[number],
-            last_step_ci=places[number + 1],
+            first_step_ci=end_steps[number],
+            last_step_ci=end_steps[number + 1],
             change=main.change(first, last),
             change_ci=main.interval(first, last, settings.confidence),
             share=evidence.share,
@@ -220,24 +226,24 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
             blocked_by=(),
             reason="",
         )
-        found.append((phase, evidence))
-    return found
+        segments.append((phase, evidence))
+    return segments
 
 
 def _places_of_turns(
-    curve: Curve, turning: tuple[int, ...], noise: np.ndarray, settings: _Settings
+    curve: Curve, turning_points: tuple[int, ...], noise: np.ndarray, settings: _Settings
 ) -> list[tuple[float, float]]:
     """Steps between which each end of a segment lies, by searching again in noisier curves."""
     ends = [(float(curve.steps[i]),) * 2 for i in (0, len(curve.values) - 1)]
-    if not turning:
+    if not turning_points:
         return [(low, high) for low, high in ends]
-    lines = BrokenLines.of(curve.position, len(turning), shortest=settings.shortest)
-    again = np.array(lines.turning)[lines.best(curve.values + noise)[0]]
+    lines = BrokenLines.of(curve.position, len(turning_points), min_steps=settings.min_steps)
+    turns_by_draw = np.array(lines.turning)[lines.best(curve.values + noise)[0]]
     tails = (1 - settings.confidence) / 2
-    bounds = np.quantile(again, [tails, 1 - tails], axis=0, method="closest_observation")
+    bounds = np.quantile(turns_by_draw, [tails, 1 - tails], axis=0, method="closest_observation")
     inner = []
-    for number, turn in enumerate(turning):
-        low, high = (int(each) for each in bounds[:, number])
+    for number, turn in enumerate(turning_points):
+        low, high = (int(bound) for bound in bounds[:, number])
         inner.append((float(curve.steps[min(low, turn)]), float(curve.steps[max(high, turn)])))
     return [ends[0], *inner, ends[1]]
 
@@ -254,22 +260,29 @@ def _check_plane(plane: xr.Dataset, quantities: Sequence[str]) -> None:
 
 
 def _check_arguments(
-    most: int,
-    shortest: int,
-    least: float,
-    least_matched: float,
+    max_turning_points: int,
+    min_steps: int,
+    min_share: float,
+    min_matched_share: float,
     confidence: float,
     search: str,
     draws: int,
 ) -> None:
-    if not 0 <= most <= 4:
-        raise ValueError(f"`most` must lie between 0 and 4 turning points, got {most}.")
-    if shortest < 1:
-        raise ValueError(f"`shortest` must be at least 1, got {shortest}.")
-    if not 0 <= least < 1:
-        raise ValueError(f"`least` must be a share from 0 to below 1, got {least}, as 0.05.")
-    if not 0 <= least_matched <= 1:
-        raise ValueError(f"`least_matched` must be a share from 0 to 1, got {least_matched}.")
+    if not 0 <= max_turning_points <= 4:
+        raise ValueError(
+            f"`max_turning_points` must lie between 0 and 4 turning points, got "
+            f"{max_turning_points}."
+        )
+    if min_steps < 1:
+        raise ValueError(f"`min_steps` must be at least 1, got {min_steps}.")
+    if not 0 <= min_share < 1:
+        raise ValueError(
+            f"`min_share` must be a share from 0 to below 1, got {min_share}, as 0.05."
+        )
+    if not 0 <= min_matched_share <= 1:
+        raise ValueError(
+            f"`min_matched_share` must be a share from 0 to 1, got {min_matched_share}."
+        )
     if not 0.5 < confidence < 1:
         raise ValueError(f"`confidence` must lie between 0.5 and 1, got {confidence}, as 0.95.")
     if search not in _SEARCHES:

@@ -102,19 +102,19 @@ def information_plane(
     names = _named(data, estimator)
     units = [str(data[name].attrs["units"]) for name in names]
     if units[0] != units[1] or (names[0] in KERNELS) != (names[1] in KERNELS):
-        told = [f"{name!r} is in {unit}" for name, unit in zip(names, units, strict=True)]
+        unit_texts = [f"{name!r} is in {unit}" for name, unit in zip(names, units, strict=True)]
         raise ValueError(
-            f"The axes of an information plane have one unit, but {told[0]} and {told[1]}, where "
-            "1 stands for a dependence that is no information. Choose two variables in nats, or "
-            f"one of {listed(KERNELS)} for both."
+            f"The axes of an information plane have one unit, but {unit_texts[0]} and "
+            f"{unit_texts[1]}, where 1 stands for a dependence that is no information. Choose two "
+            f"variables in nats, or one of {listed(KERNELS)} for both."
         )
     if against not in _INPUTS:
         raise ValueError(f"`against` must be 'first_block' or 'text', got {against!r}.")
-    chosen = {
+    selections = {
         "x": _places(data, names[0], against, width),
         "y": _places(data, names[1], "label", width),
     }
-    axes = {axis: _axis(data, axis, *curves) for axis, curves in chosen.items()}
+    axes = {axis: _axis(data, axis, *curves) for axis, curves in selections.items()}
     if not axes["x"]["x"].notnull().any():
         why = data[names[0]].attrs.get("first_block", "it was never measured")
         raise ValueError(
@@ -131,7 +131,7 @@ def information_plane(
         share = _matched_share(data, name, against if axis == "x" else "label")
         if share is not None:
             plane[f"{axis}_matched"] = share
-    main = chosen["x"][0].place
+    main = selections["x"][0].place
     return plane.assign_coords(position=("checkpoint", _positions(data))).assign_attrs(
         model=str(data.attrs.get("model", "")),
         estimator=estimator if isinstance(estimator, str) else ", ".join(estimator),
@@ -150,10 +150,10 @@ def _named(data: xr.Dataset, estimator: str | tuple[str, str]) -> tuple[str, str
         names = NATS if estimator == "nats" else (estimator, estimator)
     for name in names:
         if name not in data or f"{name}_draws" not in data:
-            held = [str(n) for n in data if f"{n}_draws" in data]
+            estimates = [str(n) for n in data if f"{n}_draws" in data]
             raise ValueError(
                 f"The trace holds no estimate {name!r} with half-sample replicates. It holds "
-                f"{listed(held) or 'none'}. Trace with `kernel_dependence()` or "
+                f"{listed(estimates) or 'none'}. Trace with `kernel_dependence()` or "
                 "`probe_information()` among the measures."
             )
     return names
@@ -171,11 +171,11 @@ def _places(
         place["variant"] = "raw"
     swept = [axis for axis in _SWEPT if axis in dims]
     place |= {axis: _width(data[axis], width) for axis in swept}
-    others = [str(d) for d in dims if d not in ("concept", "checkpoint", "site", *place)]
-    if others:
+    further_dims = [str(d) for d in dims if d not in ("concept", "checkpoint", "site", *place)]
+    if further_dims:
         raise ValueError(
-            f"{name!r} has an axis {others[0]!r}, of which a plane shows one place. Choose with "
-            f"`trace.sel({others[0]}=…)`."
+            f"{name!r} has an axis {further_dims[0]!r}, of which a plane shows one place. Choose "
+            f"with `trace.sel({further_dims[0]}=…)`."
         )
     controls = []
     if "variant" in dims and "rank_matched" in data["variant"].values:
@@ -195,45 +195,49 @@ def _places(
         ]
     if name.startswith("information_") and name != "information_x":
         controls += [
-            _Curve(str(other), {}, str(other).removeprefix("information_"), "estimator")
-            for other in data
-            if str(other).startswith("information_")
-            and f"{other}_draws" in data
-            and other not in (name, "information_x")
-            and data[other].dims == data[name].dims
+            _Curve(str(variable), {}, str(variable).removeprefix("information_"), "estimator")
+            for variable in data
+            if str(variable).startswith("information_")
+            and f"{variable}_draws" in data
+            and variable not in (name, "information_x")
+            and data[variable].dims == data[name].dims
         ]
     return _Curve(name, place), controls
 
 
-def _width(swept: xr.DataArray, wanted: float | None) -> float:
-    held: list[float] = swept.values.tolist()
-    if wanted is None:
+def _width(swept: xr.DataArray, width: float | None) -> float:
+    widths: list[float] = swept.values.tolist()
+    if width is None:
         # Kernels are as wide as the median distance; of levels of noise none is the right one.
-        middle = 1.0 if swept.name == "width" else float(np.median(held))
-        return min(held, key=lambda each: abs(np.log(each / middle)))
-    if wanted not in held:
+        middle = 1.0 if swept.name == "width" else float(np.median(widths))
+        return min(widths, key=lambda swept_width: abs(np.log(swept_width / middle)))
+    if width not in widths:
         raise ValueError(
-            f"The trace holds no {swept.name} {wanted:g}. It holds {', '.join(map(str, held))}."
+            f"The trace holds no {swept.name} {width:g}. It holds {', '.join(map(str, widths))}."
         )
-    return wanted
+    return width
 
 
 def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]) -> xr.Dataset:
-    found: dict[str, xr.DataArray] = {}
-    for suffix, more in _SUFFIXES.items():
+    variables: dict[str, xr.DataArray] = {}
+    for suffix, extra_dims in _SUFFIXES.items():
         if f"{curve.variable}{suffix}" in data:
-            found[f"{axis}{suffix}"] = _take(data, curve, suffix, more)
+            variables[f"{axis}{suffix}"] = _take(data, curve, suffix, extra_dims)
     count = f"{curve.variable}_n"
     n = data[count] if count in data else data["n_statements"]
     n = n.sel({key: value for key, value in curve.place.items() if key in n.dims})
-    found[f"{axis}_n"] = n.reset_coords(drop=True)
-    found[f"{axis}_untrained"] = _untrained(data, curve, found[axis])
+    variables[f"{axis}_n"] = n.reset_coords(drop=True)
+    variables[f"{axis}_untrained"] = _untrained(data, curve, variables[axis])
     label = f"{axis}_control"
     for suffix in _OF_CONTROLS:
-        held = [each for each in controls if f"{each.variable}{suffix}" in data]
-        if not controls or len(held) < len(controls) or f"{axis}{suffix}" not in found:
+        available_controls = [each for each in controls if f"{each.variable}{suffix}" in data]
+        if (
+            not controls
+            or len(available_controls) < len(controls)
+            or f"{axis}{suffix}" not in variables
+        ):
             continue
-        parts = [_take(data, each, suffix, _SUFFIXES[suffix]) for each in held]
+        parts = [_take(data, each, suffix, _SUFFIXES[suffix]) for each in available_controls]
         joined = xr.concat(
             parts,
             dim=xr.Variable(label, [each.name for each in controls]),
@@ -242,45 +246,45 @@ def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]
             join="outer",
             combine_attrs="override",
         )
-        found[f"{label}_value" if not suffix else f"{label}{suffix}"] = joined
-    result = xr.Dataset(found)
+        variables[f"{label}_value" if not suffix else f"{label}{suffix}"] = joined
+    result = xr.Dataset(variables)
     if controls:
         result = result.assign_coords({f"{label}_kind": (label, [each.kind for each in controls])})
     result[axis].attrs["quantity"] = curve.variable
     return result
 
 
-def _take(data: xr.Dataset, curve: _Curve, suffix: str, more: Sequence[str]) -> xr.DataArray:
+def _take(data: xr.Dataset, curve: _Curve, suffix: str, extra_dims: Sequence[str]) -> xr.DataArray:
     dims = data[f"{curve.variable}{suffix}"].dims
     place = {key: value for key, value in curve.place.items() if key in dims}
     if suffix == "_draws":
         # Of this place alone, since a byte each becomes eight.
-        held = (curve.variable, f"{curve.variable}_se", f"{curve.variable}_draws")
-        here = data[[name for name in held if name in data]].sel(place)
-        array = unpack_replicates(here, curve.variable)
+        names = (curve.variable, f"{curve.variable}_se", f"{curve.variable}_draws")
+        selection = data[[name for name in names if name in data]].sel(place)
+        array = unpack_replicates(selection, curve.variable)
     else:
         array = data[f"{curve.variable}{suffix}"].sel(place)
-    taken = array.drop_vars(("against", "variant", *_SWEPT), errors="ignore")
-    return taken.transpose("concept", "checkpoint", "site", *more)
+    selected = array.drop_vars(("against", "variant", *_SWEPT), errors="ignore")
+    return selected.transpose("concept", "checkpoint", "site", *extra_dims)
 
 
 def _untrained(data: xr.Dataset, curve: _Curve, value: xr.DataArray) -> xr.DataArray:
     """The level of the same run's step 0, or of the random weights that the sweep added."""
     zero = np.flatnonzero(at_step_0(data))
     if len(zero):
-        level, told = value.isel(checkpoint=zero[0]), str(data["checkpoint"].values[zero[0]])
+        level, source = value.isel(checkpoint=zero[0]), str(data["checkpoint"].values[zero[0]])
     elif f"{curve.variable}_untrained" in data:
         level = _take(data, curve, "_untrained", ()).isel(checkpoint=-1)
-        told = str(level.attrs.get("untrained", "unknown"))
+        source = str(level.attrs.get("untrained", "unknown"))
     else:
-        level, told = value.isel(checkpoint=0) * np.nan, "unknown: there is no step 0"
+        level, source = value.isel(checkpoint=0) * np.nan, "unknown: there is no step 0"
     level = level.drop_vars(
         [name for name, c in data.coords.items() if "checkpoint" in c.dims], errors="ignore"
     )
     return level.assign_attrs(
         units=value.attrs["units"],
         long_name=f"{value.attrs['long_name']}, of untrained weights",
-        untrained=told,
+        untrained=source,
     )
 
 
@@ -289,13 +293,13 @@ def _matched_share(data: xr.Dataset, name: str, against: str) -> xr.DataArray | 
 
     None where the trace does not say.
     """
-    own = "rank_matched_share" if name in KERNELS else f"{name}_matched_share"
-    if own not in data:
+    share_name = "rank_matched_share" if name in KERNELS else f"{name}_matched_share"
+    if share_name not in data:
         return None
-    share = data[own]
+    share = data[share_name]
     if name in KERNELS and against == "first_block" and FIRST_BLOCK in share["site"].values:
-        first = share.sel(site=FIRST_BLOCK, drop=True)
-        share = share.clip(max=first, keep_attrs=True)
+        first_block_share = share.sel(site=FIRST_BLOCK, drop=True)
+        share = share.clip(max=first_block_share, keep_attrs=True)
     return share.reset_coords(drop=True)
 
 

@@ -87,76 +87,85 @@ def plane_curves(plane: xr.Dataset, axis: str) -> Iterator[Curve]:
             yield _curve(plane.sel(concept=concept, site=site), axis, label, concept, site)
 
 
-def _curve(part: xr.Dataset, axis: str, label: str, concept: Any, site: Any) -> Curve:
-    values = part[axis].values.astype(float)
-    draws = part[f"{axis}_draws"].transpose("resample", "checkpoint").values.astype(float)
+def _curve(curve_data: xr.Dataset, axis: str, label: str, concept: Any, site: Any) -> Curve:
+    values = curve_data[axis].values.astype(float)
+    draws = curve_data[f"{axis}_draws"].transpose("resample", "checkpoint").values.astype(float)
     # Measures may have fewer halves than the longest axis has.
     draws = draws[~np.isnan(draws).all(axis=1)]
-    known = np.isfinite(values) & np.isfinite(draws).all(axis=0)
-    groups = float(part["n_groups"]) if "n_groups" in part.coords else np.inf
-    controls, missing = {}, []
-    named = part[label].values.tolist() if label in part.coords else []
-    for name in named:
-        here = part.sel({label: name})
-        kind = str(here[f"{label}_kind"].item())
-        replicates = here[f"{label}_draws"].transpose("resample", "checkpoint").values
+    is_known = np.isfinite(values) & np.isfinite(draws).all(axis=0)
+    groups = float(curve_data["n_groups"]) if "n_groups" in curve_data.coords else np.inf
+    controls, missing_controls = {}, []
+    control_names = curve_data[label].values.tolist() if label in curve_data.coords else []
+    for name in control_names:
+        control_data = curve_data.sel({label: name})
+        kind = str(control_data[f"{label}_kind"].item())
+        replicates = control_data[f"{label}_draws"].transpose("resample", "checkpoint").values
         replicates = replicates[~np.isnan(replicates).all(axis=1)].astype(float)
-        own = here[f"{label}_value"].values.astype(float)
-        whole = bool(np.isfinite(own[known]).all() and np.isfinite(replicates[:, known]).all())
-        if len(replicates) >= _LEAST_RESAMPLES and whole and known.any():
-            above = (own - _null_level(here, label))[known]
-            controls[str(name)] = Control(kind, above, replicates[:, known])
+        control_values = control_data[f"{label}_value"].values.astype(float)
+        is_complete = bool(
+            np.isfinite(control_values[is_known]).all()
+            and np.isfinite(replicates[:, is_known]).all()
+        )
+        if len(replicates) >= _LEAST_RESAMPLES and is_complete and is_known.any():
+            above_null = (control_values - _null_level(control_data, label))[is_known]
+            controls[str(name)] = Control(kind, above_null, replicates[:, is_known])
         elif kind in ("rank-matched", "width", "noise"):
-            missing.append(str(name))
+            missing_controls.append(str(name))
     kinds = [control.kind for control in controls.values()]
     # A probe that is fitted anew at every checkpoint has neither a width nor a spectrum to match.
-    kernel = str(part[axis].attrs.get("quantity", "")) in KERNELS
-    if (kernel or axis == "x") and "rank-matched" not in kinds and "rank-matched" not in missing:
-        missing.append("rank-matched")
-    steps = np.asarray(part["step"].values if "step" in part.coords else np.nan * values, float)
+    kernel = str(curve_data[axis].attrs.get("quantity", "")) in KERNELS
+    if (
+        (kernel or axis == "x")
+        and "rank-matched" not in kinds
+        and "rank-matched" not in missing_controls
+    ):
+        missing_controls.append("rank-matched")
+    steps = np.asarray(
+        curve_data["step"].values if "step" in curve_data.coords else np.nan * values, float
+    )
     return Curve(
         concept=str(concept),
         site=str(site),
         quantity=QUANTITIES[axis],
-        checkpoints=tuple(map(str, part["checkpoint"].values[known].tolist())),
-        steps=steps[known],
-        position=part["position"].values.astype(float)[known],
-        values=values[known],
-        above_null=(values - _null_level(part, axis))[known],
-        draws=draws[:, known],
+        checkpoints=tuple(map(str, curve_data["checkpoint"].values[is_known].tolist())),
+        steps=steps[is_known],
+        position=curve_data["position"].values.astype(float)[is_known],
+        values=values[is_known],
+        above_null=(values - _null_level(curve_data, axis))[is_known],
+        draws=draws[:, is_known],
         freedom=int(min(len(draws), groups)) - 1,
         controls=controls,
-        missing=tuple(missing),
-        matched=_least_matched(part, axis, known),
-        why_unknown=_why_unknown(part, axis, known, draws, str(site)),
+        missing=tuple(missing_controls),
+        matched=_least_matched(curve_data, axis, is_known),
+        why_unknown=_why_unknown(curve_data, axis, is_known, draws, str(site)),
     )
 
 
-def _least_matched(part: xr.Dataset, axis: str, known: np.ndarray) -> float:
+def _least_matched(curve_data: xr.Dataset, axis: str, is_known: np.ndarray) -> float:
     name = f"{axis}_matched"
-    if name not in part or not known.any():
+    if name not in curve_data or not is_known.any():
         return nan
-    return float(part[name].values.astype(float)[known].min())
+    return float(curve_data[name].values.astype(float)[is_known].min())
 
 
-def _null_level(part: xr.Dataset, name: str) -> np.ndarray:
+def _null_level(curve_data: xr.Dataset, name: str) -> np.ndarray:
     """The middle of the null band, which is the mean except for skewness."""
-    if f"{name}_null" not in part:
-        return np.zeros(part.sizes["checkpoint"])
-    level: np.ndarray = np.nan_to_num(part[f"{name}_null"].mean("bound").values.astype(float))
+    if f"{name}_null" not in curve_data:
+        return np.zeros(curve_data.sizes["checkpoint"])
+    level: np.ndarray = np.nan_to_num(curve_data[f"{name}_null"].mean("bound").values.astype(float))
     return level
 
 
 def _why_unknown(
-    part: xr.Dataset, axis: str, known: np.ndarray, draws: np.ndarray, site: str
+    curve_data: xr.Dataset, axis: str, is_known: np.ndarray, draws: np.ndarray, site: str
 ) -> str:
-    itself = str(part.attrs.get("against", "")) == "first_block" and site == FIRST_BLOCK
-    if axis == "x" and itself:
+    is_input = str(curve_data.attrs.get("against", "")) == "first_block" and site == FIRST_BLOCK
+    if axis == "x" and is_input:
         return "since the first block's output is X itself here"
-    if known.sum() < _LEAST_CHECKPOINTS:
-        return f"since it is known at {known.sum()} checkpoints, and a phase takes 3"
+    if is_known.sum() < _LEAST_CHECKPOINTS:
+        return f"since it is known at {is_known.sum()} checkpoints, and a phase takes 3"
     if len(draws) < _LEAST_RESAMPLES:
         return f"since there are {len(draws)} half-sample replicates, and noise takes 8"
-    if len(np.unique(part["position"].values[known])) < known.sum():
+    if len(np.unique(curve_data["position"].values[is_known])) < is_known.sum():
         return "since two checkpoints have the same step; choose one run or stage"
     return ""

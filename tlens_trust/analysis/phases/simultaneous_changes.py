@@ -39,7 +39,7 @@ class Changes:
         replicates: Float[np.ndarray, "resample checkpoint"],
         noise: Float[np.ndarray, "draw resample"],
         *,
-        shortest: int,
+        min_steps: int,
     ) -> "Changes":
         """Estimate the noise from half-sample replicates, which are paired along the curve.
 
@@ -47,21 +47,24 @@ class Changes:
             values: The curve.
             replicates: Its replicates on the same halves at every checkpoint.
             noise: Weights, as `draw_noise` gives them.
-            shortest: Smallest number of steps from checkpoint to checkpoint in a change.
+            min_steps: Smallest number of steps from checkpoint to checkpoint in a change.
         """
-        about = replicates - replicates.mean(axis=0)
-        apart = about[:, None, :] - about[:, :, None]
-        errors = np.sqrt(np.square(apart).sum(axis=0) / (len(about) - 1))
+        centred = replicates - replicates.mean(axis=0)
+        differences = centred[:, None, :] - centred[:, :, None]
+        errors = np.sqrt(np.square(differences).sum(axis=0) / (len(centred) - 1))
         # What is the same but for rounding is not held to have changed.
         errors = np.maximum(errors, 1e-9 * max(float(np.abs(values).max()), 1e-300))
-        first, last = np.triu_indices(len(values), k=shortest)
-        moved = noise @ about
+        first_numbers, last_numbers = np.triu_indices(len(values), k=min_steps)
+        noisy = noise @ centred
         largest = np.zeros(len(noise))
-        at_once = max(1, _AT_ONCE // max(len(first), 1))
-        for start in range(0, len(noise) if len(first) else 0, at_once):
-            part = moved[start : start + at_once]
-            change = np.abs(part[:, last] - part[:, first]) / errors[first, last]
-            largest[start : start + at_once] = change.max(axis=1)
+        batch_size = max(1, _AT_ONCE // max(len(first_numbers), 1))
+        for start in range(0, len(noise) if len(first_numbers) else 0, batch_size):
+            batch = noisy[start : start + batch_size]
+            change = (
+                np.abs(batch[:, last_numbers] - batch[:, first_numbers])
+                / errors[first_numbers, last_numbers]
+            )
+            largest[start : start + batch_size] = change.max(axis=1)
         return cls(values, errors, np.sort(largest))
 
     def change(self, first: int, last: int) -> float:
@@ -70,9 +73,11 @@ class Changes:
 
     def p_value(self, first: int, last: int) -> float:
         """The share of draws in which noise alone gives so large a change between any two."""
-        told = abs(self.change(first, last)) / float(self.errors[first, last])
-        beyond = len(self.largest) - int(np.searchsorted(self.largest, told * (1 - 1e-9)))
-        return (1 + beyond) / (1 + len(self.largest))
+        standardised = abs(self.change(first, last)) / float(self.errors[first, last])
+        exceedances = len(self.largest) - int(
+            np.searchsorted(self.largest, standardised * (1 - 1e-9))
+        )
+        return (1 + exceedances) / (1 + len(self.largest))
 
     def interval(self, first: int, last: int, confidence: float) -> tuple[float, float]:
         """The interval of a change; those between any two checkpoints hold at once."""
@@ -91,5 +96,5 @@ def draw_noise(
     """
     weights = generator.standard_normal((draws, resamples)) / np.sqrt(resamples - 1)
     scale = np.sqrt(generator.chisquare(freedom, size=draws) / freedom)
-    found: np.ndarray = weights / scale[:, None]
-    return found
+    scaled: np.ndarray = weights / scale[:, None]
+    return scaled

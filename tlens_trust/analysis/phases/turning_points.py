@@ -34,20 +34,20 @@ class BrokenLines:
 
     @classmethod
     def of(
-        cls, position: Float[np.ndarray, " checkpoint"], count: int, *, shortest: int
+        cls, position: Float[np.ndarray, " checkpoint"], count: int, *, min_steps: int
     ) -> "BrokenLines":
-        """All of them.
+        """Make every broken line with some number of turning points.
 
         Args:
-            position: Of the checkpoints, ascending.
-            count: How many turning points.
-            shortest: How many steps from checkpoint to checkpoint a segment takes at least.
+            position: Positions of the checkpoints, ascending.
+            count: Number of turning points.
+            min_steps: Smallest number of steps from checkpoint to checkpoint in a segment.
         """
-        candidates = _candidates(len(position), count, shortest)
+        candidates = _candidates(len(position), count, min_steps)
         sets = [
             each
             for each in combinations(candidates, count)
-            if all(b - a >= shortest for a, b in pairwise(each))
+            if all(b - a >= min_steps for a, b in pairwise(each))
         ]
         bases = np.empty((len(sets), len(position), count + 2))
         for number, each in enumerate(sets):
@@ -61,51 +61,51 @@ class BrokenLines:
         self, curves: Float[np.ndarray, "curve checkpoint"]
     ) -> tuple[Int[np.ndarray, " curve"], Float[np.ndarray, " curve"]]:
         """The set with the least sum of squares for each curve, and that sum."""
-        about = curves - curves.mean(axis=1, keepdims=True)
-        whole = np.square(about).sum(axis=1)
-        least = np.full(len(curves), inf)
+        centred = curves - curves.mean(axis=1, keepdims=True)
+        total_squares = np.square(centred).sum(axis=1)
+        smallest_residual = np.full(len(curves), inf)
         best = np.zeros(len(curves), dtype=np.int64)
         for number, basis in enumerate(self.bases):
-            left = whole - np.square(about @ basis).sum(axis=1)
-            better = left < least
-            best[better], least[better] = number, left[better]
-        return best, least.clip(0)
+            residual = total_squares - np.square(centred @ basis).sum(axis=1)
+            better = residual < smallest_residual
+            best[better], smallest_residual[better] = number, residual[better]
+        return best, smallest_residual.clip(0)
 
 
-def _candidates(checkpoints: int, count: int, shortest: int) -> list[int]:
+def _candidates(checkpoints: int, count: int, min_steps: int) -> list[int]:
     """Checkpoints that a curve may turn at, thinned out evenly where there are too many."""
-    inner = list(range(shortest, checkpoints - shortest))
-    most = len(inner)
-    while most > count and comb(most, count) > _MOST_SETS:
-        most -= 1
-    if most == len(inner):
-        return inner
-    return sorted({inner[round(i)] for i in np.linspace(0, len(inner) - 1, most)})
+    candidates = list(range(min_steps, checkpoints - min_steps))
+    count_kept = len(candidates)
+    while count_kept > count and comb(count_kept, count) > _MOST_SETS:
+        count_kept -= 1
+    if count_kept == len(candidates):
+        return candidates
+    return sorted({candidates[round(i)] for i in np.linspace(0, len(candidates) - 1, count_kept)})
 
 
 def find_turning_points(
     position: Float[np.ndarray, " checkpoint"],
     values: Float[np.ndarray, " checkpoint"],
     *,
-    most: int = 2,
-    shortest: int = 2,
+    max_turning_points: int = 2,
+    min_steps: int = 2,
     noise: float = 0.0,
     search: Search | None = None,
 ) -> tuple[int, ...]:
     """Find the checkpoints at which a curve turns, by the best broken line.
 
-    For each number `k` of turning points up to `most`, every broken line is tried, and the one with
-    the smallest sum of squares `RSS` is kept. Of these lines, the smallest `T ln(RSS / T + s²) + 2
-    k ln T` over `T` checkpoints is chosen. A turning point takes two numbers, its place and its
-    bend. `s²` is the variance of the values' error, so that no turn is fitted to noise. Whether the
-    change between the turns is real is another question.
+    For each number `k` of turning points up to `max_turning_points`, every broken line is tried,
+    and the one with the smallest sum of squares `RSS` is kept. Of these lines, the smallest
+    `T ln(RSS / T + s²) + 2 k ln T` over `T` checkpoints is chosen. A turning point takes two
+    numbers, its place and its bend. `s²` is the variance of the values' error, so that no turn is
+    fitted to noise. Whether the change between the turns is real is another question.
 
     Args:
         position: Positions of the checkpoints, ascending. Their distances count, so pass the
             logarithm of the step.
         values: The curve at the checkpoints.
-        most: Largest number of turning points.
-        shortest: Smallest number of steps from checkpoint to checkpoint in a segment.
+        max_turning_points: Largest number of turning points.
+        min_steps: Smallest number of steps from checkpoint to checkpoint in a segment.
         noise: Variance of the values' error, `s²`.
         search: Gives the turning points for a number of them in place of the exact search.
 
@@ -120,40 +120,40 @@ def find_turning_points(
         ()
     """
     checkpoints = len(position)
-    chosen: tuple[int, ...] = ()
-    least = inf
+    best_turning_points: tuple[int, ...] = ()
+    best_score = inf
     # Of a perfect fit the logarithm would know no bounds.
     floor = noise + 1e-12 * float(np.square(values).max(initial=0.0)) + 1e-300
-    for count in range(most + 1):
-        if checkpoints < (count + 1) * shortest + 1:
+    for count in range(max_turning_points + 1):
+        if checkpoints < (count + 1) * min_steps + 1:
             break
-        found, left = _search_exactly(position, values, count, shortest)
+        turning_points, residual = _search_exactly(position, values, count, min_steps)
         if search is not None and count:
-            found = search(position, values, count, shortest)
-            left = _squares_left(position, values, found)
-        score = checkpoints * log(left / checkpoints + floor) + 2 * count * log(checkpoints)
-        if score < least:
-            chosen, least = found, score
-    return chosen
+            turning_points = search(position, values, count, min_steps)
+            residual = _squares_left(position, values, turning_points)
+        score = checkpoints * log(residual / checkpoints + floor) + 2 * count * log(checkpoints)
+        if score < best_score:
+            best_turning_points, best_score = turning_points, score
+    return best_turning_points
 
 
 def _search_exactly(
-    position: np.ndarray, values: np.ndarray, count: int, shortest: int
+    position: np.ndarray, values: np.ndarray, count: int, min_steps: int
 ) -> tuple[tuple[int, ...], float]:
-    lines = BrokenLines.of(position, count, shortest=shortest)
-    best, left = lines.best(values[None])
-    return lines.turning[int(best[0])], float(left[0])
+    lines = BrokenLines.of(position, count, min_steps=min_steps)
+    best, residuals = lines.best(values[None])
+    return lines.turning[int(best[0])], float(residuals[0])
 
 
 def _squares_left(position: np.ndarray, values: np.ndarray, turning: Sequence[int]) -> float:
     bends = [np.clip(position - position[turn], 0, None) for turn in turning]
     basis = np.linalg.qr(np.column_stack([np.ones_like(position), position, *bends]))[0]
-    about = values - values.mean()
-    return max(float(about @ about - np.square(about @ basis).sum()), 0.0)
+    centred = values - values.mean()
+    return max(float(centred @ centred - np.square(centred @ basis).sum()), 0.0)
 
 
 def search_with_ruptures(
-    position: np.ndarray, values: np.ndarray, count: int, shortest: int
+    position: np.ndarray, values: np.ndarray, count: int, min_steps: int
 ) -> tuple[int, ...]:
     """Find turning points with ruptures: straight lines that may jump, by dynamic programming.
 
@@ -170,6 +170,6 @@ def search_with_ruptures(
             "`pip install 'tlens-trust[phases]'`, or leave `search='exact'`."
         ) from error
     signal = np.column_stack([values, position, np.ones_like(position)])
-    dynamic = ruptures.Dynp(model="linear", min_size=max(2, shortest), jump=1).fit(signal)
+    dynamic = ruptures.Dynp(model="linear", min_size=max(2, min_steps), jump=1).fit(signal)
     *breaks, _ = dynamic.predict(n_bkps=count)
-    return tuple(int(each) for each in breaks)
+    return tuple(int(number) for number in breaks)

@@ -50,9 +50,9 @@ class Shift:
         low, high = changes.interval(first, last, confidence)
         return cls(kind, change, low, high, change * unit, unit, changes.p_value(first, last))
 
-    def agrees(self, sign: float, least: float) -> bool:
+    def agrees(self, sign: float, min_share: float) -> bool:
         """Whether it is large enough to be of interest, and in this direction."""
-        return self.share * sign >= least
+        return self.share * sign >= min_share
 
     def vanishes(self, share: float) -> bool:
         """Whether it is shown to be less than half of the curve's change, or the reverse of it."""
@@ -79,7 +79,7 @@ class Evidence:
         missing: Names of such controls that were not measured.
         partial: The share of the directions that the rank-matched variant holds, where it is too
             small; else NaN.
-        least: Smallest share of interest.
+        min_share: Smallest share of interest.
     """
 
     quantity: str
@@ -91,7 +91,7 @@ class Evidence:
     blocking: tuple[str, ...]
     missing: tuple[str, ...]
     partial: float
-    least: float
+    min_share: float
 
     @classmethod
     def of(
@@ -103,8 +103,8 @@ class Evidence:
         above: Changes,
         controls: Mapping[str, Changes],
         *,
-        least: float,
-        least_matched: float,
+        min_share: float,
+        min_matched_share: float,
         confidence: float,
     ) -> "Evidence":
         """Gather the evidence between two checkpoints."""
@@ -121,8 +121,8 @@ class Evidence:
             blocking=tuple(name for name, each in curve.controls.items() if each.blocks),
             missing=curve.missing,
             # One direction of a thousand may be lost to rounding.
-            partial=curve.matched if curve.matched < least_matched - 1e-3 else nan,
-            least=least,
+            partial=curve.matched if curve.matched < min_matched_share - 1e-3 else nan,
+            min_share=min_share,
         )
 
     @property
@@ -139,8 +139,8 @@ class Evidence:
     def p(self) -> float:
         """The largest p-value of what a claim has to survive; 1 where no claim is possible."""
         shifts = [self.above, *(self.controls[name] for name in self.blocking)]
-        agree = all(shift.agrees(self.sign, self.least) for shift in shifts)
-        if self.missing or not isnan(self.partial) or not agree or abs(self.share) < self.least:
+        agree = all(shift.agrees(self.sign, self.min_share) for shift in shifts)
+        if self.missing or not isnan(self.partial) or not agree or abs(self.share) < self.min_share:
             return 1.0
         return max(self.p_change, *(shift.p for shift in shifts))
 
@@ -152,54 +152,60 @@ def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[st
     change = f"{evidence.change:+.3g} [{low:.3g}, {high:.3g}]"
     if evidence.p_change > level:
         return "no claim", ("noise",), f"the change, {change}, is within noise"
-    if abs(evidence.share) < evidence.least:
+    if abs(evidence.share) < evidence.min_share:
         share = f"{abs(evidence.share):.1%} of the way to the null"
         return "no claim", ("size",), f"the change, {change}, is too small to matter ({share})"
-    shown = f"it {direction} ({change})"
-    above = evidence.above
-    if above.p > level or not above.agrees(evidence.sign, evidence.least):
-        told = f"{shown}, but not above what permuted pairs show ({above.told()} beyond their mean)"
-        return "no claim", ("null",), told
+    change_text = f"it {direction} ({change})"
+    above_null = evidence.above
+    if above_null.p > level or not above_null.agrees(evidence.sign, evidence.min_share):
+        reason = (
+            f"{change_text}, but not above what permuted pairs show "
+            f"({above_null.told()} beyond their mean)"
+        )
+        return "no claim", ("null",), reason
     failed = [
         name
         for name in evidence.blocking
         if evidence.controls[name].p > level
-        or not evidence.controls[name].agrees(evidence.sign, evidence.least)
+        or not evidence.controls[name].agrees(evidence.sign, evidence.min_share)
     ]
     if failed:
-        return "no claim", tuple(failed), _failed(evidence, failed, shown, direction)
+        return "no claim", tuple(failed), _failed(evidence, failed, change_text, direction)
     if evidence.missing:
         names = ", ".join(evidence.missing)
-        told = (
-            f"{shown}, but what would tell it from a change of spectrum was not measured: {names}"
+        reason = (
+            f"{change_text}, but what would tell it from a change of spectrum was not measured: "
+            f"{names}"
         )
-        return "no claim", tuple(f"{name} missing" for name in evidence.missing), told
+        return "no claim", tuple(f"{name} missing" for name in evidence.missing), reason
     if not isnan(evidence.partial):
-        told = (
-            f"{shown}, but the rank-matched variant, in which it does too, holds "
+        reason = (
+            f"{change_text}, but the rank-matched variant, in which it does too, holds "
             f"{evidence.partial:.0%} of the directions, so it cannot be told from a change of "
             "spectrum; statements twice as many as directions would tell"
         )
-        return "no claim", ("too few statements",), told
+        return "no claim", ("too few statements",), reason
     if not q <= level:
-        told = f"{shown} and survives its controls, but not the correction for many claims"
-        return "no claim", ("many claims",), f"{told} (q = {q:.2g})"
+        reason = f"{change_text} and survives its controls, but not the correction for many claims"
+        return "no claim", ("many claims",), f"{reason} (q = {q:.2g})"
     # Of bounds by held-out probes there is no kernel to widen and no spectrum to flatten.
     places = _and([_where(name) for name in evidence.blocking]) if evidence.blocking else ""
     survived = f", as it does {places}" if places else ""
     return direction, (), f"{direction}: {change}{survived}" + _aside(evidence, direction)
 
 
-def _failed(evidence: Evidence, failed: list[str], shown: str, direction: str) -> str:
-    told = [f"{_where(name)} ({evidence.controls[name].told()})" for name in failed]
+def _failed(evidence: Evidence, failed: list[str], change_text: str, direction: str) -> str:
+    failed_texts = [f"{_where(name)} ({evidence.controls[name].told()})" for name in failed]
     # Of a noisy control one may not say that the change is gone, only that it is not shown.
-    gone = any(evidence.controls[name].vanishes(evidence.share) for name in failed)
-    if gone:
+    vanishes = any(evidence.controls[name].vanishes(evidence.share) for name in failed)
+    if vanishes:
         instead = _INSTEAD[evidence.quantity, direction]
-        return f"{instead}: {shown}, but not {_and(told)}" + _aside(evidence, direction)
+        return f"{instead}: {change_text}, but not {_and(failed_texts)}" + _aside(
+            evidence, direction
+        )
     return (
-        f"{shown}, but it is not shown {_and(told)}, so it cannot be told from a change of spectrum"
-        + _aside(evidence, direction)
+        f"{change_text}, but it is not shown {_and(failed_texts)}, so it cannot be told from a "
+        "change of spectrum" + _aside(evidence, direction)
     )
 
 
@@ -210,16 +216,16 @@ def _aside(evidence: Evidence, direction: str) -> str:
     for name, shift in evidence.controls.items():
         if name in evidence.blocking:
             continue
-        told = f"with {name}" if shift.kind == "input" else f"by {name}"
+        name_text = f"with {name}" if shift.kind == "input" else f"by {name}"
         if shift.p > level:
-            parts.append(f"{told} no change is shown")
-        elif shift.agrees(evidence.sign, evidence.least):
-            parts.append(f"{told} it {direction} too")
+            parts.append(f"{name_text} no change is shown")
+        elif shift.agrees(evidence.sign, evidence.min_share):
+            parts.append(f"{name_text} it {direction} too")
         elif shift.change * evidence.sign < 0:
-            other = "rises" if direction == "falls" else "falls"
-            parts.append(f"{told} it {other} instead")
+            opposite = "rises" if direction == "falls" else "falls"
+            parts.append(f"{name_text} it {opposite} instead")
         else:
-            parts.append(f"{told} the change is too small to matter")
+            parts.append(f"{name_text} the change is too small to matter")
     return f"; {_and(parts)}" if parts else ""
 
 
