@@ -152,7 +152,7 @@ class _Probed:
 def _cost(
     erased: Activations,
     probed: Activations,
-    before: _Probed,
+    probed_before: _Probed,
     probe: ProbeMeasure,
     controls: int,
     seed: int,
@@ -176,9 +176,9 @@ def _cost(
     permuted_labels = permute_labels(
         erased_concept.labels, erased_concept.groups, fold, permutations=controls, seed=folds_seed
     ).draws.astype(np.int64)
-    eraser_rows = _unseen(erased_concept, concept, before.fold)
+    eraser_rows = _unseen(erased_concept, concept, probed_before.fold)
     held_out_after = [
-        _probe_erased(erased, probed, labels, eraser_rows, before.fold, probe.cross_fitter)
+        _probe_erased(erased, probed, labels, eraser_rows, probed_before.fold, probe.cross_fitter)
         for labels in permuted_labels
     ]
     bootstrap = GroupBootstrap.draw(
@@ -186,7 +186,7 @@ def _cost(
     )
     variables: Variables = {}
     for name, (units, long_name, sign) in _COSTS.items():
-        values_before = _by_statement(name, before.held_out.scores, concept.labels)
+        values_before = _by_statement(name, probed_before.held_out.scores, concept.labels)
         values_after = _by_statement(name, held_out_after[0].scores, concept.labels)
         loss = sign * (values_before - values_after)
         loss_name = f"{long_name} lost by erasing"
@@ -205,7 +205,9 @@ def _cost(
         interval = paired_interval(
             loss,
             bootstrap,
-            added=_shared(name, before.held_out, held_out_after[0], concept.labels, before.fold),
+            added=_shared(
+                name, probed_before.held_out, held_out_after[0], concept.labels, probed_before.fold
+            ),
         )
         variables |= labelled(
             name, values_after.mean(axis=0), units=units, long_name=f"{long_name} after erasing"
@@ -233,13 +235,13 @@ def _cost(
     return xr.Dataset(variables, coords={"bound": ["low", "high"]})
 
 
-def _before(concepts: Sequence[Concept], before: Sequence[_Probed]) -> xr.Dataset:
+def _before(concepts: Sequence[Concept], probed_before: Sequence[_Probed]) -> xr.Dataset:
     """Scores before anything is erased, along `concept` and `site`."""
     data = xr.Dataset()
     for name, (units, long_name, _) in _COSTS.items():
         values = [
             _by_statement(name, home.held_out.scores, concept.labels).mean(axis=0)
-            for concept, home in zip(concepts, before, strict=True)
+            for concept, home in zip(concepts, probed_before, strict=True)
         ]
         data[f"{name}_before"] = (
             ("concept", "site"),

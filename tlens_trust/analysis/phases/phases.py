@@ -201,9 +201,9 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
     )
     ends = [0, *turning_points, len(curve.values) - 1]
     segments = []
-    for number, (first, last) in enumerate(pairwise(ends)):
+    for number, (start, end) in enumerate(pairwise(ends)):
         evidence = Evidence.of(
-            curve, first, last, main, above_null, controls,
+            curve, start, end, main, above_null, controls,
             min_share=settings.min_share, min_matched_share=settings.min_matched_share,
             confidence=settings.confidence,
         )  # fmt: skip
@@ -212,14 +212,14 @@ def _segments(curve: Curve, settings: _Settings) -> list[tuple[Phase, Evidence]]
             site=curve.site,
             quantity=curve.quantity,
             verdict="no claim",
-            first=curve.checkpoints[first],
-            last=curve.checkpoints[last],
-            first_step=float(curve.steps[first]),
-            last_step=float(curve.steps[last]),
+            first=curve.checkpoints[start],
+            last=curve.checkpoints[end],
+            first_step=float(curve.steps[start]),
+            last_step=float(curve.steps[end]),
             first_step_ci=end_steps[number],
             last_step_ci=end_steps[number + 1],
-            change=main.change(first, last),
-            change_ci=main.interval(first, last, settings.confidence),
+            change=main.change(start, end),
+            change_ci=main.interval(start, end, settings.confidence),
             share=evidence.share,
             p=evidence.p,
             q=np.nan,

@@ -182,16 +182,21 @@ def _places(
         variant = {**place, "variant": "rank_matched"}
         controls.append(_Curve(name, variant, "rank-matched", "rank-matched"))
     controls += [
-        _Curve(name, {**place, axis: each}, f"{axis} {each:g}", axis)
+        _Curve(name, {**place, axis: swept_value}, f"{axis} {swept_value:g}", axis)
         for axis in swept
-        for each in data[axis].values.tolist()
-        if each != place[axis]
+        for swept_value in data[axis].values.tolist()
+        if swept_value != place[axis]
     ]
     if against in _INPUTS and "against" in dims:
         controls += [
-            _Curve(name, {**place, "against": each}, f"X = {each.replace('_', ' ')}", "input")
-            for each in _INPUTS
-            if each != against and each in data["against"].values
+            _Curve(
+                name,
+                {**place, "against": swept_value},
+                f"X = {swept_value.replace('_', ' ')}",
+                "input",
+            )
+            for swept_value in _INPUTS
+            if swept_value != against and swept_value in data["against"].values
         ]
     if name.startswith("information_") and name != "information_x":
         controls += [
@@ -230,17 +235,19 @@ def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]
     variables[f"{axis}_untrained"] = _untrained(data, curve, variables[axis])
     label = f"{axis}_control"
     for suffix in _OF_CONTROLS:
-        available_controls = [each for each in controls if f"{each.variable}{suffix}" in data]
+        available_controls = [
+            control for control in controls if f"{control.variable}{suffix}" in data
+        ]
         if (
             not controls
             or len(available_controls) < len(controls)
             or f"{axis}{suffix}" not in variables
         ):
             continue
-        parts = [_take(data, each, suffix, _SUFFIXES[suffix]) for each in available_controls]
+        parts = [_take(data, control, suffix, _SUFFIXES[suffix]) for control in available_controls]
         joined = xr.concat(
             parts,
-            dim=xr.Variable(label, [each.name for each in controls]),
+            dim=xr.Variable(label, [control.name for control in controls]),
             coords="minimal",
             compat="override",
             join="outer",
@@ -249,7 +256,9 @@ def _axis(data: xr.Dataset, axis: str, curve: _Curve, controls: Sequence[_Curve]
         variables[f"{label}_value" if not suffix else f"{label}{suffix}"] = joined
     result = xr.Dataset(variables)
     if controls:
-        result = result.assign_coords({f"{label}_kind": (label, [each.kind for each in controls])})
+        result = result.assign_coords(
+            {f"{label}_kind": (label, [control.kind for control in controls])}
+        )
     result[axis].attrs["quantity"] = curve.variable
     return result
 

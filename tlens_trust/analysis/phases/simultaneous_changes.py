@@ -67,22 +67,22 @@ class Changes:
             largest[start : start + batch_size] = change.max(axis=1)
         return cls(values, errors, np.sort(largest))
 
-    def change(self, first: int, last: int) -> float:
+    def change(self, start: int, end: int) -> float:
         """The change of the curve from one checkpoint to another."""
-        return float(self.values[last] - self.values[first])
+        return float(self.values[end] - self.values[start])
 
-    def p_value(self, first: int, last: int) -> float:
+    def p_value(self, start: int, end: int) -> float:
         """The share of draws in which noise alone gives so large a change between any two."""
-        standardised = abs(self.change(first, last)) / float(self.errors[first, last])
+        standardised = abs(self.change(start, end)) / float(self.errors[start, end])
         exceedances = len(self.largest) - int(
             np.searchsorted(self.largest, standardised * (1 - 1e-9))
         )
         return (1 + exceedances) / (1 + len(self.largest))
 
-    def interval(self, first: int, last: int, confidence: float) -> tuple[float, float]:
+    def interval(self, start: int, end: int, confidence: float) -> tuple[float, float]:
         """The interval of a change; those between any two checkpoints hold at once."""
-        change = self.change(first, last)
-        width = float(np.quantile(self.largest, confidence) * self.errors[first, last])
+        change = self.change(start, end)
+        width = float(np.quantile(self.largest, confidence) * self.errors[start, end])
         return change - width, change + width
 
 

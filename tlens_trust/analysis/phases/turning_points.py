@@ -45,13 +45,13 @@ class BrokenLines:
         """
         candidates = _candidates(len(position), count, min_steps)
         sets = [
-            each
-            for each in combinations(candidates, count)
-            if all(b - a >= min_steps for a, b in pairwise(each))
+            turning
+            for turning in combinations(candidates, count)
+            if all(b - a >= min_steps for a, b in pairwise(turning))
         ]
         bases = np.empty((len(sets), len(position), count + 2))
-        for number, each in enumerate(sets):
-            bends = [np.clip(position - position[turn], 0, None) for turn in each]
+        for number, turning in enumerate(sets):
+            bends = [np.clip(position - position[turn], 0, None) for turn in turning]
             bases[number] = np.linalg.qr(
                 np.column_stack([np.ones_like(position), position, *bends])
             )[0]

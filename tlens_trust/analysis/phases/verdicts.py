@@ -42,13 +42,13 @@ class Shift:
     p: float
 
     @classmethod
-    def of(cls, changes: Changes, first: int, last: int, confidence: float, kind: str) -> "Shift":
+    def of(cls, changes: Changes, start: int, end: int, confidence: float, kind: str) -> "Shift":
         """Measure the change between two checkpoints."""
         largest = float(np.abs(changes.values).max())
         unit = 1 / largest if largest > 0 else 0.0
-        change = changes.change(first, last)
-        low, high = changes.interval(first, last, confidence)
-        return cls(kind, change, low, high, change * unit, unit, changes.p_value(first, last))
+        change = changes.change(start, end)
+        low, high = changes.interval(start, end, confidence)
+        return cls(kind, change, low, high, change * unit, unit, changes.p_value(start, end))
 
     def agrees(self, sign: float, min_share: float) -> bool:
         """Whether it is large enough to be of interest, and in this direction."""
@@ -97,10 +97,10 @@ class Evidence:
     def of(
         cls,
         curve: Curve,
-        first: int,
-        last: int,
+        start: int,
+        end: int,
         main: Changes,
-        above: Changes,
+        above_null: Changes,
         controls: Mapping[str, Changes],
         *,
         min_share: float,
@@ -110,15 +110,15 @@ class Evidence:
         """Gather the evidence between two checkpoints."""
         return cls(
             quantity=curve.quantity,
-            change=main.change(first, last),
-            interval=main.interval(first, last, confidence),
-            p_change=main.p_value(first, last),
-            above=Shift.of(above, first, last, confidence, "null"),
+            change=main.change(start, end),
+            interval=main.interval(start, end, confidence),
+            p_change=main.p_value(start, end),
+            above=Shift.of(above_null, start, end, confidence, "null"),
             controls={
-                name: Shift.of(each, first, last, confidence, curve.controls[name].kind)
-                for name, each in controls.items()
+                name: Shift.of(control, start, end, confidence, curve.controls[name].kind)
+                for name, control in controls.items()
             },
-            blocking=tuple(name for name, each in curve.controls.items() if each.blocks),
+            blocking=tuple(name for name, control in curve.controls.items() if control.blocks),
             missing=curve.missing,
             # One direction of a thousand may be lost to rounding.
             partial=curve.matched if curve.matched < min_matched_share - 1e-3 else nan,
