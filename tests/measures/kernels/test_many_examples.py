@@ -16,10 +16,10 @@ GIGABYTES = 6
 SCRIPT = """
 import json, resource, sys
 from test_many_examples import ESTIMATES, representations
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = ESTIMATES[sys.argv[1]](*representations())
+start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+estimate = ESTIMATES[sys.argv[1]](*representations())
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([found, (peak - before) / 2**20]))
+print(json.dumps([estimate, (peak - start) / 2**20]))
 """
 
 

@@ -212,16 +212,18 @@ class _PairSums:
 
     def hsic(self, one: int, other: int, estimator: Estimator) -> float:
         """Compute HSIC of the kernels with these numbers."""
-        rows, others = self.rows[one], self.rows[other]
+        rows, other_rows = self.rows[one], self.rows[other]
         products, n = self.products[one + other], len(rows)
         if estimator == "unbiased":
-            totals = float(rows.sum() * others.sum()) / ((n - 1) * (n - 2))
-            crossed = 2 * float(rows @ others) / (n - 2)
+            totals = float(rows.sum() * other_rows.sum()) / ((n - 1) * (n - 2))
+            crossed = 2 * float(rows @ other_rows) / (n - 2)
             return (products + totals - crossed) / (n * (n - 3))
-        full_rows, others = rows + self.diagonals[one], others + self.diagonals[other]
+        full_rows, other_rows = rows + self.diagonals[one], other_rows + self.diagonals[other]
         products += float(self.diagonals[one] @ self.diagonals[other])
-        crossed = 2 * float(full_rows @ others) / n
-        return (products - crossed + float(full_rows.sum() * others.sum()) / n**2) / (n - 1) ** 2
+        crossed = 2 * float(full_rows @ other_rows) / n
+        return (products - crossed + float(full_rows.sum() * other_rows.sum()) / n**2) / (
+            n - 1
+        ) ** 2
 
 
 def _pair_sums(

@@ -73,8 +73,8 @@ class NormalisedHSIC:
     @property
     def name(self) -> str:
         """The kernels and ε."""
-        other = (self.other_kernel or self.kernel).name
-        return f"normalised_hsic({self.kernel.name}, {other}, epsilon={self.epsilon:g})"
+        other_name = (self.other_kernel or self.kernel).name
+        return f"normalised_hsic({self.kernel.name}, {other_name}, epsilon={self.epsilon:g})"
 
     def __call__(self, x: Float[Tensor, "example d"], y: Float[Tensor, "example k"]) -> float:
         """Estimate the dependence of two representations, row by row for the same examples.
