@@ -21,7 +21,7 @@ OTHER_COLOUR = "#56B4E9"
 TRAINING_AXES = {
     "step": "training step", "tokens": "tokens seen", "loss": "training loss (nats/token)",
 }  # fmt: skip
-_COUNTED = {"step": "number of steps", "tokens": "number of tokens", "loss": "training loss"}
+_AXIS_NOUNS = {"step": "number of steps", "tokens": "number of tokens", "loss": "training loss"}
 
 
 def format_count(count: float | int) -> str:
@@ -52,12 +52,13 @@ def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
         coordinate = data.coords[x].astype(float)
         coordinate = coordinate.mean("run") if "run" in coordinate.dims else coordinate
         values = np.asarray(coordinate.values, dtype=float)
-    unknown = np.flatnonzero(~np.isfinite(values))
-    if len(unknown):
-        names = [str(data.coords["checkpoint"].values[i]) for i in unknown[:3]]
+    unknown_places = np.flatnonzero(~np.isfinite(values))
+    if len(unknown_places):
+        names = [str(data.coords["checkpoint"].values[i]) for i in unknown_places[:3]]
         raise ValueError(
-            f"The {_COUNTED[x]} is unknown for {len(unknown)} of {len(values)} checkpoints "
-            f"({', '.join(names)}). Draw over x={'tokens' if x == 'step' else 'step'!r} instead."
+            f"The {_AXIS_NOUNS[x]} is unknown for {len(unknown_places)} of {len(values)} "
+            f"checkpoints ({', '.join(names)}). Draw over "
+            f"x={'tokens' if x == 'step' else 'step'!r} instead."
         )
     return values
 
@@ -73,8 +74,8 @@ def log_positions(values: np.ndarray) -> np.ndarray:
         [0.5, 1.0, 2.0, 4.0]
     """
     values = np.asarray(values, dtype=float)
-    positive = np.unique(values[values > 0])
-    if not len(positive):
+    counts = np.unique(values[values > 0])
+    if not len(counts):
         return np.ones_like(values)
-    factor = max(2.0, float(np.min(positive[1:] / positive[:-1]))) if len(positive) > 1 else 2.0
-    return np.where(values > 0, values, positive[0] / factor)
+    factor = max(2.0, float(np.min(counts[1:] / counts[:-1]))) if len(counts) > 1 else 2.0
+    return np.where(values > 0, values, counts[0] / factor)

@@ -41,7 +41,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
     counts = np.asarray(onsets[x].values, dtype=float)
     if not np.isfinite(counts).all():
         raise ValueError(f"The {x} of some checkpoints is unknown.")
-    where = log_positions(counts)
+    positions = log_positions(counts)
     kinds = [str(kind) for kind in onsets["kind"].values]
     figure: Figure = make_subplots(
         rows=1 + len(kinds),
@@ -56,7 +56,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         onset = onsets.sel(kind=kind)
         colour = _COLOURS.get(kind, QUIET)
         checkpoint = str(onset["onset_checkpoint"].values)
-        interval = where[onset["onset_set"].values.astype(bool)]
+        interval = positions[onset["onset_set"].values.astype(bool)]
         figure.add_trace(
             go.Scatter(
                 x=[interval[0], interval[-1]],
@@ -77,7 +77,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         if checkpoint:
             figure.add_trace(
                 go.Scatter(
-                    x=[where[names.index(checkpoint)]],
+                    x=[positions[names.index(checkpoint)]],
                     y=[kind],
                     mode="markers",
                     marker={"color": colour, "symbol": "diamond", "size": 14},
@@ -91,7 +91,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         bounds = onset["value_ci"].transpose("checkpoint", "bound").values
         figure.add_trace(
             go.Scatter(
-                x=np.concatenate([where, where[::-1]]),
+                x=np.concatenate([positions, positions[::-1]]),
                 y=np.concatenate([bounds[:, 0], bounds[::-1, 1]]),
                 fill="toself",
                 fillcolor=colour,
@@ -105,7 +105,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         )
         figure.add_trace(
             go.Scatter(
-                x=where,
+                x=positions,
                 y=onset["value"].values,
                 mode="lines+markers",
                 line={"color": colour},
@@ -120,7 +120,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         units = plot_text(str(onset["units"].values))
         figure.update_yaxes(title_text=f"{kind}<br>({units})", row=row, col=1)
     figure.update_yaxes(autorange="reversed", row=1, col=1)
-    figure.update_xaxes(type="log", tickvals=where, ticktext=[format_count(n) for n in counts])
+    figure.update_xaxes(type="log", tickvals=positions, ticktext=[format_count(n) for n in counts])
     figure.update_xaxes(title_text=axis_title(x), row=1 + len(kinds), col=1)
     finish_figure(figure, str(onsets.attrs.get("concept", "")), height=760)
     return figure

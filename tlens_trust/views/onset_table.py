@@ -49,9 +49,9 @@ def onset_table(
     if saturation is not None:
         texts["saturation"] = [onset_text(saturation.sel(place), "saturation") for place, _ in rows]
         columns.append(("saturation", texts["saturation"]))
-    left = ("concept", "probe", "site", "onset", "tokens", "saturation")
+    text_columns = ("concept", "probe", "site", "onset", "tokens", "saturation")
     legend = _legend(onset, saturation, every_site, texts)
-    return "\n".join([*lay_out(columns, left=left), "", *legend])
+    return "\n".join([*lay_out(columns, left=text_columns), "", *legend])
 
 
 def _cells(data: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:

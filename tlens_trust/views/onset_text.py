@@ -49,12 +49,12 @@ def token_text(onset: xr.Dataset) -> str:
     Args:
         onset: What `find_onset` gives, of one concept, site and probe.
     """
-    after, by = (float(onset["onset_tokens_ci"].sel(bound=bound)) for bound in ("low", "high"))
-    if np.isnan(by):
+    start, end = (float(onset["onset_tokens_ci"].sel(bound=bound)) for bound in ("low", "high"))
+    if np.isnan(end):
         return ""
-    if np.isnan(after) or bool(onset["onset_at_start"]):
-        return f"by {format_count(by)}"
-    return f"after {format_count(after)}, by {format_count(by)}"
+    if np.isnan(start) or bool(onset["onset_at_start"]):
+        return f"by {format_count(end)}"
+    return f"after {format_count(start)}, by {format_count(end)}"
 
 
 def explain_onset(onset: xr.Dataset, texts: Sequence[str], name: str = "onset") -> list[str]:
@@ -123,24 +123,26 @@ def _explain_intervals(texts: Sequence[str]) -> list[str]:
 def _interval(onset: xr.Dataset, name: str) -> str:
     labels, steps = _labels(onset), _steps(onset)
     members = np.flatnonzero(onset[f"{name}_set"].values)
-    after, by = members[0], members[-1]
+    start, end = members[0], members[-1]
     if bool(onset[f"{name}_at_start"]):
-        step = "" if np.isnan(steps[by]) else "step "
-        return f"by {step}{labels[by]}{' (first checkpoint)' if after == by else ''}"
-    if np.isnan(steps[[after, by]]).any():
-        return f"after {labels[after]}, by {labels[by]}"
-    start = steps[after] + 1
-    return labels[by] if start == steps[by] else f"{start:.0f}–{labels[by]}"
+        step = "" if np.isnan(steps[end]) else "step "
+        return f"by {step}{labels[end]}{' (first checkpoint)' if start == end else ''}"
+    if np.isnan(steps[[start, end]]).any():
+        return f"after {labels[start]}, by {labels[end]}"
+    first_step = steps[start] + 1
+    return labels[end] if first_step == steps[end] else f"{first_step:.0f}–{labels[end]}"
 
 
 def _loss(onset: xr.Dataset, name: str) -> str:
     """Describe how an answer fails to last; empty where it lasts."""
-    by, lasting = (str(onset[f"{key}_checkpoint"].item()) for key in (name, "lasting"))
-    if by == lasting:
+    onset_checkpoint, lasting_checkpoint = (
+        str(onset[f"{key}_checkpoint"].item()) for key in (name, "lasting")
+    )
+    if onset_checkpoint == lasting_checkpoint:
         return ""
     labels = dict(zip(onset["checkpoint"].values.tolist(), _labels(onset), strict=True))
-    if lasting:
-        return f"{_NOT_LASTING} {labels[lasting]}"
+    if lasting_checkpoint:
+        return f"{_NOT_LASTING} {labels[lasting_checkpoint]}"
     value = onset[_QUANTITIES[name]]
     last_checkpoint = onset["checkpoint"].values[value.notnull().values][-1]
     if name == "saturation":

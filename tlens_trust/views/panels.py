@@ -87,7 +87,7 @@ def finish_figure(figure: go.Figure, title: str, *, height: int, width: int = 80
 
 def draw_band(
     figure: go.Figure,
-    where: np.ndarray,
+    positions: np.ndarray,
     low: np.ndarray,
     high: np.ndarray,
     colour: str,
@@ -101,10 +101,10 @@ def draw_band(
     is_known = np.isfinite(low) & np.isfinite(high)
     if not is_known.any():
         return
-    where, low, high = where[is_known], low[is_known], high[is_known]
+    positions, low, high = positions[is_known], low[is_known], high[is_known]
     figure.add_trace(
         go.Scatter(
-            x=np.concatenate([where, where[::-1]]),
+            x=np.concatenate([positions, positions[::-1]]),
             y=np.concatenate([high, low[::-1]]),
             mode="lines",
             fill="toself",
@@ -125,7 +125,7 @@ def draw_references(
     figure: go.Figure,
     panel: xr.Dataset,
     variable: str,
-    where: np.ndarray,
+    positions: np.ndarray,
     row: int,
     column: int,
     *,
@@ -141,7 +141,7 @@ def draw_references(
         figure: The figure to draw in.
         panel: One concept of a trace, with the drawn sites.
         variable: Name of the drawn variable.
-        where: Horizontal positions of the curve's points.
+        positions: Horizontal positions of the curve's points.
         row: Of the panel.
         column: Of the panel.
         in_legend: Whether to name the lines in the legend.
@@ -149,12 +149,12 @@ def draw_references(
     """
     # The null of a calibration error is one number, its value under chance alone.
     if f"{variable}_null" in panel and "bound" in panel[f"{variable}_null"].dims:
-        null = panel[f"{variable}_null"]
-        other_axes = [dim for dim in null.dims if dim not in (along, "bound")]
-        low = null.sel(bound="low", drop=True).min(other_axes)
-        high = null.sel(bound="high", drop=True).max(other_axes)
+        null_band = panel[f"{variable}_null"]
+        other_axes = [dim for dim in null_band.dims if dim not in (along, "bound")]
+        low = null_band.sel(bound="low", drop=True).min(other_axes)
+        high = null_band.sel(bound="high", drop=True).max(other_axes)
         draw_band(
-            figure, where, low.values, high.values, QUIET, row, column,
+            figure, positions, low.values, high.values, QUIET, row, column,
             name="labels permuted", in_legend=in_legend,
         )  # fmt: skip
     for suffix, (dash, name) in _REFERENCES.items():
@@ -166,8 +166,8 @@ def draw_references(
             continue
         figure.add_trace(
             go.Scatter(
-                x=where,
-                y=np.broadcast_to(level.values, where.shape),
+                x=positions,
+                y=np.broadcast_to(level.values, positions.shape),
                 mode="lines",
                 line={"color": QUIET, "width": 1.2, "dash": dash},
                 name=name,
@@ -209,24 +209,24 @@ def axis_title(x: str) -> str:
     return TRAINING_AXES[x]
 
 
-def chosen_ticks(where: np.ndarray, most: int = MOST_TICKS) -> np.ndarray:
+def chosen_ticks(positions: np.ndarray, max_labels: int = MOST_TICKS) -> np.ndarray:
     """Choose the ticks to label, so that labels on a logarithmic axis do not overlap.
 
     The last checkpoint always has a label, and so has the first if the second is not too close.
 
     Args:
-        where: Positions of the checkpoints.
-        most: The largest number of labels, roughly.
+        positions: Positions of the checkpoints.
+        max_labels: The largest number of labels, roughly.
 
     Returns:
         Numbers of the checkpoints, in order.
     """
-    position = np.log(where)
-    order = np.argsort(position)[::-1]
-    gap = np.ptp(position) / most
+    logarithms = np.log(positions)
+    order = np.argsort(logarithms)[::-1]
+    gap = np.ptp(logarithms) / max_labels
     ticks = [order[0]]
     for i in order[1:]:
-        if position[ticks[-1]] - position[i] >= gap:
+        if logarithms[ticks[-1]] - logarithms[i] >= gap:
             ticks.append(i)
     return np.array(ticks[::-1])
 
@@ -256,13 +256,13 @@ def over_runs(data: xr.Dataset) -> xr.Dataset:
             )
         else:
             variables[name] = variable.mean("run", keep_attrs=True)
-    shared = {
+    shared_coordinates = {
         name: coordinate for name, coordinate in data.coords.items() if "run" not in coordinate.dims
     }
-    averaged = {
+    mean_coordinates = {
         name: (coordinate.dims[1:], coordinate.mean("run").values, coordinate.attrs)
         for name, coordinate in data.coords.items()
         if coordinate.dims[:1] == ("run",) and len(coordinate.dims) > 1
         and np.issubdtype(coordinate.dtype, np.floating)
     }  # fmt: skip
-    return xr.Dataset(variables, coords=shared | averaged, attrs=data.attrs)
+    return xr.Dataset(variables, coords=shared_coordinates | mean_coordinates, attrs=data.attrs)

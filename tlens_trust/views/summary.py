@@ -40,29 +40,43 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
     """Summarise each concept: its best layer at the last checkpoint, the baselines, and its onset.
 
     The best layer is the one with the highest accuracy at the last checkpoint. With `onset` it is
-    chosen for every fold on the other folds, so that accuracy and interval take the choice into
-    account; `layer` is then the one chosen most often. Without `onset`, or without folds to choose
-    on, it is chosen by the same numbers that are shown, which makes them optimistic.
+    chosen for every fold on the other folds. Accuracy and interval then take the choice into
+    account, and `layer` is the one that is chosen most often. Without `onset`, or without folds to
+    choose on, the layer is chosen by the same numbers that are shown, which makes them optimistic.
 
     Args:
         trace: Of one or several probes, with their accuracy and interval.
         onset: What `find_onset` gives for the run folder of the trace.
 
     Returns:
-        One row per concept, and per probe where there are several, with these columns:
+        One row per concept, and per probe where there are several. The columns are:
 
-        - `concept`, `probe` ("" for the only one), `layer`, and `site` ("" where all is unknown);
-        - `accuracy` with `low` and `high`, and `chosen`: `"on other folds"` or `"post hoc"`;
-        - at that site, NaN where unknown, `null` (the upper end of the band), `floor`, `untrained`,
-          and `q` of the best site;
-        - under the paper's protocol `known`, the share of test statements whose group or text is in
-          the training set; `unseen`, the accuracy on the others; and `unseen_n`, their number. `q`
-          is then of the others alone;
-        - at the best site of each checkpoint `onset_checkpoint` and `onset_step`,
-          `after_checkpoint` and `after_step` (the other end of the interval), `at_start`,
-          `lasting_checkpoint`, `lasting_step` and `onset_reason`, as `find_onset` defines them;
+        - `concept`, and `probe` ("" for the only one);
+
+        - `layer` and `site` of the best site (NaN and "" where the accuracy is unknown);
+
+        - `accuracy`, with the ends `low` and `high` of its interval;
+
+        - `chosen`: how the site was chosen, `"on other folds"` or `"post hoc"`;
+
+        - `null` (the upper end of the band), `floor` and `untrained`, all at that site, and `q` of
+          the best site. Each is NaN where it is unknown;
+
+        - `known`, under the paper's protocol: the share of test statements whose group or text is
+          in the training set;
+
+        - `unseen` and `unseen_n`: the accuracy on the other test statements, and their number. `q`
+          is then of these alone;
+
+        - `onset_checkpoint`, `onset_step`, `at_start`, `lasting_checkpoint`, `lasting_step` and
+          `onset_reason`: as `find_onset` defines them, at the best site of each checkpoint;
+
+        - `after_checkpoint` and `after_step`: the other end of the interval of the onset;
+
         - `is_lasting`: whether the concept is decodable at every checkpoint from the onset on;
+
         - `looked_at`: the number of checkpoints (0: the onset is unknown);
+
         - `onset`: the onset in words, as every table and report has it.
 
     Raises:
@@ -76,11 +90,11 @@ def summarise(trace: Trace, onset: xr.Dataset | None = None) -> "pandas.DataFram
     """
     import pandas as pd
 
-    missing = [name for name in _REQUIRED if name not in trace.data]
-    if missing:
+    missing_variables = [name for name in _REQUIRED if name not in trace.data]
+    if missing_variables:
         raise ValueError(
             f"A summary needs a probe's {' and '.join(_REQUIRED)}, and this trace lacks "
-            f"{' and '.join(missing)}. Make one with `probe_checkpoints`."
+            f"{' and '.join(missing_variables)}. Make one with `probe_checkpoints`."
         )
     if onset is not None:
         _check_same(trace, onset)
@@ -104,9 +118,9 @@ def summary_table(trace: Trace, onset: xr.Dataset | None = None) -> str:
     """
     records = summarise(trace, onset).to_dict(orient="records")
     rows = [{str(column): value for column, value in record.items()} for record in records]
-    columns = [_padded(rows, "concept", least=7)]
+    columns: list[Column] = [("concept", [row["concept"] for row in rows])]
     if any(row["probe"] for row in rows):
-        columns.append(_padded(rows, "probe", least=5))
+        columns.append(("probe", [row["probe"] for row in rows]))
     columns += [("layer", [_layer(row) for row in rows]), _accuracies(rows)]
     is_known = {
         name: not all(np.isnan(row[name]) for row in rows)
@@ -155,11 +169,6 @@ def _by_probe(
         yield str(probe), probe_data, best
 
 
-def _padded(rows: list[dict[str, Any]], column: str, *, least: int) -> Column:
-    width = max(least, *(len(row[column]) for row in rows))
-    return column, [f"{row[column]:<{width}}" for row in rows]
-
-
 def _accuracies(rows: list[dict[str, Any]]) -> Column:
     cells = [with_interval(row["accuracy"], row["low"], row["high"]) for row in rows]
     return "accuracy [95% interval]", cells
@@ -182,11 +191,11 @@ def _further_table(trace: Trace, rows: list[dict[str, Any]]) -> list[str]:
         known_rows = [
             row
             for i, row in enumerate(known_rows)
-            if row["concept"] not in {above["concept"] for above in known_rows[:i]}
+            if row["concept"] not in {earlier["concept"] for earlier in known_rows[:i]}
         ]
     if not known_rows:
         return []
-    columns = [_padded(known_rows, "concept", least=7)]
+    columns: list[Column] = [("concept", [row["concept"] for row in known_rows])]
     columns.append(("layer", [_layer(row) for row in known_rows]))
     columns += [
         (_FURTHER[name], [_with_interval(trace, name, row) for row in known_rows]) for name in names
@@ -257,16 +266,17 @@ def _untrained(data: xr.Dataset, cell: xr.Dataset) -> float:
 
 def _onset_of(best: xr.Dataset) -> dict[str, Any]:
     start = best["checkpoint"].values[best.onset_set.values][0]
-    by, lasting = str(best.onset_checkpoint.item()), str(best.lasting_checkpoint.item())
+    onset_checkpoint = str(best.onset_checkpoint.item())
+    lasting_checkpoint = str(best.lasting_checkpoint.item())
     return {
-        "onset_checkpoint": by,
+        "onset_checkpoint": onset_checkpoint,
         "onset_step": float(best.onset_step),
         "after_checkpoint": str(start),
         "after_step": float(best.onset_step_ci.sel(bound="low")),
         "at_start": bool(best.onset_at_start),
-        "lasting_checkpoint": lasting,
+        "lasting_checkpoint": lasting_checkpoint,
         "lasting_step": float(best.lasting_step),
-        "is_lasting": bool(by) and by == lasting,
+        "is_lasting": bool(onset_checkpoint) and onset_checkpoint == lasting_checkpoint,
         "onset_reason": str(best.onset_reason.item()),
         "looked_at": int(best.onset_n),
         "onset": onset_text(best),

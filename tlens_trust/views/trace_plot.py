@@ -64,7 +64,7 @@ class TracePlot:
         """Draw a variable over checkpoints (columns) and sites (rows), for each concept.
 
         All concepts share one colour scale. For accuracies and AUROCs it runs from one half (or the
-        lowest value) to one, so that a colour is the same number in every run, and a map of chance
+        lowest value) to one. A colour is then the same number in every run, and a map of chance
         levels looks like one. `.update_coloraxes(cmin=…, cmax=…)` narrows the scale. A cross marks
         a cell that is not better than its null band (permuted labels). A dash marks a cell that is
         better than the null band but not than the text-only baseline. Hovering shows value,
@@ -102,8 +102,8 @@ class TracePlot:
                 )
             )
         marks = [
-            _marks(values.where(where).sel(concept=name), labels, _MARKS[kind][0], bounds)
-            for kind, where in masks.items()
+            _marks(values.where(mask).sel(concept=name), labels, _MARKS[kind][0], bounds)
+            for kind, mask in masks.items()
             for name in concepts
         ]
         if slider:
@@ -160,7 +160,7 @@ class TracePlot:
         data = _select_layers(self._data, sites)
         values = _panel_values(data, variable)
         axis = training_axis(data, x)
-        where = axis if x == "loss" else log_positions(axis)
+        positions = axis if x == "loss" else log_positions(axis)
         concepts = [str(name) for name in values.coords["concept"].values]
         figure, cells = make_panels(concepts, shared_yaxes="all")
         labels = site_labels(data)
@@ -169,18 +169,18 @@ class TracePlot:
             panel = data.sel(concept=name)
             is_first = (row, column) == cells[0]
             colours = _line_colours(len(labels), dimension_of.get(name))
-            draw_references(figure, panel, variable, where, row, column, in_legend=is_first)
+            draw_references(figure, panel, variable, positions, row, column, in_legend=is_first)
             numbers, template = hover_numbers(panel, variable, axis)
             curves = values.sel(concept=name).transpose("site", "checkpoint").values
             for i, label in enumerate(labels):
                 if len(labels) <= _MOST_BANDS and f"{variable}_ci" in panel:
                     bounds = panel[f"{variable}_ci"].isel(site=i)
                     low, high = (bounds.sel(bound=bound).values for bound in ("low", "high"))
-                    draw_band(figure, where, low, high, colours[i], row, column)
+                    draw_band(figure, positions, low, high, colours[i], row, column)
                 site = f"{site_title(data)} {template_text(label)}"
                 figure.add_trace(
                     go.Scatter(
-                        x=where,
+                        x=positions,
                         y=curves[i],
                         mode="lines+markers",
                         name=f"{site_title(data)} {plot_text(label)}",
@@ -198,11 +198,11 @@ class TracePlot:
             # The loss falls along training, and time runs to the right.
             figure.update_xaxes(autorange="reversed", title_text=axis_title(x))
         else:
-            ticks = chosen_ticks(where)
+            ticks = chosen_ticks(positions)
             figure.update_xaxes(
                 type="log",
                 title_text=axis_title(x),
-                tickvals=where[ticks],
+                tickvals=positions[ticks],
                 ticktext=[format_count(count) for count in axis[ticks]],
             )
         figure.update_yaxes(title_text=wrapped_label(values), col=1)
@@ -309,7 +309,7 @@ def _reference_masks(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]
     values = data[variable]
     is_lower_better = variable in _BETTER_WHERE_LOWER
     masks: dict[str, xr.DataArray] = {}
-    unmarked = values.notnull()
+    is_unmarked = values.notnull()
     for kind in _MARKS:
         level = data.get(f"{variable}_{kind}")
         if level is None:
@@ -320,10 +320,10 @@ def _reference_masks(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]
             level = level.sel(bound="low" if is_lower_better else "high", drop=True)
         if not {*level.dims} <= {*values.dims}:
             continue
-        mask = unmarked & (values >= level if is_lower_better else values <= level)
+        mask = is_unmarked & (values >= level if is_lower_better else values <= level)
         if mask.any():
             masks[kind] = mask
-        unmarked = unmarked & ~mask
+        is_unmarked = is_unmarked & ~mask
     return masks
 
 
@@ -356,10 +356,10 @@ def _marks(
 
 
 def _colour_range(variable: str, values: np.ndarray) -> dict[str, float]:
-    finite = values[np.isfinite(values)]
-    if not finite.size:
+    finite_values = values[np.isfinite(values)]
+    if not finite_values.size:
         return {}
-    low, high = float(finite.min()), float(finite.max())
+    low, high = float(finite_values.min()), float(finite_values.max())
     if variable.removesuffix("_untrained").removesuffix("_unseen") in _BETWEEN_HALF_AND_ONE:
         # On a scale from the lowest to the highest value, chance levels look like results.
         low, high = min(low, 0.5), 1.0
@@ -390,10 +390,10 @@ def _select_layers(data: xr.Dataset, layers: list[int] | None) -> xr.Dataset:
     if layers is None:
         return data
     known_layers = data.coords["layer"].values
-    missing = [layer for layer in layers if layer not in known_layers]
-    if missing:
+    unknown_layers = [layer for layer in layers if layer not in known_layers]
+    if unknown_layers:
         raise ValueError(
-            f"The trace holds no layer {missing[0]}. Choose among "
+            f"The trace holds no layer {unknown_layers[0]}. Choose among "
             f"{sorted(set(known_layers.tolist()))}."
         )
     return data.isel(site=np.flatnonzero(np.isin(known_layers, layers)))

@@ -35,15 +35,15 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     labels = [str(layer) for layer in layers] if len(set(layers)) == len(layers) else names
     difference = comparison["accuracy_difference"]
     interval = comparison["accuracy_difference_ci"].transpose("site", "bound").values
-    null = comparison["accuracy_difference_null"].transpose("site", "bound").values
+    null_band = comparison["accuracy_difference_null"].transpose("site", "bound").values
     corrected_p = comparison["accuracy_difference_p_best"].values
-    where = np.arange(len(labels))
+    positions = np.arange(len(labels))
     figure = Figure()
     figure.add_trace(
         go.Bar(
-            x=where,
-            y=null[:, 1] - null[:, 0],
-            base=null[:, 0].tolist(),
+            x=positions,
+            y=null_band[:, 1] - null_band[:, 0],
+            base=null_band[:, 0].tolist(),
             width=0.8,
             marker={"color": QUIET, "opacity": 0.25},
             name="95% null band: nothing changed",
@@ -67,7 +67,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     ]
     figure.add_trace(
         go.Scatter(
-            x=where,
+            x=positions,
             y=difference.values,
             mode="markers",
             marker={
@@ -89,11 +89,11 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     )
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.update_xaxes(
-        tickvals=where, ticktext=labels, title_text="layer" if labels != names else "site"
+        tickvals=positions, ticktext=labels, title_text="layer" if labels != names else "site"
     )
     figure.update_yaxes(title_text=wrapped_label(difference))
-    before, after = comparison.attrs.get("before", "before"), comparison.attrs.get("after", "after")
-    title = f"{comparison.attrs.get('concept', '')}: {before} → {after}"
+    ends = " → ".join(str(comparison.attrs.get(end, end)) for end in ("before", "after"))
+    title = f"{comparison.attrs.get('concept', '')}: {ends}"
     finish_figure(figure, title, height=440, width=760)
     return figure
 
@@ -120,13 +120,13 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
     if x not in ("step", "tokens"):
         raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
     counts = np.asarray(forgetting[x].values, dtype=float)
-    where = np.arange(len(counts))
+    positions = np.arange(len(counts))
     noise = forgetting["forgotten_noise"].values
     excess = forgetting["forgotten_excess"].values
     figure = Figure()
     figure.add_trace(
         go.Bar(
-            x=where,
+            x=positions,
             y=forgetting["forgotten"].values,
             marker={"color": _FORGOTTEN, "opacity": 0.75},
             name="known, and wrong now",
@@ -136,7 +136,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
     )
     figure.add_trace(
         go.Scatter(
-            x=where,
+            x=positions,
             y=forgetting["forgotten_mirror"].values,
             mode="lines",
             line={"color": "#333333", "dash": "dot"},
@@ -148,7 +148,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
         interval = forgetting["forgotten_excess_ci"].transpose("checkpoint", "bound").values
         figure.add_trace(
             go.Scatter(
-                x=where,
+                x=positions,
                 y=noise,
                 mode="lines+markers",
                 line={"color": QUIET, "dash": "dash", "shape": "hvh"},
@@ -158,7 +158,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
         )
         figure.add_trace(
             go.Scatter(
-                x=where,
+                x=positions,
                 y=excess,
                 mode="markers",
                 marker={"color": _LEARNED, "size": 8},
@@ -175,7 +175,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
         )
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.update_xaxes(
-        tickvals=where,
+        tickvals=positions,
         ticktext=[format_count(count) for count in counts],
         title_text="training step" if x == "step" else "tokens seen",
     )
@@ -212,13 +212,13 @@ def comparison_table(comparison: xr.Dataset) -> str:
         ("learned", [f"{count:.0f}" for count in comparison.learned.values]),
         ("forgotten", [f"{count:.0f}" for count in comparison.forgotten.values]),
     ]
-    tested = comparison.accuracy_difference_p.attrs
+    test_attributes = comparison.accuracy_difference_p.attrs
     return "\n".join(
         [
             f"{comparison.attrs['concept']}: {comparison.attrs['before']} to "
             f"{comparison.attrs['after']}, held-out accuracy of "
             f"{int(comparison.accuracy_difference_n.values[0])} statements in "
-            f"{tested['groups']} groups",
+            f"{test_attributes['groups']} groups",
             "",
             *lay_out(columns, left=("site",)),
             "",

@@ -283,11 +283,11 @@ def _pairs(
     if layers is None:
         return values
     known_layers = data["layer"].values
-    missing = [layer for layer in layers if layer not in known_layers]
-    if missing or not layers:
+    unknown_layers = [layer for layer in layers if layer not in known_layers]
+    if unknown_layers or not layers:
         raise ValueError(
-            f"There is no layer {missing[0] if missing else layers} here. Choose among "
-            f"{sorted(set(known_layers.tolist()))}."
+            f"There is no layer {unknown_layers[0] if unknown_layers else layers} here. Choose "
+            f"among {sorted(set(known_layers.tolist()))}."
         )
     return values.isel(site=np.flatnonzero(np.isin(known_layers, layers)))
 
@@ -355,7 +355,7 @@ def _is_within_null(data: xr.Dataset, variable: str, panel: xr.DataArray, site: 
 def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> list[list[str]]:
     rows, columns = (str(dim) for dim in panel.dims)
     interval = _band(data, variable, panel, site, "ci")
-    null = _band(data, variable, panel, site, "null")
+    null_band = _band(data, variable, panel, site, "null")
     texts = []
     for i, row_name in enumerate(panel[rows].values):
         row_texts = []
@@ -368,8 +368,8 @@ def _hover(data: xr.Dataset, variable: str, panel: xr.DataArray, site: str) -> l
             ]
             if interval is not None:
                 lines[-1] += f" [{interval[i, j, 0]:.3f}, {interval[i, j, 1]:.3f}]"
-            if null is not None:
-                lines.append(f"null [{null[i, j, 0]:.3f}, {null[i, j, 1]:.3f}]")
+            if null_band is not None:
+                lines.append(f"null [{null_band[i, j, 0]:.3f}, {null_band[i, j, 1]:.3f}]")
             row_texts.append("<br>".join(lines))
         texts.append(row_texts)
     return texts

@@ -36,10 +36,10 @@ def draw_transfer_curves(
 ) -> Figure:
     """Draw how well probes fitted to one set of statements classify another, along training.
 
-    Each scored set has a panel. It holds the curve of the transferred probes, that of the same
-    probes in the set that they were fitted to, and that of probes fitted to the scored set. Bands
-    are 95% intervals. The references are grey: directions fitted to permuted labels, untrained
-    weights, a text-only baseline of the fitted set, and the share of the larger class.
+    Each scored set has a panel with three curves: the transferred probes, the same probes in the
+    set that they were fitted to, and probes fitted to the scored set. Bands are 95% intervals. The
+    references are grey: directions fitted to permuted labels, untrained weights, a text-only
+    baseline of the fitted set, and the share of the larger class.
 
     Args:
         transfer: What `trace_transfer` gives.
@@ -60,22 +60,22 @@ def draw_transfer_curves(
     by_set = _with_set_axis(transfer)
     data = by_set.isel(site=[_site_number(by_set, variable, site)])
     axis = training_axis(data, x)
-    where = log_positions(axis)
+    positions = log_positions(axis)
     names = [str(name) for name in data["scored_on"].values]
     fitted_on = str(transfer.attrs.get("fitted_on", ""))
     figure, cells = make_panels([f"{fitted_on} → {name}" for name in names], shared_yaxes="all")
     for name, (row, column) in zip(names, cells, strict=True):
         panel = data.sel(scored_on=name)
         in_legend = (row, column) == cells[0]
-        draw_references(figure, panel, variable, where, row, column, in_legend=in_legend)
+        draw_references(figure, panel, variable, positions, row, column, in_legend=in_legend)
         for suffix, (label, colour, dash) in _CURVES.items():
             curve = f"{variable}{suffix}"
             interval = panel[f"{curve}_ci"].isel(site=0).transpose("checkpoint", "bound").values
-            draw_band(figure, where, interval[:, 0], interval[:, 1], colour, row, column)
+            draw_band(figure, positions, interval[:, 0], interval[:, 1], colour, row, column)
             numbers, template = hover_numbers(panel, curve, axis)
             figure.add_trace(
                 go.Scatter(
-                    x=where,
+                    x=positions,
                     y=panel[curve].isel(site=0).values,
                     mode="lines+markers",
                     line={"color": colour, "dash": dash, "width": 2},
@@ -90,11 +90,11 @@ def draw_transfer_curves(
                 row=row,
                 col=column,
             )
-    ticks = chosen_ticks(where)
+    ticks = chosen_ticks(positions)
     figure.update_xaxes(
         type="log",
         title_text=axis_title(x),
-        tickvals=where[ticks],
+        tickvals=positions[ticks],
         ticktext=[format_count(axis[i]) for i in ticks],
     )
     units = "" if variable == "auroc" else " (fraction of statements)"

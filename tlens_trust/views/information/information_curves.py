@@ -72,21 +72,21 @@ def draw_information(
         figure=Figure(),
     )
     style(figure, height=120 + 230 * len(rows))
-    where = np.exp(plane["position"].values.astype(float))
+    positions = np.exp(plane["position"].values.astype(float))
     in_legend: set[str] = set()
     for column, (concept, place) in enumerate(curves, start=1):
         part = plane.sel(concept=concept, site=place)
         for row, axis in enumerate(rows, start=1):
             is_first = row == column == 1
             if axis != "rankme":
-                _draw_levels(figure, part, axis, where, row, column, in_legend=is_first)
-                _draw_matched(figure, part, axis, where, row, column, in_legend=is_first)
+                _draw_levels(figure, part, axis, positions, row, column, in_legend=is_first)
+                _draw_matched(figure, part, axis, positions, row, column, in_legend=is_first)
                 _shade(figure, phases, part, NAMES[axis], in_legend, row, column)
-            _draw_curve(figure, part, axis, where, concept, place, row, column)
-    ticks = chosen_ticks(where, most=5)
+            _draw_curve(figure, part, axis, positions, concept, place, row, column)
+    ticks = chosen_ticks(positions, max_labels=5)
     counts = np.asarray(plane["step"].values, dtype=float)
     figure.update_xaxes(
-        type="log", tickvals=where[ticks], ticktext=[format_count(counts[i]) for i in ticks]
+        type="log", tickvals=positions[ticks], ticktext=[format_count(counts[i]) for i in ticks]
     )
     figure.update_xaxes(title_text="training step", row=len(rows))
     for row, axis in enumerate(rows, start=1):
@@ -102,23 +102,23 @@ def _draw_levels(
     figure: Figure,
     part: xr.Dataset,
     axis: str,
-    where: np.ndarray,
+    positions: np.ndarray,
     row: int,
     column: int,
     *,
     in_legend: bool,
 ) -> None:
     if f"{axis}_null" in part:
-        null = part[f"{axis}_null"]
-        low, high = (null.sel(bound=bound).values.astype(float) for bound in ("low", "high"))
-        draw_band(figure, where, low, high, QUIET, row, column,
+        null_band = part[f"{axis}_null"]
+        low, high = (null_band.sel(bound=bound).values.astype(float) for bound in ("low", "high"))
+        draw_band(figure, positions, low, high, QUIET, row, column,
                   name="pairs permuted", in_legend=in_legend)  # fmt: skip
     level = float(part[f"{axis}_untrained"]) if f"{axis}_untrained" in part else np.nan
     if np.isfinite(level):
         figure.add_trace(
             go.Scatter(
-                x=where,
-                y=np.full(len(where), level),
+                x=positions,
+                y=np.full(len(positions), level),
                 mode="lines",
                 line={"color": QUIET, "width": 1.2, "dash": "dashdot"},
                 name="untrained weights",
@@ -135,7 +135,7 @@ def _draw_matched(
     figure: Figure,
     part: xr.Dataset,
     axis: str,
-    where: np.ndarray,
+    positions: np.ndarray,
     row: int,
     column: int,
     *,
@@ -145,23 +145,25 @@ def _draw_matched(
     label = f"{axis}_control"
     if label not in part.dims or "rank-matched" not in part[label].values.tolist():
         return
-    matched = part.sel({label: "rank-matched"})
-    null = _null_middle(part, axis)
-    distance = matched[f"{label}_value"].values.astype(float) - _null_middle(matched, label)
+    matched_curve = part.sel({label: "rank-matched"})
+    null_level = _null_middle(part, axis)
+    distance = matched_curve[f"{label}_value"].values.astype(float) - _null_middle(
+        matched_curve, label
+    )
     largest = np.nanmax(np.abs(distance), initial=0.0)
     if not largest > 0:
         return
-    scale = np.nanmax(np.abs(part[axis].values - null), initial=0.0) / largest
+    scale = np.nanmax(np.abs(part[axis].values - null_level), initial=0.0) / largest
     figure.add_trace(
         go.Scatter(
-            x=where,
-            y=np.nanmean(null) + scale * distance,
+            x=positions,
+            y=np.nanmean(null_level) + scale * distance,
             mode="lines",
             line={"color": _CURVE, "width": 1.5, "dash": "dot"},
             name="rank-matched, to scale",
             legendgroup="matched",
             showlegend=in_legend,
-            customdata=np.column_stack([matched[f"{label}_value"].values]),
+            customdata=np.column_stack([matched_curve[f"{label}_value"].values]),
             hovertemplate="rank-matched: %{customdata[0]:.3f} (its own scale)<extra></extra>",
         ),
         row=row,
@@ -186,14 +188,14 @@ def _shade(
     column: int,
 ) -> None:
     names = part["checkpoint"].values.tolist()
-    where = np.exp(part["position"].values.astype(float))
+    positions = np.exp(part["position"].values.astype(float))
     for phase in claims(phases, str(part["concept"].item()), str(part["site"].item())):
         if phase.quantity != quantity:
             continue
         colour = PHASE_COLOURS[phase.verdict]
         figure.add_vrect(
-            x0=where[names.index(phase.first)],
-            x1=where[names.index(phase.last)],
+            x0=positions[names.index(phase.first)],
+            x1=positions[names.index(phase.last)],
             fillcolor=colour,
             opacity=0.15,
             line_width=0,
@@ -220,7 +222,7 @@ def _draw_curve(
     figure: Figure,
     part: xr.Dataset,
     axis: str,
-    where: np.ndarray,
+    positions: np.ndarray,
     concept: str,
     site: str,
     row: int,
@@ -230,14 +232,14 @@ def _draw_curve(
     if f"{axis}_ci" in part:
         bounds = part[f"{axis}_ci"]
         low, high = (bounds.sel(bound=bound).values.astype(float) for bound in ("low", "high"))
-        draw_band(figure, where, low, high, colour, row, column)
+        draw_band(figure, positions, low, high, colour, row, column)
     columns, template = hover_columns(part, axis)
     name = NAMES.get(axis) or quantity_label(part[axis])
     head = f"<b>{template_text(concept)}</b>, {template_text(site)}<br>"
     steps = np.asarray(part["step"].values, dtype=float)
     figure.add_trace(
         go.Scatter(
-            x=where,
+            x=positions,
             y=part[axis].values,
             mode="lines+markers",
             line={"color": colour, "width": 2},

@@ -110,7 +110,7 @@ def _draw_path(
     head = f"<b>{template_text(concept)}</b>, {template_text(site)}"
     steps = np.asarray(part["step"].values, dtype=float)
     position = part["position"].values.astype(float)
-    ticks = chosen_ticks(np.exp(position), most=6)
+    ticks = chosen_ticks(np.exp(position), max_labels=6)
     marker = {"size": 9, "color": position, **colours, "line": {"width": 1, "color": "white"}}
     if bar:
         marker["colorbar"] = {

@@ -34,12 +34,13 @@ def site_of(plane: xr.Dataset, concept: str, site: str | None) -> str:
         return site
     # Leave out the site of X itself, and sites where either axis is unknown.
     is_known = plane[["x", "y"]].sel(concept=concept).notnull().all("checkpoint")
-    last = plane["y"].sel(concept=concept).isel(checkpoint=-1).where(is_known["x"] & is_known["y"])
+    last_values = plane["y"].sel(concept=concept).isel(checkpoint=-1)
+    last_values = last_values.where(is_known["x"] & is_known["y"])
     if plane.attrs.get("against") == "first_block" and plane.sizes["site"] > 1:
-        last = last.where(plane["site"] != "blocks.0.hook_resid_post")
-    if not bool(last.notnull().any()):
+        last_values = last_values.where(plane["site"] != "blocks.0.hook_resid_post")
+    if not bool(last_values.notnull().any()):
         return str(plane["site"].values[-1])
-    return str(last.idxmax("site").item())
+    return str(last_values.idxmax("site").item())
 
 
 def panel_name(plane: xr.Dataset, concept: str, site: str) -> str:

@@ -68,10 +68,10 @@ def _title(plane: xr.Dataset) -> str:
 
 def _sites(part: xr.Dataset, *, every_site: bool) -> list[str]:
     names: list[str] = part["site"].values.tolist()
-    last = part["y"].isel(checkpoint=-1)
-    if every_site or not bool(last.notnull().any()):
+    last_values = part["y"].isel(checkpoint=-1)
+    if every_site or not bool(last_values.notnull().any()):
         return names
-    return [str(last.idxmax("site").item())]
+    return [str(last_values.idxmax("site").item())]
 
 
 def _curves(part: xr.Dataset) -> list[str]:

@@ -21,7 +21,7 @@ _MAIN_CELLS = 900_000
 # Coordinates that stand in every row; the page shows the others once, in its own tables.
 _ROW_COORDINATES = ("step", "tokens", "layer")
 _CELL_AXES = ("concept", "checkpoint", "site", "probe", "run")
-_OF_A_CELL = {*_CELL_AXES, "bound"}
+_AXES_OF_A_CELL = {*_CELL_AXES, "bound"}
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _names_by_extra_axes(trace: Trace) -> dict[tuple[str, ...], list[str]]:
     data = trace.data
     names_by_axes: dict[tuple[str, ...], list[str]] = {}
     for name in map(str, trace.quantities):
-        axes = tuple(str(axis) for axis in data[name].dims if axis not in _OF_A_CELL)
+        axes = tuple(str(axis) for axis in data[name].dims if axis not in _AXES_OF_A_CELL)
         if not axes or "resample" in axes:
             continue
         variables = [f"{name}{suffix}" for suffix in ("", "_ci", "_p", "_n")]
@@ -132,11 +132,11 @@ def _extra_table(trace: Trace, axes: tuple[str, ...], names: Sequence[str]) -> D
     if "variant" in axes:
         selection["variant"] = "raw"
     values = [name for name in names if name in trace.quantities]
-    selected = Trace(trace.data[values].sel(selection))
-    table = _pack(file_name, about, _row_frame(selected, *values))
+    partial_trace = Trace(trace.data[values].sel(selection))
+    table = _pack(file_name, about, _row_frame(partial_trace, *values))
     count = max(1, int(len(values) * _EXTRA_BUDGET / len(table.packed)))
     if count < len(values):
-        table = _pack(file_name, about, _row_frame(selected, *values[:count]))
+        table = _pack(file_name, about, _row_frame(partial_trace, *values[:count]))
     place = ", ".join(f"{axis} {value}" for axis, value in selection.items())
     return replace(table, left_out=f"values only, at {place}; {', '.join(values[:count])}")
 
@@ -162,6 +162,6 @@ def _pack(name: str, about: str, frame: pd.DataFrame) -> Download:
     """Write four significant digits of each number, and compress them."""
     text = frame.to_csv(index=False, float_format="%.4g")
     # Without a time in it, the same trace gives the same bytes.
-    packed = gzip.compress(text.encode("utf-8"), compresslevel=6, mtime=0)
-    coded = base64.b64encode(packed).decode("ascii")
-    return Download(name, about, coded, len(frame), tuple(map(str, frame.columns)))
+    compressed = gzip.compress(text.encode("utf-8"), compresslevel=6, mtime=0)
+    base64_text = base64.b64encode(compressed).decode("ascii")
+    return Download(name, about, base64_text, len(frame), tuple(map(str, frame.columns)))

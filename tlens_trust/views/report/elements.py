@@ -40,8 +40,10 @@ def render_columns(columns: Mapping[str, Sequence[str]], *, numbers: Sequence[st
         columns: Cells by heading.
         numbers: As for `render_table`.
     """
-    filled = {heading: cells for heading, cells in columns.items() if any(cells)}
-    return render_table(list(filled), list(zip(*filled.values(), strict=True)), numbers=numbers)
+    nonempty_columns = {heading: cells for heading, cells in columns.items() if any(cells)}
+    return render_table(
+        list(nonempty_columns), list(zip(*nonempty_columns.values(), strict=True)), numbers=numbers
+    )
 
 
 def render_figure(

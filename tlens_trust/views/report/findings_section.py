@@ -98,9 +98,9 @@ def _findings(trace: Trace, row: SummaryRow, above_text: bool) -> ConceptFinding
 def _onset_sentence(row: SummaryRow, above_text: bool) -> str:
     baselines = "its permutation null" + (" and its text-only baseline" * above_text)
     unit = ("steps " if "–" in row["onset"] else "step ") if row["onset"][0].isdigit() else ""
-    several = f"{row['looked_at']} checkpoints were tested, each"
-    tested = "One checkpoint was tested" if row["looked_at"] == 1 else several
-    return f"Onset: {unit}{row['onset']}. {tested} against {baselines}."
+    plural_clause = f"{row['looked_at']} checkpoints were tested, each"
+    clause = "One checkpoint was tested" if row["looked_at"] == 1 else plural_clause
+    return f"Onset: {unit}{row['onset']}. {clause} against {baselines}."
 
 
 def _gain(cell: xr.Dataset, level: str) -> tuple[float, float, float] | None:

@@ -19,10 +19,10 @@ def report_lead(trace: Trace) -> str:
     span = f" from step {format_count(min(steps))} to {format_count(max(steps))}" if steps else ""
     day = str(trace.data.attrs.get("created", ""))[:10]
     runs = trace.data.sizes.get("run", 1)
-    several = f" in {runs} runs (figures show their mean and range)" if runs > 1 else ""
+    run_note = f" in {runs} runs (figures show their mean and range)" if runs > 1 else ""
     return (
         f"{_counted(trace.concepts, 'concept')} at {_counted(trace.checkpoints, 'checkpoint')}"
-        f"{span}, measured at {_counted(trace.sites, 'site')}{several}. "
+        f"{span}, measured at {_counted(trace.sites, 'site')}{run_note}. "
         f"Made {f'on {day} ' if day else ''}by tlens_trust."
     )
 

@@ -88,7 +88,7 @@ def draw_steering_curve(
     counts = np.asarray(column[f"source_{x}"].values, dtype=float)
     if not np.isfinite(counts).all():
         raise ValueError(f"The {x} of some sources is unknown. Draw the matrix instead.")
-    where = log_positions(counts)
+    positions = log_positions(counts)
     changes = column[name].values
     interval = column[f"{name}_ci"].transpose("source", "bound").values
     random = np.quantile(column[f"{effect}_random"].values, _TAILS)
@@ -107,13 +107,13 @@ def draw_steering_curve(
             name="middle 95% of random directions",
         )
     )
-    same = np.flatnonzero(column["source"].values == column["target"].values)
-    if len(same):
-        figure.add_hline(y=float(changes[same[0]]), line={"color": QUIET, "dash": "dash"})
+    own_sources = np.flatnonzero(column["source"].values == column["target"].values)
+    if len(own_sources):
+        figure.add_hline(y=float(changes[own_sources[0]]), line={"color": QUIET, "dash": "dash"})
     hover = [
         f"<b>{plot_text(str(source))}</b><br>{value:+.3f} [{low:.3f}, {high:.3f}]<br>"
-        f"p = {p:.3f}, corrected {corrected:.3f}<br>moved the wrong way {wrong:.0%}"
-        for source, value, (low, high), p, corrected, wrong in zip(
+        f"p = {p:.3f}, corrected {corrected:.3f}<br>moved the wrong way {wrong_share:.0%}"
+        for source, value, (low, high), p, corrected, wrong_share in zip(
             column["source"].values,
             changes,
             interval,
@@ -125,7 +125,7 @@ def draw_steering_curve(
     ]
     figure.add_trace(
         go.Scatter(
-            x=where,
+            x=positions,
             y=changes,
             mode="lines+markers",
             line={"color": _EFFECT},
@@ -149,7 +149,7 @@ def draw_steering_curve(
     figure.add_hline(y=0, line={"color": "#333333", "width": 1})
     figure.update_xaxes(
         type="log",
-        tickvals=where,
+        tickvals=positions,
         ticktext=[format_count(count) for count in counts],
         title_text=f"vector estimated at ({axis_title(x)})",
     )

@@ -184,9 +184,10 @@ def _cost(cell: xr.Dataset, name: str) -> str:
     accuracy = f"{name.removesuffix('_log_odds')}_accuracy"
     if f"{accuracy}_change" not in cell or name in _STATEMENT_EFFECTS:
         return f"{sentence}."
-    before = float(cell[f"{accuracy}_unsteered"])
-    after = before + float(cell[f"{accuracy}_change"])
-    return f"{sentence}, and the right answers change from {before:.0%} to {after:.0%}."
+    unsteered_share = float(cell[f"{accuracy}_unsteered"])
+    steered_share = unsteered_share + float(cell[f"{accuracy}_change"])
+    shares = f"{unsteered_share:.0%} to {steered_share:.0%}"
+    return f"{sentence}, and the right answers change from {shares}."
 
 
 def _other_sources(column: xr.Dataset, works: np.ndarray, number_of_source: int) -> str:
@@ -200,19 +201,22 @@ def _other_sources(column: xr.Dataset, works: np.ndarray, number_of_source: int)
         source = str(column["source"].values[number])
         return f"step {format_count(step)}" if np.isfinite(step) else source
 
-    others = [number for number in range(len(works)) if number != number_of_source]
-    working = [label(number) for number in others if works[number]]
-    idle = [label(number) for number in others if not works[number]]
+    other_numbers = [number for number in range(len(works)) if number != number_of_source]
+    moving_labels = [label(number) for number in other_numbers if works[number]]
+    idle_labels = [label(number) for number in other_numbers if not works[number]]
     parts = []
-    if working:
-        verb = "moves it too" if len(working) == 1 else "move it too"
-        parts.append(f"{'A vector' if len(working) == 1 else 'Vectors'} of {_and(working)} {verb}")
-    if idle:
-        verb = "is not shown to" if len(idle) == 1 else "are not shown to"
-        kind = "one" if working and len(idle) == 1 else "those" if working else (
-            "A vector" if len(idle) == 1 else "Vectors"
-        )  # fmt: skip
-        parts.append(f"{kind} of {_and(idle)} {verb}{'' if working else ' move it'}")
+    if moving_labels:
+        verb = "moves it too" if len(moving_labels) == 1 else "move it too"
+        noun = "A vector" if len(moving_labels) == 1 else "Vectors"
+        parts.append(f"{noun} of {_and(moving_labels)} {verb}")
+    if idle_labels:
+        verb = "is not shown to" if len(idle_labels) == 1 else "are not shown to"
+        if moving_labels:
+            noun = "one" if len(idle_labels) == 1 else "those"
+        else:
+            noun = "A vector" if len(idle_labels) == 1 else "Vectors"
+        ending = "" if moving_labels else " move it"
+        parts.append(f"{noun} of {_and(idle_labels)} {verb}{ending}")
     return f" {', '.join(parts)}."
 
 

@@ -35,12 +35,12 @@ def steering_table(evaluation: xr.Dataset) -> str:
     effects = [name for name in names if f"{name}_wrong_way" in evaluation]
     damage = [name for name in names if name not in effects]
     attributes = {key: evaluation.attrs.get(key, "?") for key in _ATTRIBUTES}
-    steered = evaluation.sel(condition="steered")
+    steered_data = evaluation.sel(condition="steered")
     lines = [
         f"{attributes['concept']}: {attributes['model']} steered by {attributes['vector']} of "
         f"{attributes['source'] or 'no checkpoint'} at {attributes['sites']}",
-        f"strength {float(steered.strength):.4g} ({attributes['units']} units), a dose of "
-        f"{float(steered.kl):.3g} nats per token on neutral text;",
+        f"strength {float(steered_data.strength):.4g} ({attributes['units']} units), a dose of "
+        f"{float(steered_data.kl):.3g} nats per token on neutral text;",
         f"{attributes['statements']} held-out statements",
         "",
         *lay_out(_effect_columns(evaluation, effects), left=("effect",)),
@@ -68,20 +68,26 @@ def _verdicts(data: xr.Dataset, effects: list[str]) -> list[str]:
     for name in sorted(effects, key=lambda name: name not in _MAIN_EFFECTS):
         if name not in _MAIN_EFFECTS and not name.endswith("_log_odds"):
             continue
-        compared = data.sel(control=control)
-        beyond, p = float(compared[f"{name}_over_random"]), float(compared[f"{name}_p"])
-        low, high = compared[f"{name}_over_random_ci"].sel(bound=["low", "high"]).values.tolist()
-        least = 1 / (1 + int(compared[f"{name}_random"].notnull().sum()))
+        control_data = data.sel(control=control)
+        excess, p = float(control_data[f"{name}_over_random"]), float(control_data[f"{name}_p"])
+        low, high = (
+            control_data[f"{name}_over_random_ci"].sel(bound=["low", "high"]).values.tolist()
+        )
+        smallest_p = 1 / (1 + int(control_data[f"{name}_random"].notnull().sum()))
         if p <= _LEVEL and low > 0:
             verdict = "is moved to the trustworthy side"
         elif p <= _LEVEL and high < 0:
             verdict = "is moved to the other side"
         else:
             verdict = "is not shown to be moved"
-        few = f"; too few directions to show anything, since p cannot be below {least:.3f}"
+        warning = (
+            f"; too few directions to show anything, since p cannot be below {smallest_p:.3f}"
+            if smallest_p > _LEVEL
+            else ""
+        )
         verdicts.append(
-            f"{name} {verdict}: beyond random directions {control_label} by {beyond:+.3f} "
-            f"[{low:+.3f}, {high:+.3f}], p = {small_number(p)}{few if least > _LEVEL else ''}"
+            f"{name} {verdict}: beyond random directions {control_label} by {excess:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}], p = {small_number(p)}{warning}"
         )
     return verdicts
 

@@ -119,10 +119,10 @@ def _condition_point(data: xr.Dataset, condition: str, effect: str, damage: str)
             "gives."
         )
     _check(data, effect, damage)
-    steered = data.sel(condition=condition)
-    has_strength = "strength" in steered
-    name = f"strength {float(steered['strength']):.3g}" if has_strength else condition
-    return _Point(name, _triple(steered, effect), _triple(steered, damage))
+    condition_data = data.sel(condition=condition)
+    has_strength = "strength" in condition_data
+    name = f"strength {float(condition_data['strength']):.3g}" if has_strength else condition
+    return _Point(name, _triple(condition_data, effect), _triple(condition_data, damage))
 
 
 def _triple(data: xr.Dataset, name: str) -> tuple[float, float, float]:
