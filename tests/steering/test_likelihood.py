@@ -125,3 +125,20 @@ def test_a_likelihood_that_is_not_finite_is_refused(model):
         pytest.raises(ValueError, match="not finite"),
     ):
         score_continuations(model, ROWS, steering=steering)
+
+
+def test_a_batch_that_runs_out_of_memory_is_not_counted_twice(model, monkeypatch):
+    rows = [Continuation((1, 2, 3, 4), 1), Continuation((5, 6, 7, 8), 1)]
+    expected = score_continuations(model, rows).log_likelihood
+    argmax, failures = torch.Tensor.argmax, []
+
+    def fail_once(*args, **kwargs):
+        if not failures:
+            failures.append("failed")
+            raise RuntimeError("out of memory")
+        return argmax(*args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "argmax", fail_once)
+    scores = score_continuations(model, rows).log_likelihood
+    assert failures
+    assert scores == pytest.approx(expected, rel=1e-5)

@@ -11,6 +11,8 @@ from tlens_trust.checkpoints.plain_model import PlainModel
 from tlens_trust.steering.vector import SteeringVector
 
 OTHER_MODEL = ("warn", "allow", "refuse")
+# Sites whose width is known without running the model. That of others is compared when their hook
+# first fires.
 _WIDTH_OF_MODEL = (
     "hook_resid_pre",
     "hook_resid_mid",
@@ -53,6 +55,7 @@ def check_fits(vector: SteeringVector, model: HookedModel, *, other_model: str) 
                 f"This steering vector has {kind}={vector.width}, but {name!r} has {kind}={width}. "
                 "Extract it from a checkpoint of the model it will steer."
             )
+    # Resolving a site raises an error where the model lacks it.
     for site in vector.sites:
         resolve_sites(model, site)
     for hook, _ in hooks:
@@ -94,6 +97,8 @@ def run_name(model: str) -> str:
         ('pythia-160m', 'toy')
     """
     parts = [part for part in PurePosixPath(model.replace("\\", "/")).parts if part != "/"]
+    # Checkpoints are subfolders of their run. In the cache of huggingface_hub, a run lies in
+    # `models--OWNER--NAME/snapshots/COMMIT`.
     while len(parts) > 1 and (parse_revision(parts[-1]) or _is_commit(parts[-1])):
         parts.pop()
         if len(parts) > 1 and parts[-1] == "snapshots":
@@ -102,6 +107,7 @@ def run_name(model: str) -> str:
 
 
 def _is_commit(name: str) -> bool:
+    # Hub commits are SHA-1 hashes in hexadecimal digits.
     return len(name) == 40 and set(name) <= set("0123456789abcdef")
 
 
@@ -110,6 +116,8 @@ def _check_writable(hook: str, model: HookedModel, name: str) -> None:
     # residual stream: the name stands for the input of the norm before the MLP.
     if not hook.endswith("hook_resid_mid") or wrapped_model(model) is None:
         return
+    # An alias leads to a hook point with another name. A block that computes the middle of the
+    # stream itself has a point of that very name.
     point = getattr(model.hook_dict[hook], "name", None) or ""
     if point == hook and not isinstance(model, PlainModel):
         return

@@ -62,6 +62,7 @@ class CandidateTask:
         for rows in self._rows():
             trusted = self.labels[rows] == 1
             total, mean = log_p[rows], log_p_per_token[rows]
+            # Added in logarithms: the probability of a whole sentence is too small for a float.
             odds.append(np.logaddexp.reduce(total[trusted]) - np.logaddexp.reduce(total[~trusted]))
             odds_per_token.append(mean[trusted].mean() - mean[~trusted].mean())
             is_right.append(float(trusted[total.argmax()]))
@@ -88,6 +89,7 @@ class CandidateTask:
             ),
             quantity(
                 "mc2",
+                # The share of two sums of probabilities is the logistic function of their log-odds.
                 1 / (1 + np.exp(-log_odds)),
                 "fraction of probability",
                 "probability on trustworthy continuations (MC2)",
@@ -95,6 +97,7 @@ class CandidateTask:
         )
 
     def _rows(self) -> list[np.ndarray]:
+        # Questions are numbered in ascending order, so the rows of each are neighbours.
         bounds = np.flatnonzero(np.diff(self.question)) + 1
         return np.split(np.arange(len(self.question)), bounds)
 
@@ -133,6 +136,8 @@ class StatementTask:
     def _centred(self, scores: Float[np.ndarray, " example"]) -> Float[np.ndarray, " example"]:
         trusted = self.labels == 1
         middle = (scores[trusted].mean() + scores[~trusted].mean()) / 2
+        # Division by the share of a side makes the mean over all statements the difference between
+        # the means of the two sides, whatever their sizes.
         share = np.where(trusted, trusted.mean(), 1 - trusted.mean())
         centred: np.ndarray = np.where(trusted, 1.0, -1.0) * (scores - middle) / share
         return centred

@@ -16,8 +16,10 @@ from tlens_trust.steering.neutral_predictions import NeutralPredictions
 from tlens_trust.steering.steered_positions import Positions
 from tlens_trust.steering.vector import SteeringVector
 
+# Doublings from the first try end at 2²⁶ lengths of the stream, far beyond any useful strength.
 _DOUBLINGS = 30
-# Length of the vector that is added at the first try, in lengths of the residual stream.
+# Length of the vector that is added at the first try, in lengths of the residual stream. Small, so
+# that doubling meets the first crossing from below.
 _FIRST_LENGTH = 1 / 16
 _TOLERANCE = 1e-3  # relative to the target
 
@@ -140,6 +142,7 @@ def strength_at_dose(
     def divergence(strength: float) -> float:
         nonlocal predictions, other_model
         if strength not in divergences:
+            # Each strength costs a pass over the text, and the root finder asks for the ends again.
             effect = neutral.effect_of(
                 vector, intervention.at_strength(strength), other_model=other_model
             )
@@ -152,14 +155,18 @@ def strength_at_dose(
     low, high = _bracket(divergence, target, _first_strength(vector, intervention), intervention)
 
     def log_ratio(logarithm: float) -> float:
+        # A divergence of 0 has no logarithm.
         return log(max(divergence(exp(logarithm)), 1e-300)) - log(target)
 
     best = min(
         (low, high), key=lambda strength: abs(log(max(divergences[strength], 1e-300) / target))
     )
     if abs(divergences[best] / target - 1) > _TOLERANCE:
-        # A divergence that grows with the square has twice the relative error of its strength.
+        # A divergence that grows with the square has twice the relative error of its strength. Here
+        # `xtol` is a relative error, since the root is sought in the logarithm of the strength.
         best = exp(brentq(log_ratio, log(low), log(high), xtol=_TOLERANCE / 4, rtol=1e-12))
+        # The root finder stops when its interval is narrow. Another strength that it tried may lie
+        # nearer to the dose.
         divergence(best)
         best = min(divergences, key=lambda strength: abs(divergences[strength] - target))
     return Dose(
@@ -168,6 +175,7 @@ def strength_at_dose(
 
 
 def _first_strength(vector: SteeringVector, intervention: Intervention) -> float:
+    # The strongest ablation comes first: if it falls short of the dose, all others do.
     if intervention.mode == "ablate":
         return 1.0
     if intervention.units == "rms":
@@ -205,6 +213,8 @@ def _bracket(
         if kl >= target:
             return strength / 2, strength
         largest = max(largest, (kl, strength))
+        # A norm after it leaves only the direction of a very long vector, so longer ones no longer
+        # change the predictions.
         if previous_kl > 0 and abs(kl / previous_kl - 1) < 1e-4 and strength > 1e3:
             break
     if kl >= target:

@@ -29,6 +29,7 @@ class ActivationEdit:
     @property
     def is_identity(self) -> bool:
         """Whether nothing changes, to the bit."""
+        # Clamping to 0 removes the projection.
         return self.amount == 0 and self.mode != "clamp"
 
     def on(self, device: torch.device, dtype: torch.dtype) -> "PlacedEdit":
@@ -101,6 +102,7 @@ def make_edits(vector: SteeringVector, intervention: Intervention) -> dict[str, 
                 "`vector.select(…)`."
             )
         unit = rms if intervention.units == "rms" else norm
+        # Ablation removes a share of the projection and needs no size.
         if mode != "ablate" and not isfinite(unit):
             raise ValueError(
                 "`units='rms'` counts in the size of the residual stream, which this vector does "

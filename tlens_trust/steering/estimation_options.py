@@ -42,6 +42,8 @@ class EstimationOptions(ReadingOptions):
         ValueError: `heads` is how many heads to choose, at least 1, got 0.
     """
 
+    # `field()` makes the sites required. A bare annotation would inherit the default of
+    # `ReadingOptions`.
     sites: Sites = field()
     method: str | Method = "mean_difference"
     rows: Rows | None = None

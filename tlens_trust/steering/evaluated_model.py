@@ -23,6 +23,7 @@ from tlens_trust.steering.tasks import SteeringTasks
 from tlens_trust.steering.vector import SteeringVector
 
 _TOLERANCE = 0.01  # relative to the dose, where a search starts from a close strength
+# Afterwards the search in `strength_at_dose` takes over, which always ends.
 _MOST_STEPS = 8
 _EXPONENTS = (0.5, 12.0)  # plausible exponents of a divergence in its strength
 
@@ -78,6 +79,7 @@ class EvaluatedModel:
         Args:
             vector: Any vector that fits the model.
         """
+        # At strength 0 no hook is placed, so this is the model itself, bit for bit.
         return self.evaluate(vector, Intervention(strength=0.0))
 
     def evaluate(
@@ -106,6 +108,7 @@ class EvaluatedModel:
                     chat=self.tasks.chat,
                 )
                 quantities += generation_quantities(generations, self.tasks.judge)
+        # `effect_of` places hooks of its own. Inside the `with` above, the vector would act twice.
         effect = self.neutral.effect_of(vector, intervention, other_model="allow")
         quantities += effect.quantities()
         return EvaluationPass({quantity.name: quantity for quantity in quantities}, generations)
@@ -145,6 +148,7 @@ class EvaluatedModel:
             kl = effect.mean_kl
             if abs(kl / target - 1) < _TOLERANCE:
                 return strength
+            # So far away, one exponent cannot be expected to describe the divergence.
             if not 0.1 < kl / target < 10:
                 break
             # A divergence grows with the square of a small strength, and faster where a model's
@@ -160,6 +164,7 @@ class EvaluatedModel:
     def _score(self, steering: Steering, *, effects_only: bool) -> list[Quantity]:
         tasks = self._effects if effects_only else [*self._effects, *self._damage]
         continuations = [continuation for task in tasks for continuation in task.continuations]
+        # All tasks are scored together, so that rows of similar length share batches.
         likelihoods = score_continuations(
             self.model, continuations, steering=steering, batch_tokens=self.tasks.batch_tokens
         )

@@ -163,7 +163,9 @@ def evaluate_steering(
                 # strength of ablation would add the projection instead of removing it.
                 passes[condition] = evaluated.evaluate(vector * sign, at_strength)
                 bar.update()
+            # Random directions get the dose that was measured, even if the user gave a strength.
             kl = passes["steered"].quantities["kl"].mean
+            # Both kinds have the same seed, so they compare the same directions.
             random = {
                 kind: evaluate_random_directions(
                     evaluated,
@@ -201,6 +203,7 @@ def evaluate_steering(
 def _opened(model: Checkpoint | HookedModel | nn.Module, tokenizer: Any) -> Any:
     if isinstance(model, Checkpoint):
         return model.loaded()
+    # A model that was passed belongs to the caller, so it is not released at the end.
     if is_plain_model(model):
         return nullcontext(PlainModel(model, tokenizer))  # type: ignore[arg-type]
     return nullcontext(model)
@@ -247,6 +250,7 @@ def _labelled(
         resamples = Resamples.of(quantity, sampling, seed=seed)
         values = np.stack([passes[condition].quantities[name].values for condition in CONDITIONS])
         variables |= _across_conditions(name, quantity, values, resamples)
+        # Everyday questions and prompts are not run under random directions.
         if all(name in directions.names for directions in random.values()):
             variables |= _over_random(name, quantity, values, random, resamples, seed)
     data = xr.Dataset(
@@ -265,6 +269,7 @@ def _labelled(
         attributes | {"long_name": "strength of random directions"},
     )
     for ending in ("", "_ci"):
+        # The exponential is increasing, so it maps the bounds of the loss to bounds.
         loss = data[f"neutral_loss{ending}"]
         data[f"perplexity{ending}"] = loss.copy(data=np.exp(loss.values)).assign_attrs(
             units="1", long_name="perplexity on neutral text"

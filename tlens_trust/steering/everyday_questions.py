@@ -99,6 +99,7 @@ class EverydayTask:
 
     def quantities(self, likelihoods: Likelihoods) -> Sequence[Quantity]:
         """`everyday_accuracy`: whether the right answer has the highest likelihood per token."""
+        # Per token, since a longer answer is less likely as a whole.
         scores = rearrange(
             likelihoods.per_token,
             "(question candidate) -> question candidate",

@@ -202,6 +202,7 @@ def _vector_of(
     rows = None if estimation.rows is None else checked_rows(estimation.rows, concept)
     training = concept if rows is None else concept.take(np.array(rows))
     values = activations.values if rows is None else activations.values[list(rows)]
+    # A concept's labels are read-only, and torch warns about a tensor that shares such memory.
     labels = torch.from_numpy(training.labels.copy()).long()
     sites = activations.sites
     notes: dict[str, str] = {}
@@ -217,6 +218,7 @@ def _vector_of(
             for column, site in enumerate(sites)
         ]
     )
+    # `site_direction` refuses a direction of length 0.
     units = directions / directions.norm(dim=1, keepdim=True)
     spread = torch.stack(
         [(values[:, k].double() @ unit).std(correction=0) for k, unit in enumerate(units)]
@@ -277,6 +279,7 @@ def _check_heads(sites: Sequence[str]) -> None:
 
 def _provenance(source: Any, checkpoint: Checkpoint | None) -> dict[str, Any]:
     if checkpoint is not None:
+        # The name of the run and not its path, so that a run is recognised after it was moved.
         run = checkpoint.model if checkpoint.folder is None else run_name(str(checkpoint.folder))
         return {
             "model": run,

@@ -90,6 +90,7 @@ def generate_texts(
             by_prompt[number] = tuple(row[:stop])
 
     with evaluation_mode(model):
+        # Generated tokens count as well, since they take memory in the key-value cache.
         read_in_batches([len(row) + max_new_tokens for row in rows], _BATCH_TOKENS, generate)
     return [
         Generation(
@@ -120,6 +121,7 @@ def _generate(
             )
             new_tokens.append(tokens[0, len(row) :].tolist())
         return new_tokens
+    # Padding at the left lets every row continue in the same column.
     tokens, is_token = pad_batch(rows, padding_side="left")
     generator: Any = wrapped
     with torch.no_grad():
@@ -127,9 +129,11 @@ def _generate(
             input_ids=tokens.to(device),
             attention_mask=is_token.long().to(device),
             max_new_tokens=count,
+            # Set explicitly, since a model's own generation settings may ask for sampling or beams.
             do_sample=False,
             num_beams=1,
             eos_token_id=end,
+            # A row that ends early is padded with the end of text, at which it is then cut.
             pad_token_id=0 if end is None else end,
         )
     continuations: list[list[int]] = sequences[:, tokens.shape[1] :].tolist()

@@ -114,9 +114,9 @@ def steer(
         A context manager. It yields a handle with `prompt(lengths)`.
 
     Raises:
-        ValueError: The vector does not fit the model's width or sites, a site cannot be written to,
-            a direction has length 0, an RMS that is needed is unknown, or an argument has none of
-            the allowed values.
+        ValueError: The vector does not fit the model's width or sites, or a site cannot be written
+            to. A direction has length 0, or an RMS that is needed is unknown. An argument has none
+            of the allowed values.
 
     Warns:
         UserWarning: The vector comes from another run.
@@ -176,12 +176,14 @@ def intervene(
     edits = make_edits(vector, intervention)
     warning = check_fits(vector, hooked, other_model=other_model)
     if warning is not None:
+        # The second level is `contextlib`, the third the user's `with`.
         warnings.warn(warning, stacklevel=3)
     rule = checked_positions(intervention.positions, hooked.tokenizer)
     condition = intervention.condition
     probe_site = None if condition is None else _probe_site(condition, vector, hooked)
     tracker = PassTracker(hooked)
     hooks = _SteeringHooks(hooked, tracker, edits, rule, condition, probe_site)
+    # The probe's block is followed too: a pass must have begun when the probe is evaluated.
     layers = [site_layer(site) for site in (*vector.sites, *([probe_site] if probe_site else []))]
     with ExitStack() as stack:
         stack.enter_context(tracker.following(layers))
@@ -257,6 +259,8 @@ class _SteeringHooks:
     def by_name(self) -> list[tuple[str, Callable[[Tensor, Any], Tensor | None]]]:
         """Names of hook points and functions, the condition before the edits."""
         hooks: list[tuple[str, Callable[[Tensor, Any], Tensor | None]]] = []
+        # Hooks at one point fire in the order in which they were placed. So a probe at the steered
+        # site sees the activations before the edit.
         if self._probe_site is not None:
             hooks.append((split_site(self._probe_site)[0], self._evaluate_condition))
         hooks += [
@@ -279,6 +283,7 @@ class _SteeringHooks:
                 f"The probe has {width} weights, and {self._probe_site!r} is "
                 f"{activations.shape[-1]} wide. Fit it at the site where it is used."
             )
+        # A condition is a comparison, which has no gradient.
         with torch.no_grad():
             self._fires = self._tracker.number, self._condition.fires(activations)
 
@@ -286,6 +291,7 @@ class _SteeringHooks:
         self, name: str, edits: list[tuple[int | None, ActivationEdit]], tensor: Tensor, hook: Any
     ) -> Tensor | None:
         mask = self._mask(tensor, name)
+        # A hook that returns None leaves the activations as they are.
         if mask is False:
             return None
         if len(edits) == 1 and edits[0][0] is None:
@@ -306,6 +312,7 @@ class _SteeringHooks:
                 "tokens. Steer a site that has one vector per token, and run the whole model."
             )
         number, mask = self._positions
+        # One mask serves all sites of a pass.
         if number != self._tracker.number:
             mask = self._rule.mask(layout)
             self._positions = self._tracker.number, mask
@@ -329,6 +336,8 @@ class _SteeringHooks:
                 f"This steering vector is {edit.vector.shape[0]} wide, but the activations there "
                 f"are {x.shape[-1]} wide. Extract it at this site of a checkpoint of this model."
             )
+        # This object keeps its edits, so their identities stay unique. A model may be spread over
+        # several devices, and each gets its copy once.
         key = id(edit), x.device, x.dtype
         placed_edit = self._edits_by_place.get(key)
         if placed_edit is None:

@@ -66,6 +66,7 @@ class ProbeFires:
     def fires(self, activations: Float[Tensor, "*example d_model"]) -> Bool[Tensor, "*example"]:
         """Where the probe fires."""
         log_odds = self.probe.log_odds(activations)
+        # False where the log-odds are NaN, which lie neither above nor below a level.
         fires = log_odds == log_odds
         if self.above is not None:
             fires = fires & (log_odds > self.above)

@@ -161,6 +161,7 @@ def score_continuations(
 
     def score(batch: list[int]) -> None:
         starts = [rows[row][1] for row in batch]
+        # A token is predicted at the one before it.
         first_column = min(starts) - 1
         tokens, is_token = pad_batch([rows[row][0] for row in batch], padding_side="right")
         tokens, is_token = tokens.to(device), is_token.to(device)
@@ -176,10 +177,13 @@ def score_continuations(
         row, pos, token, index, is_first = (
             np.array(column) for column in zip(*places, strict=True)
         )
+        # A softmax of all logits would take as much memory again; only these entries are needed.
         norms = logits.logsumexp(dim=-1)
         log_p = (logits[row, pos, token] - norms[row, pos]).double().cpu().numpy()
-        np.add.at(total, index, log_p)
         most_likely = logits[row[is_first], pos[is_first]].argmax(dim=-1).cpu().numpy()
+        # Only now, since a batch that runs out of memory above is scored again. An index occurs
+        # once for each token, and `total[index] += log_p` would add only one of them.
+        np.add.at(total, index, log_p)
         greedy[index[is_first]] = most_likely == token[is_first]
 
     with evaluation_mode(model), without_idle_norms(model):
@@ -214,12 +218,14 @@ def compute_logits(
         Logits for the successor of each token from the first on, on the model's device.
     """
     with torch.no_grad():
+        # With padding at the right, a token's column is its position, which models assume.
         wrapped = wrapped_model(model)
         if wrapped is None:
             run: Any = model
             logits: Tensor = run(tokens, return_type="logits", attention_mask=is_token.long())
             return logits[:, first_column:]
         parameters = inspect.signature(wrapped.forward).parameters
+        # Each row is run once, so a key-value cache would only take memory.
         extras: dict[str, Any] = {"use_cache": False} if "use_cache" in parameters else {}
         is_narrowed = first_column > 0 and "logits_to_keep" in parameters
         if is_narrowed:
@@ -233,6 +239,7 @@ def compute_logits(
 def budget(model: HookedModel, batch_tokens: int) -> int:
     """The number of tokens in a batch whose logits fit in memory."""
     vocabulary = int(getattr(model.cfg, "d_vocab", None) or 1)
+    # A logit takes 4 bytes.
     return max(1, min(batch_tokens, _MOST_LOGITS // (4 * vocabulary)))
 
 
@@ -245,6 +252,7 @@ def _tokenised(model: HookedModel, texts: Sequence[str], bos: bool | None) -> li
         n_ctx=getattr(model.cfg, "n_ctx", None),
         d_vocab=getattr(model.cfg, "d_vocab", None),
     )
+    # A closing special token would be scored as a part of the answer.
     return [statement.ids[: statement.stop] for statement in statements]
 
 

@@ -140,6 +140,7 @@ def steering_matrix(
     numbers = checked_rows(rows, concept)
     estimation = replace(estimation, rows=numbers)
     statements = evaluation_concept(concept, numbers)
+    # Free memory is measured on the device to which checkpoints will be loaded.
     loading = next(
         (point.loading for point in (*source_axis, *target_axis) if point.in_memory is None),
         Loading(),
@@ -243,6 +244,7 @@ def _labelled(
     variables["norm"] = xr.Variable(
         ("source",), norms, {"units": "activation", "long_name": "length of the source's vector"}
     )
+    # The method `iti` may choose other heads at each source, and then no cosine is defined.
     cosines = [
         [float(vector.cosine(partner).mean()) for partner in vectors]
         if all(vector.sites == partner.sites for partner in vectors)
@@ -327,6 +329,7 @@ def _labelled_cells(
     )
     if quantity.effect:
         variables |= _effect(name, quantity, change, random, resamples, seed)
+    # `find_steering_onset` resamples examples itself, so it needs their values.
     if name.endswith("log_odds") or name == "likelihood_gap":
         axis = f"{name}_example"
         variables |= {
@@ -386,6 +389,7 @@ def _effect(
 
 def _mean_of_finite(values: Float[np.ndarray, "target draw"]) -> Float[np.ndarray, " target"]:
     """Mean over the finite draws; NaN where there is none."""
+    # `np.nanmean` would warn about a target at which no direction reaches the dose.
     finite = np.isfinite(values)
     sums = np.where(finite, values, 0.0).sum(axis=1)
     means: np.ndarray = np.divide(

@@ -27,6 +27,7 @@ from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.measures.solver import solve_logistic
 
 _HEAD_FOLDS = 5
+# The default of scikit-learn.
 _HEAD_C = 1.0
 
 # From activations, labels and groups to a direction.
@@ -205,7 +206,9 @@ def choose_heads(
         )
     accuracy = ((log_odds > 0) == (labels == 1)[:, None]).double().mean(dim=0)
     signs = (2.0 * labels - 1)[:, None]
+    # `log(1 + exp(-s·z))` with `s = ±1`: the logistic loss, without overflow.
     surprise = torch.nn.functional.softplus(-signs * log_odds).mean(dim=0)
+    # The last key counts most, and the order of the sites decides between equal heads.
     order = np.lexsort((surprise.numpy(), -accuracy.numpy()))
     columns = sorted(int(column) for column in order[:heads])
     accuracies = {sites[column]: round(float(accuracy[column]), 4) for column in columns}
@@ -222,4 +225,5 @@ def _deal(concept: Concept, seed: int) -> np.ndarray:
             return assign_folds(concept.labels, concept.groups, folds=folds, seed=seed)
         except ValueError:
             continue
+    # Two folds are the least, so here an error reaches the user.
     return assign_folds(concept.labels, concept.groups, folds=2, seed=seed)

@@ -188,6 +188,7 @@ class NeutralPredictions:
                 with steering.prompt(batch.prompts):
                     steered = self._predictions(batch.tokens, batch.is_token, batch.predicts)
                 unsteered = batch.log_probabilities
+                # Rounding can make a divergence close to 0 slightly negative.
                 kl = (unsteered.exp() * (unsteered - steered)).sum(dim=1).double().clamp(min=0)
                 if not bool(torch.isfinite(kl).all()):
                     raise ValueError(
@@ -199,6 +200,7 @@ class NeutralPredictions:
                 text = torch.tensor(batch.rows, device=row.device)[row]
                 # No token follows the last one of a text, so its surprise cannot be counted.
                 is_last = column + 1 == batch.is_token.sum(dim=1)[row]
+                # Past the last column any token will do, since its surprise is left out below.
                 next_token = batch.tokens[row, (column + 1).clamp(max=batch.tokens.shape[1] - 1)]
                 losses = [
                     -log_p.gather(1, next_token[:, None])
@@ -208,6 +210,7 @@ class NeutralPredictions:
                     for log_p in (steered, unsteered)
                 ]
                 for k, numbers in enumerate((kl, *losses)):
+                    # On the CPU, where the order of the sums is fixed, and the results do not vary.
                     sums[k].index_add_(0, text.cpu(), numbers.cpu())
                 for k, marks in enumerate((torch.ones_like(is_last), ~is_last)):
                     counts[k].index_add_(0, text.cpu(), marks.long().cpu())

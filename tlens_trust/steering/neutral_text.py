@@ -110,4 +110,5 @@ def neutral_text(tokenizer: Any) -> tuple[str, ...]:
     return NEUTRAL_TEXT if pieces <= _PIECES_PER_WORD * words else TOY_NEUTRAL_TEXT
 
 
+# The tokenizer of the toy series spells words that it does not know letter by letter.
 _PIECES_PER_WORD = 2.5

@@ -66,6 +66,7 @@ class PassTracker:
             self._pad = getattr(model.tokenizer, "pad_token_id", None)
         self._run: FrameType | None = None
         self._run_prompt = 0
+        # Weak references: the tracker must not keep the memory of a cache that the user dropped.
         self._caches: list[tuple[ref[Any], int]] = []
         self._stated_lengths: Int[Tensor, " batch"] | None = None
         self._inputs: tuple[Any, ...] = ()
@@ -152,11 +153,13 @@ class PassTracker:
         self, layer: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         previous_block, self._block = self._block, layer
+        # Blocks run in ascending order, so a block that is not after the last begins a new pass.
         if previous_block < layer and self.number:
             return  # a later block of the same pass
         residual = args[0] if args else kwargs["resid_pre"]
         entry, mask = kwargs.get("past_kv_cache_entry"), kwargs.get("attention_mask")
         ids, columns = self._ids, residual.shape[1]
+        # Ids of other rows or of fewer columns were embedded for something else.
         if ids is not None and (len(ids) != len(residual) or ids.shape[1] < columns):
             ids = None
         ids = None if ids is None else ids[:, ids.shape[1] - columns :]
@@ -236,6 +239,7 @@ class PassTracker:
     def _running(self) -> FrameType | None:
         """The outermost running call that generates text with this model; None outside one."""
         outermost = None
+        # `inspect.stack` reads source files at every call, and this runs in every forward pass.
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             # By identity, since a code object compares and hashes everything in it.
@@ -254,6 +258,7 @@ _ARGUMENTS = ("input_ids", "inputs_embeds", "attention_mask", "past_key_values")
 
 def _places(model: nn.Module) -> dict[str, int]:
     """The place of each argument that is passed by position; past all places if there is none."""
+    # Found once: binding the arguments to the signature in every pass is slow.
     names = list(inspect.signature(model.forward).parameters)
     return {name: names.index(name) if name in names else sys.maxsize for name in _ARGUMENTS}
 
@@ -269,6 +274,8 @@ def _generating_code(*kinds: Any) -> dict[int, CodeType]:
     by_identity = {}
     for kind in kinds:
         for name in _GENERATING:
+            # `generate` of transformers is decorated, and the stack shows the inner function.
+            # `len` stands for a method that does not exist, since it has no code.
             method = inspect.unwrap(getattr(kind, name, None) or len)
             code = getattr(method, "__code__", None)
             if code is not None:
@@ -280,6 +287,7 @@ def _cached(cache: Any) -> int:
     """How many columns a key-value cache holds."""
     if cache is None:
         return 0
+    # An older cache is a tuple with keys and values of each block.
     length = getattr(cache, "get_seq_length", None)
     return int(cache[0][0].shape[-2]) if length is None else int(length())
 
@@ -297,9 +305,11 @@ def _whole_mask(
             f"({rows}, {total}), one number per token, got {got}. Pass such a mask, and generate "
             "with the default kind of cache."
         )
+    # Looking into a mask on another device would make the processor wait for it.
     if mask.device.type == "cpu" and bool(mask.all()):
         return None
     is_token = mask.bool()[:, :total]
+    # A mask of the input alone says nothing of the cache, whose columns then count as tokens.
     if is_token.shape[1] < total:
         is_token = torch.nn.functional.pad(is_token, (total - is_token.shape[1], 0), value=True)
     return is_token

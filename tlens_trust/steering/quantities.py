@@ -116,6 +116,7 @@ class Resamples:
         comparison with the mean of many directions would be wrong: most random directions, too,
         differ from their mean by more than its standard error.
         """
+        # Directions that did not reach the dose are unknown.
         random = random[np.isfinite(random).all(axis=1)]
         if not len(random):
             return np.full(2, np.nan)
@@ -138,6 +139,7 @@ def random_p(change: float, random: Float[np.ndarray, " draw"]) -> float:
     finite = random[np.isfinite(random)]
     if not np.isfinite(change) or not len(finite):
         return float("nan")
+    # The change itself counts as one draw, so that p is never 0: Phipson and Smyth (2010).
     return float((1 + (np.abs(finite) >= abs(change)).sum()) / (1 + len(finite)))
 
 

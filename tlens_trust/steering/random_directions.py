@@ -67,12 +67,14 @@ def evaluate_random_directions(
     results: list[Quantities] = []
     strengths: list[float] = []
     for draw in range(draws):
-        # Each direction has its own seed, so that the first few of many are the same as a few.
+        # Each direction has its own seed, so that the first few of many are the same as a few. The
+        # seed is a hash: with `seed + draw`, neighbouring seeds would share most directions.
         direction = vector.random_like(
             seed=int(np.random.SeedSequence([seed, draw]).generate_state(1)[0])
         )
         at_strength: Intervention | None = intervention
         if intervention.target_kl is not None:
+            # Directions of one length need similar strengths, so the last one is a good start.
             near = next((number for number in reversed(strengths) if np.isfinite(number)), None)
             try:
                 at_strength = evaluated.at_dose(direction, intervention, near=near)

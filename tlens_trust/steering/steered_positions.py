@@ -227,6 +227,7 @@ def checked_positions(
         start, stop = positions
         if is_whole(start) and (stop is None or is_whole(stop)):
             start, stop = operator.index(start), None if stop is None else operator.index(stop)
+            # Ends that count from different sides cannot be compared without a text.
             if stop == 0 or (stop is not None and start >= stop and (start < 0) == (stop < 0)):
                 raise ValueError(
                     f"`positions` {positions!r} is an empty span. It begins at its first number "

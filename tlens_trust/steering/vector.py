@@ -96,6 +96,7 @@ class SteeringVector:
         repeated_sites = [site for site in sites if sites.count(site) > 1]
         if repeated_sites:
             raise ValueError(f"`sites` names {repeated_sites[0]!r} twice. Name each site once.")
+        # This raises an error for a name that is no site.
         for site in sites:
             site_layer(site)
         object.__setattr__(self, "sites", sites)
@@ -265,6 +266,7 @@ class SteeringVector:
         """
         self._check_partner(other, "project out")
         unit = other.normalised().values.double()
+        # In float64, since the remainder of nearly parallel vectors is a small difference.
         values = self.values.double()
         remainder = values - (values * unit).sum(dim=1, keepdim=True) * unit
         method = f"{self.method} without {_label(other, self)}"
@@ -281,6 +283,7 @@ class SteeringVector:
         """
         self._check_partner(other, "compare with")
         one, two = (vector.normalised().values.double() for vector in (self, other))
+        # Rounding may pass 1.
         return (one * two).sum(dim=1).clamp(-1, 1).float()
 
     def random_like(self, *, seed: int) -> "SteeringVector":
@@ -290,6 +293,7 @@ class SteeringVector:
             seed: Draws it.
         """
         generator = torch.Generator().manual_seed(seed)
+        # Normal numbers have no preferred direction, so they are uniform on the sphere once scaled.
         normal = torch.randn(self.values.shape, generator=generator, dtype=torch.float64)
         directions = normal / normal.norm(dim=1, keepdim=True)
         return replace(
@@ -419,6 +423,7 @@ class SteeringVector:
             rows, n = _rows_of_both(self, other)
         else:
             n = None if self.n is None or other.n is None else self.n + other.n
+        # Mean squares are averaged as lengths of one stream; an unknown one is left out.
         squares = torch.stack([_sizes(part.rms).double() ** 2 for part in (self, other)])
         return replace(
             self,
@@ -453,6 +458,7 @@ def _vector_of_fields(fields: dict[str, Any]) -> SteeringVector:
 
 
 def _own_copy(values: Tensor) -> Tensor:
+    # A vector does not change when the tensor it was made from does.
     return torch.as_tensor(values).detach().to("cpu", torch.float32, copy=True).contiguous()
 
 

@@ -44,6 +44,7 @@ from tlens_trust.steering.training_rows import (
 from tlens_trust.tracing.probing import probe_checkpoints
 from tlens_trust.tracing.sweep_arguments import checked_checkpoints
 
+# More than the 79 that `_check_draws` requires at 95% confidence.
 _DRAWS = 100
 
 
@@ -70,17 +71,17 @@ def compare_onsets(
 
     *Writable*: the first checkpoint whose own vector moves `effect` to the trustworthy side, more
     than random directions do at the same dose. Vectors are estimated from one half of the groups
-    and evaluated on the other. Both bounds over groups (of the change minus the mean change by
-    random directions) and a p-value (the share of random directions that change as much, in either
-    sense) have to show it.
+    and evaluated on the other. Two tests have to show it: bounds over groups of the change minus
+    the mean change by random directions, and a p-value. The p-value is the share of random
+    directions that change as much, in either sense.
 
     *Expressed*: the first checkpoint whose unsteered likelihoods favour the trustworthy side on
     held-out groups: `expression` is above one half if it is a fraction, else above 0.
 
     Each onset is a set of neighbouring checkpoints, as for `find_onset`. The set ends with the
-    onset, which is corrected for the number of checkpoints: by bounds that hold for all checkpoints
-    at once and corrected p-values, or by every checkpoint from there to the last. The set begins
-    with the last checkpoint up to which all are shown to have no more than a margin.
+    onset, which is corrected for the number of checkpoints. It is shown by bounds that hold for all
+    checkpoints at once and corrected p-values, or by every checkpoint from there to the last. The
+    set begins with the last checkpoint up to which all are shown to have no more than a margin.
 
     Args:
         series: Checkpoints of one run.
@@ -131,6 +132,7 @@ def compare_onsets(
     checked_seed(seed)
     checkpoints = checked_checkpoints(series)
     check_polarity(concept)
+    # The set has two ends, each of which may be wrong in half of the runs that may fail.
     levels = OnsetLevels((1 - sampling.confidence) / 2, sampling.resamples, seed)
     _check_draws(sampling.draws, levels.level)
     rows = training_rows(concept, seed=seed) if estimation.rows is None else estimation.rows
@@ -166,6 +168,7 @@ def compare_onsets(
                     advance=bar.update,
                 )
             results.append(result)
+            # A wrong name fails after the first checkpoint and not at the end of the run.
             check_quantities(results[0], effect, expression)
     margins = {
         name: margin if "fraction" in results[0].unsteered[name].units else margin_nats
@@ -244,6 +247,7 @@ def find_steering_onset(
     _check_draws(matrix.sizes["draw"], levels.level)
     column = matrix.sel(target=target)
     axis = f"{effect}_example"
+    # `mean` leaves out directions that did not reach the dose, as `steering_onset` does.
     changes = column[f"{effect}_of_example"] - column[f"{effect}_random_of_example"].mean("draw")
     attributes = column[f"{effect}_change"].attrs
     long_name = str(attributes.get("long_name", effect))
@@ -282,6 +286,8 @@ def find_steering_onset(
 
 def _check_draws(draws: int, level: float) -> None:
     """Refuse so few draws that no p-value could be small enough."""
+    # The least p-value is `1 / (1 + draws)`, and it must come down to half of the level. The small
+    # number allows for rounding.
     least_draws = int(np.ceil(2 / level - 1e-9)) - 1
     if draws < least_draws:
         raise ValueError(

@@ -172,6 +172,7 @@ def decoding_onset(onset: xr.Dataset, site: str | int, checkpoints: Sequence[str
             "run folder of one, or leave `run_folder` out."
         )
     names = list(checkpoints)
+    # A run folder may hold the checkpoints in another order.
     order = [str(checkpoint) for checkpoint in onset["checkpoint"].values]
     at_site = at_site.isel(checkpoint=[order.index(checkpoint) for checkpoint in names])
 

@@ -1,9 +1,10 @@
 """llama.cpp's control vectors.
 
-A control vector is a GGUF file of the architecture `controlvector` with one float32 tensor per
-layer, `direction.{layer}`. llama.cpp multiplies it with a scale and adds it to the output of block
-`layer`, counted from 0. So `direction.{layer}` corresponds to `blocks.{layer}.hook_resid_post`,
-with the same sign. There is never one for block 0: the loader of llama.cpp refuses that name.
+A control vector is a GGUF file of the architecture `controlvector`. It holds one float32 tensor per
+layer, named `direction.{layer}`. llama.cpp multiplies it with a scale and adds it to the output of
+block `layer`, counted from 0. So `direction.{layer}` corresponds to
+`blocks.{layer}.hook_resid_post`, with the same sign. There is never one for block 0: the loader of
+llama.cpp refuses that name.
 
     llama-cli -m model.gguf --control-vector-scaled vector.gguf:1.5
 
@@ -72,6 +73,7 @@ def write_gguf(
             writer.add_string(f"{_PREFIX}{key}", json.dumps(numbers))
         for layer, direction in sorted(zip(vector.layers, vector.values, strict=True)):
             writer.add_tensor(f"{_TENSOR}{layer}", np.ascontiguousarray(direction.numpy()))
+        # The writer insists on this order.
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -105,6 +107,7 @@ def read_gguf(path: str | os.PathLike[str]) -> SteeringVector:
     for tensor in reader.tensors:
         layer = tensor.name.removeprefix(_TENSOR)
         if layer != tensor.name and layer.isdigit() and np.any(tensor.data):
+            # A copy, since the reader maps the file into memory.
             directions[int(layer)] = torch.from_numpy(np.array(tensor.data, dtype=np.float32))
     architecture = fields.get("general.architecture")
     is_flat = all(direction.ndim == 1 for direction in directions.values())

@@ -54,6 +54,7 @@ def make_hooks(
 
 def _function(edits: list[tuple[int | None, ActivationEdit]]) -> Callable[[Tensor, Any], Tensor]:
     def act(tensor: Tensor, hook: Any) -> Tensor:
+        # A copy, since a cache of activations may refer to the tensor.
         steered = tensor.clone()
         for head, edit in edits:
             part = tensor if head is None else tensor[:, :, head]

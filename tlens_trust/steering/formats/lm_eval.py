@@ -76,9 +76,11 @@ def write_lm_eval(
                 f"lm-evaluation-harness steers the output of a block, and this vector acts at "
                 f"{site!r}. Extract it at a layer number, as site=8."
             )
+        # The harness clamps the projection to the coefficient itself, in the model's own units.
         norm = float(direction.double().norm())
         steps[module.format(layer=site_layer(site))] = {
             "action": mode,
+            # A copy, since `torch.save` writes the whole tensor that a row is a view of.
             "steering_vector": direction.to(device, dtype).clone(),
             "steering_coefficient": float(strength) * (1.0 if mode == "add" else norm),
             "bias": None,

@@ -69,6 +69,7 @@ def read_vector_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         with safe_open(place, framework="pt") as file:
             header = file.metadata() or {}
+            # An open safetensors file is no mapping: it cannot be iterated over without `keys`.
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(
@@ -87,6 +88,7 @@ def read_vector_fields(path: str | os.PathLike[str]) -> dict[str, Any]:
         **{name: tensors[name] for name in _TENSORS},
         **{name: facts[name] for name in (*_PLAIN_FIELDS, "notes")},
         "sites": tuple(facts["sites"]),
+        # JSON turns tuples into lists.
         "position": tuple(position) if isinstance(position, list) else position,
         "rows": None if rows is None else _unrolled(rows),
     }
