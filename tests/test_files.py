@@ -126,7 +126,8 @@ def torn_or_failed(path, write):
 def test_two_processes_never_collide_on_one_place(tmp_path, capfd):
     assert not torn_or_failed(tmp_path / "file", _write_many)
     assert names_in(tmp_path) == ["file"]
-    assert torn_or_failed(tmp_path / "file", _write_with_a_fixed_name)
+    # Whether two writers meet is up to the scheduler; one of many tries does.
+    assert any(torn_or_failed(tmp_path / "file", _write_with_a_fixed_name) for _ in range(20))
 
 
 @pytest.fixture

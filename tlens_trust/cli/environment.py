@@ -1,6 +1,5 @@
 """What `tlens-trust --version --verbose` prints: everything that a bug report needs to name."""
 
-import os
 import platform
 
 
@@ -12,13 +11,14 @@ def describe_environment() -> dict[str, str]:
         the backend that reads models by default, GPUs, and processor cores.
     """
     from tlens_trust.tracing.provenance import versions
+    from tlens_trust.worker_pool import available_cores
 
     return {
         **versions(),
         "platform": platform.platform(),
         "backend": _default_backend(),
         "gpu": _graphics_processors(),
-        "cores": str(_usable_cores()),
+        "cores": str(available_cores()),
     }
 
 
@@ -37,10 +37,3 @@ def _graphics_processors() -> str:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return f"{', '.join(names)} (CUDA {torch.version.cuda or 'unknown'})"
     return "Apple (MPS)" if torch.backends.mps.is_available() else "none"
-
-
-def _usable_cores() -> int:
-    # On a cluster, a job may use fewer cores than the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
