@@ -63,13 +63,13 @@ def load_concepts(
     `Concept.describe()`.
 
     Args:
-        name: A name, or several of them. None: with `path`, the benchmarks that are recognised
-            there by the names of their files; without, the five embedded sets. The names are: an
-            embedded set (`reliability`, `privacy`, `toxicity`, `fairness`, `robustness`);
-            an embedded set in other sentences (`reliability_paraphrased`, …), or `paraphrases` for
-            all five; a control that has nothing to do with trust (`tense`, `number`, `topic`,
-            `tense_plain`, `number_plain`, `topic_plain`), or `controls` for all six; one of
-            `available_benchmarks()`.
+        name: A name, or several of them. An embedded set is `reliability`, `privacy`, `toxicity`,
+            `fairness` or `robustness`. `reliability_paraphrased`, … is an embedded set in other
+            sentences, and `paraphrases` is all five. A control, which has nothing to do with trust,
+            is `tense`, `number`, `topic`, `tense_plain`, `number_plain` or `topic_plain`, and
+            `controls` is all six. Other names are those of `available_benchmarks()`. None: with
+            `path`, the benchmarks that are recognised there by the names of their files; without,
+            the five embedded sets.
         path: Where to read a benchmark from, instead of the hub. It may be the paper's CSV file or
             the folder of all five (Qian et al. 2024), or a file with the benchmark's own columns
             (CSV or Parquet). A copy of its hub repository or a folder written by
