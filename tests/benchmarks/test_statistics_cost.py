@@ -17,7 +17,7 @@ from tlens_trust.measures import (
     kernel_dependence,
     logistic_probe,
     probe_information,
-    references,
+    reference_levels,
     spectrum,
 )
 
@@ -90,7 +90,7 @@ def test_statistics_cost_less_than_collecting(benchmark, capsys, model, tokenize
         activations = timed(
             "collecting", lambda: collect_activations(model, concept, tokenizer=tokenizer)
         )
-        references._floor_cache.clear()  # The floor is the same at every checkpoint, and cached.
+        reference_levels._floor_cache.clear()  # The floor is the same at every checkpoint, and cached.
         timed("all", lambda: measure(activations, concept, seed=0))
         timed("probes alone", lambda: bare(activations, concept, seed=0))
 
@@ -115,7 +115,7 @@ def test_information_costs_no_more_than_collecting(benchmark, capsys, model, tok
         start = time.perf_counter()
         activations = collect_activations(model, concept, tokenizer=tokenizer)
         seconds["collecting"].append(time.perf_counter() - start)
-        references._floor_cache.clear()
+        reference_levels._floor_cache.clear()
         for name, measure in measures.items():
             start = time.perf_counter()
             measure(activations, concept, seed=0)

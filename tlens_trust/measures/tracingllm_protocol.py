@@ -1,8 +1,8 @@
-"""The protocol of Qian et al. (2024), as their reference code has it, and what leaks in it.
+"""The protocol of Qian et al. (2024), as in their reference code, and the leaks in it.
 
-It is here so that published figures can be reproduced and set beside others, not because it should
-be used: test statements are twins and group-mates of training statements, and features are scaled
-by them. What of that is so for a concept is counted, and stands in the result.
+It is here to reproduce published figures and to compare them with others. Do not use it for new
+results. Test statements may have twins or members of their group in the training part, and features
+are scaled with test statements. The result counts these leaks for each concept.
 """
 
 import warnings
@@ -25,13 +25,15 @@ from tlens_trust.concepts import Concept
 from tlens_trust.concepts.floor_scores import TextFloor
 from tlens_trust.concepts.grouping import near_duplicate_pairs
 from tlens_trust.concepts.lint.rows import plain_text
-from tlens_trust.measures.labelled import labelled, labelled_null
+from tlens_trust.measures.labelled import Variables, labelled, labelled_null
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import permute_labels
 from tlens_trust.measures.reference_levels import chance_dataset, floor_dataset, floor_on_folds
 from tlens_trust.measures.scores import score_dataset
 
-_TRAINING_PART = 0.8
+# The share of rows that the paper trains on.
+_TRAINING_SHARE = 0.8
+# The Jaccard similarity of the words of two texts from which they count as near-duplicates.
 _SIMILARITY = 0.6
 _LEAKS = (
     "centred and scaled over training and test rows alike; split in the order of rows, without "
@@ -42,15 +44,16 @@ _LEAKS = (
 
 @dataclass(frozen=True, eq=False)
 class SplitLeaks:
-    """What of a sequential split's test part its training part knows already.
+    """The leaks between the training part and the test part of a sequential split.
 
     Attributes:
-        trained: How many statements, the first ones, are trained on.
-        group: For each test statement, whether one of its group is trained on.
-        duplicate: Whether the same text is trained on, letter by letter.
-        conflict: Whether it is trained on with the other label.
-        twin: Whether the same text is trained on but for case, punctuation and white space.
-        near_duplicate: Whether a text is trained on that shares 0.6 of its words (Jaccard).
+        trained: The number of training statements, which are the first ones.
+        group: For each test statement, whether the training part has a statement of its group.
+        duplicate: Whether the training part has the same text, character by character.
+        conflict: Whether the training part has the same text with the other label.
+        twin: Whether the training part has the same text except for case, punctuation and white
+            space.
+        near_duplicate: Whether the training part has a text that shares 0.6 of its words (Jaccard).
     """
 
     trained: int
@@ -62,69 +65,76 @@ class SplitLeaks:
 
     @property
     def unseen(self) -> Bool[np.ndarray, " test"]:
-        """Test statements of which neither the group nor the text is trained on.
+        """The test statements of which the training part has neither the group nor the text.
 
-        A near-duplicate alone is no reason to count a statement as seen: statements of one form
-        are alike whatever they say.
+        A statement with a near-duplicate alone counts as unseen. Statements of one form are alike
+        whatever they say.
         """
         unseen: np.ndarray = ~(self.group | self.twin)
         return unseen
 
 
-def find_split_leaks(concept: Concept, *, train: float = _TRAINING_PART) -> SplitLeaks:
-    """What a split into the first and the last rows, without shuffling, has on both sides.
+def find_split_leaks(concept: Concept, *, train: float = _TRAINING_SHARE) -> SplitLeaks:
+    """Find the leaks of a split into the first and the last rows, without shuffling.
 
     Args:
-        concept: In the order of its file.
-        train: The part that is trained on, rounded down to whole statements.
+        concept: Statements in the order of their file.
+        train: The share of training statements, rounded down to whole statements.
 
     Raises:
-        ValueError: `train` leaves nothing on one side.
+        ValueError: `train` leaves no statements on one side.
 
     Examples:
-        >>> said = ("It is so.", "It is not.", "You may.", "You may not.", "it is so")
+        >>> texts = ("It is so.", "It is not.", "You may.", "You may not.", "it is so")
         >>> groups = ("is", "is", "may", "may", "other")
-        >>> concept = Concept("x", "x", said, np.array([1, 0, 1, 0, 1]), groups)
+        >>> concept = Concept("x", "x", texts, np.array([1, 0, 1, 0, 1]), groups)
         >>> leaks = find_split_leaks(concept)
         >>> leaks.group.tolist(), leaks.twin.tolist(), leaks.unseen.tolist()
         ([False], [True], [False])
     """
-    train = checked_share("train", train, hint=f"The paper trains on {_TRAINING_PART}.")
+    train = checked_share("train", train, hint=f"The paper trains on {_TRAINING_SHARE}.")
     cut = int(len(concept) * train)
     if not 0 < cut < len(concept):
         raise ValueError(
-            f"`train` must leave statements to train on and to test with, got {train} of "
-            f"{len(concept)}. The paper's is {_TRAINING_PART}."
+            f"`train` must leave statements for training and for the test, got {train} of "
+            f"{len(concept)}. The paper's share is {_TRAINING_SHARE}."
         )
     texts = concept.statements
     plain = [plain_text(text) for text in texts]
-    said = list(zip(texts, concept.labels.tolist(), strict=True))
+    labelled_texts = list(zip(texts, concept.labels.tolist(), strict=True))
     return SplitLeaks(
         trained=cut,
         group=_occurs(concept.groups, cut),
         duplicate=_occurs(texts, cut),
-        conflict=np.isin(np.arange(cut, len(said)), _contradicted(said, cut)),
+        conflict=np.isin(np.arange(cut, len(texts)), _conflicting_rows(labelled_texts, cut)),
         twin=_occurs(plain, cut),
         near_duplicate=_near_duplicates(texts, cut),
     )
 
 
 def _occurs(names: Sequence[str], cut: int) -> Bool[np.ndarray, " test"]:
-    seen = set(names[:cut])
-    return np.array([name in seen for name in names[cut:]])
+    training_names = set(names[:cut])
+    return np.array([name in training_names for name in names[cut:]])
 
 
-def _contradicted(said: Sequence[tuple[str, int]], cut: int) -> list[int]:
-    seen = set(said[:cut])
-    return [row for row in range(cut, len(said)) if (said[row][0], 1 - said[row][1]) in seen]
+def _conflicting_rows(labelled_texts: Sequence[tuple[str, int]], cut: int) -> list[int]:
+    training_set = set(labelled_texts[:cut])
+    return [
+        row
+        for row, (text, label) in enumerate(labelled_texts)
+        if row >= cut and (text, 1 - label) in training_set
+    ]
 
 
-# The same at every checkpoint, and its time grows with the square of the number of statements.
+# Cached, since it is the same at every checkpoint, and its time grows with the square of the number
+# of statements.
 @lru_cache(maxsize=32)
 def _near_duplicates(texts: tuple[str, ...], cut: int) -> Bool[np.ndarray, " test"]:
-    first, second = near_duplicate_pairs(texts, similarity=_SIMILARITY)
-    alike: np.ndarray = np.isin(np.arange(cut, len(texts)), second[(first < cut) & (second >= cut)])
-    return alike
+    # Each pair of rows is in ascending order.
+    lower_row, upper_row = near_duplicate_pairs(texts, similarity=_SIMILARITY)
+    is_leak = (lower_row < cut) & (upper_row >= cut)
+    has_near_duplicate: np.ndarray = np.isin(np.arange(cut, len(texts)), upper_row[is_leak])
+    return has_near_duplicate
 
 
 @dataclass(frozen=True)
@@ -132,8 +142,8 @@ class TracingLLMMeasure:
     """The probe of Qian et al. (2024) at every site: a `Measure`.
 
     Attributes:
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
     """
 
@@ -151,7 +161,7 @@ class TracingLLMMeasure:
 
     @property
     def identity(self) -> str:
-        """Every parameter, and the release of scikit-learn, whose defaults are part of it."""
+        """Give the name, every parameter, and the version of scikit-learn, whose defaults count."""
         return (
             f"{self.name}(resamples={self.resamples}, permutations={self.permutations}, "
             f"floor={self.floor}, scikit-learn={sklearn.__version__}, version=2)"
@@ -161,16 +171,16 @@ class TracingLLMMeasure:
         """Score the concept at every site.
 
         Args:
-            activations: One reading per statement of the concept, in its order.
+            activations: One row per statement of the concept, in its order.
             concept: Labels and groups, in the order of the file.
-            seed: Draws resamples and permutations. The protocol itself draws nothing.
+            seed: Seed of the resamples and the permutations. The protocol itself is deterministic.
 
         Returns:
-            What `tracingllm_probe` says.
+            The variables that `tracingllm_probe` lists.
 
         Raises:
-            ValueError: The activations are not of this concept's statements, or one label alone
-                stands in the first 80% or in the last 20% of the rows.
+            ValueError: The activations are not of this concept's statements, or the first 80% or
+                the last 20% of the rows lack a label.
         """
         if len(activations.values) != len(concept):
             raise ValueError(
@@ -178,15 +188,15 @@ class TracingLLMMeasure:
                 f"{concept.name!r} has {len(concept)}. Collect them from this concept."
             )
         leaks = find_split_leaks(concept)
-        tested = _tested(concept, leaks.trained)
-        scores, stopped = _fit(activations, concept, leaks.trained)
-        # Statements that are trained on have no score.
-        on_all = {"example": (leaks.trained, 0)}
-        data = self._scored(scores, tested, activations.sites, seed).pad(on_all)
+        test_part = _test_part(concept, leaks.trained)
+        scores, unconverged = _fit(activations, concept, leaks.trained)
+        # Training statements have no score. NaN fills their rows.
+        padding = {"example": (leaks.trained, 0)}
+        data = self._score(scores, test_part, activations.sites, seed).pad(padding)
         data["accuracy"].attrs["leaks"] = _LEAKS
         data["unconverged"] = (
             ("site",),
-            stopped,
+            unconverged,
             {"units": "fits", "long_name": "fits that did not reach their optimum"},
         )
         fold = np.where(np.arange(len(concept)) < leaks.trained, -1, 0)
@@ -195,58 +205,61 @@ class TracingLLMMeasure:
             fold.astype(np.int16),
             {"units": "1", "long_name": "0 where the statement is tested, -1 where trained on"},
         )
-        data = data.merge(chance_dataset(tested)).merge(_leak_dataset(leaks))
-        data = data.merge(self._of_unseen(scores, tested, leaks.unseen, activations.sites, seed))
+        data = data.merge(chance_dataset(test_part)).merge(_leak_dataset(leaks))
+        data = data.merge(
+            self._score_unseen(scores, test_part, leaks.unseen, activations.sites, seed)
+        )
         if not self.floor:
             return data
         floor = floor_on_folds(concept, fold, seed=seed)
         levels = floor_dataset(
             None if floor is None else _last_rows(floor, leaks.trained),
-            tested,
+            test_part,
             scores,
-            np.zeros(len(tested), dtype=np.int64),
+            np.zeros(len(test_part), dtype=np.int64),
             seed=seed,
             resamples=self.resamples,
         )
-        return data.merge(levels.pad(on_all) if "example" in levels.dims else levels)
+        return data.merge(levels.pad(padding) if "example" in levels.dims else levels)
 
-    def _scored(
+    def _score(
         self,
         scores: Float[np.ndarray, "test site"],
-        tested: Concept,
+        test_part: Concept,
         sites: Sequence[str],
         seed: int,
     ) -> xr.Dataset:
         return score_dataset(
             scores,
-            tested.labels,
-            np.zeros(len(tested), dtype=np.int64),
-            tested.groups,
+            test_part.labels,
+            np.zeros(len(test_part), dtype=np.int64),
+            test_part.groups,
             sites=sites,
             seed=seed,
             resamples=self.resamples,
         )
 
-    def _of_unseen(
+    def _score_unseen(
         self,
         scores: Float[np.ndarray, "test site"],
-        tested: Concept,
+        test_part: Concept,
         unseen: Bool[np.ndarray, " test"],
         sites: Sequence[str],
         seed: int,
     ) -> xr.Dataset:
-        """Accuracy and p-values where nothing of a test statement is trained on.
+        """Compute accuracy and p-values on the unseen test statements.
 
-        With one split, whose test labels no fit has seen, permuting them against the predictions
-        is exact. It is not where a twin is trained on: labels of twins are not drawn apart.
+        There is one split, and the probe was not fitted to its test labels. So permuting them
+        against the predictions is an exact test. With a twin in the training part it would not be,
+        since the labels of twins depend on each other.
         """
-        empty = np.full(len(sites), np.nan)
-        both = len(set(tested.labels[unseen].tolist())) == 2
-        accuracy, interval = empty, np.full((len(sites), 2), np.nan)
-        p, p_best = empty, empty
-        if both:
-            part = _part(tested, unseen)
-            scored = self._scored(scores[unseen], part, sites, seed)
+        unknown = np.full(len(sites), np.nan)
+        has_both_labels = len(set(test_part.labels[unseen].tolist())) == 2
+        accuracy, interval = unknown, np.full((len(sites), 2), np.nan)
+        p, p_best = unknown, unknown
+        if has_both_labels:
+            part = _part(test_part, unseen)
+            scored = self._score(scores[unseen], part, sites, seed)
             accuracy, interval = scored["accuracy"].values, scored["accuracy_ci"].values
             fold = np.zeros(len(part), dtype=np.int64)
             permuted = permute_labels(
@@ -254,16 +267,15 @@ class TracingLLMMeasure:
             )
             null = held_out_null(scores[unseen], permuted, fold)
             p, p_best = null.p, null.p_best
-        told = "accuracy in test statements of which neither group nor text is trained on"
-        groups = {"groups": len({g for g, new in zip(tested.groups, unseen, strict=True) if new})}
+        unseen_groups = {test_part.groups[row] for row in np.flatnonzero(unseen).tolist()}
         variables = labelled(
             "accuracy_unseen",
             accuracy,
             units="fraction of statements",
-            long_name=told,
+            long_name="accuracy in test statements of which neither group nor text is trained on",
             interval=interval,
             n=int(unseen.sum()),
-            resampling={"resamples": self.resamples} | groups,
+            resampling={"resamples": self.resamples, "groups": len(unseen_groups)},
         )
         variables |= labelled_null(
             "accuracy",
@@ -281,32 +293,39 @@ class TracingLLMMeasure:
 def tracingllm_probe(
     *, resamples: int = 1000, permutations: int = 2000, floor: bool = True
 ) -> TracingLLMMeasure:
-    """The protocol of Qian et al. (2024) as a measure, to reproduce published figures with.
+    """The protocol of Qian et al. (2024) as a measure, to reproduce published figures.
 
-    As their reference code has it: each feature is centred, and divided by its standard deviation
-    (with `n - 1`), over all statements; the first 80% of them, in the order of the file, are
-    trained on and the last 20% tested, without shuffling and without regard to groups; the probe is
-    scikit-learn's `LogisticRegression()`, its defaults (C = 1, at most 100 iterations) being those
-    of the release that is installed (theirs was 1.3.0). Nothing is drawn, so there is no seed. A
-    feature that never varies, by which the reference divides nought by nought, is left out.
+    The steps are those of their reference code:
 
-    The reference reads the residual stream after each block at the last token, which is what a
-    sweep does by default, and all statements as its files have them: `load_concepts(…,
-    clean=False)` gives these.
+    - Each feature is centred, and divided by its standard deviation (with `n - 1`), over all
+      statements. A constant feature, for which the reference computes 0/0, is left out.
+    - The first 80% of the statements, in the order of the file, are the training part. The last 20%
+      are the test part. There is no shuffling, and groups are ignored.
+    - The probe is scikit-learn's `LogisticRegression()` with its defaults (C = 1, at most 100
+      iterations). They are those of the installed version; the reference used 1.3.0. The protocol
+      is deterministic.
 
-    Beside the accuracy stands what the reference does not give: an interval from resampled groups
-    of the test part, n, the other scores, the larger class of the test part, the text floor on the
-    same split; and what leaks, in numbers of test statements: `leak_group` (a statement of the same
-    group is trained on), `leak_twin` (the same text but for case, punctuation and white space),
-    `leak_duplicate` (letter by letter), `leak_conflict` (a duplicate with the other label),
-    `leak_near_duplicate`, and `leak_scaling` (those that centring and scaling have seen: all).
-    `accuracy_unseen` is the accuracy in test statements of which neither group nor text is trained
-    on, and the p-values are theirs alone; NaN where there are none of both labels. There is no null
-    band.
+    The reference reads the residual stream after each block at the last token, as a sweep does by
+    default. It uses all statements of its files, which `load_concepts(…, clean=False)` gives.
+
+    The result has the accuracy, and more than the reference gives: an interval from resampled
+    groups of the test part, n, the other scores, the share of the larger class of the test part,
+    and the text floor on the same split. It has the numbers of test statements with a leak:
+
+    - `leak_group`: the training part has a statement of the same group;
+    - `leak_twin`: it has the same text except for case, punctuation and white space;
+    - `leak_duplicate`: it has the same text, character by character;
+    - `leak_conflict`: it has the same text with the other label;
+    - `leak_near_duplicate`: it has a text that shares 0.6 of the words;
+    - `leak_scaling`: the statement takes part in centring and scaling, as all do.
+
+    `accuracy_unseen` is the accuracy in test statements of which the training part has neither the
+    group nor the text. The p-values are of these statements alone. Both are NaN if these statements
+    lack a label. There is no null band.
 
     Args:
-        resamples: How many bootstrap resamples stand behind an interval.
-        permutations: How many permutations of the labels stand behind a p-value.
+        resamples: The number of bootstrap resamples behind an interval.
+        permutations: The number of permutations of the labels behind a p-value.
         floor: Whether to classify the statements by their text alone as well.
 
     Returns:
@@ -325,42 +344,45 @@ def tracingllm_probe(
 def _fit(
     activations: Activations, concept: Concept, cut: int
 ) -> tuple[Float[np.ndarray, "test site"], Float[np.ndarray, " site"]]:
-    """Log-odds of the test statements, and which fits stopped at the limit of iterations."""
+    """Fit the probes, and give log-odds of the test statements and which fits did not converge."""
     sites = len(activations.sites)
     scores = np.empty((len(concept) - cut, sites))
-    stopped = np.empty(sites)
+    unconverged = np.empty(sites)
     for site in range(sites):
-        features = _scaled(activations.values[:, site].float().cpu()).numpy()
+        features = _scale(activations.values[:, site].float().cpu()).numpy()
         probe = LogisticRegression()
         with warnings.catch_warnings():
-            # It is reported instead.
+            # The result has the variable `unconverged` instead of a warning.
             warnings.simplefilter("ignore", ConvergenceWarning)
             probe.fit(features[:cut], concept.labels[:cut])
         scores[:, site] = probe.decision_function(features[cut:])
-        stopped[site] = float((probe.n_iter_ >= probe.max_iter).any())
-    return scores, stopped
+        unconverged[site] = float((probe.n_iter_ >= probe.max_iter).any())
+    return scores, unconverged
 
 
-def _scaled(values: Float[Tensor, "example d_model"]) -> Float[Tensor, "example d_model"]:
-    """Over all rows, in float32, which is what leaks; a feature that never varies becomes 0."""
-    about = values - values.mean(dim=0)
-    deviation = about.std(dim=0)
-    return torch.where(deviation > 0, about / deviation, 0.0)
+def _scale(values: Float[Tensor, "example d_model"]) -> Float[Tensor, "example d_model"]:
+    """Centre and scale features over all rows, in float32. Constant features become 0.
+
+    Test rows take part, which is one of the leaks.
+    """
+    centred = values - values.mean(dim=0)
+    deviation = centred.std(dim=0)
+    return torch.where(deviation > 0, centred / deviation, 0.0)
 
 
-def _tested(concept: Concept, cut: int) -> Concept:
+def _test_part(concept: Concept, cut: int) -> Concept:
     for part, labels in (("first 80%", concept.labels[:cut]), ("last 20%", concept.labels[cut:])):
         if len(set(labels.tolist())) < 2:
             raise ValueError(
                 f"The {part} of {concept.name!r} hold label {labels[0]} alone, and the paper's "
-                "protocol splits rows in their order. Put them in the order of the paper's file, "
+                "protocol splits rows in their order. Sort them in the order of the paper's file, "
                 'or use protocol="grouped", which does not depend on it.'
             )
     return _part(concept, np.arange(len(concept)) >= cut)
 
 
-def _part(concept: Concept, kept: Bool[np.ndarray, " example"]) -> Concept:
-    rows = np.flatnonzero(kept).tolist()
+def _part(concept: Concept, member: Bool[np.ndarray, " example"]) -> Concept:
+    rows = np.flatnonzero(member).tolist()
     return replace(
         concept,
         statements=tuple(concept.statements[row] for row in rows),
@@ -381,7 +403,7 @@ def _last_rows(floor: TextFloor, cut: int) -> TextFloor:
 
 
 def _leak_dataset(leaks: SplitLeaks) -> xr.Dataset:
-    told = {
+    descriptions = {
         "leak_group": (leaks.group, "of whose group one is trained on"),
         "leak_twin": (
             leaks.twin,
@@ -395,9 +417,16 @@ def _leak_dataset(leaks: SplitLeaks) -> xr.Dataset:
         ),
         "leak_scaling": (np.ones_like(leaks.group), "by which features are centred and scaled"),
     }
-    counted = {
-        name: ((), float(found.sum()), {"units": "statements", "long_name": f"test statements {s}"})
-        for name, (found, s) in told.items()
-    }
-    trained = {"units": "statements", "long_name": "statements that are trained on"}
-    return xr.Dataset(counted | {"trained": ((), float(leaks.trained), trained)})
+    variables: Variables = {}
+    for name, (has_leak, clause) in descriptions.items():
+        attributes: dict[str, object] = {
+            "units": "statements",
+            "long_name": f"test statements {clause}",
+        }
+        variables[name] = ((), float(has_leak.sum()), attributes)
+    variables["trained"] = (
+        (),
+        float(leaks.trained),
+        {"units": "statements", "long_name": "statements that are trained on"},
+    )
+    return xr.Dataset(variables)
