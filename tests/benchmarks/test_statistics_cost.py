@@ -90,7 +90,8 @@ def test_statistics_cost_less_than_collecting(benchmark, capsys, model, tokenize
         activations = timed(
             "collecting", lambda: collect_activations(model, concept, tokenizer=tokenizer)
         )
-        reference_levels._floor_cache.clear()  # The floor is the same at every checkpoint, and cached.
+        # The floor is the same at every checkpoint, and cached.
+        reference_levels._floor_cache.clear()
         timed("all", lambda: measure(activations, concept, seed=0))
         timed("probes alone", lambda: bare(activations, concept, seed=0))
 

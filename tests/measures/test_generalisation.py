@@ -154,7 +154,7 @@ def test_what_does_not_go_together_is_an_error_that_says_why():
             with_concept(polarity=False),
             "Neither 'a' nor 'b' has a trustworthy side",
         ),
-        (source, with_concept(dimension="privacy"), "'a' is about reliability and 'b' about"),
+        (source, with_concept(dimension="privacy"), "'a' is about reliability, and 'b' about"),
         (source, target.select([0]), "Collect both at the same sites"),
         (source, replace(target, position="mean"), "position 'last', the target at 'mean'"),
     ]

@@ -240,14 +240,14 @@ def reliability_curve(
         "confidence",
         padded(confidence, np.nan),
         units=_PROBABILITY,
-        long_name="mean stated probability of label 1",
+        long_name="mean predicted probability of label 1",
         dims=("bin",),
     )
     variables |= labelled(
         "frequency",
         padded(frequency, np.nan),
         units=_PROBABILITY,
-        long_name="share of label 1 among statements of one stated probability",
+        long_name="share of label 1 among statements of similar predicted probability",
         dims=("bin",),
         interval=padded(interval, np.nan),
         n=padded(sizes.astype(np.int64), 0),

@@ -47,12 +47,12 @@ class CalibrationMeasure:
         check_counts(self, {"bins": 1})
         check_threshold(self.false_positive_rate, self.positive)
         # Thresholds are chosen inside the training folds, of which there is one fewer.
-        least = 1 + self.probe.cross_fitter.least_folds
-        if self.probe.folds < least:
+        minimum = 1 + self.probe.cross_fitter.least_folds
+        if self.probe.folds < minimum:
             raise ValueError(
                 "To choose a threshold, the probe is cross-validated inside its training folds. "
-                f"So the {self.probe.name!r} probe needs at least {least} folds, got "
-                f"{self.probe.folds}. Make it with `folds={least}` or more."
+                f"So the {self.probe.name!r} probe needs at least {minimum} folds, got "
+                f"{self.probe.folds}. Make it with `folds={minimum}` or more."
             )
 
     @property
@@ -108,12 +108,12 @@ class CalibrationMeasure:
                 resamples=self.probe.resamples,
             )
             curves.append(curve)
-        gap = f"gap between stated probability and frequency of the {self.probe.name} probe"
+        gap = f"gap between predicted probability and frequency of the {self.probe.name} probe"
         variables = labelled(
             "calibration_error",
             np.array([error.rms for error in errors]),
             units=_PROBABILITY,
-            long_name=f"root-mean-square {gap}, chance taken off",
+            long_name=f"root-mean-square {gap}, without the part of chance",
         )
         # Its long name is shorter than that of the value, as is that of the number of statements.
         variables["calibration_error_ci"] = (
@@ -125,13 +125,13 @@ class CalibrationMeasure:
             "ece",
             np.array([error.ece for error in errors]),
             units=_PROBABILITY,
-            long_name=f"mean absolute {gap}, chance included",
+            long_name=f"mean absolute {gap}, with the part of chance",
         )
         variables |= labelled(
             "ece_null",
             np.array([error.ece_null for error in errors]),
             units=_PROBABILITY,
-            long_name=f"mean absolute {gap} to expect of calibrated scores",
+            long_name=f"mean absolute {gap} if scores were calibrated",
         )
         for name in ("calibration_error", "ece"):
             variables[f"{name}_n"] = (
@@ -187,7 +187,7 @@ class CalibrationMeasure:
             "threshold",
             thresholds.mean(axis=0),
             units="nats",
-            long_name=f"log-odds beyond which the {self.probe.name} probe calls label "
+            long_name=f"log-odds beyond which the {self.probe.name} probe predicts label "
             f"{self.positive}, for a false-positive rate of {self.false_positive_rate}, mean over "
             "the folds",
         )
@@ -206,8 +206,8 @@ class CalibrationMeasure:
                 name,
                 value,
                 units="fraction of statements",
-                long_name=f"share of label {labels[side][0]} called label {self.positive} at the "
-                "threshold",
+                long_name=f"share of label {labels[side][0]} classified as label {self.positive} "
+                "at the threshold",
                 interval=interval,
                 n=int(side.sum()),
                 resampling={"resamples": self.probe.resamples, "groups": bootstrap.groups},

@@ -18,27 +18,28 @@ from tlens_trust.measures.cross_fitters import HeldOut
 _FRACTION = "fraction of statements"
 
 
-def check_same_matter(one: Concept, other: Concept) -> None:
+def check_same_matter(source: Concept, target: Concept) -> None:
     """Check that label 1 means the same in two concepts, and that they have one dimension.
 
     Raises:
         ValueError: One of the two is not so.
     """
-    if one.polarity != other.polarity:
-        unpolarised = other if one.polarity else one
+    if source.polarity != target.polarity:
+        polarised, unpolarised = (source, target) if source.polarity else (target, source)
         raise ValueError(
             f"Neither label of {unpolarised.name!r} is the trustworthy side, while one of "
-            f"{(one if one.polarity else other).name!r} is: label 1 does not mean the same in "
+            f"{polarised.name!r} is: label 1 does not mean the same in "
             "both. Transfer between sets whose label 1 is the trustworthy side."
         )
-    if not one.polarity and one.name != other.name:
+    if not source.polarity and source.name != target.name:
         raise ValueError(
-            f"Neither {one.name!r} nor {other.name!r} has a trustworthy side, so nothing says "
+            f"Neither {source.name!r} nor {target.name!r} has a trustworthy side, so nothing says "
             "that label 1 means the same in both. Give both the same name if it does."
         )
-    if one.dimension != other.dimension:
+    if source.dimension != target.dimension:
         raise ValueError(
-            f"{one.name!r} is about {one.dimension} and {other.name!r} about {other.dimension}. "
+            f"{source.name!r} is about {source.dimension}, and {target.name!r} about "
+            f"{target.dimension}. "
             "Transfer is between sets of one concept; give them the same `dimension` if they are."
         )
 

@@ -187,13 +187,13 @@ class _Folds:
         draws: The labels of each draw.
         expected: The expected label of each statement under permutation.
         members: Rows of each fold. Rows in every training set, if any, are the last item.
-        tested: The number of folds that are scored.
+        n_scored: The number of folds that are scored.
     """
 
     draws: Float[Tensor, "example draw"]
     expected: Float[Tensor, " example"]
     members: tuple[Int[Tensor, " _"], ...]
-    tested: int
+    n_scored: int
 
     @classmethod
     def of(
@@ -225,8 +225,8 @@ def _refit_site(
         features = features @ axes
         label_variance = float((folds.expected * (1 - folds.expected)).mean())
         # The mean share of rows that a fold trains on: `1 - 1/K` if every row is in a fold.
-        training_share = 1 - sum(len(rows) for rows in folds.members[: folds.tested]) / (
-            folds.tested * len(values)
+        training_share = 1 - sum(len(rows) for rows in folds.members[: folds.n_scored]) / (
+            folds.n_scored * len(values)
         )
         strength = torch.tensor(list(C), device=values.device).unsqueeze(1)
         weights = strength / (1 + strength * label_variance * training_share * spread)
@@ -254,22 +254,22 @@ def _predict_refits(
     sums = torch.stack([features[rows].T @ labels[rows] for rows in folds.members])
     total = sums.sum(dim=0)
     gradients, held_out_features, offsets = [], [], []
-    for k in range(folds.tested):
+    for k in range(folds.n_scored):
         train = folds.training_rows(k)
         share = folds.expected[train].mean()
         gradients.append(total - sums[k] - share * features[train].sum(dim=0).unsqueeze(1))
         held_out_features.append(features[folds.members[k]] - features[train].mean(dim=0))
         offsets.append(torch.logit(share))
 
-    surprise = sums.new_zeros(folds.tested, len(weights), labels.shape[1])
+    surprise = sums.new_zeros(folds.n_scored, len(weights), labels.shape[1])
     if len(weights) > 1:
-        for k in range(folds.tested):
+        for k in range(folds.n_scored):
             sign = 1 - 2 * labels[folds.members[k]]
             for number, weight in enumerate(weights):
                 log_odds = held_out_features[k] @ (weight.unsqueeze(1) * gradients[k]) + offsets[k]
                 surprise[k, number] = torch.nn.functional.softplus(sign * log_odds).sum(dim=0)
     predictions = []
-    for k in range(folds.tested):
+    for k in range(folds.n_scored):
         # A fold takes no part in the choice of its own penalty.
         best = (surprise.sum(dim=0) - surprise[k]).argmin(dim=0)
         predictions.append(held_out_features[k] @ (weights[best].T * gradients[k]) + offsets[k])
@@ -284,8 +284,8 @@ def _levels_of_refits(
     all_scores: bool,
 ) -> dict[str, Float[np.ndarray, " refit"]]:
     """Score the predictions of each refit by the labels that it was fitted to."""
-    labels_of_folds = [labels[rows] for rows in folds.members[: folds.tested]]
-    levels = {"auroc": sum(map(_area, predictions, labels_of_folds)) / folds.tested}
+    labels_of_folds = [labels[rows] for rows in folds.members[: folds.n_scored]]
+    levels = {"auroc": sum(map(_area, predictions, labels_of_folds)) / folds.n_scored}
     if all_scores:
         # Permuting labels keeps their counts, so those of the first draw hold for all.
         ones = sum(label[:, 0].sum() for label in labels_of_folds)

@@ -43,7 +43,7 @@ def null_dataset(null: Null, scored: xr.Dataset) -> xr.Dataset:
     """
     variables = labelled_null(
         "accuracy",
-        long_name="by the AUROC, of the labels being read at the site",
+        long_name="by the AUROC, of decoding the labels at the site",
         permutations=null.permutations,
         p=null.p,
         p_best=null.p_best,

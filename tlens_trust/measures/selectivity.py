@@ -301,8 +301,8 @@ class SelectivityMeasure:
             "control_seen",
             np.full(len(sites), _seen_elsewhere(types, fold)),
             units=_FRACTION,
-            long_name="statements whose type occurs in another fold, so that its control label can "
-            "be learnt",
+            long_name="statements whose type occurs in another fold, so that a probe can memorise "
+            "its control label",
         )
         variables |= labelled(
             "control_types",

@@ -232,13 +232,13 @@ def spectrum(*, first: int = 11, last: int = 100, resamples: int = 32) -> Spectr
     """Effective rank, power law, norms and isotropy of activations as a measure.
 
     A kernel estimate of dependence may change with these although information does not. They take
-    one decomposition per site. The result has, along `site` and with `…_ci` and `…_n`:
+    one decomposition per site. All variables are along `site`, with `…_ci` and `…_n`.
 
-    - `rankme` and `participation_ratio`, effective ranks, in directions;
-    - `spectrum_exponent`, the exponent of the power law of the covariance, with
-      `spectrum_exponent_r2`, and with `spectrum_exponent_last`, the last eigenvalue of the fit;
-    - `isoscore` and `mean_cosine`, isotropy;
-    - `norm_mean`, `norm_rms` and `norm_sd`, lengths, in the units of the model.
+    `rankme` and `participation_ratio` are effective ranks, in directions. `spectrum_exponent` is
+    the exponent of the power law of the covariance. `spectrum_exponent_r2` describes its fit, and
+    `spectrum_exponent_last` is the last eigenvalue of the fit; neither has an interval. `isoscore`
+    and `mean_cosine` measure isotropy. `norm_mean`, `norm_rms` and `norm_sd` describe the lengths
+    of activations, in the units of the model.
 
     Intervals come from half samples of the groups, to first order in the weights of the examples:
     an eigenvalue changes as the mean of squared coordinates along its axis. They describe the

@@ -203,7 +203,7 @@ class TracingLLMMeasure:
         data["fold"] = (
             ("example",),
             fold.astype(np.int16),
-            {"units": "1", "long_name": "0 where the statement is tested, -1 where trained on"},
+            {"units": "1", "long_name": "0 for test statements, -1 for training statements"},
         )
         data = data.merge(chance_dataset(test_part)).merge(_leak_dataset(leaks))
         data = data.merge(
@@ -272,19 +272,20 @@ class TracingLLMMeasure:
             "accuracy_unseen",
             accuracy,
             units="fraction of statements",
-            long_name="accuracy in test statements of which neither group nor text is trained on",
+            long_name="accuracy on test statements without group or text in the training part",
             interval=interval,
             n=int(unseen.sum()),
             resampling={"resamples": self.resamples, "groups": len(unseen_groups)},
         )
         variables |= labelled_null(
             "accuracy",
-            long_name="labels being read at the site",
+            long_name="decoding the labels at the site",
             permutations=self.permutations,
             p=p,
             p_best=p_best,
+            p_name="permutation p-value of {}",
             attributes={
-                "statements": "those of which neither group nor text is trained on",
+                "statements": "those without group or text in the training part",
             },
         )
         return xr.Dataset(variables, coords={"site": list(sites), "bound": ["low", "high"]})
@@ -299,25 +300,24 @@ def tracingllm_probe(
 
     - Each feature is centred, and divided by its standard deviation (with `n - 1`), over all
       statements. A constant feature, for which the reference computes 0/0, is left out.
-    - The first 80% of the statements, in the order of the file, are the training part. The last 20%
-      are the test part. There is no shuffling, and groups are ignored.
-    - The probe is scikit-learn's `LogisticRegression()` with its defaults (C = 1, at most 100
-      iterations). They are those of the installed version; the reference used 1.3.0. The protocol
-      is deterministic.
+    - The first 80% of the statements, in file order, are the training part. The last 20% are the
+      test part. There is no shuffling, and groups are ignored.
+    - The probe is scikit-learn's `LogisticRegression()` with the defaults of the installed version
+      (C = 1, at most 100 iterations). The reference used version 1.3.0. Nothing is random.
 
     The reference reads the residual stream after each block at the last token, as a sweep does by
     default. It uses all statements of its files, which `load_concepts(…, clean=False)` gives.
 
     The result has the accuracy, and more than the reference gives: an interval from resampled
     groups of the test part, n, the other scores, the share of the larger class of the test part,
-    and the text floor on the same split. It has the numbers of test statements with a leak:
+    and the text floor on the same split.
 
-    - `leak_group`: the training part has a statement of the same group;
-    - `leak_twin`: it has the same text except for case, punctuation and white space;
-    - `leak_duplicate`: it has the same text, character by character;
-    - `leak_conflict`: it has the same text with the other label;
-    - `leak_near_duplicate`: it has a text that shares 0.6 of the words;
-    - `leak_scaling`: the statement takes part in centring and scaling, as all do.
+    It also has the number of test statements with each leak. `leak_group` counts statements with
+    their group in the training part. `leak_twin` counts those with the same text there, except for
+    case, punctuation and white space. `leak_duplicate` counts those with the same text, character
+    by character. `leak_conflict` counts those with the same text and the other label.
+    `leak_near_duplicate` counts those with a text that shares 0.6 of the words. `leak_scaling`
+    counts those that take part in centring and scaling, which all do.
 
     `accuracy_unseen` is the accuracy in test statements of which the training part has neither the
     group nor the text. The p-values are of these statements alone. Both are NaN if these statements
@@ -404,16 +404,22 @@ def _last_rows(floor: TextFloor, cut: int) -> TextFloor:
 
 def _leak_dataset(leaks: SplitLeaks) -> xr.Dataset:
     descriptions = {
-        "leak_group": (leaks.group, "of whose group one is trained on"),
+        "leak_group": (leaks.group, "whose group is in the training part"),
         "leak_twin": (
             leaks.twin,
-            "whose text is trained on, the same but for case, punctuation and white space",
+            "whose text is in the training part except for case, punctuation and white space",
         ),
-        "leak_duplicate": (leaks.duplicate, "whose text is trained on, letter by letter"),
-        "leak_conflict": (leaks.conflict, "whose text is trained on with the other label"),
+        "leak_duplicate": (
+            leaks.duplicate,
+            "whose text is in the training part, character by character",
+        ),
+        "leak_conflict": (
+            leaks.conflict,
+            "whose text is in the training part with the other label",
+        ),
         "leak_near_duplicate": (
             leaks.near_duplicate,
-            f"of which a text is trained on that shares {_SIMILARITY} of the words",
+            f"with a text in the training part that shares {_SIMILARITY} of the words",
         ),
         "leak_scaling": (np.ones_like(leaks.group), "by which features are centred and scaled"),
     }
@@ -427,6 +433,6 @@ def _leak_dataset(leaks: SplitLeaks) -> xr.Dataset:
     variables["trained"] = (
         (),
         float(leaks.trained),
-        {"units": "statements", "long_name": "statements that are trained on"},
+        {"units": "statements", "long_name": "training statements"},
     )
     return xr.Dataset(variables)
