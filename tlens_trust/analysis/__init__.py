@@ -1,4 +1,4 @@
-"""Questions asked of results: onset, phases, comparisons between checkpoints, tokens."""
+"""Analysis of results: onset, phases, comparisons between checkpoints, tokens."""
 
 from tlens_trust.analysis.collecting import collect_run, collect_series
 from tlens_trust.analysis.comparing.checkpoint_change import compare_checkpoints, list_flips

@@ -50,12 +50,12 @@ def collect_series(
         concepts: A concept, several, or a mapping whose keys are the names in the results.
         sites: Where to read, as `collect_activations` takes it, and so are the next four.
         position: Which token of a statement to read.
-        bos: Whether a beginning-of-sequence token stands before each statement.
+        bos: Whether a beginning-of-sequence token precedes each statement.
         store: Where activations are kept.
         batch_tokens: Tokens in one batch.
         untrained: The untrained baseline of `trace_transfer`: `"step0"`, `"random"` weights, or
             None. `"auto"` takes step 0 where it is there, else random weights where they can be
-            drawn. Random weights are read only when a comparison asks for them.
+            drawn. Random weights are read only when a comparison needs them.
         seed: Draws random weights.
 
     Raises:
@@ -89,6 +89,7 @@ def collect_series(
 
     def fetch(number: int) -> Sequence[Activations]:
         if options.store is not None:
+            # The store is the memory then, so that a long series need not fit into RAM.
             return read(checkpoints[number])
         if number not in memory:
             memory[number] = read(checkpoints[number])

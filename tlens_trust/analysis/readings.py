@@ -88,7 +88,7 @@ class SeriesReadings:
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
-        """The sites that every checkpoint is read at: those of the first, which is read for it."""
+        """The sites of the first checkpoint, which every other one must share."""
         return self.fetch(0)[0].sites
 
     def __len__(self) -> int:

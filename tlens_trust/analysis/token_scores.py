@@ -301,7 +301,7 @@ def _condition_fires(
 def _token_coordinates(
     checkpoints: Sequence[Checkpoint], token_activations: TokenActivations
 ) -> dict[str, Any]:
-    """Coordinates of what is said of every token of a text."""
+    """Coordinates of a value for every token of a text."""
 
     def counts(key: str) -> np.ndarray:
         values = [getattr(checkpoint, key) for checkpoint in checkpoints]
@@ -326,7 +326,7 @@ def _check_same_tokens(
     first_checkpoint: Checkpoint,
     other_checkpoint: Checkpoint,
 ) -> None:
-    """Refuse checkpoints that cannot stand side by side, token by token.
+    """Refuse checkpoints whose tokens or sites differ.
 
     Raises:
         ValueError: They read the text as other tokens, or at other sites.

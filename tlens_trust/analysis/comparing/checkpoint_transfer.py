@@ -224,7 +224,7 @@ def _score_all(
     for source, probes in enumerate(probes_by_checkpoint):
         raw, restandardised = transferred_scores(probes, target_probes, values)
         if source == target:
-            # To the last bit what a sweep has, not what a sum in another order gives.
+            # Equal to the sweep bit for bit, which a sum in another order would not be.
             raw = restandardised = target_probes.scores
         cell = xr.Dataset()
         for suffix, scores in (("", raw), ("_restandardised", restandardised)):

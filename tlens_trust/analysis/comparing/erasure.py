@@ -143,7 +143,7 @@ def erasure_cost(
 
 @dataclass(frozen=True, eq=False)
 class _Probed:
-    """A concept's held-out scores, and the folds that they come of."""
+    """The held-out scores of a concept before erasing, and their folds."""
 
     held_out: HeldOut
     fold: Int[np.ndarray, " example"]
@@ -168,7 +168,7 @@ def _cost(
             f"Activations to erase are {erased.values.shape[2]} wide, those to probe "
             f"{probed.values.shape[2]}. Read all concepts at the same sites of one model."
         )
-    # Folds as of this concept's own probe, so that permuted labels keep each fold's balance.
+    # The folds of this concept's own probe, so that permuted labels keep each fold's balance.
     folds_seed = cell_seed(seed, erased_concept)
     fold = assign_folds(
         erased_concept.labels, erased_concept.groups, folds=probe.folds, seed=folds_seed

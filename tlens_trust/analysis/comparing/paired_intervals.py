@@ -88,7 +88,8 @@ def shared_variance(
         confidence: The confidence of the interval.
     """
     excess = _variance(interval, groups, confidence) - groups / max(groups - 1, 1) * resampled
-    # Where resampling shows no spread the interval is of another make, and tells nothing of folds.
+    # Without spread, the interval was made in another way (Clopper and Pearson) and says nothing
+    # about folds.
     shared: np.ndarray = np.where(resampled > 1e-12, np.maximum(excess, 0.0), 0.0)
     return shared
 

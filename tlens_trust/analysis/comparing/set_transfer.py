@@ -161,7 +161,7 @@ def trace_transfer(
         if random_weights is not None:
             random_cells = score(random_weights)[1]
             bar.update()
-        del random_weights  # before the next checkpoint is read
+        del random_weights  # so that two sets of activations are never in memory at once
         for activations in readings:
             source_scores, checkpoint_cells = score(activations)
             sources.append(source_scores)
@@ -218,7 +218,7 @@ def _choose_sets(
             f"These readings hold {fitted_on!r} alone, and no set to score. Collect the others "
             "too: `collect_series(series, [fitted_on, scored_on])`."
         )
-    # What labels mean is told by the names that the sets had before a mapping renamed them.
+    # Without a trustworthy side only the name says what labels mean, so the original names count.
     originals = [
         replace(concept, name=name)
         for concept, name in zip(readings.concepts, readings.original_names, strict=True)

@@ -23,7 +23,7 @@ from tlens_trust.measures.nulls import (
 )
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 
-# Enough for the ends of a band.
+# More draws would not move the ends of a 95% band visibly, and every draw is a fit.
 MOST_REFITS = 500
 
 
@@ -120,7 +120,7 @@ def _refit_site(
     C: Sequence[float],
 ) -> dict[str, Float[np.ndarray, " draw"]]:
     """Accuracy and AUROC of every draw's refits in the target, at one site."""
-    # No label is looked at in choosing units and axes, so all rows of the source may be.
+    # Units and axes are chosen without labels, so all rows of the source may be used.
     mean = values.float().mean(dim=0)
     source_features, target_features = values.float() - mean, target_values.float() - mean
     deviation = source_features.square().mean(dim=0).sqrt()

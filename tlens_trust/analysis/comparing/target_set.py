@@ -187,7 +187,7 @@ class TargetSet:
             int((self.statements.judged_by >= 0).sum()),
             {
                 "units": "statements",
-                "long_name": "statements whose group or text stands in the fitted set too, scored "
+                "long_name": "statements whose group or text is in the fitted set too, scored "
                 "by a probe that was fitted without it",
             },
         )

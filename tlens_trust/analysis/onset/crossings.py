@@ -183,7 +183,7 @@ def first_crossing(
     established = int(is_shown.argmax()) if is_shown.any() else None
     earliest = len(excluded) if excluded.all() else int(excluded.argmin())
     if established is not None:
-        # Shown to be above zero and below the margin: small, but there.
+        # A gain may be shown to be above zero and below the margin: small, but there.
         earliest = min(earliest, established)
     return FirstCrossing(established, earliest, lasting, len(is_shown))
 

@@ -94,11 +94,11 @@ def find_onset(
 
         - `onset_n`: the number of checkpoints used; 0 where nothing is known;
 
-        - `onset_reason`: "" where there is an onset, else why there is none. "text alone reaches as
-          much": every checkpoint is shown to gain at most `margin`, and the text bounds the gain.
-          "not above the null": likewise, and the larger class bounds it. "too few statements":
-          neither a gain nor its absence is shown, or even an accuracy of 1 would not be shown. Or
-          "not measured";
+        - `onset_reason`: "" where there is an onset, else why there is none. With "text alone
+          reaches as much", every checkpoint is shown to gain at most `margin`, and the text bounds
+          the gain. With "not above the null", the larger class bounds it. With "too few
+          statements", neither a gain nor its absence is shown, or even an accuracy of 1 would not
+          be shown. The last one is "not measured";
 
         - `lasting_checkpoint`, `lasting_step` and `lasting_tokens`: the checkpoint from which on it
           is decodable at every one. It is later than the onset where the concept is lost in

@@ -14,13 +14,13 @@ from tlens_trust.measures.resampling import GroupBootstrap
 
 BEST = "best"
 
-# Permutations of the labels by which their least p-value is estimated.
+# Permutations that estimate the smallest p-value which labels and groups allow.
 _PERMUTATIONS = 400
 
-# What a probe lacks that trained on some statements for good, whatever their groups.
+# What is missing where a probe has one fixed split: some statements are only ever trained on.
 ONE_SPLIT = "held-out scores of all statements"
 
-# What it takes of a sweep's cells.
+# Variables of a sweep's cells that onset and saturation use.
 CELL_VARIABLES = (
     "score", "score_fewer", "score_floor", "score_floor_fewer", "fold",
     "accuracy_p", "accuracy_p_best", "accuracy_chance",
@@ -86,7 +86,9 @@ class SiteOutcomes:
     def above_text(self) -> Gain:
         """The gain over the classifier of the text, statement by statement."""
         if self.text is None:
-            raise ValueError("There is no classifier of the text to hold answers against.")
+            raise ValueError(
+                "There is no classifier of the text to compare the outcomes with. Sweep with `floor=True`."
+            )
         accuracy = self.accuracy()
         fewer = None
         if accuracy.fewer is not None and self.text_fewer is not None:
@@ -163,7 +165,7 @@ def probe_outcomes(cells: xr.Dataset, probe: str | None, *, floor: bool) -> Prob
         return "p-values of the labels being read"
     fold = fold_variable.transpose("checkpoint", "example").values[finished[0]]
     if (fold < 0).any():
-        # The p-values of such a probe are of other statements than its scores.
+        # The p-values of such a probe are of other statements than its scores, so both do not fit.
         return ONE_SPLIT
     rows = np.flatnonzero((fold >= 0) & np.isfinite(scores[finished]).all(axis=(0, 1)))
     if not len(rows):

@@ -157,7 +157,8 @@ def _ask(
     total = axes.sizes["checkpoint"]
     one, along = len(sites), (len(sites), total)
     name, value = search.name, search.value
-    # The places of checkpoints on the axis; the one past its end stands for never.
+    # Places of checkpoints on the axis. The place past its end means never, so that one
+    # appended "" or NaN answers for it.
     places = {key: np.full(one, total) for key in (name, "before", "lasting")}
     reasons = [NOT_MEASURED] * one
     rows = {
@@ -233,7 +234,7 @@ def _labelled(
             "1",
             f"whether the first checkpoint may be the one {descriptions[name]}",
         ),
-        f"{name}_n": ("checkpoints", "checkpoints looked at"),
+        f"{name}_n": ("checkpoints", "checkpoints used"),
         f"{name}_reason": ("1", f"why there is no checkpoint {descriptions[name]}"),
         value: (_FRACTION, descriptions[value]),
         f"{value}_ci": (_FRACTION, descriptions[f"{value}_ci"]),

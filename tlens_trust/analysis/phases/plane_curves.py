@@ -112,7 +112,7 @@ def _curve(curve_data: xr.Dataset, axis: str, label: str, concept: Any, site: An
         elif kind in ("rank-matched", "width", "noise"):
             missing_controls.append(str(name))
     kinds = [control.kind for control in controls.values()]
-    # A probe that is fitted anew at every checkpoint has neither a width nor a spectrum to match.
+    # A probe is fitted anew at every checkpoint and has neither a width nor a spectrum to match.
     kernel = str(curve_data[axis].attrs.get("quantity", "")) in KERNELS
     if (
         (kernel or axis == "x")

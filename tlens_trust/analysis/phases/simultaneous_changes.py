@@ -52,7 +52,7 @@ class Changes:
         centred = replicates - replicates.mean(axis=0)
         differences = centred[:, None, :] - centred[:, :, None]
         errors = np.sqrt(np.square(differences).sum(axis=0) / (len(centred) - 1))
-        # What is the same but for rounding is not held to have changed.
+        # Values that differ by rounding alone must not count as a change.
         errors = np.maximum(errors, 1e-9 * max(float(np.abs(values).max()), 1e-300))
         first_numbers, last_numbers = np.triu_indices(len(values), k=min_steps)
         noisy = noise @ centred

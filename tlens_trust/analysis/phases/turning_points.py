@@ -122,7 +122,7 @@ def find_turning_points(
     checkpoints = len(position)
     best_turning_points: tuple[int, ...] = ()
     best_score = inf
-    # Of a perfect fit the logarithm would know no bounds.
+    # The logarithm of a perfect fit would be unbounded.
     floor = noise + 1e-12 * float(np.square(values).max(initial=0.0)) + 1e-300
     for count in range(max_turning_points + 1):
         if checkpoints < (count + 1) * min_steps + 1:

@@ -59,7 +59,7 @@ class Shift:
         sign = np.sign(share)
         return bool(max(self.low * sign, self.high * sign) * self.unit_share < abs(share) / 2)
 
-    def told(self) -> str:
+    def described(self) -> str:
         """The change and its interval, in words."""
         return f"{self.change:+.3g} [{self.low:.3g}, {self.high:.3g}]"
 
@@ -160,7 +160,7 @@ def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[st
     if above_null.p > level or not above_null.agrees(evidence.sign, evidence.min_share):
         reason = (
             f"{change_text}, but not above what permuted pairs show "
-            f"({above_null.told()} beyond their mean)"
+            f"({above_null.described()} beyond their mean)"
         )
         return "no claim", ("null",), reason
     failed = [
@@ -195,8 +195,8 @@ def judge(evidence: Evidence, q: float, level: float) -> tuple[Verdict, tuple[st
 
 
 def _failed(evidence: Evidence, failed: list[str], change_text: str, direction: str) -> str:
-    failed_texts = [f"{_where(name)} ({evidence.controls[name].told()})" for name in failed]
-    # Of a noisy control one may not say that the change is gone, only that it is not shown.
+    failed_texts = [f"{_where(name)} ({evidence.controls[name].described()})" for name in failed]
+    # A noisy control does not show that the change vanishes, only that it is not shown.
     vanishes = any(evidence.controls[name].vanishes(evidence.share) for name in failed)
     if vanishes:
         instead = _INSTEAD[evidence.quantity, direction]
