@@ -87,7 +87,7 @@ class SiteOutcomes:
         """The gain over the classifier of the text, statement by statement."""
         if self.text is None:
             raise ValueError(
-                "There is no classifier of the text to compare the outcomes with. Sweep with `floor=True`."
+                "There is no classifier of the text to compare with. Sweep with `floor=True`."
             )
         accuracy = self.accuracy()
         fewer = None
