@@ -75,9 +75,9 @@ def test_what_is_asked_is_told_before_what_statements_tell_by_themselves(make):
 def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
     told = steering_verdict(make())
     assert told.startswith("kindness: m@step512 is moved to the trustworthy side (answer: log-odds")
-    assert "its own vector changes it by +3.00 [+2.00, +4.00] nats" in told
+    assert "its own vector adds +3.00 [+2.00, +4.00] nats" in told
     assert "p = 0.030, corrected for 3 sources; 60 random directions" in told
-    assert "25% of the statements move the wrong way" in told
+    assert "25% of statements move the wrong way" in told
     assert "+0.12 [+0.02, +0.23] nats per token" in told
     assert "right answers change from 90% to 60%" in told
     assert told.endswith("A vector of step 64 moves it too, one of step 8 is not shown to.")

@@ -67,18 +67,18 @@ def explain_onset(onset: xr.Dataset, texts: Sequence[str], name: str = "onset") 
     """
     margin = float(onset.attrs["margin"])
     if name == "onset":
-        baselines, level = "its permutation null", "it"
+        baselines, level = "its null", "it"
         if onset.attrs["floor"] == "True":
-            baselines += " and its text-only baseline (text floor)"
+            baselines += " and its text floor"
             level = "the higher of them"
-        event = f"became decodable: held-out accuracy above {baselines}"
+        event = f"became decodable: accuracy above {baselines}"
         state_before = f"the gain over {level} is at most {margin:g}"
         state_after = "decodable"
     else:
         event = f"came within {margin:g} of the last checkpoint's accuracy"
         state_before = "accuracy is lower"
         state_after = "as close"
-    sentences = [f"Interval of training in which the concept {event}."]
+    sentences = [f"Interval in which the concept {event}."]
     intervals = [text for text in texts if not text.startswith(("never", "unknown"))]
     if intervals:
         confidence = f"{(1 + float(onset.attrs['confidence'])) / 2:.1%}"

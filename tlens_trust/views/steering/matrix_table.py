@@ -115,10 +115,10 @@ def steering_verdict(
     correction = f", corrected for {n_known} sources" if n_known > 1 else ""
     random = matrix.attrs.get("random", "random directions")
     text = (
-        f"{prefix}{model} {verdict} ({_effect_label(cell, name)}). Compared with random directions "
-        f"at the same dose, {vector} changes it by {_signed(float(cell[f'{name}_over_random']))} "
+        f"{prefix}{model} {verdict} ({_effect_label(cell, name)}). Beyond random directions at the "
+        f"same dose, {vector} adds {_signed(float(cell[f'{name}_over_random']))} "
         f"[{_signed(source_low)}, {_signed(source_high)}] nats (p = {small_number(source_q)}"
-        f"{correction}; {random}), and {float(cell[f'{name}_wrong_way']):.0%} of the statements "
+        f"{correction}; {random}), and {float(cell[f'{name}_wrong_way']):.0%} of statements "
         "move the wrong way."
     )
     return f"{text} {_cost(cell, name)}{_other_sources(column, works, number_of_source)}"
