@@ -33,6 +33,7 @@ def format_count(count: float | int) -> str:
     """
     if not math.isfinite(count):
         return "?"
+    # Powers of 1000, as papers count steps and tokens.
     for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if count >= size:
             return f"{count / size:.3g}{letter}"
@@ -50,6 +51,7 @@ def training_axis(data: xr.Dataset, x: str) -> np.ndarray:
     values = np.full(data.sizes["checkpoint"], np.nan)
     if x in data.coords:
         coordinate = data.coords[x].astype(float)
+        # Runs that are matched by step may differ in tokens and in loss at that step.
         coordinate = coordinate.mean("run") if "run" in coordinate.dims else coordinate
         values = np.asarray(coordinate.values, dtype=float)
     unknown_places = np.flatnonzero(~np.isfinite(values))

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from tlens_trust.files import write_file
 
 _PICTURES = (".png", ".svg", ".pdf")
+# A figure is laid out for a screen; at its own size, a PNG would be coarse in print.
 _PIXELS_PER_UNIT = 2
 
 
@@ -59,9 +60,11 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
 
     def _picture(self, form: str, width: int, height: int) -> bytes:
         size: dict[str, Any] = {"width": width}
+        # Without a height in either, plotly's exporter takes its default.
         if height or self.layout.height:
             size["height"] = height or self.layout.height
         try:
+            # plotly's own message does not know the extra of this package that installs kaleido.
             import kaleido  # noqa: F401
         except ImportError as error:
             raise ImportError(
@@ -72,6 +75,7 @@ class Figure(go.Figure):  # type: ignore[misc]  # plotly has no types
             with _without_torn_messages():
                 picture: bytes = self.to_image(format=form, scale=_PIXELS_PER_UNIT, **size)
         except RuntimeError as error:
+            # plotly raises a plain RuntimeError; only its text shows that a browser is missing.
             if "requires Google Chrome" not in str(error):
                 raise
             raise RuntimeError(

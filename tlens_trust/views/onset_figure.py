@@ -39,6 +39,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
     if x not in ("step", "tokens"):
         raise ValueError(f"No training axis named {x!r}. Choose 'step' or 'tokens'.")
     counts = np.asarray(onsets[x].values, dtype=float)
+    # A logarithmic axis has no place for an unknown step.
     if not np.isfinite(counts).all():
         raise ValueError(f"The {x} of some checkpoints is unknown.")
     positions = log_positions(counts)
@@ -119,6 +120,7 @@ def draw_onsets(onsets: xr.Dataset, *, x: str = "step") -> Figure:
         figure.add_hline(y=0, line={"color": "#333333", "width": 1}, row=row, col=1)
         units = plot_text(str(onset["units"].values))
         figure.update_yaxes(title_text=f"{kind}<br>({units})", row=row, col=1)
+    # plotly stacks categories from the bottom; the panels below run from the top.
     figure.update_yaxes(autorange="reversed", row=1, col=1)
     figure.update_xaxes(type="log", tickvals=positions, ticktext=[format_count(n) for n in counts])
     figure.update_xaxes(title_text=axis_title(x), row=1 + len(kinds), col=1)

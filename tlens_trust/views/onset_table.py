@@ -56,6 +56,7 @@ def onset_table(
 
 def _cells(data: xr.Dataset) -> Iterator[tuple[dict[str, str], xr.Dataset]]:
     for concept in _names(data, "concept"):
+        # Of a single probe, the data have no axis of probes to select on.
         for probe in _names(data, "probe") or [""]:
             for site in _names(data, "site"):
                 place = {"concept": concept, "site": site} | ({"probe": probe} if probe else {})

@@ -52,6 +52,7 @@ def token_text(onset: xr.Dataset) -> str:
     start, end = (float(onset["onset_tokens_ci"].sel(bound=bound)) for bound in ("low", "high"))
     if np.isnan(end):
         return ""
+    # Without a checkpoint that is excluded, the interval has no beginning to report.
     if np.isnan(start) or bool(onset["onset_at_start"]):
         return f"by {format_count(end)}"
     return f"after {format_count(start)}, by {format_count(end)}"
@@ -68,6 +69,7 @@ def explain_onset(onset: xr.Dataset, texts: Sequence[str], name: str = "onset") 
     margin = float(onset.attrs["margin"])
     if name == "onset":
         baselines, level = "its null", "it"
+        # A text, since attributes of NetCDF cannot be true or false.
         if onset.attrs["floor"] == "True":
             baselines += " and its text floor"
             level = "the higher of them"
@@ -79,9 +81,12 @@ def explain_onset(onset: xr.Dataset, texts: Sequence[str], name: str = "onset") 
         state_before = "accuracy is lower"
         state_after = "as close"
     sentences = [f"Interval in which the concept {event}."]
+    # The terms are looked up in the printed texts, so that the legend explains what stands there.
     intervals = [text for text in texts if not text.startswith(("never", "unknown"))]
     if intervals:
+        # The set is two-sided, so each end errs in half of what the set as a whole may err in.
         confidence = f"{(1 + float(onset.attrs['confidence'])) / 2:.1%}"
+        # Where even the first checkpoint is not excluded, nothing was shown about the time before.
         has_start = any(not text.startswith("by ") for text in intervals)
         sentences += _explain_intervals(intervals)
         sentences.append(
@@ -123,12 +128,15 @@ def _explain_intervals(texts: Sequence[str]) -> list[str]:
 def _interval(onset: xr.Dataset, name: str) -> str:
     labels, steps = _labels(onset), _steps(onset)
     members = np.flatnonzero(onset[f"{name}_set"].values)
+    # The set begins with the last checkpoint that is excluded, after which the onset lies. Where
+    # the onset is at the start, even the first checkpoint is not excluded.
     start, end = members[0], members[-1]
     if bool(onset[f"{name}_at_start"]):
         step = "" if np.isnan(steps[end]) else "step "
         return f"by {step}{labels[end]}{' (first checkpoint)' if start == end else ''}"
     if np.isnan(steps[[start, end]]).any():
         return f"after {labels[start]}, by {labels[end]}"
+    # Steps are whole numbers, and the step of the excluded checkpoint is not part of the range.
     first_step = steps[start] + 1
     return labels[end] if first_step == steps[end] else f"{first_step:.0f}–{labels[end]}"
 
@@ -155,6 +163,7 @@ def _loss(onset: xr.Dataset, name: str) -> str:
 def _labels(onset: xr.Dataset) -> list[str]:
     """Label each checkpoint by its step where the step identifies it, else by its name."""
     names = [str(name) for name in onset["checkpoint"].values]
+    # Names are `model@revision`, and the model of all checkpoints would only be repeated.
     one_model = len({name.split("@")[0] for name in names}) == 1
     return [
         f"{step:.0f}" if np.isfinite(step) else name.split("@")[-1] if one_model else name

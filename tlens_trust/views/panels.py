@@ -48,6 +48,7 @@ def make_panels(
         cols=columns,
         subplot_titles=[plot_text(name) for name in names],
         horizontal_spacing=0.07,
+        # plotly takes the spacing as a fraction of the whole figure, not of a row.
         vertical_spacing=gap / rows,
         figure=Figure(),
         shared_yaxes=shared_yaxes,
@@ -98,12 +99,15 @@ def draw_band(
     in_legend: bool = False,
 ) -> None:
     """Fill the area between two curves; checkpoints where either is unknown are left out."""
+    # A gap would split the outline below into pieces, each closed by a line of its own.
     is_known = np.isfinite(low) & np.isfinite(high)
     if not is_known.any():
         return
     positions, low, high = positions[is_known], low[is_known], high[is_known]
     figure.add_trace(
         go.Scatter(
+            # One closed outline, there and back; `fill="tonexty"` depends on the order of two
+            # traces.
             x=np.concatenate([positions, positions[::-1]]),
             y=np.concatenate([high, low[::-1]]),
             mode="lines",
@@ -162,11 +166,13 @@ def draw_references(
             continue
         level = panel[f"{variable}_{suffix}"]
         level = level.max([dim for dim in level.dims if dim != along])
+        # A line without a point would still have its entry in the legend.
         if not np.isfinite(level.values).any():
             continue
         figure.add_trace(
             go.Scatter(
                 x=positions,
+                # Chance and text alone are one number for a concept, the same at every checkpoint.
                 y=np.broadcast_to(level.values, positions.shape),
                 mode="lines",
                 line={"color": QUIET, "width": 1.2, "dash": dash},
@@ -194,6 +200,7 @@ def dimension_colour(dimension: str | None) -> str:
 
 def site_labels(data: xr.Dataset) -> list[str]:
     """Layer numbers where each layer has one site, else the hook names."""
+    # Heads, and sites of several kinds, share the number of a layer.
     layers = [f"{layer:g}" for layer in np.asarray(data.coords["layer"].values, dtype=float)]
     return layers if len(set(layers)) == len(layers) else [str(s) for s in data["site"].values]
 
@@ -221,7 +228,9 @@ def chosen_ticks(positions: np.ndarray, max_labels: int = MOST_TICKS) -> np.ndar
     Returns:
         Numbers of the checkpoints, in order.
     """
+    # Labels overlap by their distance on the page, which is logarithmic.
     logarithms = np.log(positions)
+    # From the last one backwards, so that the last checkpoint has a label whatever the gaps.
     order = np.argsort(logarithms)[::-1]
     gap = np.ptp(logarithms) / max_labels
     ticks = [order[0]]
@@ -248,6 +257,7 @@ def over_runs(data: xr.Dataset) -> xr.Dataset:
         stem = str(name).removesuffix("_ci")
         if "run" not in variable.dims:
             variables[name] = variable
+        # Only an interval is replaced; a null band has bounds too, and is averaged below.
         elif stem != name and stem in data and "bound" in variable.dims:
             values = data[stem]
             spread = xr.concat([values.min("run"), values.max("run")], dim=variable["bound"])
@@ -259,6 +269,7 @@ def over_runs(data: xr.Dataset) -> xr.Dataset:
     shared_coordinates = {
         name: coordinate for name, coordinate in data.coords.items() if "run" not in coordinate.dims
     }
+    # Only numbers have a mean: a revision that differs between runs belongs to none of them.
     mean_coordinates = {
         name: (coordinate.dims[1:], coordinate.mean("run").values, coordinate.attrs)
         for name, coordinate in data.coords.items()

@@ -33,6 +33,8 @@ def template_text(text: str) -> str:
 
 def within_template(label: str) -> str:
     """Insert a text that is escaped already, as `quantity_label` is, into a `hovertemplate`."""
+    # plotly has no escape for `%{`. It fills templates in before it decodes HTML, so that the
+    # character reference passes the first and becomes a percent sign in the second.
     return label.replace("%{", "&#37;{")
 
 
@@ -96,5 +98,6 @@ def hover_head(concept: str, site: str, x: str) -> str:
         site: A text that is escaped already; it may be a part of a template itself.
         x: The training axis.
     """
+    # Steps and tokens are large counts; of a loss, the decimals matter.
     number_format = ".3f" if x == "loss" else ",.0f"
     return f"<b>{template_text(concept)}</b>, {site}<br>{x} %{{customdata[0]:{number_format}}}<br>"

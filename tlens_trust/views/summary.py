@@ -164,6 +164,7 @@ def _by_probe(
             probe_data = probe_data.drop_vars(leaks)
         best = onset
         if onset is not None and "probe" in onset.dims:
+            # `find_onset` leaves out a probe of a single split, which has a row all the same.
             has_onset = probe in onset["probe"].values
             best = onset.sel(probe=probe) if has_onset else None
         yield str(probe), probe_data, best
@@ -222,6 +223,7 @@ def _with_interval(trace: Trace, name: str, row: dict[str, Any]) -> str:
 def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
     """The summary of one concept and probe."""
     accuracies = data.accuracy.isel(checkpoint=-1)
+    # All columns are filled in first: a cell that failed has them too, and unknown is never 0.
     row: dict[str, Any] = {"layer": np.nan, "site": "", "looked_at": 0, "onset": "unknown"}
     row |= dict.fromkeys(("accuracy", "low", "high", "null", "floor", "untrained", "q"), np.nan)
     row |= dict.fromkeys(("known", "unseen", "unseen_n"), np.nan)
@@ -233,6 +235,8 @@ def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
     best = None if onset is None else onset.sel(site="best")
     last_best = None if best is None else best.isel(checkpoint=-1)
     if onset is not None and last_best is not None and last_best.accuracy.notnull():
+        # Every fold may choose another layer. The one chosen most often gives the row its name, and
+        # the accuracy is that of all the choices, not of this layer.
         share = onset.best_share.isel(checkpoint=-1).sel(site=data["site"].values)
         row["site"], row["chosen"] = str(share.idxmax("site").item()), "on other folds"
         accuracy, interval = last_best.accuracy, last_best.accuracy_ci
@@ -251,6 +255,7 @@ def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
     row["untrained"] = _untrained(data, cell)
     if set(_LEAKS) <= set(cell) and cell.accuracy_unseen_n.notnull():
         row["unseen"], row["unseen_n"] = float(cell.accuracy_unseen), int(cell.accuracy_unseen_n)
+        # A test statement is either unseen, or its group or text is in the training set.
         row["known"] = 1 - row["unseen_n"] / float(cell.accuracy_n)
     if best is not None and int(best.onset_n):
         row |= _onset_of(best)
@@ -260,11 +265,13 @@ def _row(data: xr.Dataset, onset: xr.Dataset | None) -> dict[str, Any]:
 def _untrained(data: xr.Dataset, cell: xr.Dataset) -> float:
     if "accuracy_untrained" in cell:
         return float(cell.accuracy_untrained)
+    # A trace without that comparison may still hold the run's own step 0.
     untrained = data.accuracy.sel(site=cell["site"].item()).values[at_step_0(data)]
     return float(untrained[0]) if len(untrained) else np.nan
 
 
 def _onset_of(best: xr.Dataset) -> dict[str, Any]:
+    # The set begins with the last checkpoint before the onset.
     start = best["checkpoint"].values[best.onset_set.values][0]
     onset_checkpoint = str(best.onset_checkpoint.item())
     lasting_checkpoint = str(best.lasting_checkpoint.item())
@@ -276,6 +283,7 @@ def _onset_of(best: xr.Dataset) -> dict[str, Any]:
         "at_start": bool(best.onset_at_start),
         "lasting_checkpoint": lasting_checkpoint,
         "lasting_step": float(best.lasting_step),
+        # Two unknown checkpoints are equal as well, and are no onset that lasts.
         "is_lasting": bool(onset_checkpoint) and onset_checkpoint == lasting_checkpoint,
         "onset_reason": str(best.onset_reason.item()),
         "looked_at": int(best.onset_n),
@@ -285,6 +293,7 @@ def _onset_of(best: xr.Dataset) -> dict[str, Any]:
 
 def _check_same(trace: Trace, onset: xr.Dataset) -> None:
     for axis, names in (("concept", trace.concepts), ("checkpoint", trace.checkpoints)):
+        # A part of the run may be summarised, so that `onset` may hold more than the trace.
         if set(names) - set(onset[axis].values.tolist()):
             raise ValueError(
                 f"The trace and `onset` are not of the same {axis}s: {', '.join(names)}, and "
@@ -306,6 +315,7 @@ def _layer(row: dict[str, Any]) -> str:
 def _unseen(row: dict[str, Any]) -> str:
     if np.isnan(row["unseen_n"]):
         return ""
+    # Where all test statements leak, there are 0 unseen ones and no accuracy.
     return f"{number(row['unseen']) or 'unknown'} ({row['unseen_n']:.0f})"
 
 

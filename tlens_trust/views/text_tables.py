@@ -20,6 +20,7 @@ def lay_out(columns: Sequence[Column], *, left: Sequence[str]) -> list[str]:
         a     10
         bcd    9
     """
+    # The 0 serves a column without cells: `max` needs at least two numbers.
     widths = [max(len(heading), *map(len, cells), 0) for heading, cells in columns]
     names = [heading for heading, _ in columns]
     lines = [names, *(list(row) for row in zip(*(cells for _, cells in columns), strict=True))]
@@ -51,10 +52,7 @@ def with_heading(
            At least 1.
     """
     body = [line for sentence in sentences for line in textwrap.wrap(sentence, width - indent)]
-    return [
-        f"{heading if is_first else '':<{indent}}{line}"
-        for is_first, line in zip([True, *[False] * len(body)], body, strict=False)
-    ]
+    return [f"{'' if i else heading:<{indent}}{line}" for i, line in enumerate(body)]
 
 
 def number(value: float, *, digits: int = 3) -> str:
@@ -69,6 +67,7 @@ def small_number(value: float) -> str:
         >>> small_number(0.0123), small_number(0.0004), small_number(float("nan"))
         ('0.012', '<0.001', '')
     """
+    # With three digits, a smaller number would be shown as 0.000.
     return "<0.001" if value < 0.0005 else number(value)
 
 

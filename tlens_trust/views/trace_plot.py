@@ -35,6 +35,7 @@ from tlens_trust.views.plot_text import (
     wrapped_label,
 )
 
+# More bands than this hide each other, and the curves.
 _MOST_BANDS = 3
 # For these quantities one half is chance level and one is the maximum.
 _BETWEEN_HALF_AND_ONE = ("accuracy", "balanced_accuracy", "auroc")
@@ -55,6 +56,7 @@ class TracePlot:
     """
 
     def __init__(self, trace: Trace) -> None:
+        # `profile` draws a line for each run; everything else draws the mean of the runs.
         self._whole = trace.data
         self._data = over_runs(trace.data)
 
@@ -110,6 +112,8 @@ class TracePlot:
             figure = _one_at_a_time([*maps, *marks], concepts)
         else:
             figure, cells = make_panels(concepts)
+            # The marks of each kind come in the order of the maps, so the panels are gone through
+            # again.
             for trace, (row, column) in zip([*maps, *marks], itertools.cycle(cells), strict=False):
                 figure.add_trace(trace, row=row, col=column)
         title = "<br>".join([wrapped_label(values), *(_MARKS[kind][1] for kind in masks)])
@@ -130,6 +134,7 @@ class TracePlot:
             ],
             tickangle=0,
             showgrid=False,
+            # Half a cell beyond the outer ones; for the marks, plotly would widen the axis further.
             range=[-0.5, len(axis) - 0.5],
         )
         figure.update_yaxes(
@@ -240,7 +245,9 @@ class TracePlot:
             for concept, (row, column) in zip(concepts, cells, strict=True):
                 line = values.sel(concept=concept)
                 depth = line["depth"].values
+                # Sites of one depth, such as the heads of a block, keep their order.
                 order = np.argsort(depth, kind="stable")
+                # A combination of runs has the sites of all of them; a smaller model lacks some.
                 order = order[np.isfinite(line.values[order])]
                 panel = data.sel(concept=concept).sel(checkpoint=[name]).isel(site=order)
                 colour = (
@@ -257,6 +264,8 @@ class TracePlot:
                         bounds = panel[f"{variable}_ci"].isel(checkpoint=0)
                         low, high = (bounds.sel(bound=bound).values for bound in ("low", "high"))
                         draw_band(figure, depth[order], low, high, colour, row, column)
+                # All points are of one checkpoint, whose step is not shown: the zero fills its
+                # place.
                 numbers, template = hover_numbers(panel, variable, np.zeros(1))
                 figure.add_trace(
                     go.Scatter(
@@ -275,6 +284,7 @@ class TracePlot:
                     row=row,
                     col=column,
                 )
+        # Slightly beyond 1, so that the marker of the last block is not cut in half.
         figure.update_xaxes(title_text="depth (fraction of the blocks)", range=[0, 1.03])
         if values is not None:
             figure.update_yaxes(title_text=wrapped_label(values), col=1)
@@ -315,8 +325,10 @@ def _reference_masks(data: xr.Dataset, variable: str) -> dict[str, xr.DataArray]
         if level is None:
             continue
         if kind == "null":
+            # A calibration error has one number here, its value under chance alone, and no band.
             if "bound" not in level.dims:
                 continue
+            # The end of the band that a better value lies beyond.
             level = level.sel(bound="low" if is_lower_better else "high", drop=True)
         if not {*level.dims} <= {*values.dims}:
             continue
@@ -333,6 +345,7 @@ def _marks(
     """Mark the cells of a map that have a value, in a grey that is visible on their colours."""
     z = values.transpose("site", "checkpoint").values
     sites, checkpoints = np.nonzero(np.isfinite(z))
+    # The upper part of the colour scale is bright yellow, on which a light mark would vanish.
     is_bright = z[sites, checkpoints] > np.dot([0.4, 0.6], [bounds["cmin"], bounds["cmax"]])
     return go.Scatter(
         x=checkpoints,
@@ -369,6 +382,7 @@ def _colour_range(variable: str, values: np.ndarray) -> dict[str, float]:
 def _panel_values(data: xr.Dataset, variable: str) -> xr.DataArray:
     axes: tuple[Hashable, ...] = ("concept", "checkpoint", "site")
     drawable = sorted(str(name) for name in data if set(data[name].dims) >= set(axes))
+    # Intervals and replicates belong to a quantity, and have no single value in a cell.
     drawable = [name for name in drawable if not {"bound", "resample"} & set(data[name].dims)]
     if variable not in drawable:
         raise ValueError(

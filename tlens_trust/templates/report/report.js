@@ -5,6 +5,7 @@
   let printing = false;
 
   const colours = () => {
+    // Paper is white, whatever theme the reader prefers on the screen.
     const night = dark.matches && !printing;
     return { ink: night ? "#e3e8ee" : "#1c2430", line: night ? "#38424f" : "#e3e7ec" };
   };
@@ -29,6 +30,7 @@
     figure.dataset.drawn = "yes";
     const place = figure.querySelector(".plot");
     const { data, layout } = JSON.parse(figure.querySelector("script").textContent);
+    // A figure with a width of its own does not follow that of the page.
     delete layout.width;
     const config = { responsive: true, displayModeBar: false };
     return Plotly.newPlot(place, data, layout, config)
@@ -38,6 +40,7 @@
 
   const show = figure => {
     const input = figure.querySelector("[data-shows]");
+    // Before its first drawing a figure has no traces; `draw` calls this again.
     if (!input || !figure.dataset.drawn) return Promise.resolve();
     const chosen = Number(input.value);
     const names = JSON.parse(input.dataset.shows);
@@ -55,6 +58,7 @@
     return Plotly.relayout(place, themed(place.layout));
   }));
 
+  // A page may hold hundreds of figures: each is drawn shortly before it scrolls into view.
   const near = new IntersectionObserver(entries => {
     for (const entry of entries) if (entry.isIntersecting) draw(entry.target);
   }, { rootMargin: "600px" });
@@ -67,6 +71,7 @@
   dark.addEventListener("change", repaint);
   window.addEventListener("beforeprint", () => {
     printing = true;
+    // What has not been in view yet is not drawn, and would be blank on paper.
     figures.forEach(draw);
     repaint();
   });
@@ -84,6 +89,7 @@
       made.href = URL.createObjectURL(blob);
       made.download = link.dataset.packed;
       made.click();
+      // The browser reads the blob after the click returns.
       setTimeout(() => URL.revokeObjectURL(made.href), 10000);
     });
   }

@@ -32,6 +32,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     _check(comparison, "accuracy_difference", "compare_checkpoints")
     layers = comparison["layer"].values.tolist()
     names = comparison["site"].values.tolist()
+    # Several sites of one layer, such as heads, can be told apart only by name.
     labels = [str(layer) for layer in layers] if len(set(layers)) == len(layers) else names
     difference = comparison["accuracy_difference"]
     interval = comparison["accuracy_difference_ci"].transpose("site", "bound").values
@@ -42,6 +43,8 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
     figure.add_trace(
         go.Bar(
             x=positions,
+            # A bar from the lower to the upper end: sites are categories, between which no band
+            # runs.
             y=null_band[:, 1] - null_band[:, 0],
             base=null_band[:, 0].tolist(),
             width=0.8,
@@ -83,6 +86,7 @@ def draw_comparison(comparison: xr.Dataset) -> Figure:
                 "color": _LEARNED,
             },
             name="difference, filled where p ≤ .05 among all sites",
+            # plotly fills in a template once, so a `%{` in a name within `customdata` stays a text.
             customdata=hover,
             hovertemplate="%{customdata}<extra></extra>",
         )
@@ -144,6 +148,7 @@ def draw_forgetting(forgetting: xr.Dataset, *, x: str = "step") -> Figure:
             hovertemplate="%{y} statements<extra></extra>",
         )
     )
+    # Without refits, `find_forgetting` leaves the noise unknown.
     if np.isfinite(noise).any():
         interval = forgetting["forgotten_excess_ci"].transpose("checkpoint", "bound").values
         figure.add_trace(

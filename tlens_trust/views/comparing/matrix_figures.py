@@ -13,6 +13,7 @@ from tlens_trust.views.plot_text import plot_text, quantity_label, wrapped_label
 
 _PANEL_COLUMNS = 3
 _MOST_TICKS = 12
+# Numbers of more concepts than this would not fit into the cells of a panel.
 _MOST_TEXTS = 12
 _CELL = 340
 
@@ -43,6 +44,7 @@ def draw_transfer(
         middle = float(matrix["accuracy_chance"])
     else:
         middle = 0.5
+    # The scale reaches as far to either side, so that its white middle is chance.
     reach = max(1 - middle, middle) if middle else _largest(values)
     return draw_between_checkpoints(
         matrix, variable, values, (middle - reach, middle + reach), "fitted at", "scored at"
@@ -190,6 +192,7 @@ def _draw_concepts(
     ):
         names = [plot_text(str(name)) for name in data[str(dim)].values]
         update(tickvals=np.arange(len(names)), ticktext=names, title_text=title)
+    # plotly counts rows from the bottom; a table of concepts is read from the top.
     figure.update_yaxes(autorange="reversed")
     return figure
 
@@ -211,6 +214,7 @@ def _draw(
         cols=columns,
         subplot_titles=_panel_titles(values),
         horizontal_spacing=0.1,
+        # plotly takes a fraction of the height; titles and labels need about 100 pixels.
         vertical_spacing=min(0.3, 100 / height),
         figure=Figure(),
     )
@@ -256,6 +260,7 @@ def _draw(
         width=150 + 420 * columns,
         font={"size": 13},
         margin={"l": 80, "r": 30, "t": 60, "b": 70},
+        # A fraction of the height again: about the same distance below one row and below several.
         legend={"orientation": "h", "y": -0.16 * _CELL / height * 2, "x": 0},
         coloraxis={
             "colorscale": "RdBu",
@@ -273,6 +278,7 @@ def _pairs(
     data: xr.Dataset, variable: str, dims: tuple[str, str, str], layers: list[int] | None
 ) -> xr.DataArray:
     drawable = [str(name) for name in data if set(data[name].dims) == set(dims)]
+    # Numbers of statements are no results, and would be drawn on a scale of scores.
     drawable = [name for name in drawable if not name.endswith("_n")]
     if variable not in drawable:
         raise ValueError(
@@ -314,6 +320,7 @@ def _at_checkpoint(data: xr.Dataset, checkpoint: str | int) -> xr.Dataset:
 def _largest(values: xr.DataArray) -> float:
     """The end of a scale with 0 in its middle."""
     sizes = np.abs(values.values[np.isfinite(values.values)])
+    # Where every value is 0 or unknown, a scale from 0 to 0 would have no middle.
     return float(sizes.max(initial=0.0)) or 1.0
 
 

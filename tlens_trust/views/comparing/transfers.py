@@ -58,6 +58,7 @@ def draw_transfer_curves(
     if variable not in _SCORES:
         raise ValueError(f"No curve of {variable!r} here. Choose 'accuracy' or 'auroc'.")
     by_set = _with_set_axis(transfer)
+    # A list keeps the axis of sites, along which references and hover texts are taken.
     data = by_set.isel(site=[_site_number(by_set, variable, site)])
     axis = training_axis(data, x)
     positions = log_positions(axis)
@@ -175,6 +176,7 @@ def _with_set_axis(transfer: xr.Dataset) -> xr.Dataset:
         raise ValueError(f"This shows what `trace_transfer` gives, got a data set of {variables}.")
     if "scored_on" in transfer.dims:
         return transfer
+    # Scores within the fitted set do not depend on the scored set, and never have this axis.
     common = [name for name in transfer if "_source" in str(name)]
     return (
         transfer.drop_vars(common)

@@ -68,10 +68,12 @@ def draw_information(
         shared_xaxes=True,
         column_titles=[plot_text(panel_name(plane, *curve)) for curve in curves],
         vertical_spacing=0.06,
+        # plotly takes a fraction of the whole figure, and more columns leave less to each gap.
         horizontal_spacing=0.3 / max(len(curves), 4),
         figure=Figure(),
     )
     style(figure, height=120 + 230 * len(rows))
+    # The position is a logarithm; plotly takes the logarithm of values on such an axis itself.
     positions = np.exp(plane["position"].values.astype(float))
     in_legend: set[str] = set()
     for column, (concept, place) in enumerate(curves, start=1):
@@ -151,12 +153,14 @@ def _draw_matched(
         matched_curve, label
     )
     largest = np.nanmax(np.abs(distance), initial=0.0)
+    # Nothing to scale by, also where all distances are unknown.
     if not largest > 0:
         return
     scale = np.nanmax(np.abs(part[axis].values - null_level), initial=0.0) / largest
     figure.add_trace(
         go.Scatter(
             x=positions,
+            # Only the shape can be compared, so the curve is drawn around one level of the null.
             y=np.nanmean(null_level) + scale * distance,
             mode="lines",
             line={"color": _CURVE, "width": 1.5, "dash": "dot"},
@@ -174,6 +178,7 @@ def _draw_matched(
 def _null_middle(part: xr.Dataset, name: str) -> np.ndarray:
     if f"{name}_null" not in part:
         return np.zeros(part.sizes["checkpoint"])
+    # An unknown null counts as 0, so that the curve is still drawn, by its own values.
     middle: np.ndarray = np.nan_to_num(part[f"{name}_null"].mean("bound").values.astype(float))
     return middle
 

@@ -61,6 +61,7 @@ def draw_plane(
     colours = {
         "colorscale": "Viridis",
         "cmin": float(position.min()),
+        # A single checkpoint would leave the scale of colours without extent.
         "cmax": float(max(position.max(), position.min() + 1e-9)),
     }
     in_legend: set[str] = set()
@@ -68,11 +69,13 @@ def draw_plane(
         part = plane.sel(concept=concept, site=place)
         is_first = (row, column) == cells[0]
         _draw_nulls(figure, part, row, column, in_legend=is_first)
+        # Before the path, which would otherwise lie under the broad line.
         for phase in claims(phases, concept, place):
             _draw_phase(figure, part, phase, in_legend, row, column)
         _draw_path(figure, part, concept, place, colours, row, column, bar=is_first)
         _draw_untrained(figure, part, row, column, in_legend=is_first)
     for axis, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
+        # Both quantities have a true zero; an axis that starts elsewhere exaggerates changes.
         update(title_text=_axis_title(plane, axis), zeroline=False, rangemode="tozero")
     # Below all panels, however many rows there are.
     legend = {"orientation": "h", "yref": "container", "y": 0.01, "yanchor": "bottom"}
@@ -112,6 +115,7 @@ def _draw_path(
     position = part["position"].values.astype(float)
     ticks = chosen_ticks(np.exp(position), max_labels=6)
     marker = {"size": 9, "color": position, **colours, "line": {"width": 1, "color": "white"}}
+    # All panels share one scale of colours, and the bar stands in the first.
     if bar:
         marker["colorbar"] = {
             "title": {"text": "training step", "side": "right"},

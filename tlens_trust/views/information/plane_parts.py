@@ -75,6 +75,7 @@ def hover_columns(part: xr.Dataset, axis: str) -> tuple[list[np.ndarray], str]:
         columns.append(
             part[name].sel(bound=bound).values.astype(float)
             if name in part
+            # A template refers to columns by number, so a missing one has to keep its place.
             else np.full(len(columns[0]), np.nan)
         )
     n = part[f"{axis}_n"] if f"{axis}_n" in part else xr.DataArray(np.nan)

@@ -6,6 +6,7 @@ import numpy as np
 
 from tlens_trust.tracing import Trace
 
+# A rule of thumb: intervals resample groups, and those of fewer groups are rough.
 _FEW_GROUPS = 30
 _BASELINES = {
     "floor": "a text-only baseline",
@@ -39,6 +40,8 @@ def find_cautions(trace: Trace, *, unfinished: Sequence[str] = ()) -> list[str]:
     for name in map(str, data.data_vars):
         if name.startswith("leak_") and float(data[name].max()) > 0:
             meaning = data[name].attrs.get("long_name", name)
+            # The split depends on seed and concept alone: all known checkpoints have the same
+            # count.
             counts = data[name].max([dim for dim in data[name].dims if dim != "concept"])
             leaks = ", ".join(
                 f"{concept} {count:,.0f}"
@@ -66,6 +69,7 @@ def describe_unfinished(names: Sequence[str], n_finished: int) -> str:
 
 
 def _unknown_cells(trace: Trace) -> list[str]:
+    # A cell is committed as a whole, so any one quantity shows whether it is there.
     values = trace.data[trace.quantities[0]]
     if not {"concept", "checkpoint"} <= set(values.dims):
         return []

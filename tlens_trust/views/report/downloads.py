@@ -78,6 +78,7 @@ def _main_table(trace: Trace) -> Download:
         table = _pack("trace.csv", about, frame[[name for name in names if name not in left_out]])
         if len(table.packed) <= _MAIN_BUDGET or count == 1:
             break
+        # Columns compress unequally. Five percent below the budget saves most further rounds.
         count = int(0.95 * count * _MAIN_BUDGET / len(table.packed))
     if not left_out:
         return table
@@ -110,6 +111,7 @@ def _names_by_extra_axes(trace: Trace) -> dict[tuple[str, ...], list[str]]:
     names_by_axes: dict[tuple[str, ...], list[str]] = {}
     for name in map(str, trace.quantities):
         axes = tuple(str(axis) for axis in data[name].dims if axis not in _AXES_OF_A_CELL)
+        # Replicates are many, and intervals summarise them.
         if not axes or "resample" in axes:
             continue
         variables = [f"{name}{suffix}" for suffix in ("", "_ci", "_p", "_n")]
@@ -120,11 +122,13 @@ def _names_by_extra_axes(trace: Trace) -> dict[tuple[str, ...], list[str]]:
 def _extra_table(trace: Trace, axes: tuple[str, ...], names: Sequence[str]) -> Download:
     about = f"one per concept, checkpoint, site and {', '.join(axes)}"
     file_name = f"{names[0].removesuffix('_x')}.csv"
+    # Eight bytes a number. Writing a larger table only to discard it would take long.
     if trace.data[list(names)].nbytes < 8 * _MAIN_CELLS:
         table = _pack(file_name, about, _row_frame(trace, *names))
         if len(table.packed) <= _EXTRA_BUDGET:
             return table
     selection: dict[str, Any] = {
+        # Widths and levels of noise are swept in order, to both sides of the middle one.
         axis: trace.data[axis].values[trace.data.sizes[axis] // 2]
         for axis in axes
         if axis in ("width", "noise")

@@ -60,6 +60,7 @@ def render_figure(
     """
     content = figure.to_plotly_json()
     layout = dict(content["layout"])
+    # The page has a slider of its own, which a keyboard moves and a screen reader names.
     layout.pop("sliders", None)
     if height:
         layout["height"] = height

@@ -73,6 +73,7 @@ def _findings(trace: Trace, row: SummaryRow, above_text: bool) -> ConceptFinding
             f"Gain over {baseline} ({level:.3f}): "
             f"{_signed(value)} [{_signed(low)}, {_signed(high)}]."
         )
+        # The interval of the difference decides; two intervals that overlap would decide nothing.
         if low <= 0:
             cautions.append(f"the accuracy is not shown to be above {baseline}")
     if not np.isnan(row["q"]):
@@ -97,6 +98,7 @@ def _findings(trace: Trace, row: SummaryRow, above_text: bool) -> ConceptFinding
 
 def _onset_sentence(row: SummaryRow, above_text: bool) -> str:
     baselines = "its permutation null" + (" and its text-only baseline" * above_text)
+    # Onsets that begin with a word name their unit, a checkpoint, or the reason for none.
     unit = ("steps " if "–" in row["onset"] else "step ") if row["onset"][0].isdigit() else ""
     plural_clause = f"{row['looked_at']} checkpoints were tested, each"
     clause = "One checkpoint was tested" if row["looked_at"] == 1 else plural_clause

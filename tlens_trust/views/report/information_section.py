@@ -38,6 +38,7 @@ def _render(content: ReportContent) -> Markup:
     plane, phases = content.plane, content.phases
     figures = []
     for concept in plane["concept"].values.tolist():
+        # One figure per concept, so that a narrow page can set them below each other.
         figure = draw_plane(plane.sel(concept=[concept]), phases)
         # The note below all figures explains the marks once.
         figure.update_layout(showlegend=False, margin={"b": 60, "r": 10})
@@ -75,6 +76,7 @@ def _verdicts(plane: xr.Dataset, phases: Phases | None) -> Markup:
 
 def _ends(phase: Phase) -> str:
     ends = zip((phase.first_step, phase.last_step), (phase.first, phase.last), strict=True)
+    # An unknown step is NaN, which is unequal to itself.
     return " → ".join(format_count(step) if step == step else name for step, name in ends)
 
 

@@ -15,6 +15,7 @@ def _render(content: ReportContent) -> Markup:
     meanings = [
         [str(name), *(str(variable.attrs.get(key, "")) for key in ("units", "long_name"))]
         for name, variable in sorted(data.data_vars.items(), key=lambda item: str(item[0]))
+        # An interval `accuracy_ci` fills two columns, `accuracy_low` and `accuracy_high`.
         if columns & {str(name), f"{str(name).removesuffix('_ci')}_low"}
     ]
     table = render_table(["variable", "unit", "meaning"], meanings)

@@ -59,6 +59,7 @@ def report_run(
         steering=list(load_results(folder, "steering").values()),
         tokens=[draw_tokens(scores) for scores in load_results(folder, "tokens").values()],
         title=title,
+        # Several calls may have written into the folder; the last one is the command to repeat.
         command=str(run.manifest["calls"][-1].get("command", "")),
         unfinished=run.unfinished(),
     )
@@ -82,6 +83,7 @@ def _onset(trace: Trace, folder: Path, seed: int) -> xr.Dataset | None:
 
 def _information(trace: Trace, folder: Path, seed: int) -> tuple[xr.Dataset | None, Phases | None]:
     plane = _plane(trace, folder)
+    # Each concept and site has two curves, I(T;X) and I(T;Y).
     if plane is None or 2 * plane.sizes["concept"] * plane.sizes["site"] > _MOST_CURVES:
         return plane, None
     # A single checkpoint has no phases.
@@ -92,6 +94,7 @@ def _information(trace: Trace, folder: Path, seed: int) -> tuple[xr.Dataset | No
 
 def _plane(trace: Trace, folder: Path) -> xr.Dataset | None:
     """The plane of the trace itself, or else one that was stored in the run folder."""
+    # The paper's quantity comes first, where both were measured.
     for estimator, variable in (("nhsic", "nhsic"), ("nats", "information_x")):
         if variable in trace.data:
             with suppress(ValueError):

@@ -62,6 +62,7 @@ def python_call(trace: Trace) -> str:
     settings = provenance.get("settings", {})
     models = provenance.get("models") or ["..."]
     model = str(models[0])
+    # A folder is recorded by its path, of which the short name is only the last part.
     is_on_hub = model == short_model_name(model) and "/" in model
     source = "from_hub" if is_on_hub else "from_directory"
     steps = [step for step in trace.steps if step is not None]
@@ -74,6 +75,7 @@ def python_call(trace: Trace) -> str:
         f"series = CheckpointSeries.{source}({model!r}{steps_argument}){selection}\n"
         f"{_loading_call(settings)}"
         f"concepts = {_concepts_call(trace)}\n"
+        # A measure is recorded by its identity, which is no code: a comment names it.
         f"# measures: {'; '.join(settings.get('measures', [])) or 'unknown'}\n"
         "trace_checkpoints(\n"
         f"    series, concepts, sites={settings.get('sites', 'resid_post')!r}, "
@@ -117,6 +119,7 @@ def _checkpoint_table(trace: Trace) -> Markup:
         columns[name] = [format_count(value) for value in values(name)]
     columns["revision"] = [str(value) for value in values("revision")]
     columns["loss (nats/token)"] = [number(value) for value in values("loss")]
+    # Twelve digits of a hash identify a checkpoint as well, and fit into a column.
     columns["identity"] = [str(value)[:12] for value in values("identity")]
     return render_columns(columns, numbers=["step", "tokens", "loss (nats/token)"])
 

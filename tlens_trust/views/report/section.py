@@ -59,6 +59,7 @@ class ReportContent:
         return {name: self._summary(name, run) for name, run in self.runs.items()}
 
     def _summary(self, name: str, run: Trace) -> list[SummaryRow]:
+        # Onsets come from one run folder, and so belong to no single run of a combination.
         onset = self.onset if run is self.trace else None
         rows = summarise(run, onset).to_dict(orient="records")
         return [{"run": name, **{str(key): value for key, value in row.items()}} for row in rows]

@@ -54,6 +54,7 @@ def _describe(trace: Trace, matrix: xr.Dataset) -> dict[str, object]:
 
 
 def _draw(matrix: xr.Dataset, effect: str) -> Figure:
+    # A matrix of one column is a curve, and a curve has room for intervals.
     if matrix.sizes["target"] == 1 and np.isfinite(matrix["source_step"].values).all():
         return draw_steering_curve(matrix, effect)
     return draw_steering(matrix, effect)

@@ -29,6 +29,7 @@ def report_lead(trace: Trace) -> str:
 
 def short_model_name(model: str) -> str:
     """A hub name as it is; of a folder, the last part of its path."""
+    # A relative path of two parts looks like a hub name, and is shown whole as well.
     return model if model.count("/") == 1 and not model.startswith("/") else Path(model).name
 
 

@@ -133,6 +133,7 @@ def write_report(
         command=command,
         unfinished=unfinished,
     )
+    # The page is complete before a file is opened, so that an error leaves no file behind.
     page = render_page(content, title=title or report_title(trace))
     write_file(file, page)
     return file
@@ -146,6 +147,7 @@ def render_page(content: ReportContent, *, title: str) -> Markup:
         title: Of the page.
     """
     bodies = [(section.heading, section.render(content)) for section in list_sections(content)]
+    # The page's own script comes last, since it calls plotly.
     scripts = [Markup(get_plotlyjs()), page_file("report/report.js")]
     if content.tokens:
         scripts.insert(1, circuitsvis_script())

@@ -54,6 +54,7 @@ def _draw_map(trace: Trace) -> Markup:
     variable, x = _drawn_variable(trace), _training_axis(trace)
     if variable is None or x is None:
         return Markup("")
+    # The section's heading stands in for a title, whose room would be an empty band.
     figure = trace.plot.heatmap(variable, x=x, slider=True).update_layout(margin={"t": 20})
     label = f"{variable} by checkpoint and layer"
     body = render_figure(figure, label, choices=trace.concepts, height=460)
@@ -62,6 +63,7 @@ def _draw_map(trace: Trace) -> Markup:
 
 
 def _render_curves(content: ReportContent) -> Markup:
+    # Runs may differ in their best layer, and their mean needs one: that of the first run.
     summary = next(iter(content.summaries.values()), [])
     return _by_probe(content.trace, lambda trace: _draw_curves(trace, summary))
 
@@ -83,6 +85,7 @@ def _draw_curves(trace: Trace, summary: list[SummaryRow]) -> Markup:
         curves = trace.sel(concept=concept).plot.lines(variable, x=x, sites=[layer])
         curves.update_layout(showlegend=False, margin={"l": 60, "r": 10, "t": 40, "b": 50})
         curves.update_yaxes(title_text=variable.replace("_", " "))
+        # plotly keeps the title of a panel as an annotation.
         curves.layout.annotations[0].text = f"{plot_text(concept)}, layer {layer}"
         figures.append(render_figure(curves, f"{variable} of {concept} along training", height=330))
     curve = "In colour the layer with the highest value at the last checkpoint"

@@ -13,6 +13,7 @@ from tlens_trust.views.plot_text import plot_text, wrapped_label
 from tlens_trust.views.steering.matrix_table import place_of_target
 
 _EFFECT = "#0072B2"
+# The middle 95%, as wide as the intervals that it is compared with.
 _TAILS = (0.025, 0.975)
 
 
@@ -37,11 +38,13 @@ def draw_steering(matrix: xr.Dataset, effect: str = "log_odds") -> Figure:
     name = _change_variable(matrix, effect)
     data = matrix[[name, f"{name}_ci"]]
     if f"{effect}_random" in matrix:
+        # Random directions are drawn for a target, and serve all of its sources.
         ends = np.quantile(matrix[f"{effect}_random"].transpose("target", "draw"), _TAILS, axis=1)
         band = np.broadcast_to(ends.T, (matrix.sizes["source"], matrix.sizes["target"], 2))
         data = data.assign({f"{name}_null": (("source", "target", "bound"), band)})
     site = str(matrix["site"].values)
     layer = int(matrix["layer"].values)
+    # A steering matrix is of one site; `draw_between_checkpoints` expects an axis of sites.
     data = data.drop_vars(["site", "layer"]).expand_dims({"site": [site]})
     data = data.assign_coords(layer=("site", [layer]))
     values = data[name].transpose("source", "target", "site")

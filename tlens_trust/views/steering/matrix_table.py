@@ -96,10 +96,14 @@ def steering_verdict(
     sources = [str(source) for source in column["source"].values]
     number_of_source = sources.index(model) if model in sources else len(sources) - 1
     if not is_known[number_of_source]:
+        # Its vector reaches the requested dose at no strength; the last that does stands in for it.
         number_of_source = int(np.flatnonzero(is_known)[-1])
+    # A source whose vector was not evaluated is no test, and does not count in the correction.
     q = np.full(len(sources), np.nan)
     q[is_known] = benjamini_hochberg(column[f"{name}_p"].values[is_known])
     low, high = column[f"{name}_over_random_ci"].transpose("bound", "source").values
+    # Both are needed. The interval is over statements and the p-value over random directions, and
+    # neither covers the other source of chance.
     works = (low > 0) & (q <= _LEVEL)
     cell = column.isel(source=number_of_source)
     source, source_q = sources[number_of_source], float(q[number_of_source])
@@ -140,6 +144,7 @@ def steering_effects(matrix: xr.Dataset) -> tuple[str, ...]:
         )
     names = [str(name).removesuffix("_p") for name in matrix if str(name).endswith("_p")]
     effects = [name for name in names if name in _STATEMENT_EFFECTS or name.endswith("_log_odds")]
+    # Sorting is stable, so that effects of either kind keep the order of the matrix.
     return tuple(sorted(effects, key=lambda name: name in _STATEMENT_EFFECTS))
 
 
@@ -155,6 +160,7 @@ def _checked_effect(matrix: xr.Dataset, effect: str | None) -> str:
 
 
 def _effect_label(data: xr.Dataset, name: str) -> str:
+    # The long name ends with ", change by steering", which the sentence says in its own words.
     return str(data[f"{name}_change"].attrs.get("long_name", name)).rpartition(", ")[0] or name
 
 

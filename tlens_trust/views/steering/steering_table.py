@@ -62,6 +62,7 @@ def steering_table(evaluation: xr.Dataset) -> str:
 
 def _verdicts(data: xr.Dataset, effects: list[str]) -> list[str]:
     """Say for each effect in nats whether it changes more than by random directions."""
+    # Directions of equal length may disturb the model less; those of equal dose do as much.
     control = "equal_kl" if "equal_kl" in data["control"] else str(data["control"].values[0])
     control_label = "at the same dose" if control == "equal_kl" else "of the same length"
     verdicts = []
@@ -73,6 +74,7 @@ def _verdicts(data: xr.Dataset, effects: list[str]) -> list[str]:
         low, high = (
             control_data[f"{name}_over_random_ci"].sel(bound=["low", "high"]).values.tolist()
         )
+        # p is (1 + the directions that change as much) / (1 + all of them).
         smallest_p = 1 / (1 + int(control_data[f"{name}_random"].notnull().sum()))
         if p <= _LEVEL and low > 0:
             verdict = "is moved to the trustworthy side"
@@ -161,6 +163,7 @@ def _changes(data: xr.Dataset, names: list[str]) -> list[Column]:
 def _bands(data: xr.Dataset, names: list[str], control: str) -> list[str]:
     bands = []
     for name in names:
+        # Damage that random directions were not evaluated for has no band.
         if f"{name}_random" not in data:
             bands.append("")
             continue

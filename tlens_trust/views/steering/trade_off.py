@@ -63,6 +63,7 @@ def draw_trade_off(
         if len(datasets) > 1:
             raise ValueError("One figure cannot show several matrices. Draw each by itself.")
         column = datasets[0].isel(target=place_of_target(datasets[0], target))
+        # A matrix steers one way only.
         points, opposite = _matrix_points(column, effect, damage), []
         clouds = [column]
     else:
@@ -135,11 +136,13 @@ def _control(data: xr.Dataset) -> xr.Dataset:
     if "control" not in data.dims:
         return data
     names = data["control"].values.tolist()
+    # At an equal dose the cloud lies at about the damage of the vector, where the two compare.
     return data.sel(control="equal_kl" if "equal_kl" in names else names[0])
 
 
 def _draw_cloud(figure: Figure, clouds: list[xr.Dataset], effect: str, damage: str) -> None:
     names = f"{damage}_random", f"{effect}_random"
+    # A cloud of some of the evaluations would seem to stand for all of them.
     if any(name not in cloud for cloud in clouds for name in names):
         return
     damages, effects = (np.concatenate([cloud[name].values for cloud in clouds]) for name in names)

@@ -113,6 +113,7 @@ def draw_generations(evaluation: xr.Dataset) -> GenerationsView:
 def _split_at_difference(text: str, reference: str) -> tuple[str, str]:
     """A text in two parts: what it shares with the reference from the start, and the rest."""
     n_same = next(
+        # Of two lengths, the shorter text may be the beginning of the longer one.
         (i for i, pair in enumerate(zip(text, reference, strict=False)) if pair[0] != pair[1]),
         min(len(text), len(reference)),
     )

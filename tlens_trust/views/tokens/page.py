@@ -43,6 +43,7 @@ def write_page(
         raise ValueError("There is nothing to show. Give at least one view.")
     if file.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"A page is saved as .html, got {str(path)!r}.")
+    # Views escape what they show; a page must not escape their tags again.
     fragments = [Markup(view.fragment()) for view in views]
     values = {"title": title, "script": circuitsvis_script(), "fragments": fragments}
     write_file(file, render("tokens/page", values))

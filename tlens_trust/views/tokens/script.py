@@ -16,6 +16,7 @@ from markupsafe import Markup
 def circuitsvis_script() -> Markup:
     """Read the script that defines `CircuitsVis` in a page; it loads nothing from the network."""
     source = files("circuitsvis").joinpath("dist/cdn/iife.js").read_text(encoding="utf-8")
+    # The last line names a file that a page does not hold, and developer tools would ask for it.
     body, _, _ = source.rpartition("//# sourceMappingURL")
     # In HTML a script ends at the first such tag, even within a text.
     return Markup(body.replace("</script", "<\\/script"))

@@ -76,11 +76,14 @@ class TokenView:
 
     def fragment(self) -> str:
         """The view without circuitsvis' script, for a page that holds it already."""
+        # A page may hold the same view twice, and an id must occur once.
         name = f"tt-{uuid4().hex[:12]}"
+        # Where all numbers are 0, the colours still need a scale.
         largest = float(np.abs(self.values).max()) or 1.0
         data = {
             "id": name,
             "tokens": [as_token_html(token) for token in self.tokens],
+            # Three decimals keep the page small: it holds every checkpoint, site and token.
             "values": np.round(self.values.astype(float), 3).tolist(),
             "checkpoints": list(self.checkpoints),
             "marked": None if self.marked is None else self.marked.tolist(),
