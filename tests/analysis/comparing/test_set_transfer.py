@@ -293,7 +293,7 @@ def test_what_cannot_be_transferred_is_refused_before_anything_is_read(checkpoin
         (replace(target, polarity=False), "Neither label of 'said again'"),
         (replace(target, groups=("said 1", "said again 0") * 50,
                  statements=(*source.statements[4:], *target.statements[:4])),
-         "stands in several groups"),
+         "occurs in several groups"),
     ]  # fmt: skip
     for scored_on, message in cases:
         readings = collect_series(checkpoints, [source, scored_on], store=None)
