@@ -92,7 +92,7 @@ def test_a_target_that_is_moved_is_told_so_with_effect_interval_and_cost(make):
         # p = .04 by itself, among three of which no other has one.
         ({"p": (0.7, 0.7, 0.04)}, "is not shown to be moved"),
         ({"beyond": (0, -3, -3)}, "is moved to the other side"),
-        ({"target": "tuned"}, "the vector of m@step512 changes it"),
+        ({"target": "tuned"}, "the vector of m@step512 adds"),
         ({"beyond": (0, 0, 3), "p": (0.7, 0.7, 0.01)}, "step 8 and step 64 are not shown to move"),
         ({"beyond": (3, 3, 3), "p": (0.02, 0.02, 0.02)}, "step 8 and step 64 move it too."),
         ({"beyond": (np.nan, np.nan, np.nan)}, "no strength reaches the requested dose"),

@@ -157,13 +157,13 @@ def test_the_legend_explains_what_the_table_says_and_nothing_else():
     assert (
         "9–512: after step 8 and by step 512; checkpoints between, if any, do not decide." in text
     )
-    assert "text-only baseline (text floor)" in text
+    assert "accuracy above its null and its text floor" in text
     assert "97.5% sure" in text
     assert "Never" not in text
     assert "first one is not excluded" not in text
     never = " ".join(onset_table(found("onset", None, floor=False)).split())
     assert "Never (text alone reaches as much): a text-only baseline" in never
-    assert "text floor) and" not in never
+    assert "and its text floor" not in never
     assert "97.5% sure" not in never
     start = " ".join(onset_table(found("onset", 1, after=0, start=True)).split())
     assert "By: at that checkpoint or before it; even the first one is not excluded." in start
