@@ -29,21 +29,21 @@ class SeriesReadings:
         checkpoints: Names of the checkpoints, each once.
         concepts: The concepts, with the names that they have in a result.
         sources: Each checkpoint; None for a model without a name.
+        original_names: The names that the concepts had before a mapping gave them others.
         fetch: Gives the activations of all concepts at the checkpoint of a number.
         untrained: The untrained baseline of the checkpoints: "" for step 0 of the same model, the
             name of random weights, or None for no baseline.
         fetch_untrained: Gives the activations at random weights that are not among `checkpoints`;
             None where there are none.
-        original_names: The names that the concepts had before a mapping gave them others.
     """
 
     checkpoints: tuple[str, ...]
     concepts: tuple[Concept, ...]
     sources: tuple[Checkpoint | None, ...]
+    original_names: tuple[str, ...] = field(repr=False)
     fetch: Callable[[int], Sequence[Activations]] = field(repr=False)
     untrained: str | None = None
     fetch_untrained: Callable[[], Sequence[Activations]] | None = field(default=None, repr=False)
-    original_names: tuple[str, ...] = field(default=(), repr=False)
 
     @classmethod
     def from_activations(

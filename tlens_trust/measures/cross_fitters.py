@@ -133,9 +133,10 @@ class LogisticCrossFitter:
         """Score every statement at every site."""
         fold_of = torch.from_numpy(np.asarray(fold, dtype=np.int64))
         folds = int(fold_of.max()) + 1
-        if folds < 3:
+        if folds < self.least_folds:
             raise ValueError(
-                f"Choosing `C` inside the training folds needs at least 3 folds, got {folds}. "
+                f"Choosing `C` inside the training folds needs at least {self.least_folds} folds, "
+                f"got {folds}. "
                 "Deal the statements into more folds."
             )
         pairs = list(combinations(range(folds), 2))

@@ -20,7 +20,7 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures.probe import LinearProbe, fit_logistic_probe
 from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.evaluated_model import EvaluatedModel, EvaluationPass
-from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention
+from tlens_trust.steering.intervention import Intervention
 from tlens_trust.steering.quantities import (
     Quantity,
     Resamples,
@@ -48,7 +48,7 @@ def evaluate_steering(
     vector: SteeringVector,
     concept: Concept,
     *,
-    intervention: Intervention | None = None,
+    intervention: Intervention,
     tasks: SteeringTasks | None = None,
     sampling: SamplingOptions | None = None,
     controls: Sequence[str] = CONTROLS,
@@ -86,8 +86,8 @@ def evaluate_steering(
         model: The model to steer. A `Checkpoint` is loaded, and released at the end.
         vector: The steering vector.
         concept: The whole concept, with the statements that the vector was estimated from.
-        intervention: How the vector is used. None: added at all tokens, at 0.1 nats per token. For
-            the likelihood of an answer, the prompt is the text before the answer.
+        intervention: How the vector is used, such as `Intervention(target_kl=0.1)`. For the
+            likelihood of an answer, the prompt is the text before the answer.
         tasks: What the model is evaluated on besides the statements. None for the defaults of
             `SteeringTasks`.
         sampling: How many random directions and resamples to draw. None for the defaults of
@@ -131,12 +131,13 @@ def evaluate_steering(
         >>> vector = extract_steering_vector(
         ...     checkpoint, concept, site=2, rows=training_rows(concept)
         ... )  # doctest: +SKIP
-        >>> evaluation = evaluate_steering(model, vector, concept)  # doctest: +SKIP
+        >>> evaluation = evaluate_steering(
+        ...     model, vector, concept, intervention=Intervention(target_kl=0.1)
+        ... )  # doctest: +SKIP
         >>> evaluation.log_odds_change.sel(condition="steered")  # doctest: +SKIP
     """
     from tqdm.auto import tqdm
 
-    intervention = DEFAULT_INTERVENTION if intervention is None else intervention
     tasks = SteeringTasks() if tasks is None else tasks
     sampling = SamplingOptions() if sampling is None else sampling
     kinds = checked_controls(controls)

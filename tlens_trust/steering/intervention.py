@@ -176,7 +176,3 @@ def _check_dose(target_kl: float | int, mode: str) -> None:
             "mode='clamp' changes activations at strength 0 already, so it has no small dose. "
             "Calibrate 'add', 'rotate' or 'ablate'."
         )
-
-
-# What an experiment uses where the user gives no intervention: text under it still reads as text.
-DEFAULT_INTERVENTION = Intervention(target_kl=0.1)

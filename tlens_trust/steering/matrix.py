@@ -20,7 +20,7 @@ from tlens_trust.steering.compatibility import check_fits, check_other_model
 from tlens_trust.steering.estimation_options import EstimationOptions
 from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.extraction import estimate_vector
-from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention, checked_dose
+from tlens_trust.steering.intervention import Intervention, checked_dose
 from tlens_trust.steering.quantities import (
     Quantity,
     Resamples,
@@ -50,7 +50,7 @@ def steering_matrix(
     concept: Concept,
     estimation: EstimationOptions,
     *,
-    intervention: Intervention | None = None,
+    intervention: Intervention,
     tasks: SteeringTasks | None = None,
     sampling: SamplingOptions | None = None,
     opposite: bool = False,
@@ -79,8 +79,7 @@ def steering_matrix(
         estimation: How vectors are estimated, and at which site. Without `rows`, they are estimated
             from half of the groups, drawn by the seed (`training_rows`). The groups of `rows` are
             left out of the evaluation.
-        intervention: How the vectors are used, with a dose. None: added at all tokens, at 0.1 nats
-            per token.
+        intervention: How the vectors are used, with a dose, such as `Intervention(target_kl=0.1)`.
         tasks: What targets are evaluated on besides the statements, without prompts. None for the
             defaults of `SteeringTasks`.
         sampling: How many random directions to draw for each target, and how many resamples. None
@@ -119,13 +118,16 @@ def steering_matrix(
 
     Examples:
         >>> matrix = steering_matrix(
-        ...     series, [series[-1]], concept, EstimationOptions(sites=2)
+        ...     series,
+        ...     [series[-1]],
+        ...     concept,
+        ...     EstimationOptions(sites=2),
+        ...     intervention=Intervention(target_kl=0.1),
         ... )  # doctest: +SKIP
         >>> matrix.log_odds_over_random.isel(target=0)  # doctest: +SKIP
     """
     from tqdm.auto import tqdm
 
-    intervention = DEFAULT_INTERVENTION if intervention is None else intervention
     tasks = SteeringTasks() if tasks is None else tasks
     sampling = SamplingOptions() if sampling is None else sampling
     target_kl = checked_dose(intervention)

@@ -30,7 +30,7 @@ from tlens_trust.concepts import Concept
 from tlens_trust.steering.estimation_options import EstimationOptions
 from tlens_trust.steering.evaluated_model import EvaluatedModel
 from tlens_trust.steering.extraction import estimate_vector
-from tlens_trust.steering.intervention import DEFAULT_INTERVENTION, Intervention, checked_dose
+from tlens_trust.steering.intervention import Intervention, checked_dose
 from tlens_trust.steering.quantities import Quantity
 from tlens_trust.steering.sampling import SamplingOptions
 from tlens_trust.steering.target_evaluation import TargetResult, evaluate_target
@@ -122,7 +122,8 @@ def compare_onsets(
     """
     from tqdm.auto import tqdm
 
-    intervention = DEFAULT_INTERVENTION if intervention is None else intervention
+    # A dose under which text still reads as text.
+    intervention = Intervention(target_kl=0.1) if intervention is None else intervention
     sampling = SamplingOptions(draws=_DRAWS) if sampling is None else sampling
     # No onset depends on everyday questions.
     tasks = replace(SteeringTasks() if tasks is None else tasks, everyday=False)

@@ -25,7 +25,11 @@ def matrix_table(matrix: xr.Dataset, effect: str | None = None) -> str:
 
     Examples:
         >>> matrix = steering_matrix(
-        ...     series, [series[-1]], concept, EstimationOptions(sites=2)
+        ...     series,
+        ...     [series[-1]],
+        ...     concept,
+        ...     EstimationOptions(sites=2),
+        ...     intervention=Intervention(target_kl=0.1),
         ... )  # doctest: +SKIP
         >>> print(matrix_table(matrix))  # doctest: +SKIP
     """

@@ -21,7 +21,9 @@ def steering_table(evaluation: xr.Dataset) -> str:
 
     Examples:
         >>> from tlens_trust.steering import evaluate_steering
-        >>> evaluation = evaluate_steering(model, vector, concept)  # doctest: +SKIP
+        >>> evaluation = evaluate_steering(
+        ...     model, vector, concept, intervention=Intervention(target_kl=0.1)
+        ... )  # doctest: +SKIP
         >>> print(steering_table(evaluation))  # doctest: +SKIP
     """
     if "condition" not in evaluation.dims or "strength" not in evaluation:
