@@ -21,6 +21,7 @@ from tlens_trust.concepts import Concept
 from tlens_trust.measures import ProbeMeasure, logistic_probe
 from tlens_trust.measures.cross_fold import cross_fold_variance
 from tlens_trust.measures.cross_validation import check_probe
+from tlens_trust.measures.labelled import labelled
 from tlens_trust.measures.resampling import GroupBootstrap
 from tlens_trust.measures.scores import score_dataset
 from tlens_trust.tracing.cells import cell_seed
@@ -248,30 +249,21 @@ def _score_all(
             )
         drop = correct_at_target - ((raw > 0) == positive)
         shared_variance = probes.shared["accuracy"] + target_probes.shared["accuracy"]
-        cell["accuracy_drop"] = (
-            ("site",),
-            drop.mean(axis=0),
-            {
-                "units": _FRACTION,
-                "long_name": "held-out accuracy of the target's own probe minus that of the "
-                "source's",
-            },
-        )
         interval = (
             np.zeros((len(activations.sites), 2))
             if source == target
             else paired_interval(drop, bootstrap, added=shared_variance)
         )
-        cell["accuracy_drop_ci"] = (
-            ("site", "bound"),
-            interval.clip(-1, 1),
-            {
-                "units": _FRACTION,
-                "long_name": "95% interval of the held-out accuracy of the target's own probe "
-                "minus that of the source's, statement by statement",
-                "resamples": probe.resamples,
-                "groups": bootstrap.groups,
-            },
+        cell = cell.assign(
+            labelled(
+                "accuracy_drop",
+                drop.mean(axis=0),
+                units=_FRACTION,
+                long_name="held-out accuracy of the target's own probe minus that of the source's",
+                interval=interval.clip(-1, 1),
+                interval_note=", statement by statement",
+                resampling={"resamples": probe.resamples, "groups": bootstrap.groups},
+            )
         )
         cell["accuracy_drop_n"] = cell["accuracy_n"]
         column.append(cell)

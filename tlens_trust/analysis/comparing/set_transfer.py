@@ -255,8 +255,9 @@ def _beside_untrained(
         interval = paired_interval(
             differences, target_set.bootstrap, added=cell.shared + untrained.shared
         )
-    untrained_data["accuracy_above_untrained"], untrained_data["accuracy_above_untrained_ci"] = (
+    return untrained_data.assign(
         difference(
+            "accuracy_above_untrained",
             gain,
             interval,
             "accuracy above that of untrained weights",
@@ -264,4 +265,3 @@ def _beside_untrained(
             groups=target_set.bootstrap.groups,
         )
     )
-    return untrained_data

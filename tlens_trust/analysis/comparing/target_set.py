@@ -27,6 +27,7 @@ from tlens_trust.measures.generalisation import (
     score_elsewhere,
 )
 from tlens_trust.measures.intervals import difference_interval, stretched_interval
+from tlens_trust.measures.labelled import Variables, labelled
 from tlens_trust.measures.nulls import held_out_null
 from tlens_trust.measures.permutations import PermutedLabels, permute_labels
 from tlens_trust.measures.reference_levels import chance_dataset
@@ -223,8 +224,15 @@ class TargetSet:
             source_probes.shared["accuracy"] + shared_variances["accuracy"],
         )
         long_name = "held-out accuracy in the fitted set minus accuracy in the scored one"
-        data["accuracy_drop"], data["accuracy_drop_ci"] = difference(
-            drop, drop_interval, long_name, resamples=self.resamples, groups=bootstrap.groups
+        data = data.assign(
+            difference(
+                "accuracy_drop",
+                drop,
+                drop_interval,
+                long_name,
+                resamples=self.resamples,
+                groups=bootstrap.groups,
+            )
         )
         gain = np.full(correct.shape[1], np.nan)
         gain_interval = np.full((correct.shape[1], 2), np.nan)
@@ -235,8 +243,15 @@ class TargetSet:
                 differences, bootstrap, added=shared_variances["accuracy"]
             )
         long_name = "accuracy above that of classifiers fitted to the other set's text"
-        data["accuracy_above_floor"], data["accuracy_above_floor_ci"] = difference(
-            gain, gain_interval, long_name, resamples=self.resamples, groups=bootstrap.groups
+        data = data.assign(
+            difference(
+                "accuracy_above_floor",
+                gain,
+                gain_interval,
+                long_name,
+                resamples=self.resamples,
+                groups=bootstrap.groups,
+            )
         )
         return TargetScores(data, correct, shared_variances["accuracy"])
 
@@ -348,25 +363,22 @@ class TargetSet:
 
 
 def difference(
+    name: str,
     value: Float[np.ndarray, "..."],
     interval: Float[np.ndarray, "... bound"],
     long_name: str,
     *,
     resamples: int,
     groups: int,
-) -> tuple[tuple[object, ...], tuple[object, ...]]:
-    """A difference of accuracies along `site`, and its interval, as variables."""
-    value_attributes = {"units": _FRACTION, "long_name": long_name}
-    interval_attributes = {
-        **value_attributes,
-        "long_name": f"95% interval of the {long_name}",
-        "resamples": resamples,
-        "groups": groups,
-    }
-    return (("site",), value, value_attributes), (
-        ("site", "bound"),
-        interval.clip(-1, 1),
-        interval_attributes,
+) -> Variables:
+    """Label a difference of accuracies along `site`, and its interval."""
+    return labelled(
+        name,
+        value,
+        units=_FRACTION,
+        long_name=long_name,
+        interval=interval.clip(-1, 1),
+        resampling={"resamples": resamples, "groups": groups},
     )
 
 
